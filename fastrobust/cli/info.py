@@ -1,0 +1,80 @@
+"""``fastrobust info``: what is installed and how to get the rest. Imports no framework; reads versions only."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import fastrobust
+
+# What each array library is called on PyPI, and whether this release takes its arrays. CuPy has a package for each
+# version of CUDA.
+BACKENDS = (
+    ("numpy", ("numpy",), "pip install numpy", True),
+    ("cupy", ("cupy", "cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x"), "pip install cupy-cuda12x", False),
+    ("torch", ("torch",), "pip install torch", False),
+    ("jax", ("jax",), "pip install jax", False),
+    ("dask", ("dask",), 'pip install "dask[array]"', False),
+)
+EXTRA = ("scipy", "pyarrow", "rich", "matplotlib")
+
+
+def show() -> None:
+    lines = [
+        ("fastrobust", _ours()),
+        ("python", f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})"),
+        *((name, _version(name) or "missing: pip install " + name) for name in ("numpy", "numba", "llvmlite")),
+        ("CPU", _cpu()),
+        ("cores", _cores()),
+        ("kernel cache", _cache()),
+    ]
+    for name, text in lines:
+        print(f"{name:<14}{text}")
+
+    print("\narray libraries")
+    for name, packages, install, supported in BACKENDS:
+        found = next((v for v in map(_version, packages) if v), None)
+        state = "supported" if supported else "not yet supported by this release"
+        if found is None:
+            print(f"  {name:<12}missing: {install}   ({state})")
+        else:
+            print(f"  {name:<12}{found}, {'supported' if supported else 'installed, ' + state}")
+
+    print("\nfor the command line (fit, demo)")
+    for name in EXTRA:
+        print(f"  {name:<12}" + (_version(name) or 'missing: pip install "fastrobust[cli]"'))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _ours() -> str:
+    installed = _version("fastrobust")
+    note = "" if installed == fastrobust.__version__ else f" (installed metadata says {installed or 'nothing'})"
+    return f"{fastrobust.__version__}{note}"
+
+
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _cores() -> str:
+    total = os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
+    return f"{usable} usable of {total}" if usable != total else str(total)
+
+
+def _cache() -> str:
+    return "unknown"

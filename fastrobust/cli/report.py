@@ -1,0 +1,173 @@
+"""A fit as a table for a person and as JSON for a program."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+import fastrobust as fr
+
+from .fit import ALPHA_RANGE, Fit
+from .tables import Data
+
+
+def console() -> Console:
+    # Output that is piped or redirected has no width: it is given one at which nothing is cut.
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+
+
+def number(value: float | None, digits: int = 6) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}g}"
+
+
+def most_down_weighted(fit: Fit, count: int) -> list[int]:
+    """Positions of the smallest weights, smallest first; equal weights in the order of the rows."""
+    count = min(count, len(fit.weights))
+    if count <= 0:
+        return []
+    # A partial sort keeps this in memory-bound time for a million rows.
+    limit = np.partition(fit.weights, count - 1)[count - 1]
+    candidates = np.flatnonzero(fit.weights <= limit)
+    return [int(i) for i in candidates[np.argsort(fit.weights[candidates], kind="stable")][:count]]
+
+
+def show(fit: Fit, data: Data, source: str, count: int) -> None:
+    out = console()
+    dropped = f", {data.dropped} row{'s' * (data.dropped > 1)} with missing values left out" if data.dropped else ""
+    out.print(f"{source}: {len(data.y):,} rows{dropped}")
+    out.print(f"{data.target} by least squares and by the adaptive robust {_aim(fit)}", style="bold")
+    out.print(coefficients(fit))
+    out.print(Text.assemble(("alpha  ", "bold"), number(fit.alpha), _how(fit.alpha_estimated, _bound(fit))))
+    out.print(Text.assemble(("scale  ", "bold"), number(fit.scale), _how(fit.scale_estimated, "")))
+    if fit.log_likelihood is None:
+        out.print(f"mean loss {number(fit.value)}; no log-likelihood: the density has no finite mass for alpha < 0")
+    else:
+        out.print(
+            f"log-likelihood  {number(fit.log_likelihood)} robust, {number(fit.ols_log_likelihood)} least squares;"
+            f"  AIC  {number(fit.aic)} robust, {number(fit.ols_aic)} least squares"
+        )
+    if not fit.converged:
+        out.print(f"NOT CONVERGED: the gradient is still {fit.gradient:.1e}", style="bold")
+    out.print()
+    down_weighted(out, fit, data, count)
+    out.print(f"Standard errors: robust, {_bread(fit)}; least squares, the classical ones.", style="dim")
+
+
+def coefficients(fit: Fit) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for head in ("robust", "std. error", "least squares", "std. error"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for i, name in enumerate(fit.names):
+        ols_error = None if fit.ols_errors is None else fit.ols_errors[i]
+        row = (fit.coefficients[i], fit.errors[i], fit.ols_coefficients[i], ols_error)
+        table.add_row(Text(name), *(number(value) for value in row))
+    return table
+
+
+def down_weighted(out: Console, fit: Fit, data: Data, count: int) -> None:
+    chosen = most_down_weighted(fit, count)
+    if not chosen:
+        return
+    if fit.alpha >= 2:
+        why = "every row counts fully" if fit.alpha == 2 else "far rows count more than near ones, none less"
+        out.print(f"No row is weighted down: alpha = {number(fit.alpha)}, where {why}.")
+        return
+    out.print("The rows weighted down most (1 counts fully, 0 not at all)", style="bold")
+    table = Table(box=None, pad_edge=False)
+    for head in ("row", data.target, "fitted", "residual", "weight"):
+        table.add_column(Text(head), justify="right", no_wrap=True)
+    for i in chosen:
+        fitted = data.y[i] - fit.residuals[i]
+        row = (data.y[i], fitted, fit.residuals[i])
+        table.add_row(str(data.rows[i]), *(number(value) for value in row), number(fit.weights[i], 3))
+    out.print(table)
+
+
+def _aim(fit: Fit) -> str:
+    return "loss" if fit.objective == "loss" else "likelihood"
+
+
+def _bound(fit: Fit) -> str:
+    if fit.alpha_at_bound is None:
+        return f" over [{ALPHA_RANGE[0]:g}, {ALPHA_RANGE[1]:g}]"
+    side = "lower end: tails at least as heavy as Cauchy's" if fit.alpha_at_bound == "lower" else "upper end: normal"
+    return f" over [{ALPHA_RANGE[0]:g}, {ALPHA_RANGE[1]:g}], and ended at the {side}"
+
+
+def _how(estimated: bool, more: str) -> str:
+    return f"  (estimated{more})" if estimated else "  (given)"
+
+
+def _bread(fit: Fit) -> str:
+    given = "sandwich, with alpha and scale taken as given"
+    if fit.bread == "weight":
+        given += " (built on the weights, because the curvature at the fit is not positive)"
+    return given
+
+
+def as_json(fit: Fit, data: Data, source: Path, count: int) -> bytes:
+    """The keys are described in ``fastrobust fit --help`` and stay. Undefined numbers are null, never NaN."""
+
+    def terms(estimates: Any, errors: Any) -> list[dict[str, Any]]:
+        errors = [None] * len(estimates) if errors is None else errors
+        return [
+            {"name": name, "estimate": _plain(e), "std_error": _plain(s)}
+            for name, e, s in zip(fit.names, estimates, errors, strict=True)
+        ]
+
+    content = {
+        "fastrobust": fr.__version__,
+        "file": str(source),
+        "target": data.target,
+        "features": data.features,
+        "rows": len(data.y),
+        "rows_dropped": data.dropped,
+        "robust": {
+            "objective": fit.objective,
+            "coefficients": terms(fit.coefficients, fit.errors),
+            "alpha": _plain(fit.alpha),
+            "alpha_estimated": fit.alpha_estimated,
+            "alpha_at_bound": fit.alpha_at_bound,
+            "scale": _plain(fit.scale),
+            "scale_estimated": fit.scale_estimated,
+            "mean_objective": _plain(fit.value),
+            "log_likelihood": _plain(fit.log_likelihood),
+            "aic": _plain(fit.aic),
+            "std_error_from": fit.bread,
+            "converged": fit.converged,
+            "gradient": _plain(fit.gradient),
+        },
+        "ols": {
+            "coefficients": terms(fit.ols_coefficients, fit.ols_errors),
+            "sigma": _plain(fit.ols_sigma),
+            "log_likelihood": _plain(fit.ols_log_likelihood),
+            "aic": _plain(fit.ols_aic),
+        },
+        "down_weighted": [
+            {
+                "row": int(data.rows[i]),
+                "target": _plain(data.y[i]),
+                "fitted": _plain(data.y[i] - fit.residuals[i]),
+                "residual": _plain(fit.residuals[i]),
+                "weight": _plain(fit.weights[i]),
+            }
+            for i in (most_down_weighted(fit, count) if fit.alpha < 2 else [])
+        ],
+    }
+    return (json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def _plain(value: float | None) -> float | str | None:
+    """A JSON value for any number: JSON has neither NaN nor infinities."""
+    if value is None or math.isnan(value):
+        return None
+    return float(value) if math.isfinite(value) else str(float(value))

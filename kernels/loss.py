@@ -1,0 +1,268 @@
+"""Barron's general robust loss rho(x, alpha, c) and its derivatives (Barron, CVPR 2019, eq. 13), for one element.
+
+Notation, everywhere below: z = x/c, s = z^2, b = |alpha - 2|, u = s/b, t = log1p(u), k = alpha/2, E = exp(k t),
+v = exp(-t) = 1/(1+u), d = 1 - k, phi(y) = y - 1 + exp(-y), g(y) = phi(y)/y^2.
+
+    rho        = (b/alpha) expm1(k t)
+    d rho/dx   = (x/c^2) E v              weight = E v/c^2          d rho/dc = -z d rho/dx
+    curvature  = (E v/c^2) (1 - sign(2-alpha) b u/(1+u))
+    d rho/dalpha = sign(2-alpha)/2 E t^2 [g(k t) - g(t)]
+
+Three steps: `shape` has what depends on alpha alone and `width` what depends on c alone, so that a loop with scalar
+parameters computes them once; `element` does the rest.  What a caller does not use, the compiler removes.
+
+Special values without special cases, by moving alpha to where the general formula is right and cannot be told apart:
+|alpha| is floored at 2^-40 (2^-70 in double), where rho and its derivatives differ from those at 0 by less than 2^-34
+(2^-60), and capped at 2^48 (2^90), where kt differs from +-s/2 by less than s^2/2^50; alpha = 2 becomes 2 - epsilon.
+"""
+
+from __future__ import annotations
+
+from . import coefficients as c
+from .elementary import (
+    decompose,
+    exp_parts,
+    fast_two_sum,
+    log_parts,
+    power_of_two,
+    product,
+    quarter_scale,
+    scaled,
+    square_root,
+    two_product,
+    two_sum,
+)
+from .primitives import constant, fma, homogeneous, polynomial, scalar
+
+_exp_tail = polynomial(*c.EXP_TAIL)
+_ALPHA_MIN = constant(2.0**-40, 2.0**-70)
+_ALPHA_MAX = constant(2.0**48, 2.0**90)
+_BELOW_TWO = constant(2.0 - 2.0**-23, 2.0 - 2.0**-52)
+_FINITE = constant(3.4028234663852886e38, 1.7976931348623157e308)
+_INFINITY = constant(float("inf"))
+_NAN = constant(float("nan"))
+_Z_BIG = constant(2.0**52, 2.0**484)  # beyond it x is scaled by 2^-shift, so that neither z^2 nor u overflows
+_SHIFT = constant(100.0, 700.0)
+_SHRINK, _GROW = constant(2.0**-100, 2.0**-700), constant(2.0**100, 2.0**700)
+_U_TINY = constant(2.0**-32, 2.0**-66)  # below it log1p(u) = u even after multiplication by k
+_S_TINY = constant(2.0**-30, 2.0**-60)  # below it rho = s/2 to working precision, whatever alpha
+_KT_SMALL = constant(0.3)  # |kt| below it: E g(kt) from the polynomial of exp
+_D_SMALL = constant(1.0 / 32)  # |1 - k| below it: (1 - k) is factored out of d rho/d alpha
+_DELTA_MAX = constant(0.7, 1.5)
+_ORDINARY = constant(2.0**39, 2.0**288)
+_SPLIT = constant(64.0, 512.0)
+_POWER_MAX = constant(120.0, 1000.0)
+_DOWN = constant(-120.0, -1000.0)  # 2^this is nothing beside 1, and normal
+_difference = homogeneous(*c.DIFFERENCE)
+
+
+@scalar
+def shape(alpha):
+    """What depends on alpha alone."""
+    T = type(alpha)
+    infinite = abs(alpha) > _FINITE(alpha)
+    two = alpha == T(2.0)
+    a = _ALPHA_MIN(alpha) if abs(alpha) < _ALPHA_MIN(alpha) else alpha
+    a = _BELOW_TWO(alpha) if two else a
+    cap = _ALPHA_MAX(alpha)
+    capped = cap if a > cap else (-cap if a < -cap else a)
+    # d rho/dalpha falls off as alpha^-2 beyond the cap; two factors, since the square underflows before the result does.
+    beyond = T(1.0) if capped == a else (T(0.0) if infinite else capped / a)
+    a = capped
+    signed, signed_low = two_sum(a, T(-2.0))
+    sign = T(-1.0) if signed > T(0.0) else T(1.0)
+    b, bl = abs(signed), -sign * signed_low
+    inv = T(1.0) / a
+    ratio = b * inv
+    ratio = fma(fma(-ratio, a, b) + bl, inv, ratio)
+    ik = inv + inv
+    ik_low = fma(-ik, T(0.5) * a, T(1.0)) * ik
+    ik2, ik2_low = product(ik, ik_low, ik, ik_low)
+    # Limits for |x| = inf of rho, psi c, weight c^2, -c d rho/dc, d rho/dalpha; nil is 0, or NaN for a NaN alpha.
+    inf, nil = _INFINITY(alpha), T(0.0) * b
+    rho_inf = inf if alpha >= T(0.0) else T(1.0) - T(2.0) / alpha
+    psi_inf = inf if alpha > T(1.0) else (T(1.0) if alpha == T(1.0) else nil)
+    weight_inf = inf if alpha > T(2.0) else (T(1.0) if two else nil)
+    dscale_inf = inf if alpha > T(0.0) else (T(2.0) if alpha == T(0.0) else nil)
+    dalpha_inf = nil if infinite else (inf if alpha >= T(0.0) else T(2.0) / (alpha * alpha))
+    return (
+        (T(0.5) * a, b, bl, T(1.0) / b, sign, ratio, ik2, ik2_low, beyond, two, infinite),
+        (rho_inf, psi_inf, weight_inf, dscale_inf, dalpha_inf),
+    )
+
+
+@scalar
+def width(scale):
+    """What depends on c alone: c, 1/c, 1/c^2 (rounded once), and the |x| from which on z^2 could overflow."""
+    T = type(scale)
+    infinite = scale > _FINITE(scale)
+    valid = scale > T(0.0)
+    inv = T(1.0) / scale if valid else _NAN(scale)
+    inv_low = T(0.0) if infinite else fma(-inv, scale, T(1.0)) * inv
+    square, square_low = product(inv, inv_low, inv, inv_low)
+    inv2 = square if square > _FINITE(scale) else square + square_low
+    return T(1.0) if infinite else scale, inv, inv2, scale * _Z_BIG(scale)
+
+
+@scalar
+def general(shape):
+    """The case that covers every x and this alpha: see `element`."""
+    T = type(shape[0][0])
+    close = T(0.5) * shape[0][1] < _D_SMALL(shape[0][1])
+    return True, close, True
+
+
+@scalar
+def ordinary(shape, width):
+    """Whether alpha allows the quick cases, alpha near 2, and the |x| up to which they hold.
+
+    There |k| <= 2 and u <= 2^39 (2^288), so that no exponent leaves the normal range, and |kt| < 1 where t < 0.3466.
+    """
+    T = type(shape[0][0])
+    k, b = shape[0][0], shape[0][1]
+    return abs(k) <= T(2.0), T(0.5) * b < _D_SMALL(b), width[0] * square_root(b * _ORDINARY(b))
+
+
+@scalar
+def element(x, shape, width, case):
+    """rho, d/dx, d/dalpha, d/dc, weight, curvature at x.
+
+    ``case`` has three flags, constants where the caller knows: whether x is arbitrary rather than `ordinary`; whether
+    alpha is within 1/16 of 2; whether |k| is so large that |kt| > 1 happens at small t.  Where all apply, the bits do
+    not depend on them.
+    """
+    T = type(x)
+    (k, b, bl, inv_b, sign, ratio, ik2, ik2_low, beyond, two, infinite), limits = shape
+    c, inv_c, inv_c2, x_big = width
+    one, zero, half = T(1.0), T(0.0), T(0.5)
+
+    # z, s, u in two words each: k t is conditioned by up to 88 (709) with respect to them.
+    extreme, close, steep = case
+    big = extreme & (abs(x) > x_big)
+    shrunk = x * _SHRINK(x) if big else x
+    z = shrunk * inv_c
+    zl = fma(-z, c, shrunk) * inv_c
+    s, sl = two_product(z, z)
+    s, sl = fast_two_sum(s, fma(z + z, zl, sl))
+    u = s * inv_b
+    ul = (fma(-u, b, s) + (sl - u * bl)) * inv_b
+
+    # t = log1p(u).  Where u was scaled down it stands for 1 + u: there u > 2^50.
+    tiny = (u < _U_TINY(x)) & (not big)
+    uw, uwl = (_U_TINY(x), zero) if tiny else (u, ul)
+    unit = zero if big else one
+    y, yl = fast_two_sum(max(uw, unit), min(uw, unit))
+    e, m, ml, shrink = decompose(y, yl + uwl)
+    small = (e == zero) & (not big)
+    f, fl = (uw, uwl) if small else (m - one, ml)
+    e = e + (_SHIFT(x) + _SHIFT(x) if big else zero)
+    t, tl, q, ql, tail, tail_low = log_parts(f, fl, m, ml, e)
+    t, tl = (u, ul) if tiny else (t, tl)
+    inv_m = one / m
+    inv_m_low = inv_m * (fma(-inv_m, m, one) - inv_m * ml)
+    v_scale = zero if big else shrink
+    v, vl = v_scale * inv_m, v_scale * inv_m_low
+
+    # E = exp(k t) = 2^n (1 + r + rl)
+    kt, ktl = product(k, zero, t, tl)
+    n, r, rl, y, p = exp_parts(kt, ktl)
+
+    # rho: expm1(kt) = 2^n r + (2^n - 1), with 2^n in two factors since b/alpha may be tiny.
+    post_n = min(max(n - _SPLIT(x), zero), _POWER_MAX(x)) if extreme else zero
+    low_n = min(max(n - post_n, -_POWER_MAX(x)), _POWER_MAX(x)) if extreme else n
+    pow_n = power_of_two(low_n)
+    rho = ratio * fma(pow_n, r, pow_n - one)
+    rho = rho * power_of_two(post_n) if extreme else rho
+    grow = _GROW(x) if big else one
+    rho = ((half * s) * grow) * grow if two | ((s < _S_TINY(x)) & (not big)) else rho
+
+    # E v = 2^(n-e) (1 + r)/m
+    g, gl = fast_two_sum(one, r)
+    gl += rl
+    ev, evl = product(g, gl, inv_m, inv_m_low)
+    ev, evl, ne = (one, zero, zero) if two else (ev, evl, n - e)
+    w = fma(inv_c2, ev, inv_c2 * evl)
+    weight = scaled(w, ne, extreme)
+    xc = shrunk * inv_c2
+    psi = fma(xc, ev, xc * evl)
+    shift = _SHIFT(x) if big else zero
+    dx = scaled(psi, ne + shift, extreme)
+    dscale = -scaled((z + zl) * psi, ne + (shift + shift), extreme)
+    share = u * inv_m if small else one - v  # u/(1+u)
+    curvature = scaled(w * fma(-sign * b, share, one), ne, extreme)
+
+    dalpha = _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g, gl, n, y, p, shape[0], case)
+
+    # |x| = inf came out as NaN.
+    far = extreme & (abs(x) > _FINITE(x))
+    nil = zero * inv_c
+    rho = limits[0] + nil if far else rho
+    dx = (limits[1] * inv_c if x > zero else -(limits[1] * inv_c)) if far else dx
+    weight = limits[2] * inv_c2 if far else weight
+    dscale = -(limits[3] * inv_c) if far else dscale
+    dalpha = limits[4] + nil if far else dalpha
+    curvature = limits[2] * inv_c2 if far else curvature
+    return rho, dx, dalpha, dscale, weight, curvature
+
+
+@scalar
+def _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g, gl, n, y, p, shape, case):
+    """d rho/dalpha = sign/2 [E phi(kt)/k^2 - E phi(t)], in three regimes.
+
+    For small t the two terms agree to three orders: the true value is s^3/(24 b^2).  All of it is computed in units of
+    2^max(n, 0), so that E may exceed the largest number where the result does not.
+    """
+    T = type(t)
+    k, b, bl, _, sign, _, ik2, ik2_low, beyond, two, infinite = shape
+    one, zero, half = T(1.0), T(0.0), T(0.5)
+    d = half * sign * b
+    extreme, close, steep = case
+    up = max(n, zero) if extreme else zero
+    down = power_of_two(max(min(n, zero), _DOWN(t)) if extreme else n)
+    unit = power_of_two(max(-up, _DOWN(t)))
+    e, el = down * g, down * gl
+
+    # 1. |t|, |kt| < 1: g(kt) - g(t) = d t sum (-1)^n/(n+2)! h_(n-1)(t, kt), a divided difference without cancellation.
+    dt = fma(-half * sign * bl, t, -d * t)
+    near = dt * _difference(t + kt, -(t * kt)) * (e * t)
+    near = fma(near, t, near * (T(3.0) * tl))
+
+    # phi(t): for small u, t = 2q + tail and u/(1+u) = 2q/(1+q), so phi = q u v + tail, all terms positive.
+    square, square_low = two_product(t, t)
+    square_low = fma(t + t, tl, square_low)
+    a, al = product(q, ql, u, ul)
+    a, al = product(a, al, v, vl)
+    a, rest = fast_two_sum(a, tail)
+    al += tail_low + rest
+    # Otherwise directly; t - 1 + v has lost at most 3 of the 7 extra bits.
+    w, wl = two_sum(t, -one)
+    w, rest = two_sum(w, v)
+    wl += rest + (tl + vl)
+    phi, phi_low = (a, al) if steep & small else (w, wl)
+    phi, phi_low = (half * square, half * square_low) if steep & tiny else (phi, phi_low)
+
+    # 2. |1 - k| < 1/32: d factored out of E phi(kt)/k^2 - E phi(t),
+    #    E d/k^2 [(1+k) phi(t) - t + t v expm1(d t)/(d t)].  Where d t > 0.7, the last term is below all precision.
+    delta = min(max(d * t, -_DELTA_MAX(t)), _DELTA_MAX(t))
+    tv, tvl = product(t, tl, v, vl)
+    w, rest = two_sum((phi + phi) - t, tv)
+    rest += tvl + ((phi_low + phi_low) - tl)
+    rest += fma(tv, delta * fma(delta, _exp_tail(delta), half), -(d * phi))
+    factored = e * (d * ik2) * (w + rest)
+
+    # 3. directly.  E phi(kt)/k^2 for small kt: t^2 E g(kt), E g(y) = 1/2 + y (1/2 - p + y p), p the tail of expm1.
+    w, wl = two_sum(kt, -one)
+    w, wl = product(e, el, w, wl + ktl)
+    w, rest = two_sum(unit, w)
+    w, wl = product(w, wl + rest, ik2, ik2_low)
+    flat = abs(kt) < _KT_SMALL(t)
+    w = half * square if flat else w
+    wl = fma(square, y * fma(y, p, half - p), half * square_low) if flat else wl
+    a, al = product(e, el, phi, phi_low)
+    direct = (w - a) + (wl - al)
+
+    far = factored if close else direct
+    value = half * sign * (near if max(t, abs(kt)) < one else far)
+    f, g = quarter_scale(up)
+    value = ((value * f) * f * beyond) * (f * beyond) * g if extreme else value
+    return zero * t if extreme & infinite else value

@@ -1,0 +1,163 @@
+"""Primitives: the few operations that each target lowers natively.
+
+Everything here is at once a plain Python function over NumPy scalars (exact, slow; what the tests trace) and an
+instruction for Numba, registered below with ``type_callable`` and ``lower_builtin``.  The same scalar code therefore runs
+in Python, as SIMD on the CPU and as PTX, with the same bits.
+
+Rules for code over these primitives: no libm, no fastmath, no contraction (``fma`` is explicit); a number literal is
+written ``T(0.5)`` with ``T = type(x)``, a number that depends on the dtype is a `constant`; bit tricks use unsigned integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import lower_builtin, register_jitable, type_callable
+
+__all__ = ["bits", "constant", "fma", "from_bits", "homogeneous", "polynomial", "scalar"]
+
+_UINT = {types.float32: types.uint32, types.float64: types.uint64}
+_FLOAT = {u: f for f, u in _UINT.items()}
+
+# A scalar function: an ordinary Python function that Numba also compiles into its callers.
+scalar = register_jitable
+
+
+def fma(a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c`` with one rounding."""
+    T = type(a)
+    if not (np.isfinite(a) and np.isfinite(b) and np.isfinite(c)):
+        return T(a * b + c)
+    exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
+    if exact == 0:
+        return T(a * b + c)
+    try:
+        nearest = float(exact)
+    except OverflowError:
+        return T(np.inf if exact > 0 else -np.inf)
+    if T is np.float32 and (rest := exact - Fraction(nearest)) != 0:
+        # Rounding twice (to double, then to single) is right if the first rounding goes to an odd last bit.
+        toward = np.nextafter(nearest, np.inf if rest > 0 else -np.inf)
+        nearest = nearest if np.float64(nearest).view(np.uint64) & np.uint64(1) else toward
+    return T(nearest)
+
+
+@type_callable(fma)  # type: ignore[untyped-decorator]
+def _type_fma(context: Any) -> Any:
+    return lambda a, b, c: a if a in _UINT and a == b == c else None
+
+
+@lower_builtin(fma, types.Float, types.Float, types.Float)  # type: ignore[untyped-decorator]
+def _lower_fma(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.fma(*args)
+
+
+def bits(x: Any) -> Any:
+    """The bit pattern of x as an unsigned integer of its width."""
+    return x.view(np.uint32 if x.itemsize == 4 else np.uint64)
+
+
+def from_bits(u: Any) -> Any:
+    """The floating-point number with bit pattern u."""
+    return u.view(np.float32 if u.itemsize == 4 else np.float64)
+
+
+@type_callable(bits)  # type: ignore[untyped-decorator]
+def _type_bits(context: Any) -> Any:
+    return _UINT.get
+
+
+@type_callable(from_bits)  # type: ignore[untyped-decorator]
+def _type_from_bits(context: Any) -> Any:
+    return _FLOAT.get
+
+
+@lower_builtin(bits, types.Float)  # type: ignore[untyped-decorator]
+@lower_builtin(from_bits, types.Integer)  # type: ignore[untyped-decorator]
+def _lower_bitcast(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.bitcast(args[0], context.get_value_type(sig.return_type))
+
+
+def constant(single: Any, double: Any = None) -> Callable[[Any], Any]:
+    """A number that depends on the dtype: ``NAME = constant(f4, f8)``, used as ``NAME(x)`` for an x of that dtype.
+
+    Integers become the unsigned type of the same width.
+    """
+    double = single if double is None else double
+    whole = isinstance(single, int)
+
+    def value(x: Any) -> Any:
+        narrow = x.itemsize == 4
+        if whole:
+            return np.uint32(single) if narrow else np.uint64(double)
+        return np.float32(single) if narrow else np.float64(double)
+
+    @type_callable(value)  # type: ignore[untyped-decorator]
+    def typer(context: Any) -> Any:
+        return lambda x: (_UINT[x] if whole else x) if x in _UINT else None
+
+    @lower_builtin(value, types.Float)  # type: ignore[untyped-decorator]
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        number = single if sig.args[0] == types.float32 else double
+        if not whole:
+            number = float(np.float32(number)) if sig.args[0] == types.float32 else float(number)
+        return ir.Constant(context.get_value_type(sig.return_type), number)
+
+    return value
+
+
+def _estrin(x: Any, c: Sequence[Any], fma: Callable[..., Any], mul: Callable[..., Any]) -> Any:
+    """Sum of ``c[i] x**i``, pairwise: the chain of dependent operations is log2 of the degree, not the degree."""
+    level = list(c)
+    while len(level) > 1:
+        paired = [fma(level[i + 1], x, level[i]) for i in range(0, len(level) - 1, 2)]
+        level = paired + level[len(level) - len(level) % 2 :]
+        x = mul(x, x) if len(level) > 1 else x
+    return level[0]
+
+
+def _clenshaw(p: Any, q: Any, c: Sequence[Any], fma: Callable[..., Any], mul: Callable[..., Any]) -> Any:
+    """Sum of ``c[n] h_n`` where ``h_n = p h_(n-1) + q h_(n-2)``, h_0 = 1, h_(-1) = 0."""
+    newer, older = fma(p, c[-1], c[-2]), c[-1]
+    for coefficient in reversed(c[:-2]):
+        newer, older = fma(p, newer, fma(q, older, coefficient)), newer
+    return newer
+
+
+def _series(
+    arity: int, evaluate: Callable[..., Any], single: Sequence[float], double: Sequence[float]
+) -> Callable[..., Any]:
+    def value(*args: Any) -> Any:
+        T = type(args[0])
+        table = [T(c) for c in (single if args[0].itemsize == 4 else double)]
+        return evaluate(*args, table, fma, lambda a, b: a * b)
+
+    @type_callable(value)  # type: ignore[untyped-decorator]
+    def typer(context: Any) -> Any:
+        return (lambda x: x if x in _UINT else None) if arity == 1 else (lambda p, q: p if p in _UINT and p == q else None)
+
+    @lower_builtin(value, *[types.Float] * arity)  # type: ignore[untyped-decorator]
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = context.get_value_type(sig.return_type)
+        table = [ir.Constant(kind, float(c)) for c in (single if sig.args[0] == types.float32 else double)]
+        return evaluate(*args, table, builder.fma, builder.fmul)
+
+    return value
+
+
+def polynomial(single: Sequence[float], double: Sequence[float]) -> Callable[[Any], Any]:
+    """The polynomial with these coefficients, lowest degree first, in the dtype of its argument."""
+    return _series(1, _estrin, single, double)
+
+
+def homogeneous(single: Sequence[float], double: Sequence[float]) -> Callable[[Any, Any], Any]:
+    """``sum c[n] h_n(p, q)``, h_n = p h_(n-1) + q h_(n-2): complete homogeneous polynomials for p = a + b, q = -a b.
+
+    By Clenshaw, from the last coefficient down: explicit powers of a small argument would be subnormal.
+    """
+    return _series(2, _clenshaw, single, double)
