@@ -2,7 +2,7 @@
 
 Every kernel has the signature of a NumPy inner loop, ``void(char **args, intp *dims, intp *steps, void *)``.  Elements go
 in blocks of `BLOCK` through buffers on the stack: strides, tails and overlapping outputs are the copies' business, and the
-arithmetic always runs over contiguous memory that nothing else points to, a multiple of 16 elements long.
+arithmetic always runs over contiguous memory that nothing else points to, a multiple of `LANES` elements long.
 """
 
 from __future__ import annotations
@@ -12,18 +12,25 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import float32, float64, intp, types
+from numba import intp, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from . import native
 from .likelihood import FAMILIES, OUTPUTS
+from .partition import log_partition
 from .primitives import scalar
+
+__all__ = ["BLOCK", "elementwise", "partition", "reduction"]
 
 BLOCK = 128  # elements: 7 buffers of doubles are 7 KiB, well inside the first-level cache
 LANES = 16
+SUMS = ("value", "dalpha", "dscale")  # what a reduction accumulates, in this order
 
-WORDS = types.CPointer(intp)
-SIGNATURE = types.void(WORDS, WORDS, WORDS)
+_WORDS = types.CPointer(intp)
+SIGNATURE = types.void(_WORDS, _WORDS, _WORDS)
+
+Floating = type[np.floating[Any]]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -51,6 +58,26 @@ def _buffer(typing: Any, count: Any, like: Any) -> Any:
     return types.CPointer(like)(count, like), lower
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _forget_flags(typing: Any) -> Any:
+    """Clear the floating-point status: lanes that a select discards may have raised anything.
+
+    NumPy reads it after a ufunc's loop and would warn.
+    """
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word = ir.IntType(32)
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(word, [word]), "feclearexcept")
+        builder.call(function, [word(_ALL_FLAGS)])
+        return context.get_dummy_value()
+
+    return types.void(), lower
+
+
+# FE_ALL_EXCEPT of <fenv.h>
+_ALL_FLAGS = 0x3D if native.host_is_x86() else 0x1F
+
+
 def _storer(chosen: tuple[int, ...]) -> Callable[..., Any]:
     """store(buffer, i, values): values[chosen[j]] goes to buffer[j * BLOCK + i]."""
 
@@ -67,15 +94,15 @@ def _storer(chosen: tuple[int, ...]) -> Callable[..., Any]:
     return store
 
 
-def _copier(like: Any) -> Callable[..., Any]:
-    """fetch(address, step, m, buffer): m elements as a contiguous pointer; padded to a multiple of `LANES`."""
-    size = like.itemsize
+def _fetcher(zero: Any) -> Callable[..., Any]:
+    """fetch(address, step, m, buffer): m elements as a contiguous pointer, padded to a multiple of `LANES`."""
+    size = zero.itemsize
 
     def fetch(address, step, m, buffer):  # type: ignore[no-untyped-def]
         if step == size and m == BLOCK:
-            return _pointer(address, like)
+            return _pointer(address, zero)
         for i in range(m):
-            buffer[i] = _pointer(address + i * step, like)[0]
+            buffer[i] = _pointer(address + i * step, zero)[0]
         for i in range(m, (m + LANES - 1) & -LANES):
             buffer[i] = buffer[0]
         return buffer
@@ -83,8 +110,24 @@ def _copier(like: Any) -> Callable[..., Any]:
     return scalar(fetch)
 
 
+def _deliverer(zero: Any) -> Callable[..., Any]:
+    """deliver(address, step, m, buffer): m elements from the buffer to where they belong."""
+    size = zero.itemsize
+
+    def deliver(address, step, m, buffer, first):  # type: ignore[no-untyped-def]
+        if step == size:
+            target = _pointer(address, zero)
+            for i in range(m):
+                target[i] = buffer[first + i]
+        else:
+            for i in range(m):
+                _pointer(address + i * step, zero)[0] = buffer[first + i]
+
+    return scalar(deliver)
+
+
 @scalar  # type: ignore[untyped-decorator]
-def all_within(x, n, limit):  # type: ignore[no-untyped-def]
+def _all_within(x, n, limit):  # type: ignore[no-untyped-def]
     """Whether no |x[i]| exceeds the limit; NaN does."""
     outside = 0
     for i in range(n):
@@ -92,57 +135,174 @@ def all_within(x, n, limit):  # type: ignore[no-untyped-def]
     return outside == 0
 
 
-def elementwise(family: str, outputs: tuple[str, ...], dtype: type[np.floating[Any]]) -> Callable[..., Any]:
-    """Inner loop (x, alpha, scale) -> outputs, with the parameters' part hoisted where both have stride 0."""
+def _evaluators(family: str, outputs: tuple[str, ...], zero: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Two ways to evaluate a block into ``out``: with parameters shared by all elements, and with one for each."""
     shape, width, ordinary, general, element = FAMILIES[family]
-    zero = dtype(0)
-    size, count, total = zero.itemsize, len(outputs), BLOCK * len(outputs)
     store = _storer(tuple(OUTPUTS.index(name) for name in outputs))
-    fetch = _copier(zero)
 
-    @scalar  # type: ignore[untyped-decorator]
-    def deliver(args, steps, start, m, out):  # type: ignore[no-untyped-def]
-        for j in range(count):
-            place, step = args[3 + j] + start * steps[3 + j], steps[3 + j]
-            if step == size:
-                target = _pointer(place, zero)
-                for i in range(m):
-                    target[i] = out[j * BLOCK + i]
+    def shared(x, n, s, w, out):  # type: ignore[no-untyped-def]
+        quick, close, limit = ordinary(s, w)
+        if quick and _all_within(x, n, limit):
+            if close:
+                for i in range(n):
+                    store(out, i, element(x[i], s, w, (False, True, False)))
             else:
-                for i in range(m):
-                    _pointer(place + i * step, zero)[0] = out[j * BLOCK + i]
+                for i in range(n):
+                    store(out, i, element(x[i], s, w, (False, False, False)))
+        else:
+            for i in range(n):
+                store(out, i, element(x[i], s, w, general(s)))
+
+    def each(x, alpha, scale, n, out):  # type: ignore[no-untyped-def]
+        for i in range(n):
+            s = shape(alpha[i])
+            store(out, i, element(x[i], s, width(scale[i]), general(s)))
+
+    return scalar(shared), scalar(each)
+
+
+def elementwise(family: str, outputs: tuple[str, ...], dtype: Floating) -> Callable[..., Any]:
+    """Inner loop (x, alpha, scale) -> outputs; parameters of stride 0 are prepared once."""
+    shape, width, *_ = FAMILIES[family]
+    zero = dtype(0)
+    count, total = len(outputs), BLOCK * len(outputs)
+    shared, each = _evaluators(family, outputs, zero)
+    fetch, deliver = _fetcher(zero), _deliverer(zero)
 
     def loop(args, dims, steps):  # type: ignore[no-untyped-def]
         n = dims[0]
         xs, alphas, scales = _buffer(BLOCK, zero), _buffer(BLOCK, zero), _buffer(BLOCK, zero)
         out = _buffer(total, zero)
-        if n > 0 and steps[1] == 0 and steps[2] == 0:
+        same = steps[1] == 0 and steps[2] == 0
+        s, w = shape(_pointer(args[1], zero)[0]), width(_pointer(args[2], zero)[0])
+        for start in range(0, n, BLOCK):
+            m = min(BLOCK, n - start)
+            padded = (m + LANES - 1) & -LANES
+            x = fetch(args[0] + start * steps[0], steps[0], m, xs)
+            if same:
+                shared(x, padded, s, w, out)
+            else:
+                alpha = fetch(args[1] + start * steps[1], steps[1], m, alphas)
+                scale = fetch(args[2] + start * steps[2], steps[2], m, scales)
+                each(x, alpha, scale, padded, out)
+            for j in range(count):
+                deliver(args[3 + j] + start * steps[3 + j], steps[3 + j], m, out, j * BLOCK)
+        _forget_flags()
+
+    return loop
+
+
+def partition(outputs: tuple[str, ...], dtype: Floating) -> Callable[..., Any]:
+    """Inner loop alpha -> log Z, and its derivative if asked for."""
+    zero = dtype(0)
+    count, total = len(outputs), BLOCK * len(outputs)
+    store = _storer(tuple(range(count)))
+    fetch, deliver = _fetcher(zero), _deliverer(zero)
+
+    def loop(args, dims, steps):  # type: ignore[no-untyped-def]
+        n = dims[0]
+        alphas, out = _buffer(BLOCK, zero), _buffer(total, zero)
+        for start in range(0, n, BLOCK):
+            m = min(BLOCK, n - start)
+            alpha = fetch(args[0] + start * steps[0], steps[0], m, alphas)
+            for i in range(m):
+                store(out, i, log_partition(alpha[i]))
+            for j in range(count):
+                deliver(args[1 + j] + start * steps[1 + j], steps[1 + j], m, out, j * BLOCK)
+        _forget_flags()
+
+    return loop
+
+
+def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
+    """Sums over a panel of rows by columns, in one pass: value, and of the partials those named in ``outputs``.
+
+    ========  ====================================================  ===================================
+              args (addresses)                                      steps (bytes)
+    ========  ====================================================  ===================================
+    0         x, rows of contiguous elements                        from row to row
+    1, 2      alpha, scale: one number, or one for each column      from column to column: 0 or itemsize
+    3         weights like x, or 0                                  from row to row
+    4         dx times weight times factor goes here, or 0          from row to row
+    5         one number: factor
+    6         float64 sums, zeroed: see below
+    ========  ====================================================  ===================================
+
+    dims: rows, columns.  Sums: value, dalpha, dscale; in the layout "columns" value, then dalpha and dscale of each column.
+    A weight of 0 excludes an element, whatever its value.  Order of summation: `LANES` float64 partial sums each, over
+    the columns by position in the row, folded by halves; by column in the order of the rows.
+    """
+    shape, width, *_ = FAMILIES[family]
+    zero, size, columns = dtype(0), np.dtype(dtype).itemsize, layout == "columns"
+    total, with_dx = BLOCK * len(outputs), "dx" in outputs
+    dx_at = BLOCK * outputs.index("dx") if with_dx else 0
+    summed = tuple((k, BLOCK * outputs.index(name)) for k, name in enumerate(SUMS) if name in outputs)
+    places = tuple(at for _, at in summed)
+    slots = tuple(k for k, _ in summed)
+    count, lanes = len(summed), len(SUMS) * LANES
+    shared, each = _evaluators(family, outputs, zero)
+    fetch, deliver = _fetcher(zero), _deliverer(zero)
+    double = np.float64(0)
+
+    @scalar  # type: ignore[untyped-decorator]
+    def add(partial, slot, out, at, n):  # type: ignore[no-untyped-def]
+        for i in range(0, n, LANES):
+            for j in range(LANES):
+                partial[slot * LANES + j] += np.float64(out[at + i + j])
+
+    @scalar  # type: ignore[untyped-decorator]
+    def fold(partial, slot):  # type: ignore[no-untyped-def]
+        half = LANES // 2
+        while half > 0:
+            for j in range(half):
+                partial[slot * LANES + j] += partial[slot * LANES + j + half]
+            half //= 2
+        return partial[slot * LANES]
+
+    def panel(args, dims, steps):  # type: ignore[no-untyped-def]
+        rows, n = dims[0], dims[1]
+        xs, ws, out = _buffer(BLOCK, zero), _buffer(BLOCK, zero), _buffer(total, zero)
+        alphas, scales = _buffer(BLOCK, zero), _buffer(BLOCK, zero)
+        partial = _buffer(lanes, double)
+        for i in range(lanes):
+            partial[i] = 0.0
+        sums = _pointer(args[6], double)
+        factor = _pointer(args[5], zero)[0]
+        if not columns:
             s, w = shape(_pointer(args[1], zero)[0]), width(_pointer(args[2], zero)[0])
-            quick, close, limit = ordinary(s, w)
+        for row in range(rows):
             for start in range(0, n, BLOCK):
                 m = min(BLOCK, n - start)
                 padded = (m + LANES - 1) & -LANES
-                x = fetch(args[0] + start * steps[0], steps[0], m, xs)
-                if quick and all_within(x, padded, limit):
-                    if close:
-                        for i in range(padded):
-                            store(out, i, element(x[i], s, w, (False, True, False)))
-                    else:
-                        for i in range(padded):
-                            store(out, i, element(x[i], s, w, (False, False, False)))
+                x = fetch(args[0] + row * steps[0] + start * size, size, m, xs)
+                if columns:
+                    alpha = fetch(args[1] + start * steps[1], steps[1], m, alphas)
+                    scale = fetch(args[2] + start * steps[2], steps[2], m, scales)
+                    each(x, alpha, scale, padded, out)
                 else:
+                    shared(x, padded, s, w, out)
+                if args[3] != 0:
+                    weight = fetch(args[3] + row * steps[3] + start * size, size, m, ws)
+                    for at in range(0, total, BLOCK):
+                        for i in range(padded):
+                            out[at + i] = zero if weight[i] == zero else out[at + i] * weight[i]
+                if m < padded:
+                    for at in range(0, total, BLOCK):
+                        for i in range(m, padded):
+                            out[at + i] = zero
+                if with_dx:
                     for i in range(padded):
-                        store(out, i, element(x[i], s, w, general(s)))
-                deliver(args, steps, start, m, out)
-        else:
-            for start in range(0, n, BLOCK):
-                m = min(BLOCK, n - start)
-                x = fetch(args[0] + start * steps[0], steps[0], m, xs)
-                alpha = fetch(args[1] + start * steps[1], steps[1], m, alphas)
-                scale = fetch(args[2] + start * steps[2], steps[2], m, scales)
-                for i in range((m + LANES - 1) & -LANES):
-                    s = shape(alpha[i])
-                    store(out, i, element(x[i], s, width(scale[i]), general(s)))
-                deliver(args, steps, start, m, out)
+                        out[dx_at + i] *= factor
+                    deliver(args[4] + row * steps[4] + start * size, size, m, out, dx_at)
+                for k in range(count):
+                    if columns and slots[k] > 0:
+                        first = 1 + (slots[k] - 1) * n + start
+                        for i in range(m):
+                            sums[first + i] += np.float64(out[places[k] + i])
+                    else:
+                        add(partial, slots[k], out, places[k], padded)
+        for k in range(1 if columns else len(SUMS)):
+            sums[k] += fold(partial, k)
+        _forget_flags()
 
-    return loop
+    return panel

@@ -1,9 +1,50 @@
-"""The negative log-likelihood rho(x, alpha, c) + log c + log Z(alpha), and the table of what can be evaluated."""
+"""The negative log-likelihood rho(x, alpha, c) + log c + log Z(alpha), and the families of functions that have loops.
+
+The density is exp(-rho(x, alpha, c)) / (c Z(alpha)) (Barron 2019, eq. 16), so its negative logarithm can be negative.
+"""
 
 from __future__ import annotations
 
 from . import loss
+from .elementary import decompose, log_parts
+from .loss import element
+from .partition import log_partition
+from .primitives import constant, scalar
 
-# What `element` of each family returns, in order.
+# What `element` returns, in order.
 OUTPUTS = ("value", "dx", "dalpha", "dscale", "weight", "curvature")
-FAMILIES = {"loss": (loss.shape, loss.width, loss.ordinary, loss.general, loss.element)}
+
+_FINITE = constant(3.4028234663852886e38, 1.7976931348623157e308)
+
+
+@scalar
+def shape(alpha):  # type: ignore[no-untyped-def]
+    """What depends on alpha alone."""
+    core, limits = loss.shape(alpha)
+    return core, limits, log_partition(alpha)
+
+
+@scalar
+def width(scale):  # type: ignore[no-untyped-def]
+    """What depends on c alone."""
+    T = type(scale)
+    c, inv, inv2, x_big = loss.width(scale)
+    e, m, ml, _ = decompose(c, T(0.0))
+    log = log_parts(m - T(1.0), T(0.0), m, ml, e)[0]
+    # 1/c is NaN where c is not valid, 0 where c is infinite.
+    log = log if abs(inv) > T(0.0) else (inv if inv != inv else scale)
+    return c, inv, inv2, x_big, log
+
+
+@scalar
+def nll(x, shape, width, case):  # type: ignore[no-untyped-def]
+    """The negative log-likelihood and its partials at x; weight and curvature are those of the loss."""
+    value, dx, dalpha, dscale, weight, curvature = element(x, shape, width, case)
+    log_z, slope = shape[2]
+    return value + (width[4] + log_z), dx, dalpha + slope, dscale + width[1], weight, curvature
+
+
+FAMILIES = {
+    "loss": (loss.shape, loss.width, loss.ordinary, loss.general, element),
+    "nll": (shape, width, loss.ordinary, loss.general, nll),
+}

@@ -39,6 +39,7 @@ _ALPHA_MIN = constant(2.0**-40, 2.0**-70)
 _ALPHA_MAX = constant(2.0**48, 2.0**90)
 _BELOW_TWO = constant(2.0 - 2.0**-23, 2.0 - 2.0**-52)
 _FINITE = constant(3.4028234663852886e38, 1.7976931348623157e308)
+_NORMAL = constant(2.0**-126, 2.0**-1022)  # a smaller scale counts as 0
 _INFINITY = constant(float("inf"))
 _NAN = constant(float("nan"))
 _Z_BIG = constant(2.0**52, 2.0**484)  # beyond it x is scaled by 2^-shift, so that neither z^2 nor u overflows
@@ -96,7 +97,7 @@ def width(scale):
     """What depends on c alone: c, 1/c, 1/c^2 (rounded once), and the |x| from which on z^2 could overflow."""
     T = type(scale)
     infinite = scale > _FINITE(scale)
-    valid = scale > T(0.0)
+    valid = scale >= _NORMAL(scale)
     inv = T(1.0) / scale if valid else _NAN(scale)
     inv_low = T(0.0) if infinite else fma(-inv, scale, T(1.0)) * inv
     square, square_low = product(inv, inv_low, inv, inv_low)
@@ -132,8 +133,9 @@ def element(x, shape, width, case):
     not depend on them.
     """
     T = type(x)
-    (k, b, bl, inv_b, sign, ratio, ik2, ik2_low, beyond, two, infinite), limits = shape
-    c, inv_c, inv_c2, x_big = width
+    k, b, bl, inv_b, sign, ratio, ik2, ik2_low, beyond, two, infinite = shape[0]
+    limits = shape[1]
+    c, inv_c, inv_c2, x_big = width[0], width[1], width[2], width[3]
     one, zero, half = T(1.0), T(0.0), T(0.5)
 
     # z, s, u in two words each: k t is conditioned by up to 88 (709) with respect to them.
@@ -189,6 +191,7 @@ def element(x, shape, width, case):
     dx = scaled(psi, ne + shift, extreme)
     dscale = -scaled((z + zl) * psi, ne + (shift + shift), extreme)
     share = u * inv_m if small else one - v  # u/(1+u)
+    share = zero if two else share
     curvature = scaled(w * fma(-sign * b, share, one), ne, extreme)
 
     dalpha = _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g, gl, n, y, p, shape[0], case)

@@ -29,10 +29,15 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-__all__ = ["address", "cache_directory", "clear_cache"]
+__all__ = ["cache_directory", "clear_cache", "kernel"]
 
 _lock = threading.RLock()
 _libraries: dict[str, Any] = {}  # owners of loaded code; never unloaded, since ufuncs point into it
+
+
+def host_is_x86() -> bool:
+    """Whether this is an x86 processor."""
+    return platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
 
 
 def cache_directory() -> Path | None:
@@ -63,7 +68,8 @@ def _target() -> tuple[Any, str]:
     """The host's target machine, and a text that identifies it."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    cpu = llvm.get_host_cpu_name()
+    features = ",".join(sorted(llvm.get_host_cpu_features().flatten().split(",")))  # its order varies by process
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", jit=True)
     return machine, f"{llvm.get_default_triple()} {cpu} {features}"
@@ -81,14 +87,21 @@ def _fingerprint() -> str:
     return digest.hexdigest()
 
 
-def address(name: str, source: Callable[[], tuple[Callable[..., Any], Any]]) -> int:
-    """Address of the machine code of kernel ``name``; ``source()`` gives its Python function and Numba signature."""
+def kernel(kind: str, *what: Any) -> int:
+    """Address of a kernel of `cpu`, compiled or read from the cache at the first call.
+
+    ``kernel("elementwise", "loss", ("value", "dx"), np.float32)`` is ``cpu.elementwise("loss", ...)`` in machine code.
+    """
+    words = (w if isinstance(w, str) else "-".join(w) if isinstance(w, tuple) else w.__name__ for w in what)
+    name = "_".join((kind, *words))
     with _lock:
         if name not in _libraries:
             key = hashlib.sha256(f"{_fingerprint()} {name}".encode()).hexdigest()[:32]
             payload = _read(key)
             if payload is None:
-                payload = _compile(name, *source())
+                from . import cpu  # and with it Numba
+
+                payload = _compile(name, getattr(cpu, kind)(*what), cpu.SIGNATURE)
                 _write(key, payload)
             _libraries[name] = _load(name, payload)
         return int(_libraries[name][name])

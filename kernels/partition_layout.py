@@ -2,15 +2,16 @@
 
 The one source of these constants for `tools/partition_table.py`, which writes `partition_table_f4.npy` and
 `partition_table_f8.npy`, and for the kernel that reads them. A table has the shape (2, pieces, degree + 1): [0] log Z,
-[1] the derivative; a row holds the coefficients of w^0, w^1, ... `locate` in the generator is the readable version of the
-indexing. The rows, in order:
+[1] the derivative; a row holds the coefficients of w^0, w^1, ... `locate` in the generator is the readable version of
+the indexing. The rows, in order:
 
 ========  ==============  ========================================================================================
 rows      alpha           a piece is
 ========  ==============  ========================================================================================
 A, first  [0, near)       linear in alpha: log Z is smooth at 0 from the right only, so octaves until this suffices
 A         [near, 1)       2^-split of an octave of y = alpha
-B         [1, 2)          2^-split of an octave of y = 2 - alpha, from epsilon up; the last row is for y = 1 alone
+B         (1, 2)          2^-split of an octave of y = 2 - alpha, from epsilon up
+B, last   1               constant, because y = 1 begins an octave of which nothing else is used
 C, first  2               constant: log Z(2), and the derivative at 2 - epsilon, because at 2 it is -inf
 C         (2, far)        2^-split of an octave of y = alpha - 2
 C, last   [far, inf]      linear in 1/alpha: Z(inf) is finite, the derivative goes like alpha^-2

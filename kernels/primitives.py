@@ -10,6 +10,7 @@ written ``T(0.5)`` with ``T = type(x)``, a number that depends on the dtype is a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -19,7 +20,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import lower_builtin, register_jitable, type_callable
 
-__all__ = ["bits", "constant", "fma", "from_bits", "homogeneous", "polynomial", "scalar"]
+__all__ = ["bits", "constant", "fma", "from_bits", "homogeneous", "piecewise", "polynomial", "scalar"]
 
 _UINT = {types.float32: types.uint32, types.float64: types.uint64}
 _FLOAT = {u: f for f, u in _UINT.items()}
@@ -161,3 +162,37 @@ def homogeneous(single: Sequence[float], double: Sequence[float]) -> Callable[[A
     By Clenshaw, from the last coefficient down: explicit powers of a small argument would be subnormal.
     """
     return _series(2, _clenshaw, single, double)
+
+
+def piecewise(single: Any, double: Any) -> Callable[[Any, Any], Any]:
+    """Polynomials from a constant table by dtype, one a row: ``NAME(w, i)`` is row i at w (i unsigned, inside the table)."""
+    tables = {types.float32: np.asarray(single, np.float32), types.float64: np.asarray(double, np.float64)}
+
+    def horner(w: Any, row: Sequence[Any], fma: Callable[..., Any]) -> Any:
+        total = row[-1]
+        for coefficient in reversed(row[:-1]):
+            total = fma(total, w, coefficient)
+        return total
+
+    def value(w: Any, i: Any) -> Any:
+        return horner(w, tables[types.float32 if w.itemsize == 4 else types.float64][i], fma)
+
+    @type_callable(value)  # type: ignore[untyped-decorator]
+    def typer(context: Any) -> Any:
+        return lambda w, i: w if w in _UINT and isinstance(i, types.Integer) else None
+
+    @lower_builtin(value, types.Float, types.Integer)  # type: ignore[untyped-decorator]
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind, rows = context.get_value_type(sig.return_type), tables[sig.return_type]
+        content = ir.Constant(ir.ArrayType(kind, rows.size), [ir.Constant(kind, float(v)) for v in rows.ravel()])
+        name = f"table.{sig.return_type}.{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}"
+        if name not in builder.module.globals:
+            variable = ir.GlobalVariable(builder.module, content.type, name)
+            variable.linkage, variable.global_constant, variable.initializer = "internal", True, content
+        memory = builder.bitcast(builder.module.globals[name], kind.as_pointer())
+        index, width = args[1], rows.shape[1]
+        start = builder.mul(index, ir.Constant(index.type, width))
+        places = [builder.add(start, ir.Constant(index.type, j)) for j in range(width)]
+        return horner(args[0], [builder.load(builder.gep(memory, [place])) for place in places], builder.fma)
+
+    return value

@@ -2,8 +2,8 @@
 
 Nothing here is shared with ``kernels/``: no expm1/log1p form, no series.  Where the textbook formula cancels it is
 evaluated with so many more digits that it does not matter, and the number of digits comes from a bound on the rounding
-error of that very evaluation.  Results are right to about 33 digits (or to the caller's ``mp.prec`` if that is higher), or
-to an absolute ``2**-1300``, which no floating-point format here resolves.
+error of that very evaluation.  Results are right to about 33 digits (or to the caller's ``mp.prec`` if that is higher),
+or to an absolute ``2**-1300``, which no floating-point format here resolves.
 
 Arguments are Python or NumPy floats of any width and are taken exactly (mpf works too, for ``mp.diff``).
 """
@@ -301,7 +301,7 @@ def nll_at(x: Any, alpha: Any, scale: Any, dtype: Any = "float64") -> NLL:
 
 
 def nll_summands(x: Any, alpha: Any, scale: Any, dtype: Any = "float64") -> NLL:
-    """The largest summand in each field of ``nll_at``: the sums have zeros, so their ulp is taken from these."""
+    """The largest summand in each field of ``nll_at``: the sums have zeros, their ulp is taken from these."""
     with mp.workprec(max(BITS, mp.prec)):
         return NLL(*(max(map(abs, terms)) for terms in _nll_terms(x, alpha, scale, dtype)))
 
@@ -328,8 +328,8 @@ def ulp_error(got: Any, truth: mpf, dtype: Any, at_least: Any = None) -> float:
     """The error of ``got`` in units of the last place of ``truth`` rounded to ``dtype``.
 
     - Two NaN: 0.  One NaN, or an infinite truth missed: inf.
-    - A truth that rounds to inf (at least half a unit beyond the largest finite number) is met by that inf.  Otherwise an
-      inf counts as the number after the largest finite one, 2**(emax + 1), so that it is as wrong as its neighbour.
+    - A truth that rounds to inf (at least half a unit beyond the largest finite number) is met by that inf.  Otherwise
+      an inf counts as the number after the largest finite one, 2**(emax + 1): as wrong as its neighbour.
     - Below the normal range the unit is the smallest subnormal number, also for truth 0.
     - ``at_least``: a magnitude whose unit is used if it is larger than that of the truth.
     """

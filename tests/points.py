@@ -18,7 +18,6 @@ Triple = tuple[Array, Array, Array]
 
 SCALE_MIN, SCALE_MAX = 1e-6, 1e6
 WORST_CASES = Path(__file__).with_name("worst_cases.csv")
-FIELDS = ("function", "dtype", "x", "alpha", "scale", "ulp")
 
 # The share of each generator in points().
 SHARES = {"structured": 0.2, "ordinary": 0.2, "wide": 0.2, "aimed": 0.25, "bits": 0.15}
@@ -35,13 +34,13 @@ class WorstCase(NamedTuple):
     ulp: float
 
 
-def worst_cases(function: str | None = None, dtype: str | None = None) -> list[WorstCase]:
+def worst_cases(function: str | None = None, dtype: str | None = None, path: Path = WORST_CASES) -> list[WorstCase]:
     """The recorded witnesses of large errors, optionally of one function or dtype only."""
-    with WORST_CASES.open(newline="") as file:
-        rows = [
-            WorstCase(row["function"], row["dtype"], *map(float.fromhex, (row["x"], row["alpha"], row["scale"], row["ulp"])))
-            for row in csv.DictReader(file)
-        ]
+    rows = []
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            x, alpha, scale = (float.fromhex(row[k]) for k in ("x", "alpha", "scale"))
+            rows.append(WorstCase(row["function"], row["dtype"], x, alpha, scale, float(row["ulp"])))
     return [row for row in rows if function in (None, row.function) and dtype in (None, row.dtype)]
 
 
@@ -167,14 +166,12 @@ def _scale(rng: np.random.Generator, n: int, dtype: np.dtype) -> Array:
 
 
 def _alpha(rng: np.random.Generator, n: int, dtype: np.dtype) -> Array:
-    """Uniform in [-10, 10], log-uniform, near 0, 1 or 2 at a log-uniform distance, or special; a quarter each."""
-    low, high = _exponents(dtype)
-    uniform = rng.uniform(-10, 10, n)
-    log = _signs(rng, n) * np.exp2(rng.uniform(low, high, n))
-    # The distances from a few units in the last place up to 1.
+    """Uniform in [-10, 10] or [0, 2.5], log-uniform, log-uniformly close to 0, 1 or 2, or special; a fifth each."""
+    log = _signs(rng, n) * np.exp2(rng.uniform(*_exponents(dtype), n))
     near = rng.integers(0, 3, n) + _signs(rng, n) * np.exp2(rng.uniform(np.log2(_epsilon(dtype)), 0, n))
     special = rng.choice(alphas(dtype).astype(np.float64), n)
-    return _cast(np.choose(rng.integers(0, 4, n), [uniform, log, near, special]), dtype)
+    kinds = [rng.uniform(-10, 10, n), rng.uniform(0, 2.5, n), log, near, special]
+    return _cast(np.choose(rng.integers(0, len(kinds), n), kinds), dtype)
 
 
 def _epsilon(dtype: np.dtype) -> float:
@@ -264,7 +261,7 @@ def points(dtype: Any, n: int, seed: int) -> Triple:
     parts += [f(rng, counts[f.__name__], dtype) for f in (ordinary, wide, aimed, bits)]
     order = rng.permutation(n)
     x, alpha, scale = (np.concatenate(column)[order] for column in zip(*parts, strict=True))
-    # Steps of a few ulp from the largest number may have arrived at inf.
+    # A step of a few ulp from the largest number may have arrived at inf.
     return _finite(x, dtype), alpha, scale
 
 

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 __all__ = ["main"]
 
+PICTURES = ("png", "pdf", "svg")
 DESCRIPTION = "Barron's general and adaptive robust loss. Fits, shows what the fit does, tells what is installed."
 EPILOG = """\
 examples:
@@ -29,9 +30,10 @@ Each command has its own --help.
 """
 FIT = """\
 Linear regression (with an intercept) that outliers do not pull away. The residuals follow the density
-exp(-loss(residual, alpha, scale)) / Z; the coefficients, alpha and the scale are estimated together by maximum
-likelihood. alpha says how heavy the tails are: 2 is the normal distribution (least squares), 0 is Cauchy's. It is
-estimated over [0, 2]. The scale is the size of residual from which a row begins to count less.
+exp(-loss(residual, alpha, scale)) / (scale Z(alpha)), and alpha and the scale are estimated together with the
+coefficients, by maximum likelihood. alpha says how heavy the tails are: 2 is the normal distribution (least squares),
+0 is Cauchy's. It is estimated over [0, 2]. The scale is the size of residual from which a row begins to count less.
+Where a large share of the rows is far off, the most likely alpha may be 2 with a large scale: then fix alpha at 0, say.
 
 FILE is CSV (with a header line; comma, semicolon or tab) or Parquet. Data rows are numbered from 1.
 """
@@ -151,7 +153,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *unused: Any) -> None:
         import fastrobust
 
-        parser.exit(0, f"fastrobust {fastrobust.__version__}\n")
+        print("fastrobust", fastrobust.__version__)
+        parser.exit(0)
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
@@ -225,26 +228,27 @@ def _fit(arguments: argparse.Namespace) -> None:
     if len(set(taken)) < len(taken):
         raise UserError("FILE, --plot and --json have to be different files")
     require("numpy", "scipy", "pyarrow", "rich", *(["matplotlib"] if arguments.plot else []))
-    if arguments.plot:
-        from . import plots
-
-        form = plots.FORMATS.get(arguments.plot.suffix.lower())
-        if form is None:
-            raise UserError(f"--plot {str(arguments.plot)!r}: the name has to end in {', '.join(plots.FORMATS)}")
+    form = arguments.plot.suffix[1:].lower() if arguments.plot else ""
+    if arguments.plot and form not in PICTURES:
+        raise UserError(f"--plot {str(arguments.plot)!r}: the name has to end in .{', .'.join(PICTURES)}")
     check_writable(outputs)
 
-    from . import fit, report, tables
+    from . import tables
 
     with Progress() as progress:
         progress.tell(f"reading {arguments.file}")
         data = tables.read(arguments.file, arguments.target, arguments.features, arguments.drop_missing)
         x = data.X[:, 0].copy() if arguments.plot and len(data.features) == 1 else None
+        from . import fit, report
+
         found = fit.fit(data.X, data.y, data.features, alpha, scale, progress.tell)
         contents: dict[Path, bytes] = {}
         if arguments.plot:
+            from . import plots
+
             progress.tell("drawing")
             title = f"{data.target} in {arguments.file.name}"
-            contents[arguments.plot] = plots.picture(found, data, title, x, form or "png")
+            contents[arguments.plot] = plots.picture(found, data, title, x, form)
         if arguments.json:
             contents[arguments.json] = report.as_json(found, data, arguments.file, arguments.show)
         write_files(contents)

@@ -52,15 +52,14 @@ def check_writable(paths: Iterable[Path]) -> None:
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
     """Write all the files or none: everything goes to temporary names first, and is renamed when all are complete."""
-    temporary: dict[Path, Path] = {}
+    temporary = {path: _beside(path) for path in contents}
+    path = Path()
     try:
         for path, content in contents.items():
+            temporary[path].write_bytes(content)
+        for path, name in temporary.items():
             # A link is followed, so that the file it names is replaced, not the link.
-            target = Path(os.path.realpath(path))
-            temporary[target] = _beside(target)
-            temporary[target].write_bytes(content)
-        for target, name in temporary.items():
-            os.replace(name, target)
+            os.replace(name, os.path.realpath(path))
     except OSError as error:
         raise UserError(f"cannot write {str(path)!r}: {reason(error)}") from None
     finally:

@@ -30,7 +30,6 @@ Tell = Callable[[str], None]
 
 INTERCEPT = "(intercept)"
 ALPHA_RANGE = (0.0, 2.0)
-BLOCK = 1 << 14  # rows handled at a time where a product with every row is needed
 SAMPLE = 4000  # rows for the starts; more when there are many coefficients
 DRAWS = 200  # random subsets tried for a start
 GRADIENT = 1e-8  # where the optimizer stops: the projected gradient of the mean, in units of the scale
@@ -74,6 +73,7 @@ class Design:
         self.X = X
         self.R = R
         self.n, self.k = X.shape[0], R.shape[0]
+        self.inverse: Array = solve_triangular(R, np.eye(self.k))
 
     def predict(self, gamma: Array, out: Array) -> Array:
         beta = solve_triangular(self.R, gamma)
@@ -90,7 +90,7 @@ class Design:
     def rows(self, start: int, stop: int) -> Array:
         """A block of whitened rows."""
         block = np.column_stack((np.ones(min(stop, self.n) - start), self.X[start:stop]))
-        whitened: Array = solve_triangular(self.R, block.T, trans="T").T
+        whitened: Array = block @ self.inverse
         return whitened
 
 
@@ -120,7 +120,8 @@ class Problem:
 
     def gradients(self, gamma: Array, alpha: float, scale: float) -> Any:
         r = self.residuals(gamma)
-        return self.evaluate(r, alpha, scale, reduction="mean", out=(None, self.dx, None, None), wrt=self.wrt)
+        with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2, far from the fit: see solve
+            return self.evaluate(r, alpha, scale, reduction="mean", out=(None, self.dx, None, None), wrt=self.wrt)
 
     def solve(self, start: Point, tell: Tell, what: str) -> Point:
         """L-BFGS-B from a start. Coefficients move in units of the starting scale, and the scale by its logarithm."""
@@ -201,12 +202,13 @@ def fit(
         )
 
     best = _search(problem, ols_gamma, rms, tell)
-    if scale is None and best.scale <= 10 * problem.floor:
-        problem.residuals(best.gamma)
-        exact = int(np.count_nonzero(np.abs(problem.r) <= 100 * problem.floor))
+    collapsing = best.gradient > CONVERGED and best.scale < 1e-6 * rms
+    if scale is None and (best.scale <= 10 * problem.floor or collapsing):
+        # Where over half of the rows agree exactly, or where there are fewer than twice as many rows as coefficients.
+        near = np.abs(problem.residuals(best.gamma)) <= max(best.scale, 100 * problem.floor)
         raise UserError(
-            f"the scale shrinks to zero: {exact} of {n} rows lie exactly on one fit, and the likelihood grows without "
-            "bound there; give --scale NUMBER, the size of residual that is not yet an outlier"
+            f"the scale shrinks to zero: {np.count_nonzero(near)} of {n} rows lie exactly on one fit, and the "
+            "likelihood grows without bound there; give --scale NUMBER, the size of residual that is not yet an outlier"
         )
 
     tell("standard errors")
@@ -214,7 +216,7 @@ def fit(
     # From the whitened coordinates to the units of the file: standardized first, then each column's own units.
     to_units = np.diag(y_spread / np.concatenate(([1.0], spread)))
     to_units[0, 1:] = -y_spread * centre / spread
-    to_units = to_units @ solve_triangular(design.R, np.eye(k))
+    to_units = to_units @ design.inverse
     shift = np.concatenate(([y_centre], np.zeros(k - 1)))
     covariance, bread = _sandwich(design, residuals, best)
     residuals *= y_spread
@@ -282,23 +284,27 @@ def _standardize(X: Array, names: list[str]) -> tuple[Array, Array]:
     return centre, spread
 
 
-def _blocks(n: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
+def _blocks(n: int, k: int) -> Iterator[tuple[int, int]]:
+    """Few enough rows at a time to stay in cache, where a QR of a tall block is ten times as fast as outside."""
+    size = max(512, 4 * k)
+    return ((start, min(start + size, n)) for start in range(0, n, size))
 
 
 def _triangle(X: Array, y: Array) -> Array:
     """R of the QR factors of ``[1 X y]``. As accurate as a QR of the whole, which would copy the whole."""
     width = X.shape[1] + 2
-    R = np.zeros((0, width))
-    for start, stop in _blocks(len(y)):
+    R: Array = np.zeros((0, width))
+    for start, stop in _blocks(len(y), width):
         block = np.column_stack((np.ones(stop - start), X[start:stop], y[start:stop]))
-        R = np.linalg.qr(np.vstack((R, block)), mode="r")
+        triangle: Any = np.linalg.qr(np.vstack((R, block)), mode="r")  # Any: NumPy's stubs know no mode
+        R = triangle
     return np.vstack((R, np.zeros((max(0, width - len(R)), width))))
 
 
 def _check_rank(R: Array, names: list[str]) -> None:
     # The intercept stays first: a column may be a combination of others, the intercept is never the one to drop.
-    S, order = qr(R[1:, 1:], pivoting=True, mode="r")
+    factors: Any = qr(R[1:, 1:], pivoting=True, mode="r")
+    S, order = factors
     diagonal = np.abs(np.diag(S))
     size = math.sqrt(float(np.sum(R[:, 1] ** 2)))
     rank = int(np.count_nonzero(diagonal > RANK * size))
@@ -319,7 +325,7 @@ def _search(problem: Problem, ols: Array, rms: float, tell: Tell) -> Point:
     n, k = design.n, design.k
     least_squares = Point(ols, 2.0 if alpha is None else alpha, rms if scale is None else scale)
     if alpha is not None and alpha >= 2:
-        # Convex: one start is enough. Above 2 the loss grows exponentially, so the scale begins at the largest residual.
+        # Convex: one start is enough. The loss grows fast above 2, so the scale begins at the largest residual.
         if alpha > 2 and scale is None:
             least_squares = Point(ols, alpha, max(float(np.abs(problem.residuals(ols)).max()), problem.floor))
         return problem.solve(least_squares, tell, "fitting")
@@ -371,13 +377,16 @@ def _subset_fits(problem: Problem) -> list[Array]:
 
 
 def _sandwich(design: Design, r: Array, point: Point) -> tuple[Array, str]:
-    """``(S psi' q q')^-1 (S psi^2 q q') (S psi' q q')^-1`` over whitened rows q, times n / (n - k) as least squares has."""
+    """``(S psi' q q')^-1 (S psi^2 q q') (S psi' q q')^-1``, S the sum over whitened rows q, times ``n / (n - k)``.
+
+    The last factor is the one that least squares has too, so that the two columns of errors can be compared.
+    """
     n, k = design.n, design.k
     psi = np.asarray(fr.influence(r, point.alpha, point.scale)) * point.scale
     curvature = np.asarray(fr.curvature(r, point.alpha, point.scale)) * point.scale**2
     weight = np.asarray(fr.weight(r, point.alpha, point.scale)) * point.scale**2
     meat, curved, weighted = np.zeros((k, k)), np.zeros((k, k)), np.zeros((k, k))
-    for start, stop in _blocks(n):
+    for start, stop in _blocks(n, k):
         Q = design.rows(start, stop)
         part = slice(start, stop)
         meat += (Q.T * psi[part] ** 2) @ Q

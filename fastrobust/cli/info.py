@@ -77,4 +77,12 @@ def _cores() -> str:
 
 
 def _cache() -> str:
-    return "unknown"
+    try:
+        from fastrobust.kernels.native import cache_directory
+    except ImportError as error:  # llvmlite, which says itself what is wrong
+        return f"unknown ({error})"
+    directory = cache_directory()
+    if directory is None:
+        return "off (FASTROBUST_CACHE_DIR is empty): kernels are compiled anew in every process"
+    sizes = [file.stat().st_size for file in directory.glob("*.o")]
+    return f"{directory} ({len(sizes)} kernels, {sum(sizes) / 1024:.0f} KiB)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from .tables import Data
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-FORMATS = {".png": "png", ".pdf": "pdf", ".svg": "svg"}
 FAR = 75.0  # scales; panels reach no further on a linear axis
 POINTS = 20_000  # more cannot be told apart
 # The points run from vermillion to blue, which every kind of colour vision tells apart, over a middle that shows on
@@ -123,7 +123,7 @@ def _residuals(axes: Any, fit: Fit, fitted: Array, shown: Rows, style: dict[str,
     axes.set_ylabel("residual (observed - fitted)")
     if float(np.abs(fit.residuals).max()) > FAR * fit.scale:
         # Linear where most rows are, logarithmic beyond, so that both can be seen.
-        axes.set_yscale("symlog", linthresh=5 * fit.scale)
+        axes.set_yscale("symlog", linthresh=10.0 ** math.ceil(math.log10(2 * fit.scale)))
     _head(axes, "residuals and their weights")
     return points
 

@@ -18,6 +18,8 @@ import fastrobust as fr
 from .fit import ALPHA_RANGE, Fit
 from .tables import Data
 
+FEW = 5  # rows for each parameter; with fewer, a heavy-tailed fit may follow some rows and ignore the others
+
 
 def console() -> Console:
     # Output that is piped or redirected has no width: it is given one at which nothing is cut.
@@ -58,6 +60,9 @@ def show(fit: Fit, data: Data, source: str, count: int) -> None:
         out.print(f"NOT CONVERGED: the gradient is still {fit.gradient:.1e}", style="bold")
     out.print()
     down_weighted(out, fit, data, count)
+    parameters = len(fit.names) + fit.alpha_estimated + fit.scale_estimated
+    if len(data.y) < FEW * parameters:
+        out.print(f"{len(data.y)} rows are few for {parameters} parameters: alpha and scale are rough.", style="dim")
     out.print(f"Standard errors: robust, {_bread(fit)}; least squares, the classical ones.", style="dim")
 
 

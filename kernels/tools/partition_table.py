@@ -1,8 +1,8 @@
 """Generate the tables of log Z(alpha) and (log Z)'(alpha), alpha in [0, inf], that the partition kernel evaluates.
 
 Z(alpha) = int exp(-rho(x, alpha, 1)) dx is integrated with mpmath to some 28 digits, and interpolated at Chebyshev
-nodes by one polynomial per piece. The derivative has its own quadrature and its own polynomials: nothing is differenced.
-`partition_layout.py`, next to the tables, says which piece belongs to which alpha.
+nodes by one polynomial per piece. The derivative has its own quadrature and its own polynomials: nothing is
+differenced. `partition_layout.py`, next to the tables, says which piece belongs to which alpha.
 
     python kernels/tools/partition_table.py              write both tables, measure their errors (about four minutes)
     python kernels/tools/partition_table.py --check      regenerate, compare bit for bit with the files
@@ -30,7 +30,8 @@ FILES = {"float32": KERNELS / "partition_table_f4.npy", "float64": KERNELS / "pa
 def _load_layout() -> Any:
     """`kernels` must never be imported under that name (it is another project's on PyPI), hence by path."""
     spec = importlib.util.spec_from_file_location("partition_layout", KERNELS / "partition_layout.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.LAYOUT
@@ -63,10 +64,10 @@ def limited(alpha: mpf) -> mpf:
 def log_z(alpha: mpf) -> tuple[mpf, mpf]:
     """log Z(alpha) and its derivative by quadrature, for alpha > 0, alpha != 2.
 
-    With b = |alpha - 2|, x = sqrt(b) sinh(u) and L = log(cosh(u)), rho = (b/alpha) expm1(alpha L) is analytic around the
-    whole real line and the integrand falls off at least like exp(-|u|): the trapezoidal rule converges geometrically.
-    (log Z)' = -(1/Z) int (d rho / d alpha at fixed x) exp(-rho) dx, where the terms of d rho / d alpha cancel to a part
-    alpha of themselves near 0 and to a part 1/alpha for large alpha; the extra digits pay for that.
+    With b = |alpha - 2|, x = sqrt(b) sinh(u) and L = log(cosh(u)), rho = (b/alpha) expm1(alpha L) is analytic around
+    the whole real line and the integrand falls off like exp(-|u|) or faster: the trapezoidal rule converges
+    geometrically. (log Z)' = -(1/Z) int (d rho / d alpha at fixed x) exp(-rho) dx, where the terms of d rho / d alpha
+    cancel to a part alpha of themselves near 0 and to a part 1/alpha for large alpha; the extra digits pay for that.
     """
     with mp.workdps(45 + int(abs(mp.log10(alpha)))):
         alpha = mpf(alpha)
@@ -112,7 +113,7 @@ def truth(alpha: mpf, layout: Any) -> tuple[mpf, mpf]:
 
 
 def locate(alpha: Any, dtype: Any) -> tuple[Any, Any, Any]:
-    """Piece, local variable w and factor q: log Z = offset + P(w), (log Z)' = (Q(w) q) q, with the rows P, Q of the table.
+    """Piece, local variable w, factor q: log Z = offset + P(w), (log Z)' = (Q(w) q) q, with P, Q the rows of the piece.
 
     This is the indexing for the kernels to port, operation by operation. Only 1/alpha, and w in the first and the last
     piece, are rounded, which costs nothing there. alpha - 2 is exact wherever its low bits are used, 1 <= alpha < far:
@@ -147,10 +148,12 @@ def region(piece: int, layout: Any) -> int:
 
 
 def alpha_at(piece: int, w: mpf, layout: Any) -> mpf:
-    """Inverse of `locate`, in exact arithmetic."""
+    """Inverse of `locate`, in exact arithmetic; 1 and 2 for any w on the pieces that are for one alpha only."""
     key = piece + layout.base[region(piece, layout)]
     if piece == 0:
         return (w + layout.half) / layout.stretch
+    if region(piece, layout) == 1 and key == layout.key(0):
+        return mpf(1)
     if key == layout.low[2]:
         return mpf(2)
     if key == layout.high:
@@ -178,8 +181,9 @@ def rows(piece: int, dtype: str) -> Any:
     layout = LAYOUT[dtype]
     count = layout.degree + 1
     with mp.workdps(50):
-        if alpha_at(piece, mpf(0), layout) == 2:
-            columns = [[c, *[mpf(0)] * layout.degree] for c in truth(mpf(2), layout)]
+        middle = alpha_at(piece, mpf(0), layout)
+        if middle in (1, 2):
+            columns = [[c, *[mpf(0)] * layout.degree] for c in truth(middle, layout)]
         else:
             nodes = [layout.half * mp.cos(mp.pi * (2 * i + 1) / (2 * count)) for i in range(count)]
             # `scaled` is an edge between two pieces, so no piece mixes both kinds of derivative.

@@ -1,0 +1,61 @@
+"""From an array's type to the backend that handles it, without importing any framework.
+
+A type is looked up once, by the modules in its method resolution order, and remembered.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+# First module name of an array type -> backend module; None: known, and not supported by this release.
+_LIBRARIES: dict[str, str | None] = {
+    "numpy": "fastrobust._backends.numpy",
+    "cupy": None,
+    "torch": None,
+    "jax": None,
+    "jaxlib": None,
+    "dask": None,
+}
+_PLAIN = (float, int, bool, list, tuple)  # what numpy.asarray makes an array of
+_known: dict[type, ModuleType] = {}
+
+
+def backend(x: Any, alpha: Any = 1.0, scale: Any = 1.0) -> ModuleType:
+    """The backend for x, which alpha and scale must fit."""
+    try:
+        found = _known[type(x)]
+        for value in (alpha, scale):
+            if type(value) is not float and _known[type(value)] is not found and type(value) not in _PLAIN:
+                raise KeyError
+    except KeyError:
+        found = _find("x", x)
+        for name, value in (("alpha", alpha), ("scale", scale)):
+            if type(value) not in _PLAIN and _find(name, value) is not found:
+                raise TypeError(
+                    f"{name} is a {_name(value)} and x a {_name(x)}: convert one of them, so that both are of one library"
+                ) from None
+    return found
+
+
+def _name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _find(name: str, value: Any) -> ModuleType:
+    kind = type(value)
+    if kind not in _known:
+        libraries = [base.__module__.partition(".")[0] for base in kind.__mro__]
+        library = next((lib for lib in libraries if lib in _LIBRARIES), None)
+        if library is None and (kind in _PLAIN or hasattr(kind, "__array_ufunc__")):
+            library = "numpy"  # NumPy hands a ufunc over to whoever has __array_ufunc__, pandas for one
+        module = _LIBRARIES.get(library) if library else None
+        if module is None:
+            why = f"support for {library} is not in this release" if library else "its type is not known"
+            raise TypeError(
+                f"{name} is a {_name(value)}: {why}. Supported: NumPy arrays and what numpy.asarray accepts; "
+                "convert it with numpy.asarray()."
+            )
+        _known[kind] = importlib.import_module(module)
+    return _known[kind]

@@ -1,0 +1,62 @@
+"""log Z(alpha), the log partition function of Barron's density, and its derivative, from piecewise polynomials.
+
+Z(alpha) = int exp(-rho(x, alpha, 1)) dx exists for alpha >= 0 only (Barron 2019, eq. 17); for alpha < 0 it diverges.
+`tools/partition_table.py` computes the tables, `partition_layout` says where they keep what.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .partition_layout import LAYOUT
+from .primitives import bits, constant, from_bits, piecewise, scalar
+
+_F4, _F8 = LAYOUT["float32"], LAYOUT["float64"]
+_FILES = [np.load(Path(__file__).with_name(f"partition_table_{d}.npy"), allow_pickle=False) for d in ("f4", "f8")]
+_value, _slope = (piecewise(_FILES[0][i], _FILES[1][i]) for i in (0, 1))
+
+
+def _by_region(name: str) -> list:  # type: ignore[type-arg]
+    """A constant for each region: alpha < 1, alpha < 2, the rest."""
+    return [constant(a, b) for a, b in zip(getattr(_F4, name), getattr(_F8, name), strict=True)]
+
+
+_low_a, _low_b, _low_c = _by_region("low")
+_base_a, _base_b, _base_c = _by_region("base")
+_offset_a, _offset_b, _offset_c = _by_region("offset")
+_shift, _high = constant(_F4.shift, _F8.shift), constant(_F4.high, _F8.high)
+_fraction, _one = constant(_F4.fraction, _F8.fraction), constant(_F4.one, _F8.one)
+_half, _middle = constant(_F4.half, _F8.half), constant(_F4.middle, _F8.middle)
+_near, _far = constant(_F4.near, _F8.near), constant(_F4.far, _F8.far)
+_stretch, _scaled = constant(_F4.stretch, _F8.stretch), constant(_F4.scaled, _F8.scaled)
+_infinity, _nan = constant(float("inf")), constant(float("nan"))
+
+
+@scalar
+def log_partition(alpha):  # type: ignore[no-untyped-def]
+    """log Z(alpha) and its derivative; inf and NaN for alpha < 0.  The derivative at 2, -inf, is that at 2 - epsilon."""
+    T = type(alpha)
+    valid = alpha >= T(0.0)
+    a = alpha if valid else T(1.0)
+    in_a, in_b = a < T(1.0), a < T(2.0)
+    i = bits(abs(a if in_a else a - T(2.0)))  # abs of both: alpha may be -0
+    U = type(i)
+    low = _low_a(a) if in_a else (_low_b(a) if in_b else _low_c(a))
+    base = _base_a(a) if in_a else (_base_b(a) if in_b else _base_c(a))
+    offset = _offset_a(a) if in_a else (_offset_b(a) if in_b else _offset_c(a))
+    key = max(U(i >> _shift(a)), low)
+    piece = U(min(key, _high(a)) - base)
+
+    far = a >= _far(a)
+    inverse = T(1.0) / a
+    edge = (inverse if far else a) * _stretch(a) - _half(a)
+    w = from_bits(U(U(i & _fraction(a)) | _one(a))) - _middle(a)
+    w = edge if far | (a < _near(a)) else w
+    # From alpha = 4 on the table holds alpha^2 times the derivative.
+    factor = inverse if a >= _scaled(a) else T(1.0)
+    value = offset + _value(w, piece)
+    slope = (_slope(w, piece) * factor) * factor
+    outside = _infinity(a) if alpha < T(0.0) else _nan(a)
+    return value if valid else outside, slope if valid else _nan(a)
