@@ -45,7 +45,7 @@ _NAN = constant(float("nan"))
 _Z_BIG = constant(2.0**52, 2.0**484)  # beyond it x is scaled by 2^-shift, so that neither z^2 nor u overflows
 _SHIFT = constant(100.0, 700.0)
 _SHRINK, _GROW = constant(2.0**-100, 2.0**-700), constant(2.0**100, 2.0**700)
-_U_TINY = constant(2.0**-32, 2.0**-66)  # below it log1p(u) = u even after multiplication by k
+_U_TINY = constant(2.0**-28, 2.0**-66)  # below it log1p(u) = u - u^2/2, even after multiplication by k
 _S_TINY = constant(2.0**-30, 2.0**-60)  # below it rho = s/2 to working precision, whatever alpha
 _KT_SMALL = constant(0.3)  # |kt| below it: E g(kt) from the polynomial of exp
 _D_SMALL = constant(1.0 / 32)  # |1 - k| below it: (1 - k) is factored out of d rho/d alpha
@@ -53,7 +53,8 @@ _DELTA_MAX = constant(0.7, 1.5)
 _ORDINARY = constant(2.0**39, 2.0**288)
 _SPLIT = constant(64.0, 512.0)
 _POWER_MAX = constant(120.0, 1000.0)
-_DOWN = constant(-120.0, -1000.0)  # 2^this is nothing beside 1, and normal
+_PHI_MIN = constant(2.0**-10)
+_DOWN = constant(-100.0, -1000.0)
 _difference = homogeneous(*c.DIFFERENCE)
 
 
@@ -159,7 +160,7 @@ def element(x, shape, width, case):
     f, fl = (uw, uwl) if small else (m - one, ml)
     e = e + (_SHIFT(x) + _SHIFT(x) if big else zero)
     t, tl, q, ql, tail, tail_low = log_parts(f, fl, m, ml, e)
-    t, tl = (u, ul) if tiny else (t, tl)
+    t, tl = (u, fma(-half * u, u, ul)) if tiny else (t, tl)
     inv_m = one / m
     inv_m_low = inv_m * (fma(-inv_m, m, one) - inv_m * ml)
     v_scale = zero if big else shrink
@@ -221,14 +222,16 @@ def _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g,
     d = half * sign * b
     extreme, close, steep = case
     up = max(n, zero) if extreme else zero
+    # Below 2^-100 (2^-1000), E and E kt^2 are nothing beside 1.
     down = power_of_two(max(min(n, zero), _DOWN(t)) if extreme else n)
+    down = zero if extreme & (n < _DOWN(t)) else down
     unit = power_of_two(max(-up, _DOWN(t)))
     e, el = down * g, down * gl
 
     # 1. |t|, |kt| < 1: g(kt) - g(t) = d t sum (-1)^n/(n+2)! h_(n-1)(t, kt), a divided difference without cancellation.
-    dt = fma(-half * sign * bl, t, -d * t)
-    near = dt * _difference(t + kt, -(t * kt)) * (e * t)
-    near = fma(near, t, near * (T(3.0) * tl))
+    # The low words of d and, three times, of t go in with the first factor.
+    dt = fma(-d, t, -(half * sign * bl * t + d * (T(3.0) * tl)))
+    near = dt * _difference(t + kt, -(t * kt)) * (e * t) * t
 
     # phi(t): for small u, t = 2q + tail and u/(1+u) = 2q/(1+q), so phi = q u v + tail, all terms positive.
     square, square_low = two_product(t, t)
@@ -246,11 +249,12 @@ def _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g,
 
     # 2. |1 - k| < 1/32: d factored out of E phi(kt)/k^2 - E phi(t),
     #    E d/k^2 [(1+k) phi(t) - t + t v expm1(d t)/(d t)].  Where d t > 0.7, the last term is below all precision.
-    delta = min(max(d * t, -_DELTA_MAX(t)), _DELTA_MAX(t))
+    # The two floors only keep what t < 1 will discard from becoming subnormal.
+    delta = min(max(d * max(t, half), -_DELTA_MAX(t)), _DELTA_MAX(t))
     tv, tvl = product(t, tl, v, vl)
     w, rest = two_sum((phi + phi) - t, tv)
     rest += tvl + ((phi_low + phi_low) - tl)
-    rest += fma(tv, delta * fma(delta, _exp_tail(delta), half), -(d * phi))
+    rest += fma(tv, delta * fma(delta, _exp_tail(delta), half), -(d * max(phi, _PHI_MIN(t))))
     factored = e * (d * ik2) * (w + rest)
 
     # 3. directly.  E phi(kt)/k^2 for small kt: t^2 E g(kt), E g(y) = 1/2 + y (1/2 - p + y p), p the tail of expm1.
@@ -267,5 +271,5 @@ def _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g,
     far = factored if close else direct
     value = half * sign * (near if max(t, abs(kt)) < one else far)
     f, g = quarter_scale(up)
-    value = ((value * f) * f * beyond) * (f * beyond) * g if extreme else value
+    value = ((value * f) * f * beyond) * (f * (g * beyond)) if extreme else value
     return zero * t if extreme & infinite else value

@@ -82,7 +82,7 @@ def truth_of(function: str, x: Any, alpha: Any, scale: Any, dtype: str) -> tuple
     name = SAME_AS.get(function, function)
     if function.startswith("nll"):
         field = function.rpartition(".")[2].replace("value", "nll")
-        return tuple(getattr(f(x, alpha, scale, dtype), field) for f in (nll_at, nll_summands))  # type: ignore[return-value]
+        return getattr(nll_at(x, alpha, scale, dtype), field), getattr(nll_summands(x, alpha, scale, dtype), field)
     if name.startswith("log_partition"):
         return getattr(partition_at(alpha, dtype), name), mpf(1) if name == "log_partition" else None
     at = all_at(x, alpha, scale, dtype)

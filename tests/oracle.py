@@ -320,7 +320,7 @@ def _last_place(v: mpf, bits: int, least: int) -> int:
     if not v:
         return least - bits + 1
     with mp.workprec(bits):
-        rounded_mag = mp.mag(+v)  # 2**(mag-1) <= |rounded v| < 2**mag
+        rounded_mag: int = mp.mag(+v)  # 2**(mag-1) <= |rounded v| < 2**mag
     return max(rounded_mag - 1, least) - bits + 1
 
 

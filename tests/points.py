@@ -137,15 +137,13 @@ def structured(dtype: Any) -> Triple:
     """Every special alpha with a grid of z = x/c of both signs at c = 1, and a thinner grid at the other scales."""
     dtype = np.dtype(dtype)
     low, high = _exponents(dtype)
-    z = [0.0, smallest(dtype), 2.0**low * 2**12, 0.1, 0.5, 1.0, np.sqrt(2), 3.0, 10.0, 30.0, largest(dtype)]
-    z += [2.0**p for p in np.linspace(low * 0.98, high * 0.98, 16).round()]
-    z += [2.0**p for p in (-12, -8, -4, -2, 2, 4, 6, 8, 12)]
-    z += [2.0**p for p in (low / 2, low / 3, high / 2, high / 2 + 0.01)]  # where z^2 and z^3 leave the range
-    z = np.asarray(z, np.float64)
-    a, c = alphas(dtype), scales(dtype)
-    one = c.astype(np.float64) == 1
-    first = np.meshgrid(np.concatenate([z, -z[:8]]), a.astype(np.float64), 1.0, indexing="ij")
-    thin = np.meshgrid(z[::5], a.astype(np.float64), c[~one].astype(np.float64), indexing="ij")
+    grid = [0.0, smallest(dtype), 2.0**low * 2**12, 0.1, 0.5, 1.0, np.sqrt(2), 3.0, 10.0, 30.0, largest(dtype)]
+    grid += [2.0**p for p in np.linspace(low * 0.98, high * 0.98, 16).round()]
+    grid += [2.0**p for p in (-12, -8, -4, -2, 2, 4, 6, 8, 12)]
+    grid += [2.0**p for p in (low / 2, low / 3, high / 2, high / 2 + 0.01)]  # where z^2 and z^3 leave the range
+    a, c = (v.astype(np.float64) for v in (alphas(dtype), scales(dtype)))
+    first = np.meshgrid(np.array(grid + [-v for v in grid[:8]]), a, np.ones(1), indexing="ij")
+    thin = np.meshgrid(np.array(grid[::5]), a, c[c != 1], indexing="ij")
     z, alpha, scale = (np.concatenate([f.ravel(), t.ravel()]) for f, t in zip(first, thin, strict=True))
     with np.errstate(over="ignore", under="ignore"):
         return _finite(z * scale, dtype), _cast(alpha, dtype), _cast(scale, dtype)

@@ -119,9 +119,15 @@ class Problem:
         return np.subtract(self.y, self.r, out=self.r)
 
     def gradients(self, gamma: Array, alpha: float, scale: float) -> Any:
-        r = self.residuals(gamma)
+        return self.mean(self.evaluate, self.residuals(gamma), alpha, scale)
+
+    def mean(self, evaluate: Any, r: Array, alpha: float, scale: float) -> Any:
+        """The mean of a function over residuals, and its gradients. ``dx`` is left in ``self.dx``.
+
+        Always with the same gradients, also where only the value is wanted: each choice is a kernel to compile.
+        """
         with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2, far from the fit: see solve
-            return self.evaluate(r, alpha, scale, reduction="mean", out=(None, self.dx, None, None), wrt=self.wrt)
+            return evaluate(r, alpha, scale, reduction="mean", out=(None, self.dx, None, None), wrt=self.wrt)
 
     def solve(self, start: Point, tell: Tell, what: str) -> Point:
         """L-BFGS-B from a start. Coefficients move in units of the starting scale, and the scale by its logarithm."""
@@ -143,7 +149,7 @@ class Problem:
             found = self.gradients(gamma, alpha, scale)
             value = float(found.value)
             gradient = np.zeros_like(theta)
-            gradient[:k] = -unit * self.design.project(self.dx if found.dx is None else found.dx)
+            gradient[:k] = -unit * self.design.project(self.dx)
             if free_alpha:
                 gradient[k] = float(found.dalpha)
             if free_scale:
@@ -212,27 +218,28 @@ def fit(
         )
 
     tell("standard errors")
-    residuals = problem.residuals(best.gamma)
+    problem.gradients(best.gamma, best.alpha, best.scale)
+    residuals = problem.r
+    covariance, bread = _sandwich(design, residuals, problem.dx * (n * best.scale), best)
     # From the whitened coordinates to the units of the file: standardized first, then each column's own units.
     to_units = np.diag(y_spread / np.concatenate(([1.0], spread)))
     to_units[0, 1:] = -y_spread * centre / spread
     to_units = to_units @ design.inverse
     shift = np.concatenate(([y_centre], np.zeros(k - 1)))
-    covariance, bread = _sandwich(design, residuals, best)
     residuals *= y_spread
     the_scale = scale if scale is not None else best.scale * y_spread
     weights = np.asarray(fr.weight(residuals, best.alpha, the_scale))
     weights *= the_scale**2
 
     is_loss = alpha is not None and alpha < 0
-    mean = float((fr.loss if is_loss else fr.nll)(residuals, best.alpha, the_scale, reduction="mean"))
+    mean = float(problem.mean(problem.evaluate, residuals, best.alpha, the_scale).value)
     log_likelihood = None if is_loss else -n * mean
     sigma = math.sqrt(n / (n - k)) * rms * y_spread if n > k else None
     ols_log_likelihood = None
     if rms > 10 * rounding:
         # alpha = 2 is the normal density, so least squares gets its likelihood from the same function.
         ols_residuals *= y_spread
-        ols_log_likelihood = -n * float(fr.nll(ols_residuals, 2.0, rms * y_spread, reduction="mean"))
+        ols_log_likelihood = -n * float(problem.mean(fr.nll_and_grad, ols_residuals, 2.0, rms * y_spread).value)
     bound = {ALPHA_RANGE[0]: "lower", ALPHA_RANGE[1]: "upper"}
     return Fit(
         names=[INTERCEPT, *names],
@@ -340,6 +347,7 @@ def _search(problem: Problem, ols: Array, rms: float, tell: Tell) -> Point:
     # alpha = 1 is convex in the coefficients and already robust, so it is worth a solve of its own.
     starts = [least_squares]
     smooth = Problem(sample.design, sample.y, 1.0, scale, problem.floor)
+    smooth.evaluate, smooth.wrt = problem.evaluate, problem.wrt  # the kernel that is compiled anyway
     smoothed = smooth.solve(_point(smooth, ols, 1.0), tell, "first fit")
     starts.append(Point(smoothed.gamma, 1.0 if alpha is None else alpha, smoothed.scale))
     starts += [_point(sample, gamma, 1.0 if alpha is None else alpha) for gamma in _subset_fits(sample)]
@@ -376,13 +384,13 @@ def _subset_fits(problem: Problem) -> list[Array]:
     return [gamma for _, _, gamma in sorted(scored, key=lambda entry: entry[:2])[:3]]
 
 
-def _sandwich(design: Design, r: Array, point: Point) -> tuple[Array, str]:
+def _sandwich(design: Design, r: Array, psi: Array, point: Point) -> tuple[Array, str]:
     """``(S psi' q q')^-1 (S psi^2 q q') (S psi' q q')^-1``, S the sum over whitened rows q, times ``n / (n - k)``.
 
-    The last factor is the one that least squares has too, so that the two columns of errors can be compared.
+    psi and psi' are those of residuals in units of the scale. The last factor is the one that least squares has too,
+    so that the two columns of errors can be compared.
     """
     n, k = design.n, design.k
-    psi = np.asarray(fr.influence(r, point.alpha, point.scale)) * point.scale
     curvature = np.asarray(fr.curvature(r, point.alpha, point.scale)) * point.scale**2
     weight = np.asarray(fr.weight(r, point.alpha, point.scale)) * point.scale**2
     meat, curved, weighted = np.zeros((k, k)), np.zeros((k, k)), np.zeros((k, k))
