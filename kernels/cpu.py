@@ -16,7 +16,7 @@ from numba import intp, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import native
+from . import loss, native
 from .likelihood import FAMILIES, OUTPUTS
 from .partition import log_partition
 from .primitives import scalar
@@ -135,13 +135,18 @@ def _all_within(x, n, limit):  # type: ignore[no-untyped-def]
     return outside == 0
 
 
-def _evaluators(family: str, outputs: tuple[str, ...], zero: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Two ways to evaluate a block into ``out``: with parameters shared by all elements, and with one for each."""
-    shape, width, ordinary, general, element = FAMILIES[family]
+def _evaluators(family: str, outputs: tuple[str, ...], zero: Any) -> tuple[Callable[..., Any], ...]:
+    """prepare(alpha, scale), and two ways to evaluate a block: with what it gave, and with parameters for each element."""
+    shape, width, element, tabulated = FAMILIES[family]
     store = _storer(tuple(OUTPUTS.index(name) for name in outputs))
 
-    def shared(x, n, s, w, out):  # type: ignore[no-untyped-def]
-        quick, close, limit = ordinary(s, w)
+    def prepare(alpha, scale):  # type: ignore[no-untyped-def]
+        log_z, slope = log_partition(alpha)
+        return shape(alpha, log_z, slope), width(scale)
+
+    def shared(x, n, parameters, out):  # type: ignore[no-untyped-def]
+        s, w = parameters
+        quick, close, limit = loss.ordinary(s, w)
         if quick and _all_within(x, n, limit):
             if close:
                 for i in range(n):
@@ -151,22 +156,25 @@ def _evaluators(family: str, outputs: tuple[str, ...], zero: Any) -> tuple[Calla
                     store(out, i, element(x[i], s, w, (False, False, False)))
         else:
             for i in range(n):
-                store(out, i, element(x[i], s, w, general(s)))
+                store(out, i, element(x[i], s, w, loss.general(s)))
 
     def each(x, alpha, scale, n, out):  # type: ignore[no-untyped-def]
+        log_z, slope = _buffer(BLOCK, zero), _buffer(BLOCK, zero)
+        if tabulated:  # a loop of its own: the look-ups would keep the other from being vectorized
+            for i in range(n):
+                log_z[i], slope[i] = log_partition(alpha[i])
         for i in range(n):
-            s = shape(alpha[i])
-            store(out, i, element(x[i], s, width(scale[i]), general(s)))
+            s = shape(alpha[i], log_z[i], slope[i])
+            store(out, i, element(x[i], s, width(scale[i]), loss.general(s)))
 
-    return scalar(shared), scalar(each)
+    return scalar(prepare), scalar(shared), scalar(each)
 
 
 def elementwise(family: str, outputs: tuple[str, ...], dtype: Floating) -> Callable[..., Any]:
     """Inner loop (x, alpha, scale) -> outputs; parameters of stride 0 are prepared once."""
-    shape, width, *_ = FAMILIES[family]
     zero = dtype(0)
     count, total = len(outputs), BLOCK * len(outputs)
-    shared, each = _evaluators(family, outputs, zero)
+    prepare, shared, each = _evaluators(family, outputs, zero)
     fetch, deliver = _fetcher(zero), _deliverer(zero)
 
     def loop(args, dims, steps):  # type: ignore[no-untyped-def]
@@ -174,13 +182,13 @@ def elementwise(family: str, outputs: tuple[str, ...], dtype: Floating) -> Calla
         xs, alphas, scales = _buffer(BLOCK, zero), _buffer(BLOCK, zero), _buffer(BLOCK, zero)
         out = _buffer(total, zero)
         same = steps[1] == 0 and steps[2] == 0
-        s, w = shape(_pointer(args[1], zero)[0]), width(_pointer(args[2], zero)[0])
+        parameters = prepare(_pointer(args[1], zero)[0], _pointer(args[2], zero)[0])
         for start in range(0, n, BLOCK):
             m = min(BLOCK, n - start)
             padded = (m + LANES - 1) & -LANES
             x = fetch(args[0] + start * steps[0], steps[0], m, xs)
             if same:
-                shared(x, padded, s, w, out)
+                shared(x, padded, parameters, out)
             else:
                 alpha = fetch(args[1] + start * steps[1], steps[1], m, alphas)
                 scale = fetch(args[2] + start * steps[2], steps[2], m, scales)
@@ -232,7 +240,6 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
     A weight of 0 excludes an element, whatever its value.  Order of summation: `LANES` float64 partial sums each, over
     the columns by position in the row, folded by halves; by column in the order of the rows.
     """
-    shape, width, *_ = FAMILIES[family]
     zero, size, columns = dtype(0), np.dtype(dtype).itemsize, layout == "columns"
     total, with_dx = BLOCK * len(outputs), "dx" in outputs
     dx_at = BLOCK * outputs.index("dx") if with_dx else 0
@@ -240,7 +247,7 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
     places = tuple(at for _, at in summed)
     slots = tuple(k for k, _ in summed)
     count, lanes = len(summed), len(SUMS) * LANES
-    shared, each = _evaluators(family, outputs, zero)
+    prepare, shared, each = _evaluators(family, outputs, zero)
     fetch, deliver = _fetcher(zero), _deliverer(zero)
     double = np.float64(0)
 
@@ -268,8 +275,7 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
             partial[i] = 0.0
         sums = _pointer(args[6], double)
         factor = _pointer(args[5], zero)[0]
-        if not columns:
-            s, w = shape(_pointer(args[1], zero)[0]), width(_pointer(args[2], zero)[0])
+        parameters = prepare(_pointer(args[1], zero)[0], _pointer(args[2], zero)[0])
         for row in range(rows):
             for start in range(0, n, BLOCK):
                 m = min(BLOCK, n - start)
@@ -280,7 +286,7 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
                     scale = fetch(args[2] + start * steps[2], steps[2], m, scales)
                     each(x, alpha, scale, padded, out)
                 else:
-                    shared(x, padded, s, w, out)
+                    shared(x, padded, parameters, out)
                 if args[3] != 0:
                     weight = fetch(args[3] + row * steps[3] + start * size, size, m, ws)
                     for at in range(0, total, BLOCK):

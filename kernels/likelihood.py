@@ -5,10 +5,11 @@ The density is exp(-rho(x, alpha, c)) / (c Z(alpha)) (Barron 2019, eq. 16), so i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 from . import loss
 from .elementary import decompose, log_parts
-from .loss import element
-from .partition import log_partition
 from .primitives import constant, scalar
 
 # What `element` returns, in order.
@@ -18,14 +19,20 @@ _FINITE = constant(3.4028234663852886e38, 1.7976931348623157e308)
 
 
 @scalar
-def shape(alpha):  # type: ignore[no-untyped-def]
-    """What depends on alpha alone."""
-    core, limits = loss.shape(alpha)
-    return core, limits, log_partition(alpha)
+def loss_shape(alpha, log_z, slope):  # type: ignore[no-untyped-def]
+    """What depends on alpha alone; the loss needs no log Z."""
+    return loss.shape(alpha)
 
 
 @scalar
-def width(scale):  # type: ignore[no-untyped-def]
+def nll_shape(alpha, log_z, slope):  # type: ignore[no-untyped-def]
+    """What depends on alpha alone, with log Z(alpha) and its derivative."""
+    core, limits = loss.shape(alpha)
+    return core, limits, (log_z, slope)
+
+
+@scalar
+def nll_width(scale):  # type: ignore[no-untyped-def]
     """What depends on c alone."""
     T = type(scale)
     c, inv, inv2, x_big = loss.width(scale)
@@ -39,12 +46,21 @@ def width(scale):  # type: ignore[no-untyped-def]
 @scalar
 def nll(x, shape, width, case):  # type: ignore[no-untyped-def]
     """The negative log-likelihood and its partials at x; weight and curvature are those of the loss."""
-    value, dx, dalpha, dscale, weight, curvature = element(x, shape, width, case)
+    value, dx, dalpha, dscale, weight, curvature = loss.element(x, shape, width, case)
     log_z, slope = shape[2]
     return value + (width[4] + log_z), dx, dalpha + slope, dscale + width[1], weight, curvature
 
 
+class Family(NamedTuple):
+    """A function of (x, alpha, scale) as `cpu` needs it."""
+
+    shape: Callable[..., Any]
+    width: Callable[..., Any]
+    element: Callable[..., Any]
+    tabulated: bool  # whether `shape` uses log Z
+
+
 FAMILIES = {
-    "loss": (loss.shape, loss.width, loss.ordinary, loss.general, element),
-    "nll": (shape, width, loss.ordinary, loss.general, nll),
+    "loss": Family(loss_shape, loss.width, loss.element, tabulated=False),
+    "nll": Family(nll_shape, nll_width, nll, tabulated=True),
 }

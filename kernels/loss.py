@@ -271,5 +271,5 @@ def _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g,
     far = factored if close else direct
     value = half * sign * (near if max(t, abs(kt)) < one else far)
     f, g = quarter_scale(up)
-    value = ((value * f) * f * beyond) * (f * (g * beyond)) if extreme else value
+    value = ((value * f) * (f * beyond)) * (f * (g * beyond)) if extreme else value
     return zero * t if extreme & infinite else value

@@ -11,6 +11,7 @@ written ``T(0.5)`` with ``T = type(x)``, a number that depends on the dtype is a
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -40,12 +41,13 @@ def fma(a: Any, b: Any, c: Any) -> Any:
     try:
         nearest = float(exact)
     except OverflowError:
-        return T(np.inf if exact > 0 else -np.inf)
+        return T(math.inf if exact > 0 else -math.inf)
     if T is np.float32 and (rest := exact - Fraction(nearest)) != 0:
         # Rounding twice (to double, then to single) is right if the first rounding goes to an odd last bit.
         toward = np.nextafter(nearest, np.inf if rest > 0 else -np.inf)
         nearest = nearest if np.float64(nearest).view(np.uint64) & np.uint64(1) else toward
-    return T(nearest)
+    with np.errstate(over="ignore"):
+        return T(nearest)
 
 
 @type_callable(fma)  # type: ignore[untyped-decorator]

@@ -13,7 +13,7 @@ import pytest
 
 pa = pytest.importorskip("pyarrow", reason='the command line needs pip install "fastrobust[cli]"')
 pytest.importorskip("rich", reason='the command line needs pip install "fastrobust[cli]"')
-pytest.importorskip("matplotlib", reason='the command line needs pip install "fastrobust[cli]"')
+pytest.importorskip("matplotlib", reason='the pictures need pip install "fastrobust[plot]"')
 integrate = pytest.importorskip("scipy.integrate", reason='the command line needs pip install "fastrobust[cli]"')
 
 import pyarrow.parquet as pq  # noqa: E402
@@ -212,7 +212,8 @@ def test_a_missing_extra_is_named_with_its_remedy(tmp_path, package):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2
     assert package in done.stderr
-    assert 'pip install "fastrobust[cli]"' in done.stderr
+    extras = "cli,plot" if package == "matplotlib" else "cli"
+    assert f'pip install "fastrobust[{extras}]"' in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

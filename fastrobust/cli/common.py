@@ -19,7 +19,7 @@ class UserError(Exception):
 
 
 def require(*packages: str) -> None:
-    """Stop before any work starts when a package of the ``cli`` extra is missing."""
+    """Stop before any work starts when a package of the ``cli`` or ``plot`` extra is missing."""
     missing = []
     for package in packages:
         try:
@@ -28,7 +28,8 @@ def require(*packages: str) -> None:
             missing.append(package)
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        raise UserError(f'{" and ".join(missing)} {verb} not installed: pip install "fastrobust[cli]"')
+        extras = "cli,plot" if "matplotlib" in missing else "cli"
+        raise UserError(f'{" and ".join(missing)} {verb} not installed: pip install "fastrobust[{extras}]"')
 
 
 def reason(error: OSError) -> str:

@@ -17,7 +17,7 @@ BACKENDS = (
     ("jax", ("jax",), "pip install jax", False),
     ("dask", ("dask",), 'pip install "dask[array]"', False),
 )
-EXTRA = ("scipy", "pyarrow", "rich", "matplotlib")
+EXTRAS = {"scipy": "cli", "pyarrow": "cli", "rich": "cli", "matplotlib": "plot"}
 
 
 def show() -> None:
@@ -42,8 +42,8 @@ def show() -> None:
             print(f"  {name:<12}{found}, {'supported' if supported else 'installed, ' + state}")
 
     print("\nfor the command line (fit, demo)")
-    for name in EXTRA:
-        print(f"  {name:<12}" + (_version(name) or 'missing: pip install "fastrobust[cli]"'))
+    for name, extra in EXTRAS.items():
+        print(f"  {name:<12}" + (_version(name) or f'missing: pip install "fastrobust[{extra}]"'))
 
 
 def _version(package: str) -> str | None:

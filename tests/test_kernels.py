@@ -1,0 +1,218 @@
+"""The compiled kernels: the same bits as the Python they are written in, vectorized, and nothing but exact operations."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import points
+import pytest
+
+import fastrobust as fr
+from fastrobust.kernels import cpu, elementary, likelihood, loss, native, partition, primitives
+
+GRADIENTS = ("value", "dx", "dalpha", "dscale")
+DTYPES = (np.float32, np.float64)
+HOT = [("elementwise", family, GRADIENTS) for family in ("loss", "nll")] + [("elementwise", "loss", ("weight",))]
+
+
+@pytest.fixture(scope="module", params=DTYPES, ids=lambda d: d.__name__)
+def dtype(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def optimized(kind: str, *what: Any) -> str:
+    return str(native.optimized("kernel_under_test", getattr(cpu, kind)(*what), cpu.SIGNATURE))
+
+
+def loops_with_vectors(ir: str, dtype: Any, least: int = 30) -> int:
+    """How many basic blocks hold at least so many fused multiply-adds on vectors."""
+    kind = "float" if dtype is np.float32 else "double"
+    blocks = re.split(r"\n(?=[\w.$\"-]+:)", ir)
+    return sum(len(re.findall(rf"call <\d+ x {kind}> @llvm\.fma", block)) >= least for block in blocks)
+
+
+@pytest.mark.parametrize(("kind", "family", "outputs"), HOT, ids=lambda v: v if isinstance(v, str) else "-".join(v))
+def test_hot_loops_are_vectorized(kind: str, family: str, outputs: tuple[str, ...], dtype: Any) -> None:
+    """Two quick cases and the general one for shared parameters, and the loop for a parameter each."""
+    assert loops_with_vectors(optimized(kind, family, outputs, dtype), dtype) >= 4
+
+
+@pytest.mark.parametrize("layout", ["shared", "columns"])
+def test_reductions_are_vectorized(layout: str, dtype: Any) -> None:
+    ir = optimized("reduction", "loss", GRADIENTS, dtype, layout)
+    assert loops_with_vectors(ir, dtype) >= (3 if layout == "shared" else 1)
+    kind = "float" if dtype is np.float32 else "double"
+    accumulations = re.findall(r"fadd <\d+ x double>", ir)
+    assert len(accumulations) >= 3, f"the float64 sums of {kind} values are not vectorized"
+
+
+def test_the_vectorization_check_sees_a_loop_that_is_not_vectorized() -> None:
+    def serial(args: Any, dims: Any, steps: Any) -> None:
+        total = np.float32(0)
+        for i in range(dims[0]):
+            total = primitives.fma(total, total, np.float32(args[i]))  # each step waits for the last
+        args[0] = np.int64(total)
+
+    ir = str(native.optimized("serial", serial, cpu.SIGNATURE))
+    assert "@llvm.fma.f32" in ir
+    assert loops_with_vectors(ir, np.float32, 1) == 0
+
+
+@pytest.mark.parametrize(("kind", "family", "outputs"), HOT[:2], ids=lambda v: v if isinstance(v, str) else "")
+def test_kernels_use_only_exact_operations(kind: str, family: str, outputs: tuple[str, ...], dtype: Any) -> None:
+    ir = optimized(kind, family, outputs, dtype)
+    called = {name.strip('"') for name in re.findall(r"call [^@\n]*@([\w.\"-]+)\(", ir)}
+    allowed = r"llvm\.(fma|fabs|memcpy|memset|umax|umin|smax|smin|vector|lifetime|experimental|assume|masked)\b.*|feclearexcept"
+    assert not {name for name in called if not re.fullmatch(allowed, name)}, "a libm call, or something unknown"
+    assert not re.search(r"\bf(add|sub|mul|div|neg|cmp) (\w+ )*(fast|reassoc|contract|nnan|ninf|nsz|arcp|afn)\b", ir)
+
+
+def test_float32_stays_float32() -> None:
+    ir = optimized("elementwise", "nll", GRADIENTS, np.float32)
+    assert not re.search(r"\b(fpext|fptrunc|fadd|fsub|fmul|fdiv)\b[^\n]*double", ir)
+
+
+def trace_points(dtype: Any, n: int, seed: int) -> Iterator[tuple[Any, Any, Any]]:
+    x, alpha, scale = points.points(dtype, n, seed)
+    return zip(x, alpha, scale, strict=True)
+
+
+def test_python_and_machine_code_give_the_same_bits(dtype: Any) -> None:
+    """The definition, run by Python on NumPy scalars with exact fma, against the SIMD loops."""
+    n = 400
+    x, alpha, scale = points.points(dtype, n, 20261122)
+    compiled = [*fr.nll_and_grad(x, alpha, scale), fr.weight(x, alpha, scale), fr.curvature(x, alpha, scale)]
+    with np.errstate(all="ignore"):
+        for i in range(n):
+            shape = likelihood.nll_shape(alpha[i], *partition.log_partition(alpha[i]))
+            width = likelihood.nll_width(scale[i])
+            traced = likelihood.nll(x[i], shape, width, loss.general(shape))
+            for name, one, many in zip(likelihood.OUTPUTS, traced, compiled, strict=True):
+                same = one.tobytes() == many[i].tobytes() or (np.isnan(one) and np.isnan(many[i]))
+                assert same, f"{name} at {x[i]!r}, {alpha[i]!r}, {scale[i]!r}: {one!r} in Python, {many[i]!r} compiled"
+
+
+def test_log_partition_gives_the_same_bits_in_python(dtype: Any) -> None:
+    alpha = points.alphas(dtype)
+    value, slope = fr.log_partition_and_grad(alpha)
+    with np.errstate(all="ignore"):
+        for i, a in enumerate(alpha):
+            one = partition.log_partition(a)
+            np.testing.assert_array_equal([value[i], slope[i]], np.array(one), err_msg=f"alpha = {a!r}")
+
+
+def test_quick_cases_have_the_bits_of_the_general_one(dtype: Any) -> None:
+    """The three flags of `element` change the speed only."""
+    rng = np.random.default_rng(3)
+    checked = 0
+    with np.errstate(all="ignore"):
+        for alpha in map(dtype, (-4, -1.5, 0, 1e-30, 0.3, 1, 1.86, 1.9, 1.999999, 2, 2.05, 2.2, 4)):
+            shape, width = loss.shape(alpha), loss.width(dtype(0.7))
+            quick, close, limit = loss.ordinary(shape, width)
+            assert quick
+            for x in np.concatenate([10 ** rng.uniform(-8, 8, 8), [0.0, limit]]).astype(dtype):
+                if abs(x) <= limit:
+                    checked += 1
+                    ordinary = loss.element(x, shape, width, (False, close, False))
+                    general = loss.element(x, shape, width, loss.general(shape))
+                    assert np.array(ordinary).tobytes() == np.array(general).tobytes(), (alpha, x)
+    assert checked > 80
+
+
+class Watched:
+    """A float32 that reports every subnormal result of an operation on it."""
+
+    __array_ufunc__ = None
+    itemsize = 4
+    seen: Counter[str] = Counter()
+
+    def __init__(self, value: Any) -> None:
+        self.value = np.float32(plain(value))
+
+    def view(self, kind: Any) -> Any:
+        return self.value.view(kind)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __neg__(self) -> Watched:
+        return Watched(-self.value)
+
+    def __abs__(self) -> Watched:
+        return Watched(abs(self.value))
+
+
+def plain(value: Any) -> Any:
+    return value.value if isinstance(value, Watched) else value
+
+
+def watch(value: Any) -> Watched:
+    if 0 < abs(float(value)) < 2.0**-126:
+        frame = sys._getframe(2)
+        while frame.f_code.co_filename.endswith(("primitives.py", "test_kernels.py")) and frame.f_back:
+            frame = frame.f_back
+        Watched.seen[f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"] += 1
+    return Watched(value)
+
+
+for _name in ("add", "sub", "mul", "truediv"):
+    _op = getattr(operator, _name)
+    setattr(Watched, f"__{_name}__", lambda a, b, op=_op: watch(op(a.value, plain(b))))
+    setattr(Watched, f"__r{_name}__", lambda a, b, op=_op: watch(op(plain(b), a.value)))
+for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(Watched, f"__{_name}__", lambda a, b, op=getattr(operator, _name): bool(op(a.value, plain(b))))
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    exact = primitives.fma
+    for module in (loss, elementary, primitives):
+        monkeypatch.setattr(module, "fma", lambda a, b, c: watch(exact(*(np.float32(plain(v)) for v in (a, b, c)))))
+    Watched.seen.clear()
+    return Watched.seen
+
+
+def subnormals(z: float, alpha: float, seen: Counter[str]) -> Counter[str]:
+    """Subnormal partial results at x = z c, unless a result is subnormal itself."""
+    shape, width = loss.shape(np.float32(alpha)), loss.width(np.float32(1.3))
+    quick, close, limit = loss.ordinary(shape, width)
+    x = np.float32(z * 1.3)
+    case = (False, close, False) if quick and x <= limit else loss.general(shape)
+    seen.clear()
+    results = loss.element(Watched(x), shape, width, case)
+    return Counter() if any(abs(float(r)) < 2.0**-126 for r in results) else Counter(seen)
+
+
+def test_ordinary_data_gives_no_subnormal_partial_results(watched: Counter[str]) -> None:
+    """A subnormal costs about a hundred cycles; see numerics on x from 1e-6 c to 1e6 c."""
+    found: Counter[str] = Counter()
+    with np.errstate(all="ignore"):
+        for alpha in (-8, -4, -2, -1, -0.1, 0, 1e-3, 0.5, 1, 1.5, 1.9, 1.99, 2, 2.01, 2.5, 4, 8):
+            for z in np.logspace(-6, 6, 37):
+                found += subnormals(z, alpha, watched)
+    assert not found
+
+
+def test_the_subnormal_check_sees_one(watched: Counter[str]) -> None:
+    x = Watched(1e-30)
+    assert float(x * x * np.float32(1e25)) == 0.0 or watched
+    assert sum((Watched.seen.clear(), x * np.float32(1e-10), len(Watched.seen))[2:]) == 1
+
+
+def test_fma_rounds_once() -> None:
+    """In Python, against exact rational arithmetic by way of a decision that needs every bit."""
+    a = np.float32(1 + 2.0**-12)
+    assert primitives.fma(a, a, np.float32(-1)) == np.float32(2.0**-11 + 2.0**-24)
+    b = np.float64(1 + 2.0**-27)
+    assert primitives.fma(b, b, np.float64(-1)) == 2.0**-26 + 2.0**-54
+    # Rounding to double first would make this a tie and go to even.
+    assert primitives.fma(np.float32(1), np.float32(1 + 2.0**-23), np.float32(2.0**-24 + 2.0**-60)) == np.float32(1 + 2.0**-22)
+    assert math.isinf(primitives.fma(np.float32(3e38), np.float32(3e38), np.float32(0)))
