@@ -68,11 +68,12 @@ def problem(work: str, reduction: str, dtype: str, parameters: str, size: int) -
     alpha: Array = 0.7
     scale: Array = 1.5
     if parameters == "columns":
-        alpha, scale = np.linspace(-2, 1.8, COLUMNS).astype(dtype), np.linspace(0.5, 2, COLUMNS).astype(dtype)
+        alpha = np.array([-2.1, -1.6, -1.1, -0.8, -0.4, 0.4, 0.8, 1.1, 1.4, 1.7], dtype)
+        scale = np.linspace(0.5, 2, COLUMNS).astype(dtype)
     elif parameters == "full":
         alpha = rng.random(size, np.float32).astype(dtype)
-        alpha *= 1.5
-        alpha += 0.25
+        alpha *= 1.3
+        alpha += 0.4
         alpha[::2] *= -1
         scale = rng.random(size, np.float32).astype(dtype)
         scale += 0.5

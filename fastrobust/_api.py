@@ -14,60 +14,74 @@ from ._dispatch import backend
 from ._types import LossGrad, PartitionGrad
 
 Reduction = Literal["none", "sum", "mean"]
-_REDUCTIONS = ("none", "sum", "mean")
 _WRT = ("x", "alpha", "scale")
+_ALL = LossGrad._fields
+_OPTIONS = frozenset(("out", "where", "casting", "order", "dtype", "subok"))  # of a ufunc call
 
 
-def _check(reduction: str, wrt: Sequence[str] = ()) -> None:
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"reduction must be one of 'none', 'sum', 'mean', got {reduction!r}")
-    if isinstance(wrt, str) or not set(wrt) <= set(_WRT) or len(set(wrt)) != len(wrt):
-        raise ValueError(f"wrt must be a tuple of distinct names out of {_WRT}, got {wrt!r}")
+def _check_reduction(reduction: Any) -> None:
+    if not isinstance(reduction, str) or reduction not in ("none", "sum", "mean"):
+        raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
 
 
-def _value(
-    family: str, x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, options: dict[str, Any]
-) -> Any:
-    target = backend(x, alpha, scale)
-    if reduction == "none" and weights is None:
+def _check_options(name: str, options: dict[str, Any], taken: frozenset[str] = _OPTIONS, why: str = "") -> None:
+    if unknown := options.keys() - taken:
+        raise TypeError(f"{name} does not take {', '.join(sorted(unknown))}{why}; it takes {', '.join(sorted(taken))}")
+
+
+def _plain(name: str, output: str, x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
+    if options:
+        _check_options(name, options)
+    return backend(x, alpha, scale).evaluate("loss", (output,), x, alpha, scale, options)
+
+
+def _value(family: str, x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, options: dict[str, Any]) -> Any:
+    target = backend(x, alpha, scale, weights)
+    if options:
+        _check_options(family, options)
+    if weights is None and reduction == "none":
         return target.evaluate(family, ("value",), x, alpha, scale, options)
-    _check(reduction)
+    _check_reduction(reduction)
     if reduction == "none":
         return target.weighted(family, ("value",), x, alpha, scale, weights, options)
-    out = options.pop("out", None)
-    if options:
-        raise TypeError(f"{', '.join(options)}: not taken together with reduction={reduction!r}; remove it or reduce yourself")
-    return target.reduce(family, (), x, alpha, scale, reduction, weights, None if out is None else (out, None, None, None)).value
+    _check_options(family, options, frozenset(("out",)), f" together with reduction={reduction!r}")
+    out = options.get("out")
+    if out is not None:
+        out = (*(out if isinstance(out, tuple) else (out,)), None, None, None)
+    return target.reduce(family, (), x, alpha, scale, reduction, weights, out).value
 
 
 def _with_grad(
     family: str, x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, wrt: Sequence[str], out: Any
 ) -> LossGrad:
-    _check(reduction, wrt)
-    target = backend(x, alpha, scale)
-    if out is not None and len(out) != 4:
-        raise ValueError(f"out must have four entries (value, dx, dalpha, dscale), any of them None; got {len(out)}")
-    if reduction != "none":
-        ordered = tuple(name for name in _WRT if name in wrt)
-        return target.reduce(family, ordered, x, alpha, scale, reduction, weights, out)  # type: ignore[no-any-return]
-    names = ("value", *("d" + name for name in _WRT if name in wrt))
-    options = {}
-    if out is not None:
-        by_name = dict(zip(LossGrad._fields, out, strict=True))
-        options["out"] = tuple(by_name[name] for name in names)
-    if weights is None:
+    target = backend(x, alpha, scale, weights)
+    names = _ALL
+    if wrt is not _WRT:
+        if not isinstance(wrt, (tuple, list)) or len(wrt) > 3 or any(wrt.count(n) > 1 or n not in _WRT for n in wrt):
+            raise ValueError(f"wrt must be a tuple of distinct names out of {_WRT}, got {wrt!r}")
+        names = ("value", *("d" + name for name in _WRT if name in wrt))
+    if out is not None and (not isinstance(out, (tuple, list)) or len(out) != 4):
+        raise ValueError(
+            f"out must be a LossGrad or tuple of four, (value, dx, dalpha, dscale), any of them None; got {out!r}"
+        )
+    if weights is None and reduction == "none":
+        options = {} if out is None else {"out": tuple(a for name, a in zip(_ALL, out, strict=True) if name in names)}
         results = target.evaluate(family, names, x, alpha, scale, options)
     else:
+        _check_reduction(reduction)
+        if reduction != "none":
+            ordered = tuple(name for name in _WRT if name in wrt)
+            out = None if out is None else tuple(out)
+            return target.reduce(family, ordered, x, alpha, scale, reduction, weights, out)  # type: ignore[no-any-return]
+        options = {} if out is None else {"out": tuple(a for name, a in zip(_ALL, out, strict=True) if name in names)}
         results = target.weighted(family, names, x, alpha, scale, weights, options)
-    if len(names) == 4:
+    if names is _ALL:
         return LossGrad(*results)
     found = dict(zip(names, results if len(names) > 1 else (results,), strict=True))
-    return LossGrad(*(found.get(name) for name in LossGrad._fields))
+    return LossGrad(*map(found.get, _ALL))
 
 
-def loss(
-    x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weights: Any = None, **options: Any
-) -> Any:
+def loss(x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weights: Any = None, **options: Any) -> Any:
     """General robust loss rho(x, alpha, c).
 
     Parameters
@@ -75,6 +89,7 @@ def loss(
     x : array_like, any shape
         Residuals.
     alpha : array_like or float, broadcast with x
+        A Python number (or a NumPy float64 scalar, which is one) or an integer array takes x's precision.
         Shape: 2 squared error / 2, 1 Charbonnier (pseudo-Huber), 0 Cauchy, -2 Geman-McClure, -inf Welsch.
     scale : array_like or float, broadcast with x
         c > 0, the residual at which the loss begins to bend, in the units of x.
@@ -129,7 +144,7 @@ def influence(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
     >>> fr.influence(np.array([-1.0, 0.0, 10.0]), 1.0, 1.0)
     array([-0.70710678,  0.        ,  0.99503719])
     """
-    return backend(x, alpha, scale).evaluate("loss", ("dx",), x, alpha, scale, options)
+    return _plain("influence", "dx", x, alpha, scale, options)
 
 
 def weight(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
@@ -147,7 +162,7 @@ def weight(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
     >>> fr.weight(np.array([0.0, 1.0, 10.0]), 0.0, 2.0)
     array([0.25      , 0.22222222, 0.01851852])
     """
-    return backend(x, alpha, scale).evaluate("loss", ("weight",), x, alpha, scale, options)
+    return _plain("weight", "weight", x, alpha, scale, options)
 
 
 def curvature(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
@@ -165,12 +180,10 @@ def curvature(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
     >>> fr.curvature(np.array([0.0, 1.0, 10.0]), 0.0, 1.0)
     array([ 1.        ,  0.22222222, -0.01883891])
     """
-    return backend(x, alpha, scale).evaluate("loss", ("curvature",), x, alpha, scale, options)
+    return _plain("curvature", "curvature", x, alpha, scale, options)
 
 
-def nll(
-    x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weights: Any = None, **options: Any
-) -> Any:
+def nll(x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weights: Any = None, **options: Any) -> Any:
     """Negative log-likelihood rho(x, alpha, c) + log c + log Z(alpha).
 
     Parameters, returns and errors as in `loss`, but ``alpha >= 0``: below, the density is not normalizable, so elements
@@ -206,6 +219,11 @@ def log_partition(alpha: Any, **options: Any) -> Any:
     array
         Of alpha's library, shape and dtype.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As in `loss`.
+
     Notes
     -----
     Piecewise polynomials fitted to quadrature in 30 digits: at most 2 ulp of max(1, log Z) in float32, 4 in float64.
@@ -216,7 +234,9 @@ def log_partition(alpha: Any, **options: Any) -> Any:
     >>> np.exp(fr.log_partition(np.array([0.0, 2.0, np.inf])))
     array([4.44288294, 2.50662827, 2.02437347])
     """
-    return backend(alpha).partition(("value",), alpha, options)
+    if options:
+        _check_options("log_partition", options)
+    return backend(alpha, leading="alpha").partition(("value",), alpha, options)
 
 
 def log_partition_and_grad(alpha: Any) -> PartitionGrad:
@@ -231,7 +251,7 @@ def log_partition_and_grad(alpha: Any) -> PartitionGrad:
     >>> [round(float(v), 8) for v in fr.log_partition_and_grad(1.0)]
     [1.18549523, -0.19287002]
     """
-    return PartitionGrad(*backend(alpha).partition(("value", "dalpha"), alpha, {}))
+    return PartitionGrad(*backend(alpha, leading="alpha").partition(("value", "dalpha"), alpha, {}))
 
 
 def loss_and_grad(

@@ -18,24 +18,18 @@ _LIBRARIES: dict[str, str | None] = {
     "jaxlib": None,
     "dask": None,
 }
-_PLAIN = (float, int, bool, list, tuple)  # what numpy.asarray makes an array of
+_PLAIN = (float, int, bool, list, tuple, type(None))  # what needs no library
 _known: dict[type, ModuleType] = {}
 
 
-def backend(x: Any, alpha: Any = 1.0, scale: Any = 1.0) -> ModuleType:
-    """The backend for x, which alpha and scale must fit."""
-    try:
-        found = _known[type(x)]
-        for value in (alpha, scale):
-            if type(value) is not float and _known[type(value)] is not found and type(value) not in _PLAIN:
-                raise KeyError
-    except KeyError:
-        found = _find("x", x)
-        for name, value in (("alpha", alpha), ("scale", scale)):
-            if type(value) not in _PLAIN and _find(name, value) is not found:
-                raise TypeError(
-                    f"{name} is a {_name(value)} and x a {_name(x)}: convert one of them, so that both are of one library"
-                ) from None
+def backend(x: Any, alpha: Any = 1.0, scale: Any = 1.0, weights: Any = None, leading: str = "x") -> ModuleType:
+    """The backend for x (called ``leading`` in errors), which the other arguments must fit."""
+    found = _known.get(type(x)) or _find(leading, x)
+    for name, value in (("alpha", alpha), ("scale", scale), ("weights", weights)):
+        if type(value) not in _PLAIN and (_known.get(type(value)) or _find(name, value)) is not found:
+            raise TypeError(
+                f"{name} is a {_name(value)} and {leading} a {_name(x)}: convert one of them, so that both are of one library"
+            )
     return found
 
 
@@ -48,9 +42,10 @@ def _find(name: str, value: Any) -> ModuleType:
     if kind not in _known:
         libraries = [base.__module__.partition(".")[0] for base in kind.__mro__]
         library = next((lib for lib in libraries if lib in _LIBRARIES), None)
-        if library is None and (kind in _PLAIN or hasattr(kind, "__array_ufunc__")):
-            library = "numpy"  # NumPy hands a ufunc over to whoever has __array_ufunc__, pandas for one
-        module = _LIBRARIES.get(library) if library else None
+        # NumPy hands a ufunc over to whoever has __array_ufunc__, pandas for one; None there is a refusal.
+        if library is None and ((kind in _PLAIN and value is not None) or getattr(kind, "__array_ufunc__", None)):
+            library = "numpy"
+        module = _LIBRARIES[library] if library else None
         if module is None:
             why = f"support for {library} is not in this release" if library else "its type is not known"
             raise TypeError(

@@ -25,6 +25,7 @@ __all__ = ["BLOCK", "elementwise", "partition", "reduction"]
 
 BLOCK = 128  # elements: 7 buffers of doubles are 7 KiB, well inside the first-level cache
 LANES = 16
+STREAM = 1 << 24  # bytes of output from which on they go past the caches
 SUMS = ("value", "dalpha", "dscale")  # what a reduction accumulates, in this order
 
 _WORDS = types.CPointer(intp)
@@ -76,6 +77,39 @@ def _forget_flags(typing: Any) -> Any:
 
 # FE_ALL_EXCEPT of <fenv.h>
 _ALL_FLAGS = 0x3D if native.host_is_x86() else 0x1F
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _stream(typing: Any, address: Any, buffer: Any, first: Any) -> Any:
+    """Copy `BLOCK` elements from buffer[first:] to an address that is a multiple of 64, past the caches."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        line = ir.VectorType(ir.IntType(32), 16)
+        count = BLOCK * sig.args[1].dtype.bitwidth // 8 // 64
+        source = builder.bitcast(builder.gep(args[1], [args[2]]), line.as_pointer())
+        target = builder.inttoptr(args[0], line.as_pointer())
+        hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        for i in range(count):
+            step = [ir.Constant(ir.IntType(64), i)]
+            value = builder.load(builder.gep(source, step))
+            value.align = 64
+            store = builder.store(value, builder.gep(target, step))
+            store.align = 64
+            store.set_metadata("nontemporal", hint)
+        return context.get_dummy_value()
+
+    return types.void(address, buffer, first), lower
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _fence(typing: Any) -> Any:
+    """Order the stores of `_stream` before what follows, for other threads to see."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), lower
 
 
 def _storer(chosen: tuple[int, ...]) -> Callable[..., Any]:
@@ -172,7 +206,7 @@ def _evaluators(family: str, outputs: tuple[str, ...], zero: Any) -> tuple[Calla
 
 def elementwise(family: str, outputs: tuple[str, ...], dtype: Floating) -> Callable[..., Any]:
     """Inner loop (x, alpha, scale) -> outputs; parameters of stride 0 are prepared once."""
-    zero = dtype(0)
+    zero, size = dtype(0), np.dtype(dtype).itemsize
     count, total = len(outputs), BLOCK * len(outputs)
     prepare, shared, each = _evaluators(family, outputs, zero)
     fetch, deliver = _fetcher(zero), _deliverer(zero)
@@ -183,8 +217,12 @@ def elementwise(family: str, outputs: tuple[str, ...], dtype: Floating) -> Calla
         out = _buffer(total, zero)
         same = steps[1] == 0 and steps[2] == 0
         parameters = prepare(_pointer(args[1], zero)[0], _pointer(args[2], zero)[0])
-        for start in range(0, n, BLOCK):
-            m = min(BLOCK, n - start)
+        # Outputs too large for the caches are written past them, which saves reading them first; that takes whole
+        # aligned blocks, so the first block is cut to end on a cache line.
+        streaming = n * total * size >= STREAM * BLOCK
+        start = 0
+        m = min(n, (-args[3] & 63) // size if streaming else BLOCK)
+        while start < n:
             padded = (m + LANES - 1) & -LANES
             x = fetch(args[0] + start * steps[0], steps[0], m, xs)
             if same:
@@ -194,7 +232,15 @@ def elementwise(family: str, outputs: tuple[str, ...], dtype: Floating) -> Calla
                 scale = fetch(args[2] + start * steps[2], steps[2], m, scales)
                 each(x, alpha, scale, padded, out)
             for j in range(count):
-                deliver(args[3 + j] + start * steps[3 + j], steps[3 + j], m, out, j * BLOCK)
+                place = args[3 + j] + start * steps[3 + j]
+                if streaming and m == BLOCK and steps[3 + j] == size and place & 63 == 0:
+                    _stream(place, out, j * BLOCK)
+                else:
+                    deliver(place, steps[3 + j], m, out, j * BLOCK)
+            start += m
+            m = min(BLOCK, n - start)
+        if streaming:
+            _fence()
         _forget_flags()
 
     return loop

@@ -177,7 +177,7 @@ def element(x, shape, width, case):
     rho = ratio * fma(pow_n, r, pow_n - one)
     rho = rho * power_of_two(post_n) if extreme else rho
     grow = _GROW(x) if big else one
-    rho = ((half * s) * grow) * grow if two | ((s < _S_TINY(x)) & (not big)) else rho
+    rho = ((half * s) * grow) * grow if two | ((s < _S_TINY(x)) & (not big) & (ratio == ratio)) else rho
 
     # E v = 2^(n-e) (1 + r)/m
     g, gl = fast_two_sum(one, r)

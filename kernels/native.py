@@ -41,23 +41,27 @@ def host_is_x86() -> bool:
 
 
 def cache_directory() -> Path | None:
-    """Where compiled kernels are kept, or None if the cache is off."""
+    """Where compiled kernels are kept, or None if the cache is off or there is no home directory."""
     chosen = os.environ.get("FASTROBUST_CACHE_DIR")
     if chosen is not None:
         return Path(chosen) if chosen else None
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        variable, default = "LOCALAPPDATA", ("AppData", "Local")
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        variable, default = "", ("Library", "Caches")
     else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "fastrobust"
+        variable, default = "XDG_CACHE_HOME", (".cache",)
+    try:
+        base = Path(os.environ.get(variable) or Path.home().joinpath(*default))
+    except RuntimeError:  # a user id without an account, as in containers
+        return None
+    return base / "fastrobust"
 
 
 def clear_cache() -> int:
     """Remove all cached kernels; returns how many files went."""
     directory = cache_directory()
-    files = list(directory.glob("*.o")) if directory and directory.is_dir() else []
+    files = [f for f in directory.iterdir() if f.suffix in (".o", ".tmp")] if directory and directory.is_dir() else []
     for file in files:
         file.unlink(missing_ok=True)
     return len(files)

@@ -142,7 +142,9 @@ def _series(
 
     @type_callable(value)  # type: ignore[untyped-decorator]
     def typer(context: Any) -> Any:
-        return (lambda x: x if x in _UINT else None) if arity == 1 else (lambda p, q: p if p in _UINT and p == q else None)
+        return (
+            (lambda x: x if x in _UINT else None) if arity == 1 else (lambda p, q: p if p in _UINT and p == q else None)
+        )
 
     @lower_builtin(value, *[types.Float] * arity)  # type: ignore[untyped-decorator]
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:

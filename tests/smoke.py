@@ -14,7 +14,9 @@ assert version("fastrobust") == fr.__version__
 x = np.linspace(-5, 5, 1001, dtype=np.float32)
 g = fr.nll_and_grad(x, 1.0, np.float32(0.5), reduction="mean")
 assert g.dx.dtype == np.float32
-np.testing.assert_allclose(g.value, (np.sqrt((x / 0.5) ** 2 + 1) - 1).mean() + np.log(0.5 * 3.272306972526517), rtol=1e-6)
+np.testing.assert_allclose(
+    g.value, (np.sqrt((x / 0.5) ** 2 + 1) - 1).mean() + np.log(0.5 * 3.272306972526517), rtol=1e-6
+)
 info = subprocess.run([sys.executable, "-m", "fastrobust", "--help"], capture_output=True, text=True)
 assert info.returncode == 0, info.stderr
 print(f"fastrobust {fr.__version__} works from its wheel; requires {requires('fastrobust')[:2]}")

@@ -539,7 +539,8 @@ def test_subclasses_come_back_as_themselves(size: int) -> None:
         assert {type(v) for v in got} == {Tagged}
         assert all_same(got, fr.loss_and_grad(x, alpha, 2.0))
     assert type(fr.loss(x, np.full(size, 0.5).view(Tagged), 2.0)) is Tagged
-    assert type(fr.loss(x.view(Tagged), 0.5, 2.0, weights=np.ones(size))) is Tagged
+    with pytest.raises(TypeError, match="x is a Tagged.*plain array"):
+        fr.loss(x.view(Tagged), 0.5, 2.0, weights=np.ones(size))
 
 
 def test_masked_arrays_keep_their_mask() -> None:
@@ -598,11 +599,12 @@ def test_series_come_back_as_series_with_their_index(pd: Any) -> None:
     assert same(total, fr.loss(x[2:9], 0.5, 2.0, reduction="sum"))
 
 
-def test_series_take_weights(pd: Any) -> None:
-    x = residuals(30, wild=False)
-    got = fr.loss(pd.Series(x, index=range(5, 35)), 0.5, 2.0, weights=np.full(30, 0.5))
-    assert isinstance(got, pd.Series)
-    assert same(got.to_numpy(), fr.loss(x, 0.5, 2.0) * 0.5)
+def test_series_with_weights_are_refused_unless_summed(pd: Any) -> None:
+    x, w = residuals(30, wild=False), np.full(30, 0.5)
+    series = pd.Series(x, index=range(5, 35))
+    with pytest.raises(TypeError, match="x is a Series.*plain array"):
+        fr.loss(series, 0.5, 2.0, weights=w)
+    assert same(fr.loss(series, 0.5, 2.0, weights=w, reduction="sum"), fr.loss(x, 0.5, 2.0, weights=w, reduction="sum"))
 
 
 def test_frames_are_computed_or_refused_by_name(pd: Any) -> None:

@@ -214,5 +214,7 @@ def test_fma_rounds_once() -> None:
     b = np.float64(1 + 2.0**-27)
     assert primitives.fma(b, b, np.float64(-1)) == 2.0**-26 + 2.0**-54
     # Rounding to double first would make this a tie and go to even.
-    assert primitives.fma(np.float32(1), np.float32(1 + 2.0**-23), np.float32(2.0**-24 + 2.0**-60)) == np.float32(1 + 2.0**-22)
+    assert primitives.fma(np.float32(1), np.float32(1 + 2.0**-23), np.float32(2.0**-24 + 2.0**-60)) == np.float32(
+        1 + 2.0**-22
+    )
     assert math.isinf(primitives.fma(np.float32(3e38), np.float32(3e38), np.float32(0)))

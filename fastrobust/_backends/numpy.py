@@ -23,8 +23,9 @@ PANEL = 1 << 16  # elements of a reduction that are summed in one go; fixed, so 
 TILE = 1024  # shorter rows of parameters are repeated up to about this many elements
 PANELS_MAX, SUMS_MAX = 64, 1 << 22  # panels of a reduction by columns, and the doubles they may take together
 
-GRADIENTS = {"x": "dx", "alpha": "dalpha", "scale": "dscale"}
 _HALF = ("float16", "bfloat16")
+_NUMBERS = (float, int)
+_LARGEST = float(np.finfo(np.float32).max)
 
 # --- ufuncs
 
@@ -40,7 +41,9 @@ def _ufunc(inputs: int, kind: str, name: str, outputs: tuple[str, ...], dtype: t
     capsule.restype, capsule.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     table = ctypes.cast(capsule(np._core._multiarray_umath._UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))
     # PyUFunc_FromFuncAndData(functions, data, types, ntypes, nin, nout, identity, name, doc, unused), entry 1 of the API.
-    create = ctypes.PYFUNCTYPE(ctypes.py_object, *[ctypes.c_void_p] * 3, *[ctypes.c_int] * 4, *[ctypes.c_char_p] * 2, ctypes.c_int)(table[1])
+    create = ctypes.PYFUNCTYPE(
+        ctypes.py_object, *[ctypes.c_void_p] * 3, *[ctypes.c_int] * 4, *[ctypes.c_char_p] * 2, ctypes.c_int
+    )(table[1])
     count = inputs + len(outputs)
     functions, data = (ctypes.c_void_p * 1)(address), (ctypes.c_void_p * 1)()
     types = ctypes.create_string_buffer(bytes([np.dtype(dtype).num] * count))
@@ -60,25 +63,63 @@ _borrowed: list[Any] = []  # a ufunc points into these for ever
 # --- dtypes and arguments
 
 
-_NUMBERS = (float, int)
+def _array(name: str, value: Any) -> Any:
+    """The value as something that NumPy computes with: itself, or an array of it."""
+    if hasattr(value, "__array_ufunc__"):
+        if isinstance(value, np.memmap):
+            return np.asarray(value)
+        if isinstance(getattr(value, "dtype", None), np.dtype):
+            return value
+        raise TypeError(f"{name} is a {type(value).__name__} without a NumPy dtype: convert it with numpy.asarray()")
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"{name}: NumPy makes no array of this {type(value).__name__} ({error})") from None
 
 
-def _result_dtype(arrays: dict[str, Any], leading: str = "x") -> np.dtype[Any]:
+def _number(value: float, dtype: Any) -> Any:
+    """A Python number as 0-d array; what the dtype cannot hold is infinite, which alpha may be."""
+    with np.errstate(over="ignore"):
+        try:
+            return np.asarray(float(value), dtype)
+        except OverflowError:
+            return np.asarray(math.inf if value > 0 else -math.inf, dtype)
+
+
+def _supported(name: str, dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "biu" and not _floating(dtype):
+        raise TypeError(
+            f"{name} has dtype {dtype}, which fastrobust does not take: convert it to float16, bfloat16, float32, "
+            "float64 or an integer type with .astype()"
+        )
+
+
+def _floating(dtype: np.dtype[Any]) -> bool:
+    return dtype.char in "efd" or dtype.name in _HALF
+
+
+def _requested(dtype: Any) -> np.dtype[Any]:
+    """The value of dtype=."""
+    if not _floating(dtype := np.dtype(dtype)):
+        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}")
+    return dtype
+
+
+def _result_dtype(arrays: dict[str, Any], leading: str) -> np.dtype[Any]:
     """Dtype of the result.  Floating-point arguments are promoted; integers are float64 in x and give way elsewhere."""
     found = []
     for name, array in arrays.items():
-        dtype = array.dtype
-        if dtype.kind in "biu":
-            if name == leading:
-                found.append(np.dtype(np.float64))
-        elif dtype.char in "efd" or dtype.name in _HALF:
-            found.append(dtype)
-        else:
-            raise TypeError(
-                f"{name} has dtype {dtype}, which fastrobust does not take: convert it to float16, bfloat16, float32, "
-                "float64 or an integer type with .astype()"
-            )
-    return np.result_type(*found)
+        _supported(name, array.dtype)
+        if array.dtype.kind not in "biu":
+            found.append(array.dtype)
+        elif name == leading:
+            found.append(np.dtype(np.float64))
+    try:
+        return np.result_type(*found)
+    except TypeError:
+        raise TypeError(
+            f"{' and '.join(arrays)} have dtypes {', '.join(map(str, found))}, which have no common type: convert one of them"
+        ) from None
 
 
 def _compute_type(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
@@ -89,37 +130,67 @@ def _compute_type(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
 def _check_numbers(alpha: Any, scale: Any, family: str) -> None:
     """Refuse Python-number parameters that have no meaning; bad elements of arrays give NaN instead."""
     if isinstance(scale, _NUMBERS) and scale <= 0:
-        raise ValueError(f"scale must be positive, got {scale!r}")
+        raise ValueError(f"scale must be positive, got {scale!r}: it is the residual at which the loss begins to bend")
     if family == "nll" and isinstance(alpha, _NUMBERS) and alpha < 0:
         raise ValueError(
             f"alpha must be >= 0 in the likelihood, got {alpha!r}: below 0 the density is not normalizable; use loss"
         )
 
 
-def _arguments(family: str, x: Any, alpha: Any, scale: Any) -> tuple[np.dtype[Any], Any, Any, Any]:
-    """Dtype of the result, and the arguments as arrays that NumPy may cast to it."""
+def _arguments(family: str, x: Any, alpha: Any, scale: Any, dtype: Any = None) -> tuple[np.dtype[Any], Any, Any, Any]:
+    """Dtype of the result, unless given, and the arguments as arrays that NumPy may cast to it.
+
+    Python numbers, among which NumPy counts its float64 scalars, and integer parameters take the dtype of the rest.
+    """
     _check_numbers(alpha, scale, family)
-    arrays = {"x": x, "alpha": alpha, "scale": scale}
-    numbers = {name for name, value in arrays.items() if name != "x" and isinstance(value, _NUMBERS)}
-    arrays = {
-        name: value if name in numbers or hasattr(value, "__array_ufunc__") else np.asarray(value)
-        for name, value in arrays.items()
-    }
-    dtype = _result_dtype({name: value for name, value in arrays.items() if name not in numbers})
+    arrays = {"x": _array("x", x)}
+    weak = {}
+    for name, value in (("alpha", alpha), ("scale", scale)):
+        if isinstance(value, _NUMBERS):
+            weak[name] = value
+        else:
+            arrays[name] = _array(name, value)
+    found = _result_dtype(arrays, "x")
+    dtype = found if dtype is None else _requested(dtype)
     compute = _compute_type(dtype)
     for name in ("alpha", "scale"):
-        if name in numbers or arrays[name].dtype.kind in "biu":
-            with np.errstate(over="ignore"):  # 1e39 is inf in float32, which alpha may be
-                arrays[name] = np.asarray(arrays[name], compute)
+        if name in weak:
+            arrays[name] = _number(weak[name], compute)
+        elif arrays[name].dtype.kind in "biu":
+            arrays[name] = arrays[name].astype(compute)
     return dtype, arrays["x"], arrays["alpha"], arrays["scale"]
 
 
-def _shape(*arrays: Any) -> tuple[int, ...]:
+def _shape(**arrays: Any) -> tuple[int, ...]:
     try:
-        return np.broadcast_shapes(*(a.shape for a in arrays))
+        return np.broadcast_shapes(*(a.shape for a in arrays.values()))
     except ValueError:
-        names = ", ".join(f"{n} {a.shape}" for n, a in zip(("x", "alpha", "scale", "weights"), arrays, strict=False))
-        raise ValueError(f"shapes do not broadcast: {names}. Compare them from the last axis: each pair must be equal or 1.") from None
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(
+            f"shapes do not broadcast: {shapes}. Compared from the last axis, each pair must be equal or 1"
+        ) from None
+
+
+def _given(out: Any, names: tuple[str, ...], shapes: dict[str, tuple[int, ...]]) -> tuple[Any, ...]:
+    """The entries of ``out``, checked: for each name an array of its shape to write to, or None."""
+    if out is None:
+        return (None,) * len(names)
+    given = out if isinstance(out, tuple) else (out,)
+    if len(given) != len(names):
+        raise ValueError(f"out must have an entry for each of {', '.join(names)}, or None there; got {len(given)}")
+    for name, array in zip(names, given, strict=True):
+        if array is not None and (not isinstance(array, np.ndarray) or array.shape != shapes[name]):
+            got = f"shape {array.shape}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+            raise ValueError(f"out for {name} must be an array of shape {shapes[name]}, got {got}")
+    return given
+
+
+def _overlap(out: Any, array: Any) -> bool:
+    """Whether writing to out spoils array; element by element in place does not."""
+    if out is None or array is None or not np.may_share_memory(out, array):
+        return False
+    same = out.shape == array.shape and out.strides == array.strides and out.dtype == array.dtype
+    return not (same and out.ctypes.data == array.ctypes.data)
 
 
 # --- threads
@@ -155,106 +226,152 @@ def _in_threads(work: Callable[[int, int], None], count: int, grain: int) -> Non
 
 
 def _columns(x: Any, alpha: Any, scale: Any) -> int:
-    """Length of the trailing block of x along which the parameters vary; they repeat over the axes before it."""
-    varying = [x.ndim - a.ndim + min((i for i, n in enumerate(a.shape) if n > 1), default=a.ndim) for a in (alpha, scale)]
-    return math.prod(x.shape[min(varying) :])
+    """How many trailing axes of x hold all that the parameters vary along; they repeat over the axes before."""
+    first = [x.ndim - a.ndim + min((i for i, n in enumerate(a.shape) if n > 1), default=a.ndim) for a in (alpha, scale)]
+    return x.ndim - min(first)
 
 
-def _run(ufunc: np.ufunc, x: Any, alpha: Any, scale: Any, outs: Sequence[Any]) -> None:
+def _tile(parameter: Any, tail: tuple[int, ...], repeat: int) -> Any:
+    """A parameter over the trailing block of that shape, flat and repeated; a single number stays one."""
+    if parameter.size == 1:
+        return parameter.reshape(1)
+    inner = parameter.reshape(parameter.shape[max(0, parameter.ndim - len(tail)) :])  # leading axes have length 1
+    return np.tile(np.broadcast_to(inner, tail).reshape(-1), repeat)
+
+
+def _run(ufunc: np.ufunc, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
     """Fill outs, all of the broadcast shape, on all cores if that pays."""
+    x, *parameters = arrays
     shape = outs[0].shape
-    flat = all(a.flags.c_contiguous for a in (x, *outs)) and x.shape == shape
-    arrays = [x, alpha, scale]
-    if flat:
-        period = _columns(x, alpha, scale)
-        if period == 1 or alpha.shape == shape == scale.shape and alpha.flags.c_contiguous and scale.flags.c_contiguous:
-            arrays = [a.reshape(-1) for a in arrays]
-            outs = [o.reshape(-1) for o in outs]
+    if x.shape == shape and all(a.flags.c_contiguous for a in (x, *outs)):
+        period = math.prod(shape[x.ndim - _columns(x, *parameters) :]) if parameters else 1
+        flat = [o.reshape(-1) for o in outs]
+        if period == 1 or all(a.shape == shape and a.flags.c_contiguous for a in parameters):
+            arrays, outs = [a.reshape(-1) for a in arrays], flat
         elif period < TILE // 2 and x.size > TILE:
             # Short rows would be all loop overhead: repeat the parameters to a tile that stays in the first-level cache.
-            tail = shape[x.ndim - _axes(x, period) :]
-            repeat = TILE // period
-            tiles = [_tile(a, tail, repeat) for a in (alpha, scale)]
-            width = period * repeat
+            tiles = [_tile(a, shape[x.ndim - _columns(x, *parameters) :], TILE // period) for a in parameters]
+            width = TILE // period * period
             whole = x.size - x.size % width
-            flats = [x.reshape(-1), *(o.reshape(-1) for o in outs)]
-            if whole < x.size:
-                rest = [t if t.size == 1 else t[: x.size - whole] for t in tiles]
-                ufunc(flats[0][whole:], *(t.reshape(-1) for t in rest), out=tuple(o[whole:] for o in flats[1:]), casting="same_kind")
-            arrays = [flats[0][:whole].reshape(-1, width), *tiles]
-            outs = [o[:whole].reshape(-1, width) for o in flats[1:]]
+            rest = [a[: x.size - whole] for a in (x.reshape(-1)[whole:], *tiles)]
+            _call(ufunc, rest, [o[whole:] for o in flat])
+            arrays = [x.reshape(-1)[:whole].reshape(-1, width), *tiles]
+            outs = [o[:whole].reshape(-1, width) for o in flat]
     shape = outs[0].shape
     if math.prod(shape) < PARALLEL:
-        ufunc(*arrays, out=tuple(outs), casting="same_kind")
+        _call(ufunc, arrays, outs)
         return
     axis = int(np.argmax(shape))
     views = [np.moveaxis(np.broadcast_to(a, shape), axis, 0) for a in arrays]
     targets = [np.moveaxis(o, axis, 0) for o in outs]
 
     def part(start: int, stop: int) -> None:
-        ufunc(*(v[start:stop] for v in views), out=tuple(o[start:stop] for o in targets), casting="same_kind")
+        _call(ufunc, [v[start:stop] for v in views], [o[start:stop] for o in targets])
 
     _in_threads(part, shape[axis], 256 if len(shape) == 1 else 1)
 
 
-def _axes(x: Any, period: int) -> int:
-    """How many trailing axes of x make up the period."""
-    count, size = 0, 1
-    while size < period:
-        count += 1
-        size *= x.shape[-count]
-    return count
-
-
-def _tile(parameter: Any, tail: tuple[int, ...], repeat: int) -> Any:
-    """A parameter over the trailing block of that shape, flat and repeated; a single number stays one."""
-    if parameter.size == 1:
-        return parameter
-    inner = parameter.reshape(parameter.shape[max(0, parameter.ndim - len(tail)) :])  # leading axes have length 1
-    return np.tile(np.broadcast_to(inner, tail).reshape(-1), repeat)
-
-
-def evaluate(family: str, outputs: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
-    """The named outputs for each element: an array, or a tuple of them; ``options`` are those of a ufunc call."""
-    if type(x) is np.ndarray and x.dtype.char in "fd" and x.size < PARALLEL and type(alpha) in _NUMBERS and type(scale) in _NUMBERS:
-        _check_numbers(alpha, scale, family)
-        return _ufunc(3, "elementwise", family, outputs, x.dtype.type)(x, alpha, scale, **options)
-    dtype, x, alpha, scale = _arguments(family, x, alpha, scale)
-    if "dtype" in options:
-        dtype = np.dtype(options["dtype"])
-        options = {"casting": "same_kind", **{k: v for k, v in options.items() if k != "dtype"}}
-    ufunc = _ufunc(3, "elementwise", family, outputs, _compute_type(dtype))
-    if options.keys() - {"out"} or not all(type(a) is np.ndarray or isinstance(a, np.generic) for a in (x, alpha, scale)):
-        # where=, order=, subclasses, other libraries' __array_ufunc__: NumPy knows.
-        result = ufunc(x, alpha, scale, **options)
-        if dtype == _compute_type(dtype) or "out" in options:
-            return result
-        return tuple(r.astype(dtype) for r in result) if isinstance(result, tuple) else result.astype(dtype)
-    shape = _shape(x, alpha, scale)
-    given = options.get("out") or (None,) * len(outputs)
-    given = given if isinstance(given, tuple) else (given,)
-    for out in given:
-        if out is not None and (not isinstance(out, np.ndarray) or out.shape != shape):
-            raise ValueError(f"out must be an array of shape {shape}, got {getattr(out, 'shape', out)!r}")
-    outs = [np.empty_like(x, dtype, shape=shape) if out is None else out for out in given]
-    if any(np.may_share_memory(o, a) for o in given if o is not None for a in (x, alpha, scale)):
-        # NumPy makes the copies that are needed for the whole; threads on parts of it could not.
-        ufunc(x, alpha, scale, out=tuple(outs), casting="same_kind")
+def _call(ufunc: np.ufunc, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
+    """The ufunc into outs.  A result too large for the type of an output is inf, without a warning."""
+    if outs[0].dtype.char in "fd":
+        ufunc(*arrays, out=tuple(outs), casting="same_kind")
     else:
-        _run(ufunc, x, alpha, scale, outs)
-    results = tuple(o[()] if given is None else o for o, given in zip(outs, given, strict=True))
+        with np.errstate(over="ignore", under="ignore"):
+            ufunc(*arrays, out=tuple(outs), casting="same_kind")
+
+
+def _apply(ufunc: np.ufunc, names: tuple[str, ...], dtype: Any, arrays: dict[str, Any], options: dict[str, Any]) -> Any:
+    """The ufunc on arrays of whatever kind: a result, or a tuple of them."""
+    if options.keys() - {"out"} or not all(type(a) is np.ndarray or isinstance(a, np.generic) for a in arrays.values()):
+        # where=, order=, subclasses, other libraries' __array_ufunc__: NumPy knows.
+        compute = _compute_type(dtype)
+        if "dtype" in options:
+            options = {**options, "dtype": compute}
+        with np.errstate(over="ignore", under="ignore"):
+            result = ufunc(*arrays.values(), **options)
+            if dtype == compute or options.get("out") is not None:
+                return result
+            return tuple(r.astype(dtype) for r in result) if isinstance(result, tuple) else result.astype(dtype)
+    shape = _shape(**arrays)
+    given = _given(options.get("out"), names, dict.fromkeys(names, shape))
+    like = next(iter(arrays.values()))
+    outs = [np.empty_like(like, dtype, shape=shape) if o is None else o for o in given]
+    if any(_overlap(o, a) for o in given for a in arrays.values()):
+        # NumPy makes the copies that are needed for the whole; threads on parts of it could not.
+        _call(ufunc, list(arrays.values()), outs)
+    else:
+        _run(ufunc, list(arrays.values()), outs)
+    results = tuple(o[()] if g is None else o for o, g in zip(outs, given, strict=True))
     return results[0] if len(results) == 1 else results
 
 
-def partition(outputs: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> Any:
+def _simple(options: dict[str, Any], x: Any) -> bool:
+    """Whether the options are no more than out, in arrays of x's shape."""
+    out = options.get("out")
+    return len(options) == 1 and all(
+        type(o) is np.ndarray and o.shape == x.shape for o in (out if type(out) is tuple else (out,))
+    )
+
+
+def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
+    """The named outputs for each element: an array, or a tuple of them; ``options`` are those of a ufunc call."""
+    if (
+        type(x) is np.ndarray
+        and x.dtype.char in "fd"
+        and x.size < PARALLEL
+        and type(alpha) in _NUMBERS
+        and type(scale) in _NUMBERS
+        and -_LARGEST <= alpha <= _LARGEST
+        and 0 < scale <= _LARGEST
+        and (alpha >= 0 or family != "nll")
+        and (not options or _simple(options, x))
+    ):
+        return _ufunc(3, "elementwise", family, names, x.dtype.type)(x, alpha, scale, **options)
+    dtype, x, alpha, scale = _arguments(family, x, alpha, scale, options.get("dtype"))
+    ufunc = _ufunc(3, "elementwise", family, names, _compute_type(dtype))
+    return _apply(ufunc, names, dtype, {"x": x, "alpha": alpha, "scale": scale}, options)
+
+
+def weighted(
+    family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, options: dict[str, Any]
+) -> Any:
+    """`evaluate` on plain arrays, each output multiplied by the weights and then rounded."""
+    if unknown := options.keys() - {"out"}:
+        raise TypeError(f"{', '.join(sorted(unknown))}: not taken together with weights; multiply the result yourself")
+    for name, value in (("x", x), ("alpha", alpha), ("scale", scale)):
+        if hasattr(value, "__array_ufunc__") and type(value) not in (np.ndarray, np.memmap) and not np.isscalar(value):
+            raise TypeError(
+                f"{name} is a {type(value).__name__}; with weights it must be a plain array: numpy.asarray({name})"
+            )
+    dtype, x, alpha, scale = _arguments(family, x, alpha, scale)
+    shape = _shape(x=x, alpha=alpha, scale=scale)
+    compute = _compute_type(dtype)
+    given = _given(options.get("out"), names, dict.fromkeys(names, shape))
+    weights = _weights(weights, shape, compute)
+    if any(o is not None and np.may_share_memory(o, weights) for o in given):
+        weights = weights.copy()
+    results = [np.empty_like(x, compute, shape=shape) for _ in names]
+    _run(_ufunc(3, "elementwise", family, names, compute), [x, alpha, scale], results)
+    for i, (result, out) in enumerate(zip(results, given, strict=True)):
+        _weigh(result, weights)
+        with np.errstate(over="ignore", under="ignore"):
+            if out is None:
+                results[i] = result.astype(dtype, copy=False)[()]
+            else:
+                np.copyto(out, result, casting="same_kind")
+                results[i] = out
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> Any:
     """log Z, or log Z and its derivative, for each element."""
     _check_numbers(alpha, 1.0, "nll")
-    alpha = alpha if hasattr(alpha, "__array_ufunc__") else np.asarray(alpha)
-    dtype = _result_dtype({"alpha": alpha}, leading="alpha")
-    result = _ufunc(1, "partition", "log_partition", outputs, _compute_type(dtype))(alpha, casting="same_kind", **options)
-    if dtype == _compute_type(dtype) or "out" in options:
-        return result
-    return tuple(r.astype(dtype) for r in result) if isinstance(result, tuple) else result.astype(dtype)
+    alpha = _array("alpha", alpha)
+    dtype = _result_dtype({"alpha": alpha}, "alpha")
+    if options.get("dtype") is not None:
+        dtype = _requested(options["dtype"])
+    ufunc = _ufunc(1, "partition", "log_partition", names, _compute_type(dtype))
+    return _apply(ufunc, names, dtype, {"alpha": alpha}, options)
 
 
 # --- sums over all elements, with gradients in the shapes of the parameters
@@ -277,55 +394,70 @@ def _tree(sums: Any) -> Any:
     return sums[0]
 
 
-def _weigh(array: Any, weights: Any, factor: float) -> None:
+def _weights(weights: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """The weights as array of that dtype, broadcast to that shape."""
+    weights = np.asarray(_array("weights", weights))
+    _supported("weights", weights.dtype)
+    try:
+        return np.broadcast_to(weights.astype(dtype, copy=False), shape)
+    except ValueError:
+        raise ValueError(
+            f"weights of shape {weights.shape} do not broadcast to the shape {shape} of the result"
+        ) from None
+
+
+def _weigh(array: Any, weights: Any, factor: float = 1.0) -> None:
     """array *= weights * factor; a weight of 0 excludes an element, whatever its value."""
-    if weights is not None:
-        array *= weights
-        np.copyto(array, 0, where=weights == 0)
-    if factor != 1.0:
-        array *= array.dtype.type(factor)
+    with np.errstate(all="ignore"):
+        if weights is not None:
+            array *= weights
+            np.copyto(array, 0, where=weights == 0)
+        if factor != 1.0:
+            array *= array.dtype.type(factor)
 
 
+@np.errstate(all="ignore")  # elements tell of overflow and NaN, not warnings
 def reduce(
-    family: str,
-    wrt: tuple[str, ...],
-    x: Any,
-    alpha: Any,
-    scale: Any,
-    reduction: str,
-    weights: Any,
-    out: Sequence[Any] | None,
+    family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
 ) -> LossGrad:
     """Sum or weighted mean of the loss, with dx for each element and the other gradients in their parameters' shapes."""
+    for name, value in (("x", x), ("alpha", alpha), ("scale", scale), ("weights", weights)):
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(
+                f"{name} is a masked array, which sums do not take: pass its data, and weights of 0 under the mask"
+            )
     dtype, x, alpha, scale = _arguments(family, x, alpha, scale)
     compute = _compute_type(dtype)
     x, alpha, scale = (np.asarray(a, compute) for a in (x, alpha, scale))
-    shape = _shape(x, alpha, scale)
+    shape = _shape(x=x, alpha=alpha, scale=scale)
+    shapes = {"value": (), "dx": shape, "dalpha": alpha.shape, "dscale": scale.shape}
+    given = dict(zip(shapes, _given(out, tuple(shapes), shapes), strict=True))
     if weights is not None:
-        weights = np.asarray(weights)
-        _shape(x, alpha, scale, weights)
-        weights = np.ascontiguousarray(np.broadcast_to(weights.astype(compute, copy=False), shape))
+        weights = np.ascontiguousarray(_weights(weights, shape, compute))
     total = math.prod(shape) if weights is None else float(weights.sum(dtype=np.float64))
     factor = 1.0 if reduction == "sum" else math.nan if total == 0 else 1.0 / total
-    given = dict(zip(LossGrad._fields, out or (None,) * 4, strict=True))
-    dx = given["dx"]
-    direct = isinstance(dx, np.ndarray) and dx.dtype == compute and dx.shape == shape and dx.flags.c_contiguous
-    if "x" in wrt and (not direct or np.may_share_memory(dx, x)):
-        dx = np.empty(shape, compute)
+    x = np.ascontiguousarray(np.broadcast_to(x, shape))
+    dx = None
+    if "x" in wrt:
+        dx = given["dx"]
+        usable = dx is not None and dx.dtype == compute and dx.flags.c_contiguous
+        spoils = any(_overlap(dx, a) for a in (x, alpha, scale)) or (
+            weights is not None and np.may_share_memory(dx, weights)
+        )
+        if not usable or spoils:
+            dx = np.empty(shape, compute)
 
-    sums = _sums(family, wrt, np.ascontiguousarray(np.broadcast_to(x, shape)), alpha, scale, weights, dx, factor)
-    results: dict[str, Any] = {"value": sums[0] * factor, "dx": dx if "x" in wrt else None}
-    for name, array, gradient in (("alpha", alpha, sums[1]), ("scale", scale, sums[2])):
-        results["d" + name] = (gradient * factor).reshape(array.shape) if name in wrt else None
+    value, dalpha, dscale = _sums(family, wrt, x, alpha, scale, weights, dx, factor)
+    results = {"value": np.asarray(value * factor), "dx": dx}
+    results["dalpha"] = (dalpha * factor).reshape(alpha.shape) if "alpha" in wrt else None
+    results["dscale"] = (dscale * factor).reshape(scale.shape) if "scale" in wrt else None
     for name, result in results.items():
-        if result is not None:
-            result = np.asarray(result).astype(dtype, copy=False)
-            if given[name] is None:
-                result = result[()]
-            elif result is not given[name]:
+        if result is not None and given[name] is None:
+            results[name] = result.astype(dtype, copy=False)[()]
+        elif result is not None:
+            if result is not given[name]:
                 np.copyto(given[name], result, casting="same_kind")
-                result = given[name]
-            results[name] = result
+            results[name] = given[name]
     return LossGrad(**results)
 
 
@@ -333,8 +465,9 @@ def _sums(
     family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, dx: Any, factor: float
 ) -> tuple[Any, Any, Any]:
     """Sums in float64 of the value, and of d/dalpha and d/dscale by parameter; dx is filled in."""
-    outputs = ("value", *(GRADIENTS[name] for name in wrt))
-    size, period = x.size, _columns(x, alpha, scale)
+    outputs = ("value", *("d" + name for name in wrt))
+    tail = x.shape[x.ndim - _columns(x, alpha, scale) :]
+    size, period = x.size, math.prod(tail)
     if size == 0:
         return np.float64(0), np.zeros(alpha.size), np.zeros(scale.size)
     if period == size and size > 1:
@@ -347,7 +480,6 @@ def _sums(
         width, slots, per_panel, tiles = PANEL, 3, 1, [alpha, scale]
         rows = size // width
     else:
-        tail = x.shape[x.ndim - _axes(x, period) :]
         repeat = max(1, TILE // period)
         tiles = [_tile(a, tail, repeat) for a in (alpha, scale)]
         width = period * repeat
@@ -359,7 +491,9 @@ def _sums(
     rest = size - rows * width
     sums = np.zeros((whole + (rest > 0), slots))
     at = ctypes.c_double(factor) if item == 8 else ctypes.c_float(factor)
-    steps = (ctypes.c_ssize_t * 5)(width * item, *(item if t.size > 1 else 0 for t in tiles), width * item, width * item)
+    steps = (ctypes.c_ssize_t * 5)(
+        width * item, *(item if t.size > 1 else 0 for t in tiles), width * item, width * item
+    )
 
     def part(first: int, last: int) -> None:
         for panel in range(first, last):
@@ -389,7 +523,10 @@ def _sums(
         last = sums[-1]
         moved = np.zeros((1, slots))
         moved[0, 0] = last[0]
-        moved[0, 1 : 1 + rest], moved[0, 1 + width : 1 + width + rest] = last[1 : 1 + rest], last[1 + rest : 1 + 2 * rest]
+        moved[0, 1 : 1 + rest], moved[0, 1 + width : 1 + width + rest] = (
+            last[1 : 1 + rest],
+            last[1 + rest : 1 + 2 * rest],
+        )
         sums[-1] = moved
     total = _tree(sums)
     gradients = []
@@ -414,7 +551,7 @@ def _sums_each(
     """The same where a parameter varies along the first axis: gradients for each element, then summed as needed."""
     arrays = {name: dx if name == "dx" else np.empty(x.shape, x.dtype) for name in outputs}
     ufunc = _ufunc(3, "elementwise", family, outputs, x.dtype.type)
-    _run(ufunc, x, alpha, scale, list(arrays.values()))
+    _run(ufunc, [x, alpha, scale], list(arrays.values()))
     for name, array in arrays.items():
         _weigh(array, weights, factor if name == "dx" else 1.0)
     empty = np.zeros(())
@@ -423,17 +560,3 @@ def _sums_each(
         _unbroadcast(arrays["dalpha"], alpha.shape) if "dalpha" in arrays else empty,
         _unbroadcast(arrays["dscale"], scale.shape) if "dscale" in arrays else empty,
     )
-
-
-def weighted(
-    family: str, outputs: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, options: dict[str, Any]
-) -> Any:
-    """`evaluate`, each output multiplied by the weights."""
-    weights = np.asarray(weights)
-    if np.broadcast_shapes(shape := _shape(*map(np.asarray, (x, alpha, scale))), weights.shape) != shape:
-        raise ValueError(f"weights of shape {weights.shape} do not broadcast to the shape {shape} of the result")
-    results = evaluate(family, outputs, x, alpha, scale, options)
-    results = tuple(np.asarray(r) for r in (results if isinstance(results, tuple) else (results,)))
-    for result in results:
-        _weigh(result, weights.astype(result.dtype, copy=False), 1.0)
-    return results if len(results) > 1 else results[0]

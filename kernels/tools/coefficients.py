@@ -34,8 +34,10 @@ that the polynomial completes (log1p, expm1), before rounding in its evaluation.
 
 def log_tail(w: mp.mpf) -> mp.mpf:
     """R in log(1+f) = 2q + (2/3)q^3 + q^5 R(q^2), q = f/(2+f)."""
-    return mp.nsum(lambda n: 2 * w ** (n - 2) / (2 * n + 1), [2, mp.inf]) if w < mp.mpf("1e-9") else (
-        (2 * mp.atanh(mp.sqrt(w)) / mp.sqrt(w) - 2 - mp.mpf(2) / 3 * w) / w**2
+    return (
+        mp.nsum(lambda n: 2 * w ** (n - 2) / (2 * n + 1), [2, mp.inf])
+        if w < mp.mpf("1e-9")
+        else ((2 * mp.atanh(mp.sqrt(w)) / mp.sqrt(w) - 2 - mp.mpf(2) / 3 * w) / w**2)
     )
 
 
@@ -81,7 +83,9 @@ def generate() -> str:
             table = fit(f, low, high, degree, dtype)
             tables.append(table)
             errors.append(worst(lambda x, t=table: (mp.polyval(t[::-1], x) - f(x)) * share(x), low, high))  # type: ignore[misc]
-        lines.append(f"# {comment} on [{float(low):.4f}, {float(high):.4f}]; error 2^{np.log2(errors[0]):.1f}, 2^{np.log2(errors[1]):.1f}")
+        lines.append(
+            f"# {comment} on [{float(low):.4f}, {float(high):.4f}]; error 2^{np.log2(errors[0]):.1f}, 2^{np.log2(errors[1]):.1f}"
+        )
         lines.append(f"{name} = (\n" + "".join(row(table) for table in tables) + ")")
     # g[t, s] = sum over n >= 1 of (-1)^n/(n+2)! h_(n-1)(t, s): Taylor coefficients of g(y) = (y - 1 + exp(-y))/y^2.
     counts = {np.float32: 11, np.float64: 19}
