@@ -148,7 +148,7 @@ DEFECTS = [
         for f in ("influence", "dalpha", "dscale")
     ),
     *(("x/c = 1e20", function, "float32", 1e20, 1.0) for function in ("loss", "influence", "dalpha")),
-    ("float16, x = 300", "loss", "float16", 300.0, 1.0),
+    ("x = 300", "loss", "float16", 300.0, 1.0),
 ]
 PARTITION_DEFECTS = [
     *(("alpha close to 2", "log_partition", "float64", 2 + d) for d in (-5e-6, 5e-6)),

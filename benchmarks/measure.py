@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 import timeit
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -81,11 +81,11 @@ def copies(traffic: int) -> dict[str, Call]:
     """Copies that read and write so many bytes together: on one thread, and split over all cores."""
     half = max(1, traffic // 2)
     source, target = np.ones(half, np.uint8), np.zeros(half, np.uint8)
-    calls: dict[str, Call] = {"copy, 1 thread": lambda: np.copyto(target, source)}
+    calls: dict[str, Call] = {"copy 1 thread": lambda: np.copyto(target, source)}
     if CORES > 1 and half >= 1 << 16:
         step = -(-half // CORES)
         parts = [(target[i : i + step], source[i : i + step]) for i in range(0, half, step)]
-        calls[f"copy, {CORES} threads"] = lambda: list(_pool().map(np.copyto, *zip(*parts, strict=True)))
+        calls[f"copy {CORES} threads"] = lambda: list(_pool().map(np.copyto, *zip(*parts, strict=True)))
     return calls
 
 
@@ -97,18 +97,21 @@ def duration(call: Call) -> float:
 
 
 def interleaved(
-    calls: Mapping[str, Call], settle: Mapping[str, float], samples: int, least: float, tick: Callable[[], None]
+    calls: Mapping[str, Call], known: Mapping[str, float], settle: Mapping[str, float], samples: int, least: float
 ) -> dict[str, list[float]]:
     """Seconds a call of each, so many samples.  One sample of each in turn, so that a disturbance hits all alike.
 
     A sample repeats a call until it takes ``least`` seconds, after one call untimed: the others have filled the caches.
+    ``known`` seconds of a call that has been made before save the calls that find out.
     """
     repeat = {}
     for name, call in calls.items():
-        call()
-        once = min(duration(call) for _ in range(3)) if duration(call) < least else least
-        repeat[name] = max(1, int(np.ceil(least / once)))
-        time.sleep(settle.get(name, 0))
+        if known.get(name, 0.0) < least:
+            call()
+            repeat[name] = max(1, int(np.ceil(least / min(duration(call) for _ in range(3)))))
+            time.sleep(settle.get(name, 0))
+        else:
+            repeat[name] = 1
     times: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     for turn in range(samples):
@@ -118,7 +121,6 @@ def interleaved(
                 calls[name]()
             times[name].append(timeit.timeit(calls[name], number=repeat[name]) / repeat[name])
             time.sleep(settle.get(name, 0))
-        tick()
     return times
 
 

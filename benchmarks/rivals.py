@@ -345,7 +345,7 @@ def _bare_ufunc(p: Problem) -> Call:
     return lambda: np.add(p.x, p.scale, out=out)
 
 
-FASTROBUST, NEW = "fastrobust", "fastrobust, new outputs"
+FASTROBUST, NEW = "fastrobust", "fastrobust new outputs"
 BARE = "bare NumPy ufunc"
 
 RIVALS = (

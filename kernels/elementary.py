@@ -122,33 +122,37 @@ def log_parts(f, fl, m, ml, e):
     wl += (q + q) * ql
     cube, cube_low = product(q, ql, w, wl)
     a, al = product(cube, cube_low, _two_thirds_high(f), _two_thirds_low(f))
-    al = fma(cube, w * _log_tail(w), al)
+    a, al = fast_two_sum(a, fma(cube, w * _log_tail(w), al))
+    # The sum is left with a low word of an ulp or two: what follows takes that, and normalizing would cost time.
     t, tl = fast_two_sum(q + q, a)
-    tl += (ql + ql) + al
-    t, rest = fast_two_sum(e * _ln2_high(f), t)
-    t, tl = fast_two_sum(t, rest + fma(e, _ln2_low(f), tl))
+    whole, whole_low = fast_two_sum(e * _ln2_high(f), e * _ln2_low(f))
+    t, rest = fast_two_sum(whole, t)
+    tl = (tl + rest) + (whole_low + ((ql + ql) + al))
     return t, tl, q, ql, a, al
 
 
 @scalar
 def exp_parts(y, yl):
-    """exp(y + yl) = 2^n (1 + r + rl), r + rl = expm1 of the reduced argument: returns n, r, rl, reduced argument, p(it).
+    """exp(y + yl) = 2^n (1 + r + rl), r + rl = expm1 of the reduced argument a: returns n, r, rl, p(a).
 
-    y is clamped to where every scaled result has long overflowed or vanished.
+    expm1(a) = a + a^2/2 + a^3 p(a).  y is clamped to where every scaled result has long overflowed or vanished.
     """
     T = type(y)
     limit = _KT_MAX(y)
     yl = T(0.0) if abs(y) > limit else yl
     y = min(max(y, -limit), limit)
     n = fma(y, _inv_ln2(y), _ROUND(y)) - _ROUND(y)
-    a, al = fast_two_sum(fma(-n, _ln2_high(y), y), fma(-n, _ln2_low(y), yl))
+    whole, whole_low = fast_two_sum(n * _ln2_high(y), n * _ln2_low(y))
+    a = y - whole  # exact: whole is 0 or within a factor of two of y
+    al = yl - whole_low
     # The floor keeps powers of a tiny argument from becoming subnormal, at a hundred cycles each.
     tiny = abs(a) < _TINY(y)
     z = _TINY(y) if tiny else a
     p = _exp_tail(z)
-    h = T(0.5) * z
-    square, square_low = two_product(h, z)
-    s, sl = fast_two_sum(z, square)
-    sl += square_low + (fma(z, al, al) + (z * z) * (z * p))
-    r, rl = fast_two_sum(s, sl)
-    return n, (a if tiny else r), (al if tiny else rl), a, p
+    square, square_low = two_product(T(0.5) * z, z)
+    cube = (z * z) * (z * p)
+    low = square_low + (cube + fma(al, z + (square + cube), al))  # al may be many ulps of a: it takes all of exp(a)
+    tail, tail_low = fast_two_sum(square, low)
+    tail, tail_low = (al, T(0.0)) if tiny else (tail, tail_low)
+    r, rl = fast_two_sum(a, tail)
+    return n, r, rl + tail_low, p

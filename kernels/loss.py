@@ -146,7 +146,7 @@ def element(x, shape, width, case):
     z = shrunk * inv_c
     zl = fma(-z, c, shrunk) * inv_c
     s, sl = two_product(z, z)
-    s, sl = fast_two_sum(s, fma(z + z, zl, sl))
+    sl = fma(z + z, zl, sl)
     u = s * inv_b
     ul = (fma(-u, b, s) + (sl - u * bl)) * inv_b
 
@@ -168,7 +168,7 @@ def element(x, shape, width, case):
 
     # E = exp(k t) = 2^n (1 + r + rl)
     kt, ktl = product(k, zero, t, tl)
-    n, r, rl, y, p = exp_parts(kt, ktl)
+    n, r, rl, p = exp_parts(kt, ktl)
 
     # rho: expm1(kt) = 2^n r + (2^n - 1), with 2^n in two factors since b/alpha may be tiny.
     post_n = min(max(n - _SPLIT(x), zero), _POWER_MAX(x)) if extreme else zero
@@ -177,7 +177,7 @@ def element(x, shape, width, case):
     rho = ratio * fma(pow_n, r, pow_n - one)
     rho = rho * power_of_two(post_n) if extreme else rho
     grow = _GROW(x) if big else one
-    rho = ((half * s) * grow) * grow if two | ((s < _S_TINY(x)) & (not big) & (ratio == ratio)) else rho
+    rho = ((half * (s + sl)) * grow) * grow if two | ((s < _S_TINY(x)) & (not big) & (ratio == ratio)) else rho
 
     # E v = 2^(n-e) (1 + r)/m
     g, gl = fast_two_sum(one, r)
@@ -195,7 +195,7 @@ def element(x, shape, width, case):
     share = zero if two else share
     curvature = scaled(w * fma(-sign * b, share, one), ne, extreme)
 
-    dalpha = _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g, gl, n, y, p, shape[0], case)
+    dalpha = _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g, gl, n, p, shape[0], case)
 
     # |x| = inf came out as NaN.
     far = extreme & (abs(x) > _FINITE(x))
@@ -210,7 +210,7 @@ def element(x, shape, width, case):
 
 
 @scalar
-def _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g, gl, n, y, p, shape, case):
+def _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g, gl, n, p, shape, case):
     """d rho/dalpha = sign/2 [E phi(kt)/k^2 - E phi(t)], in three regimes.
 
     For small t the two terms agree to three orders: the true value is s^3/(24 b^2).  All of it is computed in units of
@@ -264,6 +264,7 @@ def _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g,
     w, wl = product(w, wl + rest, ik2, ik2_low)
     flat = abs(kt) < _KT_SMALL(t)
     w = half * square if flat else w
+    y = kt + ktl
     wl = fma(square, y * fma(y, p, half - p), half * square_low) if flat else wl
     a, al = product(e, el, phi, phi_low)
     direct = (w - a) + (wl - al)

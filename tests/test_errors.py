@@ -1,0 +1,785 @@
+"""Errors: each names the argument, its value and the remedy; bad calls fail in no other way."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import decimal
+import fractions
+import math
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrobust as fr
+from fastrobust import _dispatch
+
+Call = Callable[..., Any]
+X = np.array([0.5, -1.0, 2.0])
+READ_ONLY = np.zeros(3)
+READ_ONLY.flags.writeable = False
+OPTIONS = ("casting", "dtype", "order", "out", "subok", "where")
+
+WITH_REDUCTION: dict[str, Call] = {name: getattr(fr, name) for name in ("loss", "nll", "loss_and_grad", "nll_and_grad")}
+WITH_OPTIONS: dict[str, Call] = {
+    name: getattr(fr, name) for name in ("loss", "influence", "weight", "curvature", "nll", "log_partition")
+}
+ALL: dict[str, Call] = {
+    **WITH_REDUCTION,
+    **{name: getattr(fr, name) for name in ("influence", "weight", "curvature")},
+}
+GRAD: dict[str, Call] = {name: WITH_REDUCTION[name] for name in ("loss_and_grad", "nll_and_grad")}
+
+# Every way through the code that checks arguments on its own.
+PATHS: dict[str, Call] = {
+    **ALL,
+    "loss, sum": lambda **a: fr.loss(reduction="sum", **a),
+    "nll_and_grad, mean": lambda **a: fr.nll_and_grad(reduction="mean", **a),
+    "loss_and_grad, wrt": lambda **a: fr.loss_and_grad(wrt=("alpha",), **a),
+    "loss_and_grad, out": lambda **a: fr.loss_and_grad(out=(np.zeros(3), None, None, None), **a),
+    "loss, where": lambda **a: fr.loss(where=True, **a),
+}
+WEIGHTED: dict[str, Call] = {
+    **WITH_REDUCTION,
+    **{name: PATHS[name] for name in ("loss, sum", "nll_and_grad, mean", "loss_and_grad, wrt")},
+}
+PARTITION: dict[str, Call] = {"log_partition": fr.log_partition, "log_partition_and_grad": fr.log_partition_and_grad}
+
+each_path = pytest.mark.parametrize("call", PATHS.values(), ids=PATHS)
+each_partition = pytest.mark.parametrize("partition", PARTITION.values(), ids=PARTITION)
+each_with_reduction = pytest.mark.parametrize("name", WITH_REDUCTION)
+argument = pytest.mark.parametrize("name", ["x", "alpha", "scale"])
+
+
+def refusal(kind: type[Exception], call: Call, *arguments: Any, **keywords: Any) -> str:
+    """The message of the error of that kind that the call must give."""
+    with pytest.raises(kind) as caught:
+        call(*arguments, **keywords)
+    return str(caught.value)
+
+
+def arguments_with(**changed: Any) -> dict[str, Any]:
+    return {"x": X, "alpha": 1.0, "scale": 1.0, **changed}
+
+
+def assert_names(message: str, *words: str) -> None:
+    missing = [word for word in words if word not in message]
+    assert not missing, f"{missing} not in the message: {message}"
+
+
+def array_class(module: str, name: str = "Array", **members: Any) -> type:
+    """A class that says it comes from that module."""
+    return type(name, (), {"__module__": module, **members})
+
+
+def forward(self: Any, ufunc: Any, method: str, *inputs: Any, **options: Any) -> str:
+    return f"{ufunc.__name__} of {len(inputs)}"
+
+
+# --- libraries
+
+LIBRARIES = ["cupy", "torch", "jax", "jaxlib", "dask"]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@each_path
+@argument
+def test_a_library_of_a_later_release_is_named_with_the_argument_and_the_remedy(
+    name: str, call: Call, library: str
+) -> None:
+    value = array_class(f"{library}.core")()
+    message = refusal(TypeError, call, **arguments_with(**{name: value}))
+    assert_names(message, f"{name} is a {library}.core.Array", f"{library} is not in this release", "numpy.asarray")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("call", WEIGHTED.values(), ids=WEIGHTED)
+def test_weights_of_a_library_of_a_later_release_are_named(call: Call, library: str) -> None:
+    message = refusal(TypeError, call, **arguments_with(weights=array_class(library)()))
+    assert_names(message, f"weights is a {library}.Array", f"{library} is not in this release", "numpy.asarray")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@each_partition
+def test_the_partition_function_calls_its_argument_alpha(partition: Call, library: str) -> None:
+    message = refusal(TypeError, partition, array_class(library)())
+    assert_names(message, f"alpha is a {library}.Array", library, "numpy.asarray")
+
+
+@pytest.mark.parametrize("members", [{}, {"__array_ufunc__": forward}, {"__array__": lambda self: X}], ids=str)
+def test_a_known_library_is_not_computed_by_numpy_behind_its_back(members: dict[str, Any]) -> None:
+    """Dask has __array_ufunc__ and torch has __array__: either would move data or break laziness silently."""
+    for library in ("dask.array.core", "torch"):
+        value = array_class(library, **members)()
+        assert_names(refusal(TypeError, fr.loss, value, 1.0, 1.0), "is not in this release")
+
+
+def test_a_subclass_of_an_array_of_a_known_library_is_recognized() -> None:
+    parameter = type("Parameter", (array_class("torch", "Tensor"),), {"__module__": "my_model"})
+    assert_names(refusal(TypeError, fr.loss, parameter(), 1.0, 1.0), "x is a my_model.Parameter", "support for torch")
+
+
+def test_a_module_that_only_begins_like_a_library_is_not_that_library() -> None:
+    value = array_class("torchlike.core")()
+    assert_names(refusal(TypeError, fr.loss, value, 1.0, 1.0), "torchlike.core.Array", "its type is not known")
+
+
+@pytest.fixture
+def cupy_like(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An array of a second library that has a backend, for the length of a test."""
+    monkeypatch.setattr(_dispatch, "_known", {})
+    monkeypatch.setitem(_dispatch._LIBRARIES, "cupy", "fastrobust._backends")
+    return array_class("cupy", "ndarray")()
+
+
+@pytest.mark.parametrize("name", ["alpha", "scale"])
+@each_path
+def test_mixed_libraries_are_named_both(call: Call, name: str, cupy_like: Any) -> None:
+    message = refusal(TypeError, call, **arguments_with(**{name: cupy_like}))
+    assert_names(message, f"{name} is a cupy.ndarray", "x a numpy.ndarray", "convert one of them")
+    message = refusal(TypeError, call, **arguments_with(**{name: X, "x": cupy_like}))
+    assert_names(message, f"{name} is a numpy.ndarray", "x a cupy.ndarray", "convert one of them")
+
+
+@pytest.mark.parametrize("call", WEIGHTED.values(), ids=WEIGHTED)
+def test_weights_of_another_library_are_named(call: Call, cupy_like: Any) -> None:
+    message = refusal(TypeError, call, **arguments_with(weights=cupy_like))
+    assert_names(message, "weights is a cupy.ndarray", "x a numpy.ndarray", "convert one of them")
+
+
+def test_numpy_scalars_are_of_the_numpy_library(cupy_like: Any) -> None:
+    assert_names(refusal(TypeError, fr.loss, cupy_like, np.float32(1), 1.0), "alpha is a numpy.float32")
+
+
+# --- unknown types
+
+STRANGERS = {
+    "object": object(),
+    "str": "auto",
+    "bytes": b"12",
+    "dict": {0: 1.0},
+    "set": {1.0},
+    "generator": (i for i in (1.0, 2.0)),
+    "complex": 1j,
+    "Decimal": decimal.Decimal("1.5"),
+    "Fraction": fractions.Fraction(1, 2),
+    "date": datetime.date(2026, 1, 1),
+    "class": float,
+    "function": math.sqrt,
+    "module": math,
+    "ellipsis": ...,
+    "slice": slice(3),
+    "namespace": types.SimpleNamespace(dtype=np.dtype("f8"), shape=(3,)),
+    "namedtuple": collections.namedtuple("Pair", "a b")(1.0, 2.0),  # noqa: PYI024
+    "has only __array__": array_class("other", __array__=lambda self, *a, **k: X)(),
+    "refuses ufuncs": array_class("other", __array_ufunc__=None)(),
+}
+each_stranger = pytest.mark.parametrize("value", STRANGERS.values(), ids=STRANGERS)
+
+
+def type_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+@each_stranger
+@each_path
+@argument
+def test_an_unknown_type_is_named_with_the_argument_and_what_is_supported(name: str, call: Call, value: Any) -> None:
+    message = refusal(TypeError, call, **arguments_with(**{name: value}))
+    assert_names(message, f"{name} is a {type_name(value)}", "Supported: NumPy arrays", "numpy.asarray")
+
+
+@each_stranger
+@pytest.mark.parametrize("call", WEIGHTED.values(), ids=WEIGHTED)
+def test_weights_of_an_unknown_type_are_named(call: Call, value: Any) -> None:
+    message = refusal(TypeError, call, **arguments_with(weights=value))
+    assert_names(message, f"weights is a {type_name(value)}", "Supported: NumPy arrays", "numpy.asarray")
+
+
+@each_stranger
+@each_partition
+def test_the_partition_of_an_unknown_type_says_alpha(partition: Call, value: Any) -> None:
+    assert_names(refusal(TypeError, partition, value), f"alpha is a {type_name(value)}", "Supported: NumPy arrays")
+
+
+@pytest.mark.parametrize("call", [*PATHS.values(), *PARTITION.values()], ids=[*PATHS, *PARTITION])
+def test_none_is_not_a_number(call: Call) -> None:
+    for name in ("alpha",) if call in PARTITION.values() else ("x", "alpha", "scale"):
+        arguments = {"alpha": None} if call in PARTITION.values() else arguments_with(**{name: None})
+        assert_names(refusal(TypeError, call, **arguments), f"{name} is ", "None")
+
+
+def test_an_array_without_a_numpy_dtype_is_named() -> None:
+    value = array_class("other", __array_ufunc__=forward)()
+    for name in ("x", "alpha", "scale"):
+        message = refusal(TypeError, fr.loss, **arguments_with(**{name: value}))
+        assert_names(message, f"{name} is a Array without a NumPy dtype", "numpy.asarray()")
+
+
+# --- dtypes
+
+UNSUPPORTED = {
+    "complex64": "c8",
+    "complex128": "c16",
+    "object": "O",
+    "S3": "S3",
+    "U3": "U3",
+    "datetime64": "M8[s]",
+    "timedelta64": "m8[s]",
+    "V8": "V8",
+    "'a'": [("a", "f4")],
+}
+if np.dtype("g") != np.dtype("d"):  # where long double has more bits than double
+    UNSUPPORTED[str(np.dtype("g"))] = "g"
+each_dtype = pytest.mark.parametrize(("word", "dtype"), UNSUPPORTED.items(), ids=UNSUPPORTED)
+
+
+@each_dtype
+@each_path
+@argument
+def test_an_unsupported_dtype_is_named_with_the_argument_and_the_remedy(
+    name: str, call: Call, word: str, dtype: Any
+) -> None:
+    for shape in (3, ()):
+        message = refusal(TypeError, call, **arguments_with(**{name: np.zeros(shape, dtype)}))
+        assert_names(message, f"{name} has dtype", word, "float64", ".astype()")
+
+
+@each_dtype
+@pytest.mark.parametrize("call", WEIGHTED.values(), ids=WEIGHTED)
+def test_weights_of_an_unsupported_dtype_are_named(call: Call, word: str, dtype: Any) -> None:
+    message = refusal(TypeError, call, **arguments_with(weights=np.zeros(3, dtype)))
+    assert_names(message, "weights has dtype", word, "float64", ".astype()")
+
+
+@each_dtype
+@each_partition
+def test_the_partition_of_an_unsupported_dtype_says_alpha(partition: Call, word: str, dtype: Any) -> None:
+    assert_names(refusal(TypeError, partition, np.zeros(3, dtype)), "alpha has dtype", word, ".astype()")
+
+
+@pytest.mark.parametrize("value", [["a"], [None], [object()], [1j], [{}], [[1.0, "a"]]], ids=str)
+@argument
+def test_a_list_of_what_is_no_real_number_is_refused_by_name(name: str, value: Any) -> None:
+    for call in (fr.loss, PATHS["loss, sum"]):
+        assert_names(refusal(TypeError, call, **arguments_with(**{name: value})), f"{name} has dtype", ".astype()")
+    message = refusal(TypeError, fr.loss, **arguments_with(weights=value))
+    assert_names(message, "weights has dtype")
+
+
+RAGGED = [[1.0], [1.0, 2.0]]
+
+
+@each_path
+@argument
+def test_a_ragged_list_is_named(name: str, call: Call) -> None:
+    message = refusal(TypeError, call, **arguments_with(**{name: RAGGED}))
+    assert_names(message, f"{name}: NumPy makes no array of this list", "inhomogeneous")
+
+
+def test_ragged_weights_and_ragged_alpha_of_the_partition_function_are_named() -> None:
+    for call in WEIGHTED.values():
+        assert_names(refusal(TypeError, call, **arguments_with(weights=RAGGED)), "weights: NumPy makes no array")
+    for partition in PARTITION.values():
+        assert_names(refusal(TypeError, partition, RAGGED), "alpha: NumPy makes no array", "inhomogeneous")
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+@pytest.mark.parametrize("name", ["alpha", "scale"])
+def test_float16_with_bfloat16_is_refused_with_both_named(name: str, reduction: Any) -> None:
+    bfloat16 = pytest.importorskip("ml_dtypes", reason="bfloat16 needs pip install ml_dtypes").bfloat16
+    for first, second in ((np.float16, bfloat16), (bfloat16, np.float16)):
+        arguments = arguments_with(**{name: np.ones(3, second), "x": np.ones(3, first)})
+        message = refusal(TypeError, fr.loss_and_grad, **arguments, reduction=reduction)
+        assert_names(message, f"x and {name}", "float16, ", "bfloat16", "no common type", "convert one of them")
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "int4"])
+def test_other_small_formats_are_refused_by_name(dtype: str) -> None:
+    small = getattr(pytest.importorskip("ml_dtypes", reason="the formats are those of ml_dtypes"), dtype)
+    assert_names(refusal(TypeError, fr.loss, np.ones(3, small), 1.0, 1.0), "x has dtype", dtype, ".astype()")
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.complex64, np.longdouble, bool, "O", "U5"], ids=str)
+@pytest.mark.parametrize("call", WITH_OPTIONS.values(), ids=WITH_OPTIONS)
+def test_a_dtype_option_without_a_kernel_is_named(call: Call, dtype: Any) -> None:
+    arguments = {"alpha": X} if call is fr.log_partition else arguments_with()
+    message = refusal(TypeError, call, **arguments, dtype=dtype)
+    assert_names(message, "dtype must be float16, bfloat16, float32 or float64", str(np.dtype(dtype)))
+
+
+# --- shapes
+
+
+@each_path
+def test_shapes_that_do_not_broadcast_are_named_with_their_arguments(call: Call) -> None:
+    message = refusal(ValueError, call, x=X, alpha=np.ones((2, 4)), scale=np.ones(1))
+    assert_names(message, "x (3,)", "alpha (2, 4)", "scale (1,)", "equal or 1")
+    message = refusal(ValueError, call, x=X, alpha=1.0, scale=np.ones((3, 2), np.float32))
+    assert_names(message, "x (3,)", "alpha ()", "scale (3, 2)", "equal or 1")
+
+
+@pytest.mark.parametrize("weights", [np.ones(2), np.ones((2, 3)), np.ones((1, 3)), np.ones((3, 1)), [], [1.0, 2.0]])
+@pytest.mark.parametrize("call", WEIGHTED.values(), ids=WEIGHTED)
+def test_weights_broadcast_to_the_result_and_never_extend_it(call: Call, weights: Any) -> None:
+    message = refusal(ValueError, call, **arguments_with(weights=weights))
+    assert_names(message, f"weights of shape {np.shape(weights)}", "shape (3,) of the result")
+
+
+def test_weights_that_would_extend_a_single_number_are_refused() -> None:
+    for reduction in ("none", "sum", "mean"):
+        message = refusal(ValueError, fr.loss, 2.0, 1.0, 1.0, weights=np.ones(3), reduction=reduction)
+        assert_names(message, "weights of shape (3,)", "shape () of the result")
+
+
+def test_wrong_shapes_are_reported_before_wrong_weights() -> None:
+    for call in WEIGHTED.values():
+        message = refusal(ValueError, call, x=X, alpha=np.ones(4), scale=1.0, weights=np.ones(9))
+        assert_names(message, "x (3,), alpha (4,)")
+
+
+def test_shapes_of_subclasses_that_do_not_broadcast_are_named_too() -> None:
+    pd = pytest.importorskip("pandas", reason="needs pip install pandas")
+    for x in (pd.Series(X), np.ma.masked_array(X)):
+        assert_names(refusal(ValueError, fr.loss, x, np.ones(4), 1.0), "x (3,)", "alpha (4,)")
+
+
+# --- reduction
+
+REDUCTIONS = ["max", "SUM", "", "mean ", "none\n", None, 0, 1.0, True, b"sum", ["sum"], ("sum",), {}, {"sum"}, math.nan]
+
+
+@each_with_reduction
+@pytest.mark.parametrize("reduction", REDUCTIONS, ids=repr)
+def test_an_unknown_reduction_is_named_with_the_known_ones(name: str, reduction: Any) -> None:
+    for more in ({}, {"weights": X}, {"out": None}):
+        message = refusal(ValueError, WITH_REDUCTION[name], X, 1.0, 1.0, reduction=reduction, **more)
+        assert_names(message, "reduction must be 'none', 'sum' or 'mean'", repr(reduction))
+
+
+@each_with_reduction
+@pytest.mark.parametrize(
+    "reduction", [np.array("sum"), np.array(["sum", "mean"]), np.zeros(3), np.zeros(0)], ids=["0-d", "1-d", "x", "empty"]
+)
+def test_an_array_as_reduction_is_named_like_any_other(name: str, reduction: Any) -> None:
+    for more in ({}, {"weights": X}):
+        message = refusal(ValueError, WITH_REDUCTION[name], X, 1.0, 1.0, reduction=reduction, **more)
+        assert_names(message, "reduction must be 'none', 'sum' or 'mean'", repr(reduction))
+
+
+# --- wrt
+
+WRT = [
+    None,
+    5,
+    "x",
+    "alpha",
+    b"x",
+    ("x", "x"),
+    ["alpha", "alpha"],
+    ("x", "alpha", "scale", "x"),
+    ("y",),
+    ("dx",),
+    ("value",),
+    ("X",),
+    (None,),
+    (0,),
+    (["x"],),
+    (["x"], ["x"]),
+    ({"x": 1},),
+    {"x"},
+    {"x": 1},
+    (n for n in "x"),
+    np.array(["x"]),
+]
+
+
+@pytest.mark.parametrize("wrt", WRT, ids=lambda v: "generator" if isinstance(v, types.GeneratorType) else repr(v))
+@pytest.mark.parametrize("name", GRAD)
+def test_a_bad_wrt_is_named_with_what_it_may_hold(name: str, wrt: Any) -> None:
+    for more in ({}, {"reduction": "sum"}, {"weights": X}, {"out": (None,) * 4}):
+        message = refusal(ValueError, GRAD[name], X, 1.0, 1.0, wrt=wrt, **more)
+        assert_names(message, "wrt must be a tuple of distinct names", "('x', 'alpha', 'scale')", repr(wrt))
+
+
+@pytest.mark.parametrize("wrt", [(X,), ("x", X), (np.array(["x", "alpha"]),)], ids=["x", "second", "names"])
+@pytest.mark.parametrize("name", GRAD)
+def test_an_array_in_wrt_is_named_like_anything_else(name: str, wrt: Any) -> None:
+    """Someone who passes the variable for its name."""
+    for more in ({}, {"reduction": "sum"}):
+        assert_names(refusal(ValueError, GRAD[name], X, 1.0, 1.0, wrt=wrt, **more), "wrt must be a tuple", "'alpha'")
+
+
+# --- out
+
+NO_ARRAYS = {"list": [0.0, 0.0, 0.0], "number": 5, "str": "abc", "object": object(), "type": float, "dict": {}}
+# Wrong for a result of shape (3,), though NumPy would broadcast a result into the second to fourth.
+WRONG_SHAPES: list[tuple[int, ...]] = [(4,), (2, 3), (1, 3), (3, 3), (), (3, 1), (0,)]
+
+
+@pytest.mark.parametrize("shape", WRONG_SHAPES, ids=str)
+@pytest.mark.parametrize("call", WITH_OPTIONS.values(), ids=WITH_OPTIONS)
+def test_out_of_a_wrong_shape_is_refused_even_where_it_would_broadcast(call: Call, shape: Any) -> None:
+    out = np.full(shape, 7.0)
+    for alpha in (1.0, [1.0]) if call is not fr.log_partition else (X,):
+        arguments = {"alpha": np.abs(X)} if call is fr.log_partition else arguments_with(alpha=alpha)
+        for given in (out, (out,)):
+            message = refusal(ValueError, call, **arguments, out=given)
+            assert_names(message, "out for ", "shape (3,)", f"got shape {shape}")
+    assert np.all(out == 7)
+
+
+@pytest.mark.parametrize("shape", WRONG_SHAPES, ids=str)
+def test_out_of_a_wrong_shape_is_refused_on_every_path(shape: Any) -> None:
+    """The options, subclasses and weights each take a path of their own."""
+    pd = pytest.importorskip("pandas", reason="needs pip install pandas")
+    for arguments in (
+        arguments_with(where=True),
+        arguments_with(weights=X),
+        arguments_with(order="C"),
+        arguments_with(x=np.ma.masked_array(X)),
+        arguments_with(x=pd.Series(X)),
+    ):
+        out = np.full(shape, 7.0)
+        message = refusal(ValueError, fr.loss, **arguments, out=out)
+        assert_names(message, "out", "(3,)", str(shape))
+        assert np.all(out == 7)
+
+
+@pytest.mark.parametrize("out", NO_ARRAYS.values(), ids=NO_ARRAYS)
+def test_out_that_is_no_array_is_refused_on_every_path(out: Any) -> None:
+    pd = pytest.importorskip("pandas", reason="needs pip install pandas")
+    for arguments in (
+        arguments_with(),
+        arguments_with(alpha=[1.0]),
+        arguments_with(reduction="sum"),
+        arguments_with(weights=X),
+        arguments_with(where=True),
+        arguments_with(x=pd.Series(X)),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"\bout\b.*" + type(out).__name__):
+            fr.loss(**arguments, out=out)
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+@pytest.mark.parametrize("call", WITH_OPTIONS.values(), ids=WITH_OPTIONS)
+def test_out_for_one_result_takes_one_array(call: Call, count: int) -> None:
+    arguments = {"alpha": np.abs(X)} if call is fr.log_partition else arguments_with()
+    assert_names(refusal(ValueError, call, **arguments, out=(np.zeros(3),) * count), "out", "entry")
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("name", ["loss", "nll"])
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_out_of_a_sum_takes_one_0_d_array(name: str, reduction: Any, count: int) -> None:
+    call = WITH_REDUCTION[name]
+    message = refusal(ValueError, call, X, 1.0, 1.0, reduction=reduction, out=(np.zeros(()),) * count)
+    assert_names(message, "out", "value", f"got {count}")
+    assert "dalpha" not in message, f"{name} has no such result: {message}"
+
+
+@pytest.mark.parametrize("shape", [(3,), (1,), (1, 1)], ids=str)
+@pytest.mark.parametrize("name", ["loss", "nll"])
+def test_out_of_a_sum_has_no_axes(name: str, shape: Any) -> None:
+    for out in (np.zeros(shape), (np.zeros(shape),)):
+        message = refusal(ValueError, WITH_REDUCTION[name], X, 1.0, 1.0, reduction="sum", out=out)
+        assert_names(message, "out for value", "shape ()", f"got shape {shape}")
+
+
+@pytest.mark.parametrize(
+    "out", [np.zeros(3), np.zeros((4, 3)), *NO_ARRAYS.values(), (), [None] * 3, (np.zeros(3),) * 5], ids=str
+)
+@pytest.mark.parametrize("name", GRAD)
+def test_out_for_gradients_is_a_tuple_of_four(name: str, out: Any) -> None:
+    for more in ({}, {"reduction": "sum"}, {"weights": X}, {"wrt": ("x",)}):
+        message = refusal(ValueError, GRAD[name], X, 1.0, 1.0, out=out, **more)
+        assert_names(message, "out must be a LossGrad or tuple of four", "(value, dx, dalpha, dscale)", repr(out))
+
+
+@pytest.mark.parametrize("place", fr.LossGrad._fields)
+@pytest.mark.parametrize("entry", [np.zeros(4), np.zeros((1, 3)), [0.0] * 3, 5], ids=["(4,)", "(1, 3)", "list", "int"])
+@pytest.mark.parametrize("more", [{}, {"weights": X}, {"reduction": "mean"}], ids=str)
+def test_a_bad_entry_of_out_is_named_by_its_gradient(place: str, entry: Any, more: dict[str, Any]) -> None:
+    out = fr.LossGrad(**{name: entry if name == place else None for name in fr.LossGrad._fields})
+    shape = (3,) if not more.get("reduction") or place == "dx" else ()
+    message = refusal(ValueError, fr.loss_and_grad, X, 1.0, 1.0, out=out, **more)
+    got = f"shape {entry.shape}" if isinstance(entry, np.ndarray) else type(entry).__name__
+    assert_names(message, f"out for {place}", f"shape {shape}", got)
+
+
+@pytest.mark.parametrize("parameters", [(), (1,), (2, 3)], ids=str)
+def test_out_of_a_parameter_gradient_has_the_shape_of_the_parameter(parameters: Any) -> None:
+    alpha = np.ones(parameters)
+    for wrong in ((3,), (6,), (1, 3)):
+        out = (None, None, np.zeros(wrong), None)
+        message = refusal(ValueError, fr.loss_and_grad, np.ones((2, 3)), alpha, 1.0, reduction="sum", out=out)
+        assert_names(message, "out for dalpha", f"shape {parameters}", f"got shape {wrong}")
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("weights", [None, X], ids=["", "weights"])
+@pytest.mark.parametrize("place", fr.LossGrad._fields)
+def test_memory_that_is_read_only_is_never_written(place: str, weights: Any, reduction: Any) -> None:
+    """A file mapped read-only would end the process."""
+    if reduction != "none" and place != "dx":
+        target = np.zeros(())
+    else:
+        target = np.zeros(3)
+    target.flags.writeable = False
+    out = fr.LossGrad(**{name: target if name == place else None for name in fr.LossGrad._fields})
+    message = refusal(ValueError, fr.loss_and_grad, X, 1.0, 1.0, reduction=reduction, weights=weights, out=out)
+    assert_names(message, "read-only")
+    assert np.all(target == 0)
+
+
+def test_read_only_out_of_one_result_is_never_written() -> None:
+    for more in ({}, {"weights": X}, {"where": True}):
+        assert_names(refusal(ValueError, fr.loss, X, 1.0, 1.0, out=READ_ONLY, **more), "read-only")
+    assert np.all(READ_ONLY == 0)
+
+
+@pytest.mark.parametrize("dtype", [int, bool, np.uint8], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+@pytest.mark.parametrize("weights", [None, X], ids=["", "weights"])
+def test_out_of_integers_is_refused_with_both_dtypes_named(dtype: Any, reduction: Any, weights: Any) -> None:
+    out = np.ones(3 if reduction == "none" else (), dtype)
+    message = refusal(TypeError, fr.loss, X, 1.0, 1.0, reduction=reduction, weights=weights, out=out)
+    assert_names(message, "float64", str(np.dtype(dtype)), "same_kind")
+    assert np.all(out == 1)
+
+
+# --- Python numbers without a meaning
+
+
+@pytest.mark.parametrize("scale", [0, 0.0, -0.0, -1, -2.5, -math.inf, False, np.float64(-3), -(10**400)], ids=repr)
+@each_path
+def test_a_number_as_scale_is_positive(call: Call, scale: Any) -> None:
+    message = refusal(ValueError, call, **arguments_with(scale=scale))
+    assert_names(message, "scale must be positive", f"got {scale!r}")
+
+
+@pytest.mark.parametrize("alpha", [-1, -0.5, -1e-300, -math.inf, np.float64(-2), -(10**400)], ids=repr)
+@pytest.mark.parametrize("call", [fr.nll, fr.nll_and_grad, PATHS["nll_and_grad, mean"]], ids=["nll", "grad", "mean"])
+def test_a_number_as_alpha_of_the_likelihood_is_not_negative(call: Call, alpha: Any) -> None:
+    message = refusal(ValueError, call, **arguments_with(alpha=alpha))
+    assert_names(message, "alpha must be >= 0", f"got {alpha!r}", "use loss")
+
+
+@pytest.mark.parametrize("alpha", [-1, -1e-300, -math.inf, -(10**400)], ids=repr)
+@each_partition
+def test_a_number_as_alpha_of_the_partition_function_is_not_negative(partition: Call, alpha: Any) -> None:
+    assert_names(refusal(ValueError, partition, alpha), "alpha must be >= 0", f"got {alpha!r}")
+
+
+def test_a_number_too_long_to_print_is_refused_by_name() -> None:
+    """Python prints no integer of more than 4300 digits."""
+    assert_names(refusal(ValueError, fr.loss, X, 1.0, -(10**5000)), "scale must be positive")
+    assert_names(refusal(ValueError, fr.nll, X, -(10**5000), 1.0), "alpha must be >= 0")
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("nll", "nll_and_grad")])
+def test_a_negative_alpha_is_welcome_outside_the_likelihood(name: str) -> None:
+    got = ALL[name](X, -2, 1)
+    assert np.all(np.isfinite(np.stack([v for v in (got if isinstance(got, tuple) else (got,)) if v is not None])))
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+@pytest.mark.parametrize("alpha", [-2.0, 0.5])
+def test_bad_elements_of_arrays_are_nan_and_not_an_error(alpha: float, reduction: Any) -> None:
+    for scale in (np.array([1.0, 0.0, -1.0]), np.array([1.0, math.nan, -math.inf])):
+        got = fr.loss(X, alpha, scale, reduction=reduction)
+        assert np.array_equal(np.isnan(got), [False, True, True] if reduction == "none" else True)
+    assert np.all(np.isnan(fr.loss(X, alpha, math.nan)))
+    assert np.all(np.isnan(fr.loss(X, alpha, np.float32(0))))
+
+
+@pytest.mark.parametrize("family", [fr.loss, fr.nll], ids=["loss", "nll"])
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+def test_an_integer_beyond_every_float_is_infinite(family: Call, reduction: Any) -> None:
+    got = family(X, 10**400, 1.0, reduction=reduction)
+    assert np.array_equal(got, family(X, math.inf, 1.0, reduction=reduction))
+    assert np.all(np.isfinite(got))
+    assert np.array_equal(fr.loss(X, -(10**400), 1.0), fr.loss(X, -math.inf, 1.0))
+    assert np.array_equal(family(X, 1.0, 10**400), family(X, 1.0, math.inf))
+
+
+def test_the_partition_of_an_integer_beyond_every_float_is_that_of_infinity() -> None:
+    assert fr.log_partition(10**400) == fr.log_partition(math.inf)
+    assert fr.log_partition_and_grad(10**400) == fr.log_partition_and_grad(math.inf)
+
+
+# --- options
+
+
+@pytest.mark.parametrize("option", ["axis", "keepdims", "wrt", "signature", "sig", "extobj", "Where"])
+@pytest.mark.parametrize("name", WITH_OPTIONS)
+def test_an_unknown_option_is_named_with_the_public_function_and_the_known_ones(name: str, option: str) -> None:
+    arguments = {"alpha": np.abs(X)} if name == "log_partition" else arguments_with()
+    message = refusal(TypeError, WITH_OPTIONS[name], **arguments, **{option: 1})
+    assert_names(message, f"{name} does not take {option}", *OPTIONS)
+
+
+@pytest.mark.parametrize("option", ["reduction", "weights"])
+@pytest.mark.parametrize("name", ["influence", "weight", "curvature", "log_partition"])
+def test_functions_without_reduction_say_so(name: str, option: str) -> None:
+    arguments = {"alpha": np.abs(X)} if name == "log_partition" else arguments_with()
+    assert_names(refusal(TypeError, WITH_OPTIONS[name], **arguments, **{option: "sum"}), f"{name} does not take {option}")
+
+
+@pytest.mark.parametrize("option", [*OPTIONS, "axis"])
+@pytest.mark.parametrize("name", [*GRAD, "log_partition_and_grad"])
+def test_gradient_functions_take_no_options_of_a_ufunc(name: str, option: str) -> None:
+    if option == "out" and name in GRAD:
+        pytest.skip("out is a parameter of its own there")
+    arguments = {"alpha": np.abs(X)} if name not in GRAD else arguments_with()
+    assert_names(refusal(TypeError, getattr(fr, name), **arguments, **{option: None}), f"{name}()", f"'{option}'")
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o != "out"])
+@pytest.mark.parametrize("name", ["loss", "nll"])
+def test_options_of_a_ufunc_are_refused_together_with_a_reduction(name: str, option: str, reduction: Any) -> None:
+    for weights in (None, X):
+        keywords: dict[str, Any] = {option: True, "reduction": reduction, "weights": weights}
+        message = refusal(TypeError, WITH_REDUCTION[name], X, 1.0, 1.0, **keywords)
+        assert_names(message, f"{name} does not take {option}", f"reduction={reduction!r}", "it takes out")
+
+
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o != "out"])
+@pytest.mark.parametrize("name", ["loss", "nll"])
+def test_options_of_a_ufunc_are_refused_together_with_weights(name: str, option: str) -> None:
+    keywords: dict[str, Any] = {option: True, "weights": X}
+    message = refusal(TypeError, WITH_REDUCTION[name], X, 1.0, 1.0, **keywords)
+    assert_names(message, option, "weights", "multiply the result")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_missing_argument_is_named_with_the_function(name: str) -> None:
+    assert_names(refusal(TypeError, ALL[name], X, 1.0), f"{name}()", "'scale'")
+    assert_names(refusal(TypeError, ALL[name], X, scale=1.0), f"{name}()", "'alpha'")
+
+
+# --- masked arrays and pandas
+
+MASKED = np.ma.masked_array([1.0, 2.0, 3.0], mask=[False, True, False])
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("which", ["x", "alpha", "scale", "weights"])
+@each_with_reduction
+def test_a_masked_array_is_refused_in_sums_by_name_and_with_the_remedy(name: str, which: str, reduction: Any) -> None:
+    message = refusal(TypeError, WITH_REDUCTION[name], **arguments_with(**{which: MASKED}), reduction=reduction)
+    assert_names(message, f"{which} is a masked array", "its data", "weights of 0 under the mask")
+
+
+def test_the_remedy_for_masked_arrays_in_sums_works() -> None:
+    got = fr.loss(MASKED.data, 1.0, 1.0, weights=~MASKED.mask, reduction="mean")
+    assert got == fr.loss(MASKED.compressed(), 1.0, 1.0, reduction="mean")
+
+
+@pytest.mark.parametrize("which", ["x", "alpha", "scale", "weights"])
+@each_with_reduction
+def test_with_weights_a_mask_is_refused_rather_than_lost(name: str, which: str) -> None:
+    arguments = {"weights": np.ones(3), **arguments_with(**{which: MASKED})}
+    assert_names(refusal(TypeError, WITH_REDUCTION[name], **arguments), f"{which} is a", "asked")  # masked, MaskedArray
+
+
+@pytest.fixture
+def pd() -> Any:
+    return pytest.importorskip("pandas", reason="needs pip install pandas")
+
+
+@each_path
+@argument
+def test_a_data_frame_is_named_with_a_remedy_that_works(name: str, call: Call, pd: Any) -> None:
+    frame = pd.DataFrame({"a": [0.5], "b": [1.0], "c": [2.0]})
+    message = refusal(TypeError, call, **arguments_with(**{name: frame}))
+    assert_names(message, f"{name} is a DataFrame without a NumPy dtype", "numpy.asarray()")
+    got = fr.loss(**arguments_with(**{name: np.asarray(frame)}))
+    assert np.array_equal(got, fr.loss(**arguments_with(**{name: np.array([[0.5, 1.0, 2.0]])})))
+
+
+def test_data_frames_as_weights_and_in_the_partition_function_are_named(pd: Any) -> None:
+    frame = pd.DataFrame({"a": [0.5], "b": [1.0], "c": [2.0]})
+    for call in WEIGHTED.values():
+        assert_names(refusal(TypeError, call, **arguments_with(weights=frame)), "weights is a DataFrame", "numpy.asarray")
+    for partition in PARTITION.values():
+        assert_names(refusal(TypeError, partition, frame), "alpha is a DataFrame", "numpy.asarray")
+
+
+EXTENSIONS = ["Float64", "Float32", "Int64", "boolean", "category", "string", "Sparse[float64]"]
+
+
+@pytest.mark.parametrize("dtype", EXTENSIONS)
+@argument
+def test_extension_dtypes_of_pandas_are_refused_by_name(name: str, dtype: str, pd: Any) -> None:
+    series = pd.Series([1, 0, 1]).astype(dtype)
+    for value, kind in ((series, "Series"), (series.array, type(series.array).__name__), (pd.Index(series), "Index")):
+        for call in (fr.loss, PATHS["loss, sum"], PATHS["nll_and_grad, mean"]):
+            message = refusal(TypeError, call, **arguments_with(**{name: value}))
+            assert_names(message, f"{name} is a", kind, "without a NumPy dtype", "numpy.asarray()")
+
+
+@pytest.mark.parametrize("dtype", ["Float64", "Int64", "boolean"])
+def test_the_remedy_for_extension_dtypes_works(dtype: str, pd: Any) -> None:
+    series = pd.Series([1, 0, 1]).astype(dtype)
+    assert np.array_equal(fr.loss(np.asarray(series, "f8"), 1.0, 1.0), fr.loss([1, 0, 1], 1.0, 1.0))
+
+
+def test_text_dates_and_missing_values_of_pandas_are_refused_by_name(pd: Any) -> None:
+    cases = {
+        "datetime64": pd.to_datetime(pd.Series(["2026-01-01"])),
+        "object": pd.Series([1.0, pd.NA], dtype=object),
+        "without a NumPy dtype": pd.array([1.0, None], dtype="Float64"),
+        "NAType": pd.NA,
+    }
+    for word, value in cases.items():
+        assert_names(refusal(TypeError, fr.loss, value, 1.0, 1.0), "x ", word)
+
+
+# --- whatever is passed
+
+
+JUNK = [
+    *STRANGERS.values(),
+    *NO_ARRAYS.values(),
+    None,
+    RAGGED,
+    [[]],
+    (),
+    np.add,
+    np.dtype("f4"),
+    np.random.default_rng(),
+    np.void(b"abc"),
+    np.str_("sum"),
+    np.polynomial.Polynomial([1.0, 2.0]),
+    np.zeros((0, 3)),
+    np.zeros(3, [("a", "f8")]),
+    np.array([None, 1.0, "a"]),
+    array_class("other", __array_ufunc__=forward)(),
+    array_class("other", "HasDtype", dtype="float32", shape=(3,))(),
+    array_class("numpy.fake", "NoArray")(),
+]
+PARAMETERS = ["x", "alpha", "scale", "weights", "reduction", "wrt", "out", "where", "dtype", "order", "casting", "subok"]
+
+
+@pytest.mark.parametrize("value", JUNK, ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_junk_is_refused_in_words_and_never_by_accident(name: str, value: Any) -> None:
+    """A TypeError or ValueError that names the parameter; a KeyError or AttributeError would tell of the inside."""
+    told = {"dtype": "d(ata )?type", "where": "where|cast", "subok": "subok|integer"}.get(name, name)
+    told = f"(?i){told}|shapes? .*broadcast" if name in ("x", "alpha", "scale") else f"(?i){told}"
+    for function in [*ALL.values(), fr.log_partition]:
+        for more in ({}, {"reduction": "mean"}, {"weights": np.ones(3)}):
+            arguments = {**({"alpha": X} if function is fr.log_partition else arguments_with()), **more, name: value}
+            if name == "where" and "out" not in arguments:
+                arguments["out"] = np.zeros(3)  # NumPy warns without
+            try:
+                function(**arguments)
+            except (TypeError, ValueError) as error:
+                given = set(arguments) - {"x", "alpha", "scale"}
+                mentioned = "|".join([told, *(f"\\b{g}\\b" for g in given), *(("x",) if function is fr.log_partition else ())])
+                assert __import__("re").search(mentioned, str(error)), f"{function.__name__}({name}=...): {error}"  # noqa: PT017
