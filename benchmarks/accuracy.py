@@ -18,18 +18,12 @@ from rich.progress import Progress
 
 import fastrobust as fr
 
-from .measure import PACKAGES, RESULTS, ROOT, environment, write_csv
+from .measure import PACKAGES, RESULTS, environment, write_csv
 from .rivals import numpy_plain, plain
-
-sys.path.insert(0, str(ROOT / "tests"))
-
-import bounds
-import oracle
-import points
+from .truth import GRADIENTS, bounds, oracle, points
 
 FUNCTIONS = ("loss", "influence", "weight", "curvature", "dalpha", "dscale")
 PARTITION = ("log_partition", "log_partition_dalpha")
-GRADIENTS = ("loss", "influence", "dalpha", "dscale")  # what the plain formula is asked for
 SEED = 20190616
 
 COLUMN_NAMES = [

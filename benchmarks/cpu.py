@@ -30,6 +30,7 @@ from .measure import (
     write_csv,
 )
 from .rivals import BARE, COLUMNS, RIVALS, Call, Problem, Rival, problem
+from .truth import confirm
 
 WORKS = (("loss", "none"), ("loss_and_grad", "none"), ("loss_and_grad", "mean"))
 DTYPES = ("float32", "float64")
@@ -38,8 +39,8 @@ SIZES = tuple(10**e for e in range(9))
 KIND = ("work", "reduction", "dtype", "parameters")
 QUICK_SIZES = (1, 1000, 100_000)
 HEADLINE = ("float32", "scalar")  # what the README compares all rivals on: the limit is longer there
-HEADLINE_PATIENCE = 6
-FLOAT32_ONLY = 10**8  # elements from which on float64 is left out: all arrays of a rival would not fit
+HEADLINE_PATIENCE = 10
+HEADLINE_ONLY = 10**8  # elements from which on only these are measured: others would not fit, or take too long
 SAMPLES = 7
 
 COLUMN_NAMES = [
@@ -91,9 +92,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--limit",
         type=float,
-        default=5.0,
+        default=3.0,
         metavar="SECONDS",
-        help="a rival whose samples of one case would take longer is left out there (5)",
+        help="a rival whose samples of one case would take longer is left out there (3)",
     )
     parser.add_argument("--no-startup", action="store_true", help="leave out the import and the first calls")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the CSV goes (benchmarks/results/cpu.csv)")
@@ -119,7 +120,7 @@ def cases(sizes: list[int], only: list[str]) -> list[tuple[str, str, str, str, i
     return [
         (work, reduction, dtype, parameters, size)
         for (work, reduction), dtype, parameters, size in itertools.product(WORKS, DTYPES, PARAMETERS, sizes)
-        if not (size >= FLOAT32_ONLY and dtype != "float32")
+        if not (size >= HEADLINE_ONLY and (dtype, parameters) != HEADLINE)
         and not (parameters == "columns" and size % COLUMNS)
         and _keep(only, ("loss", "loss_and_grad"), work)
         and _keep(only, ("none", "mean"), reduction)
@@ -207,6 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parse(arguments)
     warnings.filterwarnings("ignore", module=r"torch\.")  # its compiler's remarks about this machine
     console = Console(stderr=True)
+    confirm()
     rivals = [r for r in RIVALS if chosen.rivals is None or r.name in chosen.rivals]
     bench = Bench(rivals, chosen.limit, chosen.quick, lambda line: console.print(line, highlight=False))
     todo = cases(chosen.sizes, chosen.only)

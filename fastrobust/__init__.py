@@ -1,4 +1,4 @@
-"""Barron's general and adaptive robust loss over large arrays: values, gradients and likelihoods at the speed of memory."""
+"""Barron's general and adaptive robust loss over large arrays: values, gradients and likelihoods."""
 
 from ._api import curvature as curvature
 from ._api import influence as influence

@@ -55,7 +55,7 @@ def _with_grad(
     family: str, x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, wrt: Sequence[str], out: Any
 ) -> LossGrad:
     target = backend(x, alpha, scale, weights)
-    names = _ALL
+    names: tuple[str, ...] = _ALL
     if wrt is not _WRT:
         if not isinstance(wrt, (tuple, list)) or len(wrt) > 3 or any(wrt.count(n) > 1 or n not in _WRT for n in wrt):
             raise ValueError(f"wrt must be a tuple of distinct names out of {_WRT}, got {wrt!r}")
@@ -116,7 +116,7 @@ def loss(x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weigh
     Notes
     -----
     rho = (b/alpha) ((z^2/b + 1)^(alpha/2) - 1) with z = x/c, b = |alpha - 2|, and its limits at alpha = 0, 2, +-inf
-    (eq. 8). At most 4 ulp from the true value for c in [1e-6, 1e6], in float32 and float64, wherever it is representable.
+    (eq. 8). At most 4 ulp from the true value for c in [1e-6, 1e6], in float32 and float64, where representable.
 
     Examples
     --------

@@ -1,8 +1,9 @@
 """CPU kernels: the loops around the scalar functions, compiled to SIMD code on first use.
 
-Every kernel has the signature of a NumPy inner loop, ``void(char **args, intp *dims, intp *steps, void *)``.  Elements go
-in blocks of `BLOCK` through buffers on the stack: strides, tails and overlapping outputs are the copies' business, and the
-arithmetic always runs over contiguous memory that nothing else points to, a multiple of `LANES` elements long.
+Every kernel has the signature of a NumPy inner loop, ``void(char **args, intp *dims, intp *steps, void *)``.
+Elements go in blocks of `BLOCK` through buffers on the stack: strides, tails and overlapping outputs are the copies'
+business, and the arithmetic always runs over contiguous memory that nothing else points to, a multiple of `LANES`
+elements long.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SIGNATURE = types.void(_WORDS, _WORDS, _WORDS)
 Floating = type[np.floating[Any]]
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _pointer(typing: Any, address: Any, like: Any) -> Any:
     """The address as a pointer to numbers like ``like``."""
 
@@ -44,7 +45,7 @@ def _pointer(typing: Any, address: Any, like: Any) -> Any:
     return types.CPointer(like)(address, like), lower
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic(prefer_literal=True)
 def _buffer(typing: Any, count: Any, like: Any) -> Any:
     """Memory for ``count`` numbers on the stack, aligned to 64 bytes."""
     if not isinstance(count, types.IntegerLiteral):
@@ -59,7 +60,7 @@ def _buffer(typing: Any, count: Any, like: Any) -> Any:
     return types.CPointer(like)(count, like), lower
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _forget_flags(typing: Any) -> Any:
     """Clear the floating-point status: lanes that a select discards may have raised anything.
 
@@ -79,7 +80,7 @@ def _forget_flags(typing: Any) -> Any:
 _ALL_FLAGS = 0x3D if native.host_is_x86() else 0x1F
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _stream(typing: Any, address: Any, buffer: Any, first: Any) -> Any:
     """Copy `BLOCK` elements from buffer[first:] to an address that is a multiple of 64, past the caches."""
 
@@ -101,7 +102,7 @@ def _stream(typing: Any, address: Any, buffer: Any, first: Any) -> Any:
     return types.void(address, buffer, first), lower
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _fence(typing: Any) -> Any:
     """Order the stores of `_stream` before what follows, for other threads to see."""
 
@@ -115,7 +116,7 @@ def _fence(typing: Any) -> Any:
 def _storer(chosen: tuple[int, ...]) -> Callable[..., Any]:
     """store(buffer, i, values): values[chosen[j]] goes to buffer[j * BLOCK + i]."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def store(typing: Any, buffer: Any, i: Any, values: Any) -> Any:
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             for j, source in enumerate(chosen):
@@ -132,7 +133,7 @@ def _fetcher(zero: Any) -> Callable[..., Any]:
     """fetch(address, step, m, buffer): m elements as a contiguous pointer, padded to a multiple of `LANES`."""
     size = zero.itemsize
 
-    def fetch(address, step, m, buffer):  # type: ignore[no-untyped-def]
+    def fetch(address, step, m, buffer):
         if step == size and m == BLOCK:
             return _pointer(address, zero)
         for i in range(m):
@@ -148,7 +149,7 @@ def _deliverer(zero: Any) -> Callable[..., Any]:
     """deliver(address, step, m, buffer): m elements from the buffer to where they belong."""
     size = zero.itemsize
 
-    def deliver(address, step, m, buffer, first):  # type: ignore[no-untyped-def]
+    def deliver(address, step, m, buffer, first):
         if step == size:
             target = _pointer(address, zero)
             for i in range(m):
@@ -160,8 +161,8 @@ def _deliverer(zero: Any) -> Callable[..., Any]:
     return scalar(deliver)
 
 
-@scalar  # type: ignore[untyped-decorator]
-def _all_within(x, n, limit):  # type: ignore[no-untyped-def]
+@scalar
+def _all_within(x, n, limit):
     """Whether no |x[i]| exceeds the limit; NaN does."""
     outside = 0
     for i in range(n):
@@ -170,15 +171,15 @@ def _all_within(x, n, limit):  # type: ignore[no-untyped-def]
 
 
 def _evaluators(family: str, outputs: tuple[str, ...], zero: Any) -> tuple[Callable[..., Any], ...]:
-    """prepare(alpha, scale), and two ways to evaluate a block: with what it gave, and with parameters for each element."""
+    """prepare(alpha, scale), and two ways to evaluate a block: by what it gave, or by parameters for each element."""
     shape, width, element, tabulated = FAMILIES[family]
     store = _storer(tuple(OUTPUTS.index(name) for name in outputs))
 
-    def prepare(alpha, scale):  # type: ignore[no-untyped-def]
+    def prepare(alpha, scale):
         log_z, slope = log_partition(alpha)
         return shape(alpha, log_z, slope), width(scale)
 
-    def shared(x, n, parameters, out):  # type: ignore[no-untyped-def]
+    def shared(x, n, parameters, out):
         s, w = parameters
         quick, close, limit = loss.ordinary(s, w)
         if quick and _all_within(x, n, limit):
@@ -192,7 +193,7 @@ def _evaluators(family: str, outputs: tuple[str, ...], zero: Any) -> tuple[Calla
             for i in range(n):
                 store(out, i, element(x[i], s, w, loss.general(s)))
 
-    def each(x, alpha, scale, n, out):  # type: ignore[no-untyped-def]
+    def each(x, alpha, scale, n, out):
         log_z, slope = _buffer(BLOCK, zero), _buffer(BLOCK, zero)
         if tabulated:  # a loop of its own: the look-ups would keep the other from being vectorized
             for i in range(n):
@@ -211,7 +212,7 @@ def elementwise(family: str, outputs: tuple[str, ...], dtype: Floating) -> Calla
     prepare, shared, each = _evaluators(family, outputs, zero)
     fetch, deliver = _fetcher(zero), _deliverer(zero)
 
-    def loop(args, dims, steps):  # type: ignore[no-untyped-def]
+    def loop(args, dims, steps):
         n = dims[0]
         xs, alphas, scales = _buffer(BLOCK, zero), _buffer(BLOCK, zero), _buffer(BLOCK, zero)
         out = _buffer(total, zero)
@@ -253,7 +254,7 @@ def partition(outputs: tuple[str, ...], dtype: Floating) -> Callable[..., Any]:
     store = _storer(tuple(range(count)))
     fetch, deliver = _fetcher(zero), _deliverer(zero)
 
-    def loop(args, dims, steps):  # type: ignore[no-untyped-def]
+    def loop(args, dims, steps):
         n = dims[0]
         alphas, out = _buffer(BLOCK, zero), _buffer(total, zero)
         for start in range(0, n, BLOCK):
@@ -282,7 +283,7 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
     6         float64 sums, zeroed: see below
     ========  ====================================================  ===================================
 
-    dims: rows, columns.  Sums: value, dalpha, dscale; in the layout "columns" value, then dalpha and dscale of each column.
+    dims: rows, columns.  Sums: value, dalpha, dscale; in the layout "columns" value, then dalpha and dscale by column.
     A weight of 0 excludes an element, whatever its value.  Order of summation: `LANES` float64 partial sums each, over
     the columns by position in the row, folded by halves; by column in the order of the rows.
     """
@@ -297,14 +298,14 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
     fetch, deliver = _fetcher(zero), _deliverer(zero)
     double = np.float64(0)
 
-    @scalar  # type: ignore[untyped-decorator]
-    def add(partial, slot, out, at, n):  # type: ignore[no-untyped-def]
+    @scalar
+    def add(partial, slot, out, at, n):
         for i in range(0, n, LANES):
             for j in range(LANES):
                 partial[slot * LANES + j] += np.float64(out[at + i + j])
 
-    @scalar  # type: ignore[untyped-decorator]
-    def fold(partial, slot):  # type: ignore[no-untyped-def]
+    @scalar
+    def fold(partial, slot):
         half = LANES // 2
         while half > 0:
             for j in range(half):
@@ -312,7 +313,7 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
             half //= 2
         return partial[slot * LANES]
 
-    def panel(args, dims, steps):  # type: ignore[no-untyped-def]
+    def panel(args, dims, steps):
         rows, n = dims[0], dims[1]
         xs, ws, out = _buffer(BLOCK, zero), _buffer(BLOCK, zero), _buffer(total, zero)
         alphas, scales = _buffer(BLOCK, zero), _buffer(BLOCK, zero)

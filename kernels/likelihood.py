@@ -19,20 +19,20 @@ _FINITE = constant(3.4028234663852886e38, 1.7976931348623157e308)
 
 
 @scalar
-def loss_shape(alpha, log_z, slope):  # type: ignore[no-untyped-def]
+def loss_shape(alpha, log_z, slope):
     """What depends on alpha alone; the loss needs no log Z."""
     return loss.shape(alpha)
 
 
 @scalar
-def nll_shape(alpha, log_z, slope):  # type: ignore[no-untyped-def]
+def nll_shape(alpha, log_z, slope):
     """What depends on alpha alone, with log Z(alpha) and its derivative."""
     core, limits = loss.shape(alpha)
     return core, limits, (log_z, slope)
 
 
 @scalar
-def nll_width(scale):  # type: ignore[no-untyped-def]
+def nll_width(scale):
     """What depends on c alone."""
     T = type(scale)
     c, inv, inv2, x_big = loss.width(scale)
@@ -44,7 +44,7 @@ def nll_width(scale):  # type: ignore[no-untyped-def]
 
 
 @scalar
-def nll(x, shape, width, case):  # type: ignore[no-untyped-def]
+def nll(x, shape, width, case):
     """The negative log-likelihood and its partials at x; weight and curvature are those of the loss."""
     value, dx, dalpha, dscale, weight, curvature = loss.element(x, shape, width, case)
     log_z, slope = shape[2]

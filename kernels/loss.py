@@ -68,7 +68,7 @@ def shape(alpha):
     a = _BELOW_TWO(alpha) if two else a
     cap = _ALPHA_MAX(alpha)
     capped = cap if a > cap else (-cap if a < -cap else a)
-    # d rho/dalpha falls off as alpha^-2 beyond the cap; two factors, since the square underflows before the result does.
+    # d rho/dalpha falls off as alpha^-2 beyond the cap; two factors, since the square underflows before the result.
     beyond = T(1.0) if capped == a else (T(0.0) if infinite else capped / a)
     a = capped
     signed, signed_low = two_sum(a, T(-2.0))

@@ -6,9 +6,10 @@ decorated function's own file, so that an edited helper gives stale results; and
 (0.24 s), which a cached object file does not need.
 
 The cache key is a digest of every source file and table of this package, the versions of Python, NumPy, Numba and
-llvmlite, and the CPU with its features.  A cache file begins with a digest of its payload, is written to a temporary name
-and renamed, and is ignored unless this user owns it and nobody else may write to it.  A directory that cannot be
-written means: compile again in the next process.  ``FASTROBUST_CACHE_DIR`` moves the cache; an empty value turns it off.
+llvmlite, and the CPU with its features.  A cache file begins with a digest of its payload, is written to a temporary
+name and renamed, and is ignored unless this user owns it and nobody else may write to it.  A directory that cannot be
+written means: compile again in the next process.  ``FASTROBUST_CACHE_DIR`` moves the cache; an empty value turns it
+off.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ Z(alpha) = int exp(-rho(x, alpha, 1)) dx exists for alpha >= 0 only (Barron 2019
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ _FILES = [np.load(Path(__file__).with_name(f"partition_table_{d}.npy"), allow_pi
 _value, _slope = (piecewise(_FILES[0][i], _FILES[1][i]) for i in (0, 1))
 
 
-def _by_region(name: str) -> list:  # type: ignore[type-arg]
+def _by_region(name: str) -> list[Any]:
     """A constant for each region: alpha < 1, alpha < 2, the rest."""
     return [constant(a, b) for a, b in zip(getattr(_F4, name), getattr(_F8, name), strict=True)]
 
@@ -35,8 +36,8 @@ _infinity, _nan = constant(float("inf")), constant(float("nan"))
 
 
 @scalar
-def log_partition(alpha):  # type: ignore[no-untyped-def]
-    """log Z(alpha) and its derivative; inf and NaN for alpha < 0.  The derivative at 2, -inf, is that at 2 - epsilon."""
+def log_partition(alpha):
+    """log Z(alpha) and its derivative; inf and NaN for alpha < 0.  At 2 the derivative is that at 2 - epsilon."""
     T = type(alpha)
     valid = alpha >= T(0.0)
     a = alpha if valid else T(1.0)

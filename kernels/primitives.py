@@ -1,11 +1,12 @@
 """Primitives: the few operations that each target lowers natively.
 
 Everything here is at once a plain Python function over NumPy scalars (exact, slow; what the tests trace) and an
-instruction for Numba, registered below with ``type_callable`` and ``lower_builtin``.  The same scalar code therefore runs
-in Python, as SIMD on the CPU and as PTX, with the same bits.
+instruction for Numba, registered below with ``type_callable`` and ``lower_builtin``.  The same scalar code therefore
+runs in Python, as SIMD on the CPU and as PTX, with the same bits.
 
 Rules for code over these primitives: no libm, no fastmath, no contraction (``fma`` is explicit); a number literal is
-written ``T(0.5)`` with ``T = type(x)``, a number that depends on the dtype is a `constant`; bit tricks use unsigned integers.
+written ``T(0.5)`` with ``T = type(x)``, a number that depends on the dtype is a `constant`; bit tricks use unsigned
+integers, cast after every operation.
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ def fma(a: Any, b: Any, c: Any) -> Any:
         return T(nearest)
 
 
-@type_callable(fma)  # type: ignore[untyped-decorator]
+@type_callable(fma)
 def _type_fma(context: Any) -> Any:
     return lambda a, b, c: a if a in _UINT and a == b == c else None
 
 
-@lower_builtin(fma, types.Float, types.Float, types.Float)  # type: ignore[untyped-decorator]
+@lower_builtin(fma, types.Float, types.Float, types.Float)
 def _lower_fma(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.fma(*args)
 
@@ -70,18 +71,18 @@ def from_bits(u: Any) -> Any:
     return u.view(np.float32 if u.itemsize == 4 else np.float64)
 
 
-@type_callable(bits)  # type: ignore[untyped-decorator]
+@type_callable(bits)
 def _type_bits(context: Any) -> Any:
     return _UINT.get
 
 
-@type_callable(from_bits)  # type: ignore[untyped-decorator]
+@type_callable(from_bits)
 def _type_from_bits(context: Any) -> Any:
     return _FLOAT.get
 
 
-@lower_builtin(bits, types.Float)  # type: ignore[untyped-decorator]
-@lower_builtin(from_bits, types.Integer)  # type: ignore[untyped-decorator]
+@lower_builtin(bits, types.Float)
+@lower_builtin(from_bits, types.Integer)
 def _lower_bitcast(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.bitcast(args[0], context.get_value_type(sig.return_type))
 
@@ -100,11 +101,11 @@ def constant(single: Any, double: Any = None) -> Callable[[Any], Any]:
             return np.uint32(single) if narrow else np.uint64(double)
         return np.float32(single) if narrow else np.float64(double)
 
-    @type_callable(value)  # type: ignore[untyped-decorator]
+    @type_callable(value)
     def typer(context: Any) -> Any:
         return lambda x: (_UINT[x] if whole else x) if x in _UINT else None
 
-    @lower_builtin(value, types.Float)  # type: ignore[untyped-decorator]
+    @lower_builtin(value, types.Float)
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         number = single if sig.args[0] == types.float32 else double
         if not whole:
@@ -140,13 +141,13 @@ def _series(
         table = [T(c) for c in (single if args[0].itemsize == 4 else double)]
         return evaluate(*args, table, fma, lambda a, b: a * b)
 
-    @type_callable(value)  # type: ignore[untyped-decorator]
+    @type_callable(value)
     def typer(context: Any) -> Any:
         return (
             (lambda x: x if x in _UINT else None) if arity == 1 else (lambda p, q: p if p in _UINT and p == q else None)
         )
 
-    @lower_builtin(value, *[types.Float] * arity)  # type: ignore[untyped-decorator]
+    @lower_builtin(value, *[types.Float] * arity)
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = context.get_value_type(sig.return_type)
         table = [ir.Constant(kind, float(c)) for c in (single if sig.args[0] == types.float32 else double)]
@@ -169,8 +170,11 @@ def homogeneous(single: Sequence[float], double: Sequence[float]) -> Callable[[A
 
 
 def piecewise(single: Any, double: Any) -> Callable[[Any, Any], Any]:
-    """Polynomials from a constant table by dtype, one a row: ``NAME(w, i)`` is row i at w (i unsigned, inside the table)."""
-    tables = {types.float32: np.asarray(single, np.float32), types.float64: np.asarray(double, np.float64)}
+    """Polynomials from a constant table by dtype, one a row: ``NAME(w, i)`` is row i, in the table, at w."""
+    tables: dict[Any, Any] = {
+        types.float32: np.asarray(single, np.float32),
+        types.float64: np.asarray(double, np.float64),
+    }
 
     def horner(w: Any, row: Sequence[Any], fma: Callable[..., Any]) -> Any:
         total = row[-1]
@@ -181,11 +185,11 @@ def piecewise(single: Any, double: Any) -> Callable[[Any, Any], Any]:
     def value(w: Any, i: Any) -> Any:
         return horner(w, tables[types.float32 if w.itemsize == 4 else types.float64][i], fma)
 
-    @type_callable(value)  # type: ignore[untyped-decorator]
+    @type_callable(value)
     def typer(context: Any) -> Any:
         return lambda w, i: w if w in _UINT and isinstance(i, types.Integer) else None
 
-    @lower_builtin(value, types.Float, types.Integer)  # type: ignore[untyped-decorator]
+    @lower_builtin(value, types.Float, types.Integer)
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind, rows = context.get_value_type(sig.return_type), tables[sig.return_type]
         content = ir.Constant(ir.ArrayType(kind, rows.size), [ir.Constant(kind, float(v)) for v in rows.ravel()])

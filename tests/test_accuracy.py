@@ -1,4 +1,4 @@
-"""The bounds of bounds.py, against the mpmath oracle: structured points, fresh random points, worst cases, known defects."""
+"""The bounds of bounds.py against the mpmath oracle: structured points, fresh random points, worst cases, defects."""
 
 from __future__ import annotations
 

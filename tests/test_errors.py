@@ -7,8 +7,9 @@ import datetime
 import decimal
 import fractions
 import math
+import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ PATHS: dict[str, Call] = {
     **ALL,
     "loss, sum": lambda **a: fr.loss(reduction="sum", **a),
     "nll_and_grad, mean": lambda **a: fr.nll_and_grad(reduction="mean", **a),
-    "loss_and_grad, wrt": lambda **a: fr.loss_and_grad(wrt=("alpha",), **a),
+    "loss_and_grad, wrt": lambda **a: fr.loss_and_grad(wrt=["x", "alpha", "scale"], **a),
     "loss_and_grad, out": lambda **a: fr.loss_and_grad(out=(np.zeros(3), None, None, None), **a),
     "loss, where": lambda **a: fr.loss(where=True, **a),
 }
@@ -50,8 +51,10 @@ PARTITION: dict[str, Call] = {"log_partition": fr.log_partition, "log_partition_
 
 each_path = pytest.mark.parametrize("call", PATHS.values(), ids=PATHS)
 each_partition = pytest.mark.parametrize("partition", PARTITION.values(), ids=PARTITION)
+each_with_weights = pytest.mark.parametrize("call", WEIGHTED.values(), ids=WEIGHTED)
 each_with_reduction = pytest.mark.parametrize("name", WITH_REDUCTION)
 argument = pytest.mark.parametrize("name", ["x", "alpha", "scale"])
+any_argument = pytest.mark.parametrize("name", ["x", "alpha", "scale", "weights"])
 
 
 def refusal(kind: type[Exception], call: Call, *arguments: Any, **keywords: Any) -> str:
@@ -63,6 +66,19 @@ def refusal(kind: type[Exception], call: Call, *arguments: Any, **keywords: Any)
 
 def arguments_with(**changed: Any) -> dict[str, Any]:
     return {"x": X, "alpha": 1.0, "scale": 1.0, **changed}
+
+
+def calls_with(name: str, value: Any) -> Iterator[tuple[Call, dict[str, Any]]]:
+    """Every call that takes an argument of that name, with that value for it."""
+    for call in (WEIGHTED if name == "weights" else PATHS).values():
+        yield call, arguments_with(**{name: value})
+    if name == "alpha":
+        for call in PARTITION.values():
+            yield call, {"alpha": value}
+
+
+def repr_or_type(value: Any) -> str:
+    return type(value).__name__ if " at 0x" in repr(value) else repr(value)
 
 
 def assert_names(message: str, *words: str) -> None:
@@ -85,28 +101,12 @@ LIBRARIES = ["cupy", "torch", "jax", "jaxlib", "dask"]
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@each_path
-@argument
-def test_a_library_of_a_later_release_is_named_with_the_argument_and_the_remedy(
-    name: str, call: Call, library: str
-) -> None:
+@any_argument
+def test_a_library_of_a_later_release_is_named_with_the_argument_and_the_remedy(name: str, library: str) -> None:
     value = array_class(f"{library}.core")()
-    message = refusal(TypeError, call, **arguments_with(**{name: value}))
-    assert_names(message, f"{name} is a {library}.core.Array", f"{library} is not in this release", "numpy.asarray")
-
-
-@pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("call", WEIGHTED.values(), ids=WEIGHTED)
-def test_weights_of_a_library_of_a_later_release_are_named(call: Call, library: str) -> None:
-    message = refusal(TypeError, call, **arguments_with(weights=array_class(library)()))
-    assert_names(message, f"weights is a {library}.Array", f"{library} is not in this release", "numpy.asarray")
-
-
-@pytest.mark.parametrize("library", LIBRARIES)
-@each_partition
-def test_the_partition_function_calls_its_argument_alpha(partition: Call, library: str) -> None:
-    message = refusal(TypeError, partition, array_class(library)())
-    assert_names(message, f"alpha is a {library}.Array", library, "numpy.asarray")
+    for call, arguments in calls_with(name, value):
+        message = refusal(TypeError, call, **arguments)
+        assert_names(message, f"{name} is a {library}.core.Array", f"{library} is not in this release", "numpy.asarray")
 
 
 @pytest.mark.parametrize("members", [{}, {"__array_ufunc__": forward}, {"__array__": lambda self: X}], ids=str)
@@ -144,7 +144,7 @@ def test_mixed_libraries_are_named_both(call: Call, name: str, cupy_like: Any) -
     assert_names(message, f"{name} is a numpy.ndarray", "x a cupy.ndarray", "convert one of them")
 
 
-@pytest.mark.parametrize("call", WEIGHTED.values(), ids=WEIGHTED)
+@each_with_weights
 def test_weights_of_another_library_are_named(call: Call, cupy_like: Any) -> None:
     message = refusal(TypeError, call, **arguments_with(weights=cupy_like))
     assert_names(message, "weights is a cupy.ndarray", "x a numpy.ndarray", "convert one of them")
@@ -185,30 +185,16 @@ def type_name(value: Any) -> str:
 
 
 @each_stranger
-@each_path
+@any_argument
+def test_an_unknown_type_is_named_with_the_argument_and_what_is_supported(name: str, value: Any) -> None:
+    for call, arguments in calls_with(name, value):
+        message = refusal(TypeError, call, **arguments)
+        assert_names(message, f"{name} is a {type_name(value)}", "Supported: NumPy arrays", "numpy.asarray")
+
+
 @argument
-def test_an_unknown_type_is_named_with_the_argument_and_what_is_supported(name: str, call: Call, value: Any) -> None:
-    message = refusal(TypeError, call, **arguments_with(**{name: value}))
-    assert_names(message, f"{name} is a {type_name(value)}", "Supported: NumPy arrays", "numpy.asarray")
-
-
-@each_stranger
-@pytest.mark.parametrize("call", WEIGHTED.values(), ids=WEIGHTED)
-def test_weights_of_an_unknown_type_are_named(call: Call, value: Any) -> None:
-    message = refusal(TypeError, call, **arguments_with(weights=value))
-    assert_names(message, f"weights is a {type_name(value)}", "Supported: NumPy arrays", "numpy.asarray")
-
-
-@each_stranger
-@each_partition
-def test_the_partition_of_an_unknown_type_says_alpha(partition: Call, value: Any) -> None:
-    assert_names(refusal(TypeError, partition, value), f"alpha is a {type_name(value)}", "Supported: NumPy arrays")
-
-
-@pytest.mark.parametrize("call", [*PATHS.values(), *PARTITION.values()], ids=[*PATHS, *PARTITION])
-def test_none_is_not_a_number(call: Call) -> None:
-    for name in ("alpha",) if call in PARTITION.values() else ("x", "alpha", "scale"):
-        arguments = {"alpha": None} if call in PARTITION.values() else arguments_with(**{name: None})
+def test_none_is_refused_as_none(name: str) -> None:
+    for call, arguments in calls_with(name, None):
         assert_names(refusal(TypeError, call, **arguments), f"{name} is ", "None")
 
 
@@ -237,54 +223,31 @@ if np.dtype("g") != np.dtype("d"):  # where long double has more bits than doubl
 each_dtype = pytest.mark.parametrize(("word", "dtype"), UNSUPPORTED.items(), ids=UNSUPPORTED)
 
 
+@pytest.mark.parametrize("shape", [(3,), ()], ids=str)
 @each_dtype
-@each_path
-@argument
+@any_argument
 def test_an_unsupported_dtype_is_named_with_the_argument_and_the_remedy(
-    name: str, call: Call, word: str, dtype: Any
+    name: str, word: str, dtype: Any, shape: Any
 ) -> None:
-    for shape in (3, ()):
-        message = refusal(TypeError, call, **arguments_with(**{name: np.zeros(shape, dtype)}))
-        assert_names(message, f"{name} has dtype", word, "float64", ".astype()")
+    for call, arguments in calls_with(name, np.zeros(shape, dtype)):
+        assert_names(refusal(TypeError, call, **arguments), f"{name} has dtype", word, "float64", ".astype()")
 
 
-@each_dtype
-@pytest.mark.parametrize("call", WEIGHTED.values(), ids=WEIGHTED)
-def test_weights_of_an_unsupported_dtype_are_named(call: Call, word: str, dtype: Any) -> None:
-    message = refusal(TypeError, call, **arguments_with(weights=np.zeros(3, dtype)))
-    assert_names(message, "weights has dtype", word, "float64", ".astype()")
-
-
-@each_dtype
-@each_partition
-def test_the_partition_of_an_unsupported_dtype_says_alpha(partition: Call, word: str, dtype: Any) -> None:
-    assert_names(refusal(TypeError, partition, np.zeros(3, dtype)), "alpha has dtype", word, ".astype()")
-
-
-@pytest.mark.parametrize("value", [["a"], [None], [object()], [1j], [{}], [[1.0, "a"]]], ids=str)
-@argument
+@pytest.mark.parametrize("value", [["a"], [None], [object()], [1j], [{}], [[1.0, "a"]]], ids=repr_or_type)
+@any_argument
 def test_a_list_of_what_is_no_real_number_is_refused_by_name(name: str, value: Any) -> None:
-    for call in (fr.loss, PATHS["loss, sum"]):
-        assert_names(refusal(TypeError, call, **arguments_with(**{name: value})), f"{name} has dtype", ".astype()")
-    message = refusal(TypeError, fr.loss, **arguments_with(weights=value))
-    assert_names(message, "weights has dtype")
+    for call, arguments in calls_with(name, value):
+        assert_names(refusal(TypeError, call, **arguments), f"{name} has dtype", ".astype()")
 
 
 RAGGED = [[1.0], [1.0, 2.0]]
 
 
-@each_path
-@argument
-def test_a_ragged_list_is_named(name: str, call: Call) -> None:
-    message = refusal(TypeError, call, **arguments_with(**{name: RAGGED}))
-    assert_names(message, f"{name}: NumPy makes no array of this list", "inhomogeneous")
-
-
-def test_ragged_weights_and_ragged_alpha_of_the_partition_function_are_named() -> None:
-    for call in WEIGHTED.values():
-        assert_names(refusal(TypeError, call, **arguments_with(weights=RAGGED)), "weights: NumPy makes no array")
-    for partition in PARTITION.values():
-        assert_names(refusal(TypeError, partition, RAGGED), "alpha: NumPy makes no array", "inhomogeneous")
+@any_argument
+def test_a_ragged_list_is_named(name: str) -> None:
+    for call, arguments in calls_with(name, RAGGED):
+        message = refusal(TypeError, call, **arguments)
+        assert_names(message, f"{name}: NumPy makes no array of this list", "inhomogeneous")
 
 
 @pytest.mark.parametrize("reduction", ["none", "sum"])
@@ -323,7 +286,7 @@ def test_shapes_that_do_not_broadcast_are_named_with_their_arguments(call: Call)
 
 
 @pytest.mark.parametrize("weights", [np.ones(2), np.ones((2, 3)), np.ones((1, 3)), np.ones((3, 1)), [], [1.0, 2.0]])
-@pytest.mark.parametrize("call", WEIGHTED.values(), ids=WEIGHTED)
+@each_with_weights
 def test_weights_broadcast_to_the_result_and_never_extend_it(call: Call, weights: Any) -> None:
     message = refusal(ValueError, call, **arguments_with(weights=weights))
     assert_names(message, f"weights of shape {np.shape(weights)}", "shape (3,) of the result")
@@ -362,7 +325,9 @@ def test_an_unknown_reduction_is_named_with_the_known_ones(name: str, reduction:
 
 @each_with_reduction
 @pytest.mark.parametrize(
-    "reduction", [np.array("sum"), np.array(["sum", "mean"]), np.zeros(3), np.zeros(0)], ids=["0-d", "1-d", "x", "empty"]
+    "reduction",
+    [np.array("sum"), np.array(["sum", "mean"]), np.zeros(3), np.zeros(0)],
+    ids=["0-d", "1-d", "x", "empty"],
 )
 def test_an_array_as_reduction_is_named_like_any_other(name: str, reduction: Any) -> None:
     for more in ({}, {"weights": X}):
@@ -432,36 +397,45 @@ def test_out_of_a_wrong_shape_is_refused_even_where_it_would_broadcast(call: Cal
     assert np.all(out == 7)
 
 
+# Each of these goes a way of its own to the ufunc.
+OUT_PATHS: dict[str, dict[str, Any]] = {
+    "numbers": {},
+    "arrays": {"alpha": [1.0]},
+    "where": {"where": True},
+    "order": {"order": "C"},
+    "weights": {"weights": X},
+    "masked": {"x": np.ma.masked_array(X)},
+    "Series": {"x": "pandas"},
+}
+each_out_path = pytest.mark.parametrize("path", OUT_PATHS)
+
+
+def arguments_on(path: str) -> dict[str, Any]:
+    arguments = arguments_with(**OUT_PATHS[path])
+    if path == "Series":
+        arguments["x"] = pytest.importorskip("pandas", reason="needs pip install pandas").Series(X)
+    return arguments
+
+
 @pytest.mark.parametrize("shape", WRONG_SHAPES, ids=str)
-def test_out_of_a_wrong_shape_is_refused_on_every_path(shape: Any) -> None:
-    """The options, subclasses and weights each take a path of their own."""
-    pd = pytest.importorskip("pandas", reason="needs pip install pandas")
-    for arguments in (
-        arguments_with(where=True),
-        arguments_with(weights=X),
-        arguments_with(order="C"),
-        arguments_with(x=np.ma.masked_array(X)),
-        arguments_with(x=pd.Series(X)),
-    ):
-        out = np.full(shape, 7.0)
-        message = refusal(ValueError, fr.loss, **arguments, out=out)
-        assert_names(message, "out", "(3,)", str(shape))
-        assert np.all(out == 7)
+@each_out_path
+def test_out_of_a_wrong_shape_is_refused_on_every_path(path: str, shape: Any) -> None:
+    out = np.full(shape, 7.0)
+    assert_names(refusal(ValueError, fr.loss, **arguments_on(path), out=out), "out", "(3,)", str(shape))
+    assert np.all(out == 7)
 
 
 @pytest.mark.parametrize("out", NO_ARRAYS.values(), ids=NO_ARRAYS)
-def test_out_that_is_no_array_is_refused_on_every_path(out: Any) -> None:
-    pd = pytest.importorskip("pandas", reason="needs pip install pandas")
-    for arguments in (
-        arguments_with(),
-        arguments_with(alpha=[1.0]),
-        arguments_with(reduction="sum"),
-        arguments_with(weights=X),
-        arguments_with(where=True),
-        arguments_with(x=pd.Series(X)),
-    ):
-        with pytest.raises((TypeError, ValueError), match=r"\bout\b.*" + type(out).__name__):
-            fr.loss(**arguments, out=out)
+@each_out_path
+def test_out_that_is_no_array_is_refused_on_every_path(path: str, out: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"\bout\b.*" + type(out).__name__):
+        fr.loss(**arguments_on(path), out=out)
+
+
+@pytest.mark.parametrize("out", NO_ARRAYS.values(), ids=NO_ARRAYS)
+def test_out_of_a_sum_is_an_array(out: Any) -> None:
+    with pytest.raises(ValueError, match=r"\bout for value\b.*" + type(out).__name__):
+        fr.loss(X, 1.0, 1.0, reduction="sum", out=out)
 
 
 @pytest.mark.parametrize("count", [0, 2, 4])
@@ -626,7 +600,9 @@ def test_an_unknown_option_is_named_with_the_public_function_and_the_known_ones(
 @pytest.mark.parametrize("name", ["influence", "weight", "curvature", "log_partition"])
 def test_functions_without_reduction_say_so(name: str, option: str) -> None:
     arguments = {"alpha": np.abs(X)} if name == "log_partition" else arguments_with()
-    assert_names(refusal(TypeError, WITH_OPTIONS[name], **arguments, **{option: "sum"}), f"{name} does not take {option}")
+    assert_names(
+        refusal(TypeError, WITH_OPTIONS[name], **arguments, **{option: "sum"}), f"{name} does not take {option}"
+    )
 
 
 @pytest.mark.parametrize("option", [*OPTIONS, "axis"])
@@ -705,7 +681,9 @@ def test_a_data_frame_is_named_with_a_remedy_that_works(name: str, call: Call, p
 def test_data_frames_as_weights_and_in_the_partition_function_are_named(pd: Any) -> None:
     frame = pd.DataFrame({"a": [0.5], "b": [1.0], "c": [2.0]})
     for call in WEIGHTED.values():
-        assert_names(refusal(TypeError, call, **arguments_with(weights=frame)), "weights is a DataFrame", "numpy.asarray")
+        assert_names(
+            refusal(TypeError, call, **arguments_with(weights=frame)), "weights is a DataFrame", "numpy.asarray"
+        )
     for partition in PARTITION.values():
         assert_names(refusal(TypeError, partition, frame), "alpha is a DataFrame", "numpy.asarray")
 
@@ -763,23 +741,20 @@ JUNK = [
     array_class("other", "HasDtype", dtype="float32", shape=(3,))(),
     array_class("numpy.fake", "NoArray")(),
 ]
-PARAMETERS = ["x", "alpha", "scale", "weights", "reduction", "wrt", "out", "where", "dtype", "order", "casting", "subok"]
 
 
 @pytest.mark.parametrize("value", JUNK, ids=lambda v: type(v).__name__)
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", ["x", "alpha", "scale", "weights", "reduction", "wrt", "out"])
 def test_junk_is_refused_in_words_and_never_by_accident(name: str, value: Any) -> None:
-    """A TypeError or ValueError that names the parameter; a KeyError or AttributeError would tell of the inside."""
-    told = {"dtype": "d(ata )?type", "where": "where|cast", "subok": "subok|integer"}.get(name, name)
-    told = f"(?i){told}|shapes? .*broadcast" if name in ("x", "alpha", "scale") else f"(?i){told}"
+    """Computed, or a TypeError or ValueError that names the parameter; a KeyError would tell of the inside."""
     for function in [*ALL.values(), fr.log_partition]:
         for more in ({}, {"reduction": "mean"}, {"weights": np.ones(3)}):
-            arguments = {**({"alpha": X} if function is fr.log_partition else arguments_with()), **more, name: value}
-            if name == "where" and "out" not in arguments:
-                arguments["out"] = np.zeros(3)  # NumPy warns without
+            arguments = {"alpha": np.abs(X)} if function is fr.log_partition else {**arguments_with(), **more}
             try:
-                function(**arguments)
+                function(**{**arguments, name: value})
             except (TypeError, ValueError) as error:
-                given = set(arguments) - {"x", "alpha", "scale"}
-                mentioned = "|".join([told, *(f"\\b{g}\\b" for g in given), *(("x",) if function is fr.log_partition else ())])
-                assert __import__("re").search(mentioned, str(error)), f"{function.__name__}({name}=...): {error}"  # noqa: PT017
+                named = re.search(
+                    rf"\b{name}\b" + "|output|cast" * (name == "out"), str(error)
+                )  # NumPy's words for out
+                taken = re.search(r"does not take (reduction|weights)", str(error))
+                assert named or taken, f"{function.__name__}(..., {name}=...): {error}"  # noqa: PT017

@@ -31,16 +31,18 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 @functools.cache
-def _ufunc(inputs: int, kind: str, name: str, outputs: tuple[str, ...], dtype: type[np.floating[Any]]) -> np.ufunc:
+def _ufunc(inputs: int, kind: str, name: str, outputs: tuple[str, ...], dtype: Any) -> np.ufunc:
     """The ufunc over one kernel.  Kernels are built here, at the first call."""
+    from numpy._core._multiarray_umath import _UFUNC_API
+
     from ..kernels import native
 
     what = (name, outputs, dtype) if kind == "elementwise" else (outputs, dtype)
     address = native.kernel(kind, *what)
     capsule = ctypes.pythonapi.PyCapsule_GetPointer
     capsule.restype, capsule.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    table = ctypes.cast(capsule(np._core._multiarray_umath._UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))
-    # PyUFunc_FromFuncAndData(functions, data, types, ntypes, nin, nout, identity, name, doc, unused), entry 1 of the API.
+    table = ctypes.cast(capsule(_UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))
+    # Entry 1: PyUFunc_FromFuncAndData(functions, data, types, ntypes, nin, nout, identity, name, doc, unused).
     create = ctypes.PYFUNCTYPE(
         ctypes.py_object, *[ctypes.c_void_p] * 3, *[ctypes.c_int] * 4, *[ctypes.c_char_p] * 2, ctypes.c_int
     )(table[1])
@@ -115,14 +117,15 @@ def _result_dtype(arrays: dict[str, Any], leading: str) -> np.dtype[Any]:
         elif name == leading:
             found.append(np.dtype(np.float64))
     try:
-        return np.result_type(*found)
+        common: np.dtype[Any] = np.result_type(*found)
+        return common
     except TypeError:
         raise TypeError(
-            f"{' and '.join(arrays)} have dtypes {', '.join(map(str, found))}, which have no common type: convert one of them"
+            f"{' and '.join(arrays)} have dtypes {', '.join(map(str, found))}, without a common type: convert one"
         ) from None
 
 
-def _compute_type(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
+def _compute_type(dtype: np.dtype[Any]) -> Any:
     """float32 computes for the two half precisions, which are rounded once at the end."""
     return np.float64 if dtype == np.float64 else np.float32
 
@@ -228,7 +231,7 @@ def _in_threads(work: Callable[[int, int], None], count: int, grain: int) -> Non
 def _columns(x: Any, alpha: Any, scale: Any) -> int:
     """How many trailing axes of x hold all that the parameters vary along; they repeat over the axes before."""
     first = [x.ndim - a.ndim + min((i for i, n in enumerate(a.shape) if n > 1), default=a.ndim) for a in (alpha, scale)]
-    return x.ndim - min(first)
+    return int(x.ndim - min(first))
 
 
 def _tile(parameter: Any, tail: tuple[int, ...], repeat: int) -> Any:
@@ -249,7 +252,7 @@ def _run(ufunc: np.ufunc, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
         if period == 1 or all(a.shape == shape and a.flags.c_contiguous for a in parameters):
             arrays, outs = [a.reshape(-1) for a in arrays], flat
         elif period < TILE // 2 and x.size > TILE:
-            # Short rows would be all loop overhead: repeat the parameters to a tile that stays in the first-level cache.
+            # Short rows would be all loop overhead: repeat the parameters to a tile that the first-level cache holds.
             tiles = [_tile(a, shape[x.ndim - _columns(x, *parameters) :], TILE // period) for a in parameters]
             width = TILE // period * period
             whole = x.size - x.size % width
@@ -381,7 +384,7 @@ def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> An
 
 
 @functools.cache
-def _panel(family: str, outputs: tuple[str, ...], dtype: type[np.floating[Any]], layout: str) -> Callable[..., None]:
+def _panel(family: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> Callable[..., None]:
     """The reduction kernel of that layout, callable with addresses; releases the GIL."""
     from ..kernels import native
 
@@ -419,9 +422,7 @@ def _weigh(array: Any, weights: Any, factor: float = 1.0) -> None:
             array *= array.dtype.type(factor)
 
 
-def _reduce_small(
-    family: str, wrt: tuple[str, ...], x: Any, alpha: float, scale: float, reduction: str
-) -> LossGrad:
+def _reduce_small(family: str, wrt: tuple[str, ...], x: Any, alpha: float, scale: float, reduction: str) -> LossGrad:
     """`reduce` of up to one panel with Python-number parameters: the same bits for a third of the overhead."""
     kernel = _panel(family, _outputs(wrt), x.dtype.type, "shared")
     T, size = x.dtype.type, x.size
@@ -447,10 +448,10 @@ def _outputs(wrt: tuple[str, ...]) -> tuple[str, ...]:
 def reduce(
     family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
 ) -> LossGrad:
-    """Sum or weighted mean of the loss, with dx for each element and the other gradients in their parameters' shapes."""
-    if weights is None and out is None and 0 < getattr(x, "size", 0) <= PANEL and _fast(family, x, alpha, scale):
-        if x.flags.c_contiguous:
-            return _reduce_small(family, wrt, x, alpha, scale, reduction)
+    """Sum or weighted mean of the loss, dx for each element, the other gradients in their parameters' shapes."""
+    plain = weights is None and out is None and _fast(family, x, alpha, scale)
+    if plain and 0 < x.size <= PANEL and x.flags.c_contiguous:
+        return _reduce_small(family, wrt, x, alpha, scale, reduction)
     for name, value in (("x", x), ("alpha", alpha), ("scale", scale), ("weights", weights)):
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(
