@@ -323,7 +323,7 @@ def plot(data: Speed, path: Path) -> None:
     axes.set_title("Value and all gradients, float32, α and c as numbers")
     axes.grid(which="major", color="#dddddd")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     with tempfile.TemporaryDirectory(dir=path.parent) as directory:
         temporary = Path(directory) / path.name
         figure.savefig(temporary, metadata={"Date": None, "Creator": None})

@@ -28,7 +28,7 @@ CALLS = {
     "nll_and_grad": "fr.nll_and_grad(x, 0.7, 1.5)",
 }
 KERNELS = [(name, "float32") for name in CALLS]
-KERNELS += [(name, "float64") for name in ("loss", "loss_and_grad", "loss_and_grad mean")]
+KERNELS += [("loss_and_grad", "float64")]
 
 
 def _seconds(code: str, cache: str | None = None) -> float:

@@ -184,12 +184,24 @@ def lower(function: Callable[..., Any], signature: Any) -> tuple[list[str], Any]
     return modules, compiled.fndesc
 
 
+# A definition up to where its attributes begin, unless it says noinline.
+_DEFINITION = re.compile(
+    r"^(define (?!.*noinline)[^@\n]*@\"?([\w.$-]+)\"?\(.*\)(?: local_unnamed_addr| unnamed_addr)?)", re.M
+)
+
+
+def _inlined(text: str, entry: str) -> str:
+    """The module with every function but one to be inlined.  By text: llvmlite 0.46 marks the return value instead."""
+    return _DEFINITION.sub(lambda m: m[1] if m[2] == entry else f"{m[1]} alwaysinline", text)
+
+
 def link(machine: Any, modules: list[str], entry: str) -> Any:
     """One module for that machine, of which everything but ``entry`` is internal and inlined."""
     head = f'target datalayout = "{machine.target_data}"\ntarget triple = "{machine.triple}"\n'
     linked = None
     for text in modules:
-        module = llvm.parse_assembly(head + re.sub(r"^target (datalayout|triple) = .*$", "", text, flags=re.M))
+        text = re.sub(r"^target (datalayout|triple) = .*$", "", _inlined(text, entry), flags=re.M)
+        module = llvm.parse_assembly(head + text)
         if linked is None:
             linked = module
         else:
@@ -198,8 +210,6 @@ def link(machine: Any, modules: list[str], entry: str) -> Any:
     for function in linked.functions:
         if function.name != entry and not function.is_declaration:
             function.linkage = "internal"
-            if b"noinline" not in b" ".join(function.attributes):
-                function.add_function_attribute("alwaysinline")
     for variable in linked.global_variables:
         if not variable.is_declaration:
             variable.linkage = "internal"

@@ -102,12 +102,13 @@ def _floating(dtype: np.dtype[Any]) -> bool:
 
 def _requested(dtype: Any) -> np.dtype[Any]:
     """The value of dtype=."""
-    if not _floating(dtype := np.dtype(dtype)):
-        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}")
-    return dtype
+    found: np.dtype[Any] = np.dtype(dtype)
+    if not _floating(found):
+        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {found}")
+    return found
 
 
-def _result_dtype(arrays: dict[str, Any], leading: str) -> np.dtype[Any]:
+def _result_dtype(arrays: dict[str, Any], leading: str) -> Any:
     """Dtype of the result.  Floating-point arguments are promoted; integers are float64 in x and give way elsewhere."""
     found = []
     for name, array in arrays.items():
@@ -117,8 +118,7 @@ def _result_dtype(arrays: dict[str, Any], leading: str) -> np.dtype[Any]:
         elif name == leading:
             found.append(np.dtype(np.float64))
     try:
-        common: np.dtype[Any] = np.result_type(*found)
-        return common
+        return np.result_type(*found)
     except TypeError:
         raise TypeError(
             f"{' and '.join(arrays)} have dtypes {', '.join(map(str, found))}, without a common type: convert one"

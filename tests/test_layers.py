@@ -1,0 +1,567 @@
+"""The rooms and the arrows between them, what an import costs, and what the documents promise.
+
+Arrows run one way: benchmarks, tests -> fastrobust -> kernels -> numba, llvmlite, numpy. The checks read the sources;
+each has a test of its own that plants a violation.
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import inspect
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import fastrobust as fr
+from fastrobust import _dispatch
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE, KERNELS = ROOT / "fastrobust", ROOT / "kernels"
+PUBLIC = tuple(fr.__all__)
+FUNCTIONS = tuple(name for name in PUBLIC if inspect.isfunction(getattr(fr, name)))
+FRAMEWORKS = {*_dispatch._LIBRARIES, "tensorflow", "scipy", "pandas", "numba", "llvmlite"}
+
+# --- reading imports
+
+
+class Import(NamedTuple):
+    """One name that a file imports, in full, and whether the file says so relative to itself."""
+
+    name: str
+    relative: bool
+    line: int
+
+    @property
+    def top(self) -> str:
+        return self.name.partition(".")[0]
+
+
+def imports(source: str, module: str, is_package: bool = False) -> Iterator[Import]:
+    """What the source of that module imports, inside functions too, and by name through importlib."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, False, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            parts = module.split(".")
+            parts = parts[: len(parts) - node.level + is_package] if node.level else []
+            base = ".".join([*parts, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield Import(f"{base}.{alias.name}", node.level > 0, node.lineno)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__", "find_spec"):
+                yield Import(str(node.args[0].value), False, node.lineno)
+
+
+def sources(directory: Path, package: str) -> dict[str, tuple[str, bool]]:
+    """Dotted module name -> source and whether it is a package, for all files below; links are not followed."""
+    found = {}
+    for path in sorted(directory.rglob("*.py")):
+        below = path.relative_to(directory)
+        if any(part.startswith(".") or (directory / part).is_symlink() for part in below.parts):
+            continue
+        is_package = path.name == "__init__.py"
+        parts = (*below.parts[:-1], *([] if is_package else [path.stem]))
+        found[".".join([package, *parts])] = (path.read_text(encoding="utf-8"), is_package)
+    return found
+
+
+OURS = sources(PACKAGE, "fastrobust")
+MATHEMATICS = sources(KERNELS, "fastrobust.kernels")
+SHIPPED = {**OURS, **{name: s for name, s in MATHEMATICS.items() if ".tools" not in name}}
+EVERYTHING = {
+    **OURS,
+    **MATHEMATICS,
+    **sources(ROOT / "tests", "tests"),
+    **sources(ROOT / "benchmarks", "benchmarks"),
+}
+
+# --- the rules: the imports of a module that break them
+
+
+def is_kernel(module: str) -> bool:
+    return module.startswith("fastrobust.kernels") and ".tools" not in module
+
+
+def beyond_the_kernels(module: str, found: Import) -> bool:
+    """kernels/ imports itself, relatively, and numba, llvmlite, numpy and the standard library."""
+    own = found.relative and found.name.startswith("fastrobust.kernels.")
+    return is_kernel(module) and not own and found.top not in {*sys.stdlib_module_names, "numpy", "numba", "llvmlite"}
+
+
+def another_backend(module: str, found: Import) -> bool:
+    """A backend stands on the types and the kernels, never on another backend, the API or the dispatcher."""
+    allowed = ("fastrobust._types.", "fastrobust.kernels.")
+    return (
+        module.startswith("fastrobust._backends.")
+        and found.top == "fastrobust"
+        and not (found.name + ".").startswith(allowed)
+    )
+
+
+def a_framework_too_early(module: str, found: Import) -> bool:
+    """What `import fastrobust` runs imports no array library, nor the kernels."""
+    early = ("fastrobust", "fastrobust._api", "fastrobust._dispatch", "fastrobust._types")
+    return module in early and (
+        found.top in FRAMEWORKS
+        or found.name.startswith(("fastrobust.kernels", "fastrobust._backends", "fastrobust.cli"))
+    )
+
+
+def behind_the_public_functions(module: str, found: Import) -> bool:
+    """The command line stands on the public functions; `info` may ask where the cache is."""
+    if not module.startswith("fastrobust.cli") or found.top != "fastrobust":
+        return False
+    if (module, found.name) == ("fastrobust.cli.info", "fastrobust.kernels.native.cache_directory"):
+        return False
+    public = {"fastrobust", *(f"fastrobust.{name}" for name in PUBLIC)}
+    return found.name not in public and not (found.name + ".").startswith("fastrobust.cli.")
+
+
+def a_top_level_kernels(module: str, found: Import) -> bool:
+    """`kernels` belongs to another project."""
+    return found.top == "kernels"
+
+
+def back_to_front(module: str, found: Import) -> bool:
+    """The package imports neither its tests nor its benchmarks."""
+    return module.startswith("fastrobust") and found.top in (
+        "tests",
+        "benchmarks",
+        "oracle",
+        "points",
+        "bounds",
+        "attack",
+    )
+
+
+RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
+    # rule -> violations of it, by the module in which they are planted
+    beyond_the_kernels: {
+        "fastrobust.kernels.loss": (
+            "import fastrobust",
+            "from fastrobust.kernels import native",
+            "from .. import _types",
+            "from .._types import LossGrad",
+            "def f():\n    import scipy.special",
+            "import importlib\nimportlib.import_module('torch')",
+        ),
+        "fastrobust.kernels": ("from .._api import loss",),
+    },
+    another_backend: {
+        "fastrobust._backends.cupy": (
+            "from . import numpy",
+            "from .numpy import evaluate",
+            "from .._backends.numpy import evaluate",
+            "import fastrobust._backends.numpy",
+            "def f():\n    from .._dispatch import backend",
+            "import fastrobust",
+        )
+    },
+    a_framework_too_early: {
+        "fastrobust": ("import numpy as np", "from .kernels import native"),
+        "fastrobust._api": ("import torch", "from ._backends import numpy"),
+        "fastrobust._dispatch": ("from jax import numpy", "import numpy", "__import__('cupy')"),
+        "fastrobust._types": ("try:\n    import dask.array\nexcept ImportError:\n    pass", "import llvmlite.binding"),
+    },
+    behind_the_public_functions: {
+        "fastrobust.cli.fit": (
+            "from fastrobust._api import loss",
+            "from fastrobust._backends import numpy",
+            "from .._types import LossGrad",
+            "from .. import _api",
+            "from fastrobust.kernels.native import cache_directory",
+            "import fastrobust.kernels",
+        ),
+        "fastrobust.cli.info": (
+            "from fastrobust.kernels.native import clear_cache",
+            "from fastrobust.kernels import native",
+        ),
+    },
+    a_top_level_kernels: {
+        "tests.test_kernels": ("import kernels", "from kernels import native", "from kernels.loss import element"),
+        "fastrobust._api": ("def f():\n    import kernels.native as native",),
+    },
+    back_to_front: {
+        "fastrobust._api": ("import tests.oracle", "from oracle import loss", "from benchmarks import cpu")
+    },
+}
+PLANTED = [(rule, module, text) for rule, cases in RULES.items() for module, texts in cases.items() for text in texts]
+
+
+def violations(rule: Callable[[str, Import], bool], modules: dict[str, tuple[str, bool]]) -> list[str]:
+    return [
+        f"{module}, line {found.line}: {found.name}"
+        for module, (source, is_package) in modules.items()
+        for found in imports(source, module, is_package)
+        if rule(module, found)
+    ]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.__name__)
+def test_imports_keep_the_rule(rule: Callable[[str, Import], bool]) -> None:
+    assert len(SHIPPED) > 20
+    assert not violations(rule, EVERYTHING), rule.__doc__
+
+
+@pytest.mark.parametrize(("rule", "module", "text"), PLANTED, ids=lambda v: getattr(v, "__name__", None))
+def test_a_planted_import_breaks_the_rule(rule: Callable[[str, Import], bool], module: str, text: str) -> None:
+    is_package = EVERYTHING.get(module, ("", False))[1]
+    assert violations(rule, {module: (text, is_package)})
+
+
+def test_permitted_imports_break_no_rule() -> None:
+    permitted = {
+        "fastrobust.kernels.cpu": (
+            "from . import loss, native\nfrom .primitives import scalar\nimport numba.extending",
+            False,
+        ),
+        "fastrobust._backends.cupy": (
+            "import cupy\nfrom .._types import LossGrad\nfrom ..kernels import native",
+            False,
+        ),
+        "fastrobust": ("from ._api import loss as loss", True),
+        "fastrobust.cli.plots": ("import fastrobust as fr\nfrom fastrobust import loss\nfrom .fit import Fit", False),
+        "fastrobust.cli": ("from .common import UserError\nfrom . import fit", True),
+    }
+    for rule in RULES:
+        assert not violations(rule, permitted)
+
+
+def private_attributes(source: str) -> list[str]:
+    """What is used of fastrobust beyond its public names: ``fr._api`` and the like."""
+    tree = ast.parse(source)
+    names = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "fastrobust"
+    }
+    return [
+        f"line {node.lineno}: {node.value.id}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in names
+        and node.attr not in (*PUBLIC, "__version__")
+    ]
+
+
+@pytest.mark.parametrize("module", [name for name in OURS if name.startswith("fastrobust.cli")])
+def test_the_command_line_uses_no_private_attribute(module: str) -> None:
+    assert not private_attributes(OURS[module][0])
+
+
+def test_a_planted_private_attribute_is_seen() -> None:
+    assert private_attributes("import fastrobust as fr\nfr._api.loss") == ["line 2: fr._api"]
+    assert private_attributes("import fastrobust\nfastrobust.kernels") == ["line 2: fastrobust.kernels"]
+    assert not private_attributes("import fastrobust as fr\nfr.loss(1, 2, 3), fr.__version__")
+
+
+# --- what must not be in the sources
+
+
+def forbidden(source: str) -> list[str]:
+    """Code made from text, unpickling, and writing to module namespaces."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            found += [
+                f"line {node.lineno}: {m}" for m in modules if m in ("pickle", "marshal", "shelve", "dill", "joblib")
+            ]
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        if name in ("exec", "eval", "compile", "globals", "locals", "vars", "builtins.exec", "builtins.eval"):
+            found.append(f"line {node.lineno}: {name}()")
+        elif name == "setattr" and "modules" in ast.unparse(node.args[0]):
+            found.append(f"line {node.lineno}: {ast.unparse(node)}")
+        elif name in ("np.load", "numpy.load"):
+            allowed = [k.value for k in node.keywords if k.arg == "allow_pickle"]
+            if not (allowed and isinstance(allowed[0], ast.Constant) and allowed[0].value is False):
+                found.append(f"line {node.lineno}: {name} that may unpickle")
+    return found
+
+
+@pytest.mark.parametrize("module", {**OURS, **MATHEMATICS})
+def test_no_code_from_text_no_pickles_and_no_edited_namespaces(module: str) -> None:
+    assert not forbidden({**OURS, **MATHEMATICS}[module][0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "exec('1')",
+        "x = eval('1')",
+        "compile('1', '', 'exec')",
+        "import pickle",
+        "from pickle import load",
+        "globals()['f'] = 1",
+        "vars(module)['f'] = 1",
+        "import sys\nsetattr(sys.modules[__name__], 'f', 1)",
+        "import numpy as np\nnp.load('file.npy')",
+        "import numpy as np\nnp.load('file.npy', allow_pickle=True)",
+    ],
+)
+def test_a_planted_offence_is_seen(text: str) -> None:
+    assert forbidden(text)
+
+
+# --- a fresh process
+
+NOT_AT_IMPORT = {"numba", "llvmlite", "torch", "jax", "jaxlib", "cupy", "scipy", "pandas", "dask"}
+REPORT = """
+import json, sys, threading
+from pathlib import Path
+import numpy
+def count():
+    tasks = Path("/proc/self/task")
+    return max(threading.active_count(), len(list(tasks.iterdir())) if tasks.is_dir() else 0)
+modules, threads = set(sys.modules), count()
+{program}
+new = {{m.partition(".")[0] for m in sys.modules.keys() - modules}}
+print(json.dumps({{"modules": sorted(new), "threads": count() - threads}}))
+"""
+
+
+def fresh(program: str, root: Path = ROOT, **environment: str) -> dict[str, Any]:
+    """What a program adds to a process that has NumPy: top-level modules, and threads."""
+    variables = {**os.environ, "PYTHONPATH": str(root), **environment}
+    command = [sys.executable, "-c", REPORT.format(program=program)]
+    done = subprocess.run(command, env=variables, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report
+
+
+def assert_light(report: dict[str, Any]) -> None:
+    assert "fastrobust" in report["modules"]
+    assert not NOT_AT_IMPORT & set(report["modules"])
+    assert report["threads"] == 0
+
+
+def test_import_brings_no_framework_and_starts_no_thread() -> None:
+    assert_light(fresh("import fastrobust"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["import llvmlite", "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()"],
+    ids=["module", "thread"],
+)
+def test_the_import_check_sees_a_planted_violation(tmp_path: Path, text: str) -> None:
+    ignored = shutil.ignore_patterns("__pycache__", ".*", "tools")
+    shutil.copytree(PACKAGE, tmp_path / "fastrobust", ignore=ignored)
+    with open(tmp_path / "fastrobust" / "_types.py", "a") as file:
+        file.write(f"\n{text}\n")
+    report = fresh("import fastrobust", tmp_path)
+    with pytest.raises(AssertionError):
+        assert_light(report)
+
+
+def test_a_call_with_a_warm_cache_needs_llvmlite_and_not_numba(tmp_path: Path) -> None:
+    program = "import fastrobust\nassert 1.18 < fastrobust.log_partition(numpy.float32(1)) < 1.19"
+    cold = fresh(program, FASTROBUST_CACHE_DIR=str(tmp_path))
+    warm = fresh(program, FASTROBUST_CACHE_DIR=str(tmp_path))
+    assert {"numba", "llvmlite"} <= set(cold["modules"])
+    assert "llvmlite" in warm["modules"]
+    assert not (NOT_AT_IMPORT - {"llvmlite"}) & set(warm["modules"])
+    assert warm["threads"] == 0, "a small call starts no threads"
+
+
+# --- the public surface
+
+
+def test_all_is_what_init_re_exports_under_its_own_name() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    aliases = [alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert [alias.asname for alias in aliases] == [alias.name for alias in aliases]
+    assert sorted(alias.name for alias in aliases) == sorted(PUBLIC)
+    assert list(PUBLIC) == sorted(set(PUBLIC))
+    assert all(hasattr(fr, name) for name in PUBLIC)
+    visible = {name for name in vars(fr) if not name.startswith("_")}
+    assert visible - set(PUBLIC) <= {"kernels", "cli"}, "submodules that something imported, and no more"
+
+
+def test_the_public_names_are_those_of_the_design() -> None:
+    assert set(PUBLIC) == {
+        *("loss", "influence", "weight", "curvature", "nll", "log_partition"),
+        *("loss_and_grad", "nll_and_grad", "log_partition_and_grad", "LossGrad", "PartitionGrad"),
+    }
+    assert fr.LossGrad._fields == ("value", "dx", "dalpha", "dscale")
+    assert fr.PartitionGrad._fields == ("value", "dalpha")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_arguments_come_in_one_order_under_one_name(name: str) -> None:
+    parameters = inspect.signature(getattr(fr, name)).parameters
+    positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert positional == (["alpha"] if "partition" in name else ["x", "alpha", "scale"])
+    keywords = {p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
+    reduces = name in ("loss", "nll", "loss_and_grad", "nll_and_grad")
+    assert keywords == ({"reduction", "weights"} if reduces else set()) | (
+        {"wrt", "out"} if reduces and name.endswith("_and_grad") else set()
+    )
+
+
+# --- docstrings
+
+SECTIONS = ("Parameters", "Returns", "Raises", "Notes", "Examples")
+
+
+def sections(docstring: str) -> dict[str, str]:
+    """numpydoc sections of a docstring by name."""
+    parts = re.split(r"^(\w[\w ]*)\n-{3,}$", inspect.cleandoc(docstring), flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def documented(name: str) -> set[str]:
+    """The sections that a function has itself, or by ``Parameters ... as in `other```."""
+    text = inspect.getdoc(getattr(fr, name)) or ""
+    referred = re.search(r"^Parameters\b[^.]*? as in\s+`(\w+)`", text, flags=re.M)
+    return set(sections(text)) | (documented(referred[1]) if referred else set())
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_docstring_has_what_numpydoc_asks_for(name: str) -> None:
+    text = inspect.getdoc(getattr(fr, name)) or ""
+    first, rest = text.split("\n", 1)
+    assert first.endswith(".")
+    assert not rest.split("\n", 1)[0], "an empty line follows the first"
+    assert "Examples" in sections(text)
+    assert set(SECTIONS) <= documented(name)
+
+
+@pytest.mark.parametrize("name", [n for n in FUNCTIONS if "Parameters" in sections(getattr(fr, n).__doc__ or "")])
+def test_the_parameters_section_is_the_signature(name: str) -> None:
+    heads = re.findall(r"^(\*?\*?\w[\w, ]*?)(?: :.*)?$", sections(getattr(fr, name).__doc__)["Parameters"], flags=re.M)
+    listed = [word.strip("* ") for head in heads for word in head.split(",")]
+    assert listed == list(inspect.signature(getattr(fr, name)).parameters)
+
+
+def test_the_docstring_check_sees_a_missing_section() -> None:
+    assert sections("A.\n\nParameters\n----------\nx : y\n\nNotes\n-----\nz\n").keys() == {"Parameters", "Notes"}
+    assert not set(SECTIONS) <= set(sections("A.\n\nParameters\n----------\nx : y\n"))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_examples_run_and_print_what_they_say(name: str) -> None:
+    finder, told = doctest.DocTestFinder(recurse=False), []
+    runner = doctest.DocTestRunner(verbose=False)
+    for test in finder.find(getattr(fr, name), name, globs={}):
+        runner.run(test, out=told.append)
+    assert runner.summarize(verbose=False).attempted >= 2, "an import and a call at least"
+    assert not runner.summarize(verbose=False).failed, "".join(told)
+
+
+@pytest.mark.parametrize("module", SHIPPED)
+def test_every_module_says_what_it_is(module: str) -> None:
+    source, is_package = SHIPPED[module]
+    assert ast.get_docstring(ast.parse(source)) or (is_package and not source.strip())
+
+
+# --- packaging
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_the_package_says_that_it_is_typed(project: dict[str, Any]) -> None:
+    assert (PACKAGE / "py.typed").is_file()
+    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["fastrobust"]
+
+
+def test_the_version_stands_in_one_place(project: dict[str, Any]) -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+([a-z]+\d+)?", fr.__version__)
+    assert "version" in project["project"]["dynamic"]
+    assert "version" not in project["project"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "fastrobust.__version__"}
+    texts = {module: source for module, (source, _) in {**OURS, **MATHEMATICS}.items()}
+    texts |= {
+        name: (ROOT / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "CITATION.cff", "README.md")
+    }
+    pattern = re.compile(rf"(?<![\d.]){re.escape(fr.__version__)}(?![\d.])")
+    assert [name for name, text in texts.items() if pattern.search(text)] == ["fastrobust"]
+
+
+def test_every_package_is_listed_since_an_unlisted_one_is_missing_from_the_wheel(project: dict[str, Any]) -> None:
+    listed = project["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted(name for name, (_, is_package) in {**OURS, **MATHEMATICS}.items() if is_package)
+    assert project["tool"]["setuptools"]["package-dir"] == {"fastrobust.kernels": "kernels"}
+
+
+def test_every_data_file_is_listed(project: dict[str, Any]) -> None:
+    patterns = project["tool"]["setuptools"]["package-data"]
+    rooms = {"fastrobust": PACKAGE, "fastrobust.cli": PACKAGE / "cli", "fastrobust.kernels": KERNELS}
+    shipped = {file for package, room in rooms.items() for pattern in patterns[package] for file in room.glob(pattern)}
+    data = {f for room in (PACKAGE, KERNELS) for kind in ("npy", "csv", "typed") for f in room.rglob(f"*.{kind}")}
+    data |= {f for f in PACKAGE.rglob("data/*") if f.is_file()}
+    assert {f.resolve() for f in data} == {f.resolve() for f in shipped}
+    assert len(shipped) >= 4
+
+
+def test_kernels_is_a_committed_relative_link() -> None:
+    link = PACKAGE / "kernels"
+    assert link.is_symlink()
+    assert os.readlink(link) == "../kernels"
+    assert (link / "native.py").samefile(KERNELS / "native.py")
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("whether it is committed can only be seen in a clone with git")
+    command = [git, "-c", f"safe.directory={ROOT}", "ls-files", "--stage", "fastrobust/kernels"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert listed.startswith("120000 ")
+
+
+# --- the README's two commands
+
+AWK = "awk '/<!-- {0}-command -->/ {{getline; getline; print; exit}}' README.md"
+
+
+def command_of_readme(kind: str) -> str:
+    shell = shutil.which("sh")
+    if shell is None or shutil.which("awk") is None:
+        pytest.skip("the command is extracted by sh and awk")
+    done = subprocess.run(
+        [shell, "-c", AWK.format(kind)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout.strip()
+
+
+def test_ci_extracts_the_test_command_from_the_readme_and_runs_it() -> None:
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert f"$({AWK.format('test')})" in ci
+    assert 'eval "$command"' in ci
+    assert command_of_readme("test") == 'pip install -e ".[test]" && pytest'
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_the_demo_command_installs_and_runs_what_exists(project: dict[str, Any]) -> None:
+    installs, runs = command_of_readme("demo").split(" && ")
+    extras = re.fullmatch(r'pip install "\.\[([\w,]+)\]"', installs)
+    assert extras
+    assert set(extras[1].split(",")) <= set(project["project"]["optional-dependencies"])
+    assert runs == "fastrobust demo"
+    assert project["project"]["scripts"]["fastrobust"] == "fastrobust.cli:main"
+
+
+@pytest.mark.parametrize("kind", ["demo", "test"])
+def test_a_command_of_the_readme_is_one_line_in_a_block_of_its_own(kind: str) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(re.findall(rf"<!-- {kind}-command -->\n```sh\n[^\n]+\n```\n", text)) == 1
+    assert text.count(f"<!-- {kind}-command -->") == 1
