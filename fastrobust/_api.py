@@ -20,7 +20,7 @@ _OPTIONS = frozenset(("out", "where", "casting", "order", "dtype", "subok"))  # 
 
 
 def _check_reduction(reduction: Any) -> None:
-    if not isinstance(reduction, str) or reduction not in ("none", "sum", "mean"):
+    if type(reduction) is not str or reduction not in ("none", "sum", "mean"):
         raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
 
 
@@ -39,15 +39,19 @@ def _value(family: str, x: Any, alpha: Any, scale: Any, reduction: str, weights:
     target = backend(x, alpha, scale, weights)
     if options:
         _check_options(family, options)
+    _check_reduction(reduction)
     if weights is None and reduction == "none":
         return target.evaluate(family, ("value",), x, alpha, scale, options)
-    _check_reduction(reduction)
     if reduction == "none":
         return target.weighted(family, ("value",), x, alpha, scale, weights, options)
     _check_options(family, options, frozenset(("out",)), f" together with reduction={reduction!r}")
     out = options.get("out")
     if out is not None:
-        out = (*(out if isinstance(out, tuple) else (out,)), None, None, None)
+        if isinstance(out, tuple):
+            if len(out) != 1:
+                raise ValueError(f"out must have one entry, for the value of {family}; got {len(out)}")
+            out = out[0]
+        out = (out, None, None, None)
     return target.reduce(family, (), x, alpha, scale, reduction, weights, out).value
 
 
@@ -57,23 +61,23 @@ def _with_grad(
     target = backend(x, alpha, scale, weights)
     names: tuple[str, ...] = _ALL
     if wrt is not _WRT:
-        if not isinstance(wrt, (tuple, list)) or len(wrt) > 3 or any(wrt.count(n) > 1 or n not in _WRT for n in wrt):
+        known = isinstance(wrt, (tuple, list)) and all(type(name) is str and name in _WRT for name in wrt)
+        if not known or len(set(wrt)) != len(wrt):
             raise ValueError(f"wrt must be a tuple of distinct names out of {_WRT}, got {wrt!r}")
         names = ("value", *("d" + name for name in _WRT if name in wrt))
     if out is not None and (not isinstance(out, (tuple, list)) or len(out) != 4):
         raise ValueError(
             f"out must be a LossGrad or tuple of four, (value, dx, dalpha, dscale), any of them None; got {out!r}"
         )
-    if weights is None and reduction == "none":
-        options = {} if out is None else {"out": tuple(a for name, a in zip(_ALL, out, strict=True) if name in names)}
+    _check_reduction(reduction)
+    if reduction != "none":
+        ordered = tuple(name for name in _WRT if name in wrt)
+        out = None if out is None else tuple(out)
+        return target.reduce(family, ordered, x, alpha, scale, reduction, weights, out)  # type: ignore[no-any-return]
+    options = {} if out is None else {"out": tuple(a for name, a in zip(_ALL, out, strict=True) if name in names)}
+    if weights is None:
         results = target.evaluate(family, names, x, alpha, scale, options)
     else:
-        _check_reduction(reduction)
-        if reduction != "none":
-            ordered = tuple(name for name in _WRT if name in wrt)
-            out = None if out is None else tuple(out)
-            return target.reduce(family, ordered, x, alpha, scale, reduction, weights, out)  # type: ignore[no-any-return]
-        options = {} if out is None else {"out": tuple(a for name, a in zip(_ALL, out, strict=True) if name in names)}
         results = target.weighted(family, names, x, alpha, scale, weights, options)
     if names is _ALL:
         return LossGrad(*results)

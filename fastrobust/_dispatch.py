@@ -18,7 +18,7 @@ _LIBRARIES: dict[str, str | None] = {
     "jaxlib": None,
     "dask": None,
 }
-_PLAIN = (float, int, bool, list, tuple, type(None))  # what needs no library
+_PLAIN = (float, int, bool, list, tuple)  # what needs no library
 _known: dict[type, ModuleType] = {}
 
 
@@ -26,6 +26,8 @@ def backend(x: Any, alpha: Any = 1.0, scale: Any = 1.0, weights: Any = None, lea
     """The backend for x (called ``leading`` in errors), which the other arguments must fit."""
     found = _known.get(type(x)) or _find(leading, x)
     for name, value in (("alpha", alpha), ("scale", scale), ("weights", weights)):
+        if value is None and name == "weights":
+            continue
         if type(value) not in _PLAIN and (_known.get(type(value)) or _find(name, value)) is not found:
             raise TypeError(
                 f"{name} is a {_name(value)} and {leading} a {_name(x)}: convert one of them, to have one library"
@@ -43,13 +45,13 @@ def _find(name: str, value: Any) -> ModuleType:
         libraries = [base.__module__.partition(".")[0] for base in kind.__mro__]
         library = next((lib for lib in libraries if lib in _LIBRARIES), None)
         # NumPy hands a ufunc over to whoever has __array_ufunc__, pandas for one; None there is a refusal.
-        if library is None and ((kind in _PLAIN and value is not None) or getattr(kind, "__array_ufunc__", None)):
+        if library is None and (kind in _PLAIN or getattr(kind, "__array_ufunc__", None)):
             library = "numpy"
         module = _LIBRARIES[library] if library else None
         if module is None:
             why = f"support for {library} is not in this release" if library else "its type is not known"
             raise TypeError(
-                f"{name} is a {_name(value)}: {why}. Supported: NumPy arrays and what numpy.asarray accepts; "
+                f"{name} is a {_name(value)}: {why}. Supported: NumPy arrays, numbers, and lists of numbers; "
                 "convert it with numpy.asarray()."
             )
         _known[kind] = importlib.import_module(module)

@@ -33,6 +33,7 @@ import llvmlite.binding as llvm
 __all__ = ["cache_directory", "clear_cache", "kernel"]
 
 _lock = threading.RLock()
+_OURS = re.compile(r"[0-9a-f]{32}(\.o|.*\.tmp)")  # names of cache files
 _libraries: dict[str, Any] = {}  # owners of loaded code; never unloaded, since ufuncs point into it
 
 
@@ -62,7 +63,11 @@ def cache_directory() -> Path | None:
 def clear_cache() -> int:
     """Remove all cached kernels; returns how many files went."""
     directory = cache_directory()
-    files = [f for f in directory.iterdir() if f.suffix in (".o", ".tmp")] if directory and directory.is_dir() else []
+    try:
+        found = list(directory.iterdir()) if directory else []
+    except OSError:
+        found = []
+    files = [file for file in found if _OURS.fullmatch(file.name) and file.is_file()]
     for file in files:
         file.unlink(missing_ok=True)
     return len(files)
@@ -81,15 +86,25 @@ def _target() -> tuple[Any, str]:
     return machine, f"{llvm.get_default_triple()} {cpu} {features}"
 
 
+def _sources() -> bytes:
+    """Digest of every source file and table of this package."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.iterdir()):
+        if file.suffix in (".py", ".npy"):
+            content = file.read_bytes()
+            digest.update(f"{file.name} {len(content)}\n".encode() + content)
+    return digest.digest()
+
+
+_SOURCES = _sources()  # as imported
+
+
 @functools.cache
 def _fingerprint() -> str:
     """Digest of everything that compiled code depends on, the kernel's name excepted."""
-    digest = hashlib.sha256(_target()[1].encode())
+    digest = hashlib.sha256(_target()[1].encode() + _SOURCES)
     for part in (platform.python_version(), *(version(name) for name in ("numpy", "numba", "llvmlite"))):
         digest.update(part.encode() + b"\n")
-    for file in sorted(Path(__file__).parent.iterdir()):
-        if file.suffix in (".py", ".npy"):
-            digest.update(f"{file.name} {file.stat().st_size}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 
 
@@ -108,7 +123,8 @@ def kernel(kind: str, *what: Any) -> int:
                 from . import cpu  # and with it Numba
 
                 payload = _compile(name, getattr(cpu, kind)(*what), cpu.SIGNATURE)
-                _write(key, payload)
+                if _sources() == _SOURCES:  # else what was imported meanwhile may not be what the key says
+                    _write(key, payload)
             _libraries[name] = _load(name, payload)
         return int(_libraries[name][name])
 
@@ -137,7 +153,7 @@ def _write(key: str, payload: bytes) -> None:
         return
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=directory, suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=directory, prefix=key, suffix=".tmp")
         try:
             with open(handle, "wb") as file:
                 file.write(hashlib.sha256(payload).digest() + payload)

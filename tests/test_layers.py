@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import functools
 import inspect
 import json
 import os
@@ -46,8 +47,13 @@ class Import(NamedTuple):
         return self.name.partition(".")[0]
 
 
-def imports(source: str, module: str, is_package: bool = False) -> Iterator[Import]:
+@functools.cache
+def imports(source: str, module: str, is_package: bool = False) -> tuple[Import, ...]:
     """What the source of that module imports, inside functions too, and by name through importlib."""
+    return tuple(_imports(source, module, is_package))
+
+
+def _imports(source: str, module: str, is_package: bool) -> Iterator[Import]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             for alias in node.names:
