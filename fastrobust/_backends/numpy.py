@@ -146,7 +146,7 @@ def _check_numbers(alpha: Any, scale: Any, family: str) -> None:
         )
     if family == "nll" and isinstance(alpha, _NUMBERS) and alpha < 0:
         raise ValueError(
-            f"alpha must be >= 0 in the likelihood, got {_shown(alpha)}: below, the density is not normalizable; use loss"
+            f"alpha must be >= 0 in the likelihood, got {_shown(alpha)}: below, it cannot be normalized; use loss"
         )
 
 
