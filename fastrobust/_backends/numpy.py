@@ -323,12 +323,12 @@ def _apply(ufunc: np.ufunc, names: tuple[str, ...], dtype: Any, arrays: dict[str
 
 
 def _fast(family: str, x: Any, alpha: Any, scale: Any) -> bool:
-    """Whether x is a plain array with a kernel and the parameters are Python numbers that need no attention."""
+    """Whether x is a plain array with a kernel and the parameters are numbers that need no attention."""
     return (
         type(x) is np.ndarray
         and x.dtype.char in "fd"
-        and type(alpha) in _NUMBERS
-        and type(scale) in _NUMBERS
+        and (type(alpha) in _NUMBERS or type(alpha) is x.dtype.type)
+        and (type(scale) in _NUMBERS or type(scale) is x.dtype.type)
         and -_LARGEST <= alpha <= _LARGEST
         and 0 < scale <= _LARGEST
         and (alpha >= 0 or family != "nll")
@@ -438,11 +438,28 @@ def _weigh(array: Any, weights: Any, factor: float = 1.0) -> None:
             array *= array.dtype.type(factor)
 
 
-def _reduce_small(family: str, wrt: tuple[str, ...], x: Any, alpha: float, scale: float, reduction: str) -> LossGrad:
-    """`reduce` of up to one panel with Python-number parameters: the same bits for a third of the overhead."""
+def _only_dx(out: Any, x: Any) -> bool:
+    """Whether out is nothing, or no more than memory for dx as it should be."""
+    if out is None:
+        return True
+    dx = out[1]
+    return (
+        out[0] is out[2] is out[3] is None
+        and type(dx) is np.ndarray
+        and dx.dtype == x.dtype
+        and dx.shape == x.shape
+        and dx.flags.carray
+        and (dx is x or not np.may_share_memory(dx, x))
+    )
+
+
+def _reduce_small(
+    family: str, wrt: tuple[str, ...], x: Any, alpha: float, scale: float, reduction: str, out: Any
+) -> LossGrad:
+    """`reduce` of up to one panel with numbers as parameters: the same bits for a third of the overhead."""
     kernel = _panel(family, _outputs(wrt), x.dtype.type, "shared")
     T, size = x.dtype.type, x.size
-    dx = np.empty(x.shape, T) if "x" in wrt else None
+    dx = None if "x" not in wrt else np.empty(x.shape, T) if out is None else out[1]
     factor = 1.0 if reduction == "sum" else 1.0 / size
     numbers = ((ctypes.c_float if T is np.float32 else ctypes.c_double) * 3)(alpha, scale, factor)
     sums, item, base = (ctypes.c_double * 3)(), x.itemsize, ctypes.addressof(numbers)
@@ -465,9 +482,9 @@ def reduce(
     family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
 ) -> LossGrad:
     """Sum or weighted mean of the loss, dx for each element, the other gradients in their parameters' shapes."""
-    plain = weights is None and out is None and _fast(family, x, alpha, scale)
-    if plain and 0 < x.size <= PANEL and x.flags.c_contiguous:
-        return _reduce_small(family, wrt, x, alpha, scale, reduction)
+    plain = weights is None and _fast(family, x, alpha, scale)
+    if plain and 0 < x.size <= PANEL and x.flags.c_contiguous and _only_dx(out, x):
+        return _reduce_small(family, wrt, x, alpha, scale, reduction, out)
     for name, value in (("x", x), ("alpha", alpha), ("scale", scale), ("weights", weights)):
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(
@@ -495,9 +512,9 @@ def reduce(
             dx = np.empty(shape, compute)
 
     value, dalpha, dscale = _sums(family, wrt, x, alpha, scale, weights, dx, factor)
-    results = {"value": np.asarray(value * factor), "dx": dx}
-    results["dalpha"] = (dalpha * factor).reshape(alpha.shape) if "alpha" in wrt else None
-    results["dscale"] = (dscale * factor).reshape(scale.shape) if "scale" in wrt else None
+    results = {"value": np.asarray(value), "dx": dx}
+    results["dalpha"] = np.reshape(dalpha, alpha.shape) if "alpha" in wrt else None
+    results["dscale"] = np.reshape(dscale, scale.shape) if "scale" in wrt else None
     for name, result in results.items():
         if result is not None and given[name] is None:
             results[name] = result.astype(dtype, copy=False)[()]
@@ -511,12 +528,12 @@ def reduce(
 def _sums(
     family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, dx: Any, factor: float
 ) -> tuple[Any, Any, Any]:
-    """Sums in float64 of the value, and of d/dalpha and d/dscale by parameter; dx is filled in."""
+    """Sums times factor, of the value, and of d/dalpha and d/dscale by parameter; dx is filled in."""
     outputs = _outputs(wrt)
     tail = x.shape[x.ndim - _columns(x, alpha, scale) :]
     size, period = x.size, math.prod(tail)
     if size == 0:
-        return np.float64(0), np.zeros(alpha.size), np.zeros(scale.size)
+        return np.float64(0) * factor, np.zeros(alpha.size) * factor, np.zeros(scale.size) * factor
     if period == size and size > 1:
         return _sums_each(family, outputs, x, alpha, scale, weights, dx, factor)
     kernel = _panel(family, outputs, x.dtype.type, "shared" if period == 1 else "columns")
@@ -564,7 +581,7 @@ def _sums(
     else:
         _in_threads(part, len(sums), 1)
     if period == 1:
-        return tuple(_tree(sums))
+        return tuple(_tree(sums) * factor)
     # The last row's sums have `rest` columns each, not `width`.
     if rest:
         last = sums[-1]
@@ -580,7 +597,7 @@ def _sums(
     for array, columns in ((alpha, total[1 : 1 + width]), (scale, total[1 + width :])):
         folded = columns.reshape(repeat, period).sum(axis=0)
         gradients.append(_unbroadcast(folded.reshape(tail), array.shape))
-    return total[0], gradients[0], gradients[1]
+    return total[0] * factor, gradients[0] * factor, gradients[1] * factor
 
 
 def _unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
@@ -595,15 +612,47 @@ def _unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
 def _sums_each(
     family: str, outputs: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, dx: Any, factor: float
 ) -> tuple[Any, Any, Any]:
-    """The same where a parameter varies along the first axis: gradients for each element, then summed as needed."""
-    arrays = {name: dx if name == "dx" else np.empty(x.shape, x.dtype) for name in outputs}
+    """The same where a parameter varies along the first axis."""
     ufunc = _ufunc(3, "elementwise", family, outputs, x.dtype.type)
-    _run(ufunc, [x, alpha, scale], list(arrays.values()))
-    for name, array in arrays.items():
-        _weigh(array, weights, factor if name == "dx" else 1.0)
-    empty = np.zeros(())
-    return (
-        arrays["value"].sum(dtype=np.float64),
-        _unbroadcast(arrays["dalpha"], alpha.shape) if "dalpha" in arrays else empty,
-        _unbroadcast(arrays["dscale"], scale.shape) if "dscale" in arrays else empty,
-    )
+    parameters = {"dalpha": alpha, "dscale": scale}
+    stored = {
+        name: np.empty(x.shape, x.dtype) for name, a in parameters.items() if name in outputs and a.size == x.size
+    }
+    if "dx" in outputs:
+        stored["dx"] = dx
+    if any(1 < a.size < x.size for a in parameters.values()):
+        # Neither one number nor one for each element: gradients for each element, then sums over the other axes.
+        arrays = {name: stored[name] if name in stored else np.empty(x.shape, x.dtype) for name in outputs}
+        _run(ufunc, [x, alpha, scale], list(arrays.values()))
+        for array in arrays.values():
+            _weigh(array, weights, factor if array is dx else 1.0)
+        dalpha, dscale = (
+            _unbroadcast(arrays[n], a.shape) * factor if n in arrays else None for n, a in parameters.items()
+        )
+        return arrays["value"].sum(dtype=np.float64) * factor, dalpha, dscale
+    # Panel by panel, so that weights, factor and sums find their operands in the cache.
+    flat = [a.reshape(-1) for a in (x, alpha, scale)]
+    flat_weights = None if weights is None else weights.reshape(-1)
+    places = {name: array.reshape(-1) for name, array in stored.items()}
+    summed = [name for name in outputs if name not in places]
+    sums = np.zeros((-(-x.size // PANEL), len(summed)))
+
+    def part(first: int, last: int) -> None:
+        buffers = {name: np.empty(min(PANEL, x.size), x.dtype) for name in summed}
+        with np.errstate(all="ignore"):
+            for panel in range(first, last):
+                cut = slice(panel * PANEL, min((panel + 1) * PANEL, x.size))
+                outs = {n: places[n][cut] if n in places else buffers[n][: cut.stop - cut.start] for n in outputs}
+                _call(ufunc, [a if a.size == 1 else a[cut] for a in flat], list(outs.values()))
+                for name, array in outs.items():
+                    _weigh(
+                        array, None if flat_weights is None else flat_weights[cut], factor if name in places else 1.0
+                    )
+                sums[panel] = [outs[name].sum(dtype=np.float64) for name in summed]
+
+    if x.size < PARALLEL:
+        part(0, len(sums))
+    else:
+        _in_threads(part, len(sums), 1)
+    found = dict(zip(summed, _tree(sums) * factor, strict=True)) | stored
+    return found["value"], found.get("dalpha"), found.get("dscale")
