@@ -205,6 +205,8 @@ class Bench:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run, show progress, write the file."""
+    # OpenMP's threads otherwise spin after a call and take the cores from whoever is measured next.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     chosen = parse(arguments)
     warnings.filterwarnings("ignore", module=r"torch\.")  # its compiler's remarks about this machine
     console = Console(stderr=True)
