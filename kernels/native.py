@@ -81,8 +81,8 @@ def _target() -> tuple[Any, str]:
     cpu = llvm.get_host_cpu_name()
     features = ",".join(sorted(llvm.get_host_cpu_features().flatten().split(",")))  # its order varies by process
     target = llvm.Target.from_default_triple()
-    # Small code model: constants are memory operands instead of addresses to be loaded first.
-    machine = target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small")
+    # The JIT's large code model: LLVM's linker may map code and constants more than 2 GiB apart, and then aborts.
+    machine = target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", jit=True)
     return machine, f"{llvm.get_default_triple()} {cpu} {features}"
 
 
