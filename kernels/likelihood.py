@@ -10,12 +10,10 @@ from typing import Any, NamedTuple
 
 from . import loss
 from .elementary import decompose, log_parts
-from .primitives import constant, scalar
+from .primitives import scalar
 
 # What `element` returns, in order.
 OUTPUTS = ("value", "dx", "dalpha", "dscale", "weight", "curvature")
-
-_FINITE = constant(3.4028234663852886e38, 1.7976931348623157e308)
 
 
 @scalar

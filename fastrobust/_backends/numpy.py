@@ -407,6 +407,14 @@ def _panel(family: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> Ca
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(native.kernel("reduction", family, outputs, dtype, layout))
 
 
+def _each_panel(part: Callable[[int, int], None], panels: int, size: int) -> None:
+    """part(first, last) over all panels, on all cores if there are elements enough."""
+    if size < PARALLEL:
+        part(0, panels)
+    else:
+        _in_threads(part, panels, 1)
+
+
 def _tree(sums: Any) -> Any:
     """Sum over the first axis in a fixed tree: the second half is added to the first, until one is left."""
     while len(sums) > 1:
@@ -576,10 +584,7 @@ def _sums(
             )
             kernel(addresses, dims, steps, None)
 
-    if size < PARALLEL:
-        part(0, len(sums))
-    else:
-        _in_threads(part, len(sums), 1)
+    _each_panel(part, len(sums), size)
     if period == 1:
         return tuple(_tree(sums) * factor)
     # The last row's sums have `rest` columns each, not `width`.
@@ -650,9 +655,6 @@ def _sums_each(
                     )
                 sums[panel] = [outs[name].sum(dtype=np.float64) for name in summed]
 
-    if x.size < PARALLEL:
-        part(0, len(sums))
-    else:
-        _in_threads(part, len(sums), 1)
+    _each_panel(part, len(sums), x.size)
     found = dict(zip(summed, _tree(sums) * factor, strict=True)) | stored
     return found["value"], found.get("dalpha"), found.get("dscale")
