@@ -3,7 +3,10 @@
 Every kernel has the signature of a NumPy inner loop, ``void(char **args, intp *dims, intp *steps, void *)``.
 Elements go in blocks of `BLOCK` through buffers on the stack: strides, tails and overlapping outputs are the copies'
 business, and the arithmetic always runs over contiguous memory that nothing else points to, a multiple of `LANES`
-elements long.
+elements long.  Each stage of the arithmetic (see `loss`) runs over the block before the next one.
+
+Kernels come in layouts: "shared" parameters are one number each, prepared once; otherwise there is one for each element
+("each") or for each column ("columns"), and what depends on them alone goes through buffers, too.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import loss, native
-from .likelihood import FAMILIES, OUTPUTS
+from .likelihood import FAMILIES, VALUES
 from .partition import log_partition
 from .primitives import scalar
 
@@ -58,6 +61,48 @@ def _buffer(typing: Any, count: Any, like: Any) -> Any:
         return builder.bitcast(memory, context.get_value_type(sig.return_type))
 
     return types.CPointer(like)(count, like), lower
+
+
+@intrinsic(prefer_literal=True)
+def _buffers(typing: Any, count: Any, like: Any) -> Any:
+    """That many times memory for a block.  Apart, so that what is written to one and never read can be removed."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element = context.get_value_type(sig.args[1])
+        found = []
+        for _ in range(count.literal_value):
+            memory = cgutils.alloca_once(builder, ir.ArrayType(element, BLOCK))
+            memory.align = 64
+            found.append(builder.bitcast(memory, element.as_pointer()))
+        return context.make_tuple(builder, sig.return_type, found)
+
+    return types.UniTuple(types.CPointer(like), count.literal_value)(count, like), lower
+
+
+@intrinsic
+def _keep(typing: Any, buffers: Any, i: Any, values: Any) -> Any:
+    """Element i of each buffer becomes the value at its place."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        for j in range(sig.args[0].count):
+            place = builder.gep(builder.extract_value(args[0], j), [args[1]])
+            builder.store(builder.extract_value(args[2], j), place)
+        return context.get_dummy_value()
+
+    return types.void(buffers, i, values), lower
+
+
+@intrinsic
+def _recall(typing: Any, buffers: Any, i: Any) -> Any:
+    """Element i of each buffer."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        places = [builder.gep(builder.extract_value(args[0], j), [args[1]]) for j in range(sig.args[0].count)]
+        return context.make_tuple(builder, sig.return_type, [builder.load(place) for place in places])
+
+    return types.UniTuple(buffers.dtype.dtype, buffers.count)(buffers, i), lower
 
 
 @intrinsic
@@ -113,15 +158,15 @@ def _fence(typing: Any) -> Any:
     return types.void(), lower
 
 
-def _storer(chosen: tuple[int, ...]) -> Callable[..., Any]:
-    """store(buffer, i, values): values[chosen[j]] goes to buffer[j * BLOCK + i]."""
+def _storer(moves: tuple[tuple[int, int], ...]) -> Callable[..., Any]:
+    """store(buffer, i, values): for each move (j, k), values[k] goes to buffer[j * BLOCK + i]."""
 
     @intrinsic
     def store(typing: Any, buffer: Any, i: Any, values: Any) -> Any:
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            for j, source in enumerate(chosen):
+            for j, k in moves:
                 place = builder.gep(args[0], [builder.add(args[1], ir.Constant(args[1].type, j * BLOCK))])
-                builder.store(builder.extract_value(args[2], source), place)
+                builder.store(builder.extract_value(args[2], k), place)
             return context.get_dummy_value()
 
         return types.void(buffer, i, values), lower
@@ -161,77 +206,131 @@ def _deliverer(zero: Any) -> Callable[..., Any]:
     return scalar(deliver)
 
 
-@scalar
-def _all_within(x, n, limit):
-    """Whether no |x[i]| exceeds the limit; NaN does."""
-    outside = 0
-    for i in range(n):
-        outside |= not (abs(x[i]) <= limit)
-    return outside == 0
+def _preparer(family: str, zero: Any, layout: str) -> Callable[..., Any]:
+    """prepare(alpha, scale, n, shapes, widths): what `shape` and `width` make of n parameters, or of the shared ones.
 
+    For the shared ones it is returned, else it is in the buffers.
+    """
+    found = FAMILIES[family]
+    shape, width = found.shape, found.width
+    table = log_partition if found.tabulated else _no_table
 
-def _evaluators(family: str, outputs: tuple[str, ...], zero: Any) -> tuple[Callable[..., Any], ...]:
-    """prepare(alpha, scale), and two ways to evaluate a block: by what it gave, or by parameters for each element."""
-    shape, width, element, tabulated = FAMILIES[family]
-    store = _storer(tuple(OUTPUTS.index(name) for name in outputs))
+    def shared(alpha, scale, n, shapes, widths):
+        log_z, slope = table(alpha[0])
+        return shape(alpha[0], log_z, slope), width(scale[0])
 
-    def prepare(alpha, scale):
-        log_z, slope = log_partition(alpha)
-        return shape(alpha, log_z, slope), width(scale)
-
-    def shared(x, n, parameters, out):
-        s, w = parameters
-        quick, close, limit = loss.ordinary(s, w)
-        if quick and _all_within(x, n, limit):
-            if close:
-                for i in range(n):
-                    store(out, i, element(x[i], s, w, (False, True, False)))
-            else:
-                for i in range(n):
-                    store(out, i, element(x[i], s, w, (False, False, False)))
-        else:
-            for i in range(n):
-                store(out, i, element(x[i], s, w, loss.general(s)))
-
-    def each(x, alpha, scale, n, out):
+    def each(alpha, scale, n, shapes, widths):
         log_z, slope = _buffer(BLOCK, zero), _buffer(BLOCK, zero)
-        if tabulated:  # a loop of its own: the look-ups would keep the other from being vectorized
-            for i in range(n):
-                log_z[i], slope[i] = log_partition(alpha[i])
+        for i in range(n):  # a loop of its own: the look-ups would keep the other from being vectorized
+            log_z[i], slope[i] = table(alpha[i])
         for i in range(n):
-            s = shape(alpha[i], log_z[i], slope[i])
-            store(out, i, element(x[i], s, width(scale[i]), loss.general(s)))
+            _keep(shapes, i, shape(alpha[i], log_z[i], slope[i]))
+            _keep(widths, i, width(scale[i]))
+        return shapes, widths
 
-    return scalar(prepare), scalar(shared), scalar(each)
+    return scalar(shared if layout == "shared" else each)
 
 
-def elementwise(family: str, outputs: tuple[str, ...], dtype: Floating) -> Callable[..., Any]:
-    """Inner loop (x, alpha, scale) -> outputs; parameters of stride 0 are prepared once."""
+@scalar
+def _no_table(alpha):
+    return alpha, alpha
+
+
+@scalar
+def _itself(parameters, i):
+    return parameters
+
+
+def _evaluator(family: str, outputs: tuple[str, ...], zero: Any, layout: str) -> Callable[..., Any]:
+    """evaluate(x, n, shapes, widths, out), with what `_preparer` returned: the outputs, one after the other."""
+    values, dalpha = FAMILIES[family].values, FAMILIES[family].dalpha
+    places = tuple(enumerate(outputs))
+    store_values = _storer(tuple((j, VALUES.index(name)) for j, name in places if name in VALUES))
+    store_dalpha = _storer(tuple((j, 0) for j, name in places if name == "dalpha"))
+    with_dalpha = "dalpha" in outputs
+    log_size, exp_size = loss.LOG, loss.EXP
+    at = _itself if layout == "shared" else _recall
+
+    @scalar
+    def stages(x, n, shapes, widths, extreme, close, out):
+        logs, exps = _buffers(log_size, zero), _buffers(exp_size, zero)
+        for i in range(n):
+            s, w = at(shapes, i), at(widths, i)
+            _keep(logs, i, loss.logarithm(x[i], s, w, extreme))
+        for i in range(n):
+            s, w = at(shapes, i), at(widths, i)
+            found, exp = values(x[i], _recall(logs, i), s, w, extreme)
+            store_values(out, i, found)
+            _keep(exps, i, exp)
+        if with_dalpha:
+            for i in range(n):
+                s, w = at(shapes, i), at(widths, i)
+                near = loss.close(s) if extreme else close
+                slope = dalpha(x[i], _recall(logs, i), _recall(exps, i), s, w, extreme, near)
+                store_dalpha(out, i, (slope,))
+
+    # Three copies of the stages, for the three cases of `loss.element`.
+    def shared(x, n, shapes, widths, out):
+        quick, limit = loss.ordinary(shapes, widths)
+        outside = 0
+        for i in range(n):
+            outside |= not (abs(x[i]) <= limit)
+        if outside != 0 or not quick:
+            stages(x, n, shapes, widths, True, False, out)
+        elif with_dalpha and loss.close(shapes):
+            stages(x, n, shapes, widths, False, True, out)
+        else:
+            stages(x, n, shapes, widths, False, False, out)
+
+    def each(x, n, shapes, widths, out):
+        outside = 0
+        for i in range(n):
+            s = at(shapes, i)
+            quick, limit = loss.ordinary(s, at(widths, i))
+            outside |= not (quick & (not loss.close(s)) & (abs(x[i]) <= limit))
+        if outside != 0:
+            stages(x, n, shapes, widths, True, False, out)
+        else:
+            stages(x, n, shapes, widths, False, False, out)
+
+    return scalar(shared if layout == "shared" else each)
+
+
+def elementwise(family: str, outputs: tuple[str, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
+    """Inner loop (x, alpha, scale) -> outputs.
+
+    In the layout "shared" the strides of the parameters should be 0; it is right, but slow, if they are not.
+    """
     zero, size = dtype(0), np.dtype(dtype).itemsize
     count, total = len(outputs), BLOCK * len(outputs)
-    prepare, shared, each = _evaluators(family, outputs, zero)
+    numbers, others = FAMILIES[family].sizes
+    prepare = _preparer(family, zero, layout)
+    evaluate = _evaluator(family, outputs, zero, layout)
     fetch, deliver = _fetcher(zero), _deliverer(zero)
+    whole = layout == "each"
 
     def loop(args, dims, steps):
         n = dims[0]
         xs, alphas, scales = _buffer(BLOCK, zero), _buffer(BLOCK, zero), _buffer(BLOCK, zero)
+        shapes, widths = _buffers(numbers, zero), _buffers(others, zero)
         out = _buffer(total, zero)
         same = steps[1] == 0 and steps[2] == 0
-        parameters = prepare(_pointer(args[1], zero)[0], _pointer(args[2], zero)[0])
+        block = BLOCK if whole or same else 1
         # Outputs too large for the caches are written past them, which saves reading them first; that takes whole
         # aligned blocks, so the first block is cut to end on a cache line.
-        streaming = n * total * size >= STREAM * BLOCK
-        start = 0
-        m = min(n, (-args[3] & 63) // size if streaming else BLOCK)
+        streaming = n * total * size >= STREAM * BLOCK and block == BLOCK
+        start, m = 0, min(n, (-args[3] & 63) // size if streaming else block)
+        first = BLOCK if same else 1
+        alpha, scale = fetch(args[1], steps[1], first, alphas), fetch(args[2], steps[2], first, scales)
+        s, w = prepare(alpha, scale, first, shapes, widths)
         while start < n:
             padded = (m + LANES - 1) & -LANES
             x = fetch(args[0] + start * steps[0], steps[0], m, xs)
-            if same:
-                shared(x, padded, parameters, out)
-            else:
+            if not same:
                 alpha = fetch(args[1] + start * steps[1], steps[1], m, alphas)
                 scale = fetch(args[2] + start * steps[2], steps[2], m, scales)
-                each(x, alpha, scale, padded, out)
+                s, w = prepare(alpha, scale, padded, shapes, widths)
+            evaluate(x, padded, s, w, out)
             for j in range(count):
                 place = args[3 + j] + start * steps[3 + j]
                 if streaming and m == BLOCK and steps[3 + j] == size and place & 63 == 0:
@@ -239,7 +338,7 @@ def elementwise(family: str, outputs: tuple[str, ...], dtype: Floating) -> Calla
                 else:
                     deliver(place, steps[3 + j], m, out, j * BLOCK)
             start += m
-            m = min(BLOCK, n - start)
+            m = min(block, n - start)
         if streaming:
             _fence()
         _forget_flags()
@@ -251,7 +350,7 @@ def partition(outputs: tuple[str, ...], dtype: Floating) -> Callable[..., Any]:
     """Inner loop alpha -> log Z, and its derivative if asked for."""
     zero = dtype(0)
     count, total = len(outputs), BLOCK * len(outputs)
-    store = _storer(tuple(range(count)))
+    store = _storer(tuple((j, j) for j in range(count)))
     fetch, deliver = _fetcher(zero), _deliverer(zero)
 
     def loop(args, dims, steps):
@@ -284,8 +383,8 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
     ========  ====================================================  ===================================
 
     dims: rows, columns.  Sums: value, dalpha, dscale; in the layout "columns" value, then dalpha and dscale by column.
-    A weight of 0 excludes an element, whatever its value.  Order of summation: `LANES` float64 partial sums each, over
-    the columns by position in the row, folded by halves; by column in the order of the rows.
+    A weight of 0 excludes an element, whatever its value.  Order of summation: `BLOCK` columns at a time, row by row;
+    `LANES` float64 partial sums each, by position in the block, folded by halves; one for each column where they vary.
     """
     zero, size, columns = dtype(0), np.dtype(dtype).itemsize, layout == "columns"
     total, with_dx = BLOCK * len(outputs), "dx" in outputs
@@ -294,7 +393,8 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
     places = tuple(at for _, at in summed)
     slots = tuple(k for k, _ in summed)
     count, lanes = len(summed), len(SUMS) * LANES
-    prepare, shared, each = _evaluators(family, outputs, zero)
+    numbers, others = FAMILIES[family].sizes
+    prepare, evaluate = _preparer(family, zero, layout), _evaluator(family, outputs, zero, layout)
     fetch, deliver = _fetcher(zero), _deliverer(zero)
     double = np.float64(0)
 
@@ -317,23 +417,24 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
         rows, n = dims[0], dims[1]
         xs, ws, out = _buffer(BLOCK, zero), _buffer(BLOCK, zero), _buffer(total, zero)
         alphas, scales = _buffer(BLOCK, zero), _buffer(BLOCK, zero)
+        shapes, widths = _buffers(numbers, zero), _buffers(others, zero)
         partial = _buffer(lanes, double)
         for i in range(lanes):
             partial[i] = 0.0
         sums = _pointer(args[6], double)
         factor = _pointer(args[5], zero)[0]
-        parameters = prepare(_pointer(args[1], zero)[0], _pointer(args[2], zero)[0])
-        for row in range(rows):
-            for start in range(0, n, BLOCK):
-                m = min(BLOCK, n - start)
-                padded = (m + LANES - 1) & -LANES
+        alpha, scale = fetch(args[1], steps[1], 1, alphas), fetch(args[2], steps[2], 1, scales)
+        s, w = prepare(alpha, scale, 1, shapes, widths)
+        for start in range(0, n, BLOCK):
+            m = min(BLOCK, n - start)
+            padded = (m + LANES - 1) & -LANES
+            if columns:
+                alpha = fetch(args[1] + start * steps[1], steps[1], m, alphas)
+                scale = fetch(args[2] + start * steps[2], steps[2], m, scales)
+                s, w = prepare(alpha, scale, padded, shapes, widths)
+            for row in range(rows):
                 x = fetch(args[0] + row * steps[0] + start * size, size, m, xs)
-                if columns:
-                    alpha = fetch(args[1] + start * steps[1], steps[1], m, alphas)
-                    scale = fetch(args[2] + start * steps[2], steps[2], m, scales)
-                    each(x, alpha, scale, padded, out)
-                else:
-                    shared(x, padded, parameters, out)
+                evaluate(x, padded, s, w, out)
                 if args[3] != 0:
                     weight = fetch(args[3] + row * steps[3] + start * size, size, m, ws)
                     for at in range(0, total, BLOCK):

@@ -95,7 +95,7 @@ def square_root(x):
 
 @scalar
 def decompose(y, yl):
-    """y + yl = 2^e (m + ml), m in [sqrt(1/2), sqrt(2)): returns e, m, ml, 2^-e."""
+    """y + yl = 2^e (m + ml), m in [sqrt(1/2), sqrt(2)): returns e, m, ml."""
     i = bits(y)
     U = type(i)
     i = U(i + _ONE_LESS_SQRT_HALF(y))
@@ -103,7 +103,7 @@ def decompose(y, yl):
     m = from_bits(U(U(i & _FRACTION(y)) + _SQRT_HALF(y)))
     e = from_bits(U(biased | _INTEGER(y))) - _INTEGER_BIAS(y)
     shrink = from_bits(U(U(_NEGATE_EXPONENT(y) - biased) << _MANTISSA(y)))
-    return e, m, yl * shrink, shrink
+    return e, m, yl * shrink
 
 
 @scalar

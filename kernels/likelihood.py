@@ -12,8 +12,9 @@ from . import loss
 from .elementary import decompose, log_parts
 from .primitives import scalar
 
-# What `element` returns, in order.
-OUTPUTS = ("value", "dx", "dalpha", "dscale", "weight", "curvature")
+# What `values` returns, in order, and all that a kernel can write.
+VALUES = ("value", "dx", "dscale", "weight", "curvature")
+OUTPUTS = (*VALUES, "dalpha")
 
 
 @scalar
@@ -24,41 +25,47 @@ def loss_shape(alpha, log_z, slope):
 
 @scalar
 def nll_shape(alpha, log_z, slope):
-    """What depends on alpha alone, with log Z(alpha) and its derivative."""
-    core, limits = loss.shape(alpha)
-    return core, limits, (log_z, slope)
+    """What depends on alpha alone: that of the loss, log Z(alpha) and its derivative."""
+    return *loss.shape(alpha), log_z, slope
 
 
 @scalar
 def nll_width(scale):
-    """What depends on c alone."""
+    """What depends on c alone: that of the loss, and log c."""
     T = type(scale)
-    c, inv, inv2, x_big = loss.width(scale)
-    e, m, ml, _ = decompose(c, T(0.0))
+    c, inv, inv2 = loss.width(scale)
+    e, m, ml = decompose(c, T(0.0))
     log = log_parts(m - T(1.0), T(0.0), m, ml, e)[0]
     # 1/c is NaN where c is not valid, 0 where c is infinite.
     log = log if abs(inv) > T(0.0) else (inv if inv != inv else scale)
-    return c, inv, inv2, x_big, log
+    return c, inv, inv2, log
 
 
 @scalar
-def nll(x, shape, width, case):
-    """The negative log-likelihood and its partials at x; weight and curvature are those of the loss."""
-    value, dx, dalpha, dscale, weight, curvature = loss.element(x, shape, width, case)
-    log_z, slope = shape[2]
-    return value + (width[4] + log_z), dx, dalpha + slope, dscale + width[1], weight, curvature
+def nll_values(x, log, shape, width, extreme):
+    """`loss.values` for the negative log-likelihood; weight and curvature are those of the loss."""
+    (value, dx, dscale, weight, curvature), exp = loss.values(x, log, shape, width, extreme)
+    return (value + (width[3] + shape[8]), dx, dscale + width[1], weight, curvature), exp
+
+
+@scalar
+def nll_dalpha(x, log, exp, shape, width, extreme, close):
+    """`loss.dalpha` for the negative log-likelihood."""
+    return loss.dalpha(x, log, exp, shape, width, extreme, close) + shape[9]
 
 
 class Family(NamedTuple):
-    """A function of (x, alpha, scale) as `cpu` needs it."""
+    """A function of (x, alpha, scale) as its loops need it: see `loss`, whose `logarithm` both have."""
 
     shape: Callable[..., Any]
     width: Callable[..., Any]
-    element: Callable[..., Any]
+    values: Callable[..., Any]
+    dalpha: Callable[..., Any]
+    sizes: tuple[int, int]  # how many numbers `shape` and `width` return
     tabulated: bool  # whether `shape` uses log Z
 
 
 FAMILIES = {
-    "loss": Family(loss_shape, loss.width, loss.element, tabulated=False),
-    "nll": Family(nll_shape, nll_width, nll, tabulated=True),
+    "loss": Family(loss_shape, loss.width, loss.values, loss.dalpha, (8, 3), tabulated=False),
+    "nll": Family(nll_shape, nll_width, nll_values, nll_dalpha, (10, 4), tabulated=True),
 }

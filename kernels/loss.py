@@ -8,8 +8,10 @@ v = exp(-t) = 1/(1+u), d = 1 - k, phi(y) = y - 1 + exp(-y), g(y) = phi(y)/y^2.
     curvature  = (E v/c^2) (1 - sign(2-alpha) b u/(1+u))
     d rho/dalpha = sign(2-alpha)/2 E t^2 [g(k t) - g(t)]
 
-Three steps: `shape` has what depends on alpha alone and `width` what depends on c alone, so that a loop with scalar
-parameters computes them once; `element` does the rest.  What a caller does not use, the compiler removes.
+`shape` has what depends on alpha alone and `width` what depends on c alone, so that a loop over x computes them once.
+Then three stages, each with what the stages before it found: `logarithm`, `values`, `dalpha`; `element` is all of them.
+The CPU runs each stage over a block of elements before the next, since short chains of operations overlap better; a GPU
+thread runs them in a row.  What a caller does not use, the compiler removes.
 
 Special values without special cases, by moving alpha to where the general formula is right and cannot be told apart:
 |alpha| is floored at 2^-40 (2^-70 in double), where rho and its derivatives differ from those at 0 by less than 2^-34
@@ -57,22 +59,19 @@ _PHI_MIN = constant(2.0**-10)
 _DOWN = constant(-100.0, -1000.0)
 _difference = homogeneous(*c.DIFFERENCE)
 
+LOG, EXP = 9, 4  # how many numbers one stage leaves to the next
+
 
 @scalar
 def shape(alpha):
-    """What depends on alpha alone."""
+    """What depends on alpha alone: alpha, k, b in two words, 1/b, b/alpha, 1/k^2 in two words."""
     T = type(alpha)
-    infinite = abs(alpha) > _FINITE(alpha)
-    two = alpha == T(2.0)
     a = _ALPHA_MIN(alpha) if abs(alpha) < _ALPHA_MIN(alpha) else alpha
-    a = _BELOW_TWO(alpha) if two else a
+    a = _BELOW_TWO(alpha) if alpha == T(2.0) else a
     cap = _ALPHA_MAX(alpha)
-    capped = cap if a > cap else (-cap if a < -cap else a)
-    # d rho/dalpha falls off as alpha^-2 beyond the cap; two factors, since the square underflows before the result.
-    beyond = T(1.0) if capped == a else (T(0.0) if infinite else capped / a)
-    a = capped
+    a = cap if a > cap else (-cap if a < -cap else a)
     signed, signed_low = two_sum(a, T(-2.0))
-    sign = T(-1.0) if signed > T(0.0) else T(1.0)
+    sign = _sign(alpha)
     b, bl = abs(signed), -sign * signed_low
     inv = T(1.0) / a
     ratio = b * inv
@@ -80,22 +79,32 @@ def shape(alpha):
     ik = inv + inv
     ik_low = fma(-ik, T(0.5) * a, T(1.0)) * ik
     ik2, ik2_low = product(ik, ik_low, ik, ik_low)
-    # Limits for |x| = inf of rho, psi c, weight c^2, -c d rho/dc, d rho/dalpha; nil is 0, or NaN for a NaN alpha.
-    inf, nil = _INFINITY(alpha), T(0.0) * b
-    rho_inf = inf if alpha >= T(0.0) else T(1.0) - T(2.0) / alpha
-    psi_inf = inf if alpha > T(1.0) else (T(1.0) if alpha == T(1.0) else nil)
-    weight_inf = inf if alpha > T(2.0) else (T(1.0) if two else nil)
-    dscale_inf = inf if alpha > T(0.0) else (T(2.0) if alpha == T(0.0) else nil)
-    dalpha_inf = nil if infinite else (inf if alpha >= T(0.0) else T(2.0) / (alpha * alpha))
-    return (
-        (T(0.5) * a, b, bl, T(1.0) / b, sign, ratio, ik2, ik2_low, beyond, two, infinite),
-        (rho_inf, psi_inf, weight_inf, dscale_inf, dalpha_inf),
-    )
+    return alpha, T(0.5) * a, b, bl, T(1.0) / b, ratio, ik2, ik2_low
+
+
+@scalar
+def _sign(alpha):
+    """sign(2 - alpha), where 2 counts as 2 - epsilon."""
+    T = type(alpha)
+    return T(-1.0) if alpha > T(2.0) else T(1.0)
+
+
+@scalar
+def _limits(alpha):
+    """Limits for |x| = inf of rho, psi c, weight c^2, -c d rho/dc, d rho/dalpha."""
+    T = type(alpha)
+    inf, nil = _INFINITY(alpha), T(0.0) if alpha == alpha else alpha
+    rho = inf if alpha >= T(0.0) else T(1.0) - T(2.0) / alpha
+    psi = inf if alpha > T(1.0) else (T(1.0) if alpha == T(1.0) else nil)
+    weight = inf if alpha > T(2.0) else (T(1.0) if alpha == T(2.0) else nil)
+    dscale = inf if alpha > T(0.0) else (T(2.0) if alpha == T(0.0) else nil)
+    slope = inf if alpha >= T(0.0) else T(2.0) / (alpha * alpha)
+    return rho, psi, weight, dscale, nil if abs(alpha) > _FINITE(alpha) else slope
 
 
 @scalar
 def width(scale):
-    """What depends on c alone: c, 1/c, 1/c^2 (rounded once), and the |x| from which on z^2 could overflow."""
+    """What depends on c alone: c, 1/c, 1/c^2 (rounded once)."""
     T = type(scale)
     infinite = scale > _FINITE(scale)
     valid = scale >= _NORMAL(scale)
@@ -103,59 +112,59 @@ def width(scale):
     inv_low = T(0.0) if infinite else fma(-inv, scale, T(1.0)) * inv
     square, square_low = product(inv, inv_low, inv, inv_low)
     inv2 = square if square > _FINITE(scale) else square + square_low
-    return T(1.0) if infinite else scale, inv, inv2, scale * _Z_BIG(scale)
+    return T(1.0) if infinite else scale, inv, inv2
 
 
 @scalar
-def general(shape):
-    """The case that covers every x and this alpha: see `element`."""
-    T = type(shape[0][0])
-    close = T(0.5) * shape[0][1] < _D_SMALL(shape[0][1])
-    return True, close, True
+def close(shape):
+    """Whether alpha is within 1/16 of 2."""
+    T = type(shape[2])
+    return T(0.5) * shape[2] < _D_SMALL(shape[2])
 
 
 @scalar
 def ordinary(shape, width):
-    """Whether alpha allows the quick cases, alpha near 2, and the |x| up to which they hold.
+    """Whether alpha allows the quick case, which is not `extreme`, and the |x| up to which it holds.
 
     There |k| <= 2 and u <= 2^39 (2^288), so that no exponent leaves the normal range, and |kt| < 1 where t < 0.3466.
+    alpha = 2 itself has selects of its own, which are left to the extreme case.
     """
-    T = type(shape[0][0])
-    k, b = shape[0][0], shape[0][1]
-    return abs(k) <= T(2.0), T(0.5) * b < _D_SMALL(b), width[0] * square_root(b * _ORDINARY(b))
+    alpha, k, b = shape[0], shape[1], shape[2]
+    T = type(k)
+    return (abs(k) <= T(2.0)) & (alpha != T(2.0)), width[0] * square_root(b * _ORDINARY(b))
 
 
 @scalar
-def element(x, shape, width, case):
-    """rho, d/dx, d/dalpha, d/dc, weight, curvature at x.
+def _substitute(x, shape, width, extreme):
+    """z, s, u in two words each: k t is conditioned by up to 88 (709) with respect to them.
 
-    ``case`` has three flags, constants where the caller knows: whether x is arbitrary rather than `ordinary`; whether
-    alpha is within 1/16 of 2; whether |k| is so large that |kt| > 1 happens at small t.  Where all apply, the bits do
-    not depend on them.
+    Also whether x is so big that it was scaled down, and the x taken.
     """
-    T = type(x)
-    k, b, bl, inv_b, sign, ratio, ik2, ik2_low, beyond, two, infinite = shape[0]
-    limits = shape[1]
-    c, inv_c, inv_c2, x_big = width[0], width[1], width[2], width[3]
-    one, zero, half = T(1.0), T(0.0), T(0.5)
-
-    # z, s, u in two words each: k t is conditioned by up to 88 (709) with respect to them.
-    extreme, close, steep = case
-    big = extreme & (abs(x) > x_big)
-    shrunk = x * _SHRINK(x) if big else x
-    z = shrunk * inv_c
-    zl = fma(-z, c, shrunk) * inv_c
+    b, bl, inv_b = shape[2], shape[3], shape[4]
+    c, inv_c = width[0], width[1]
+    big = extreme & (abs(x * inv_c) > _Z_BIG(x))
+    x = x * _SHRINK(x) if big else x
+    z = x * inv_c
+    zl = fma(-z, c, x) * inv_c
     s, sl = two_product(z, z)
     sl = fma(z + z, zl, sl)
     u = s * inv_b
     ul = (fma(-u, b, s) + (sl - u * bl)) * inv_b
+    return big, x, z, zl, s, sl, u, ul
 
-    # t = log1p(u).  Where u was scaled down it stands for 1 + u: there u > 2^50.
+
+@scalar
+def logarithm(x, shape, width, extreme):
+    """First stage: t = log1p(u) and what it is made of; 1 + u = 2^e m, see `log_parts`."""
+    T = type(x)
+    one, zero, half = T(1.0), T(0.0), T(0.5)
+    big, _, _, _, _, _, u, ul = _substitute(x, shape, width, extreme)
+    # Where u was scaled down it stands for 1 + u: there u > 2^50.
     tiny = (u < _U_TINY(x)) & (not big)
     uw, uwl = (_U_TINY(x), zero) if tiny else (u, ul)
     unit = zero if big else one
     y, yl = fast_two_sum(max(uw, unit), min(uw, unit))
-    e, m, ml, shrink = decompose(y, yl + uwl)
+    e, m, ml = decompose(y, yl + uwl)
     small = (e == zero) & (not big)
     f, fl = (uw, uwl) if small else (m - one, ml)
     e = e + (_SHIFT(x) + _SHIFT(x) if big else zero)
@@ -163,10 +172,20 @@ def element(x, shape, width, case):
     t, tl = (u, fma(-half * u, u, ul)) if tiny else (t, tl)
     inv_m = one / m
     inv_m_low = inv_m * (fma(-inv_m, m, one) - inv_m * ml)
-    v_scale = zero if big else shrink
-    v, vl = v_scale * inv_m, v_scale * inv_m_low
+    return t, tl, e, inv_m, inv_m_low, q, ql, tail, tail_low
 
-    # E = exp(k t) = 2^n (1 + r + rl)
+
+@scalar
+def values(x, log, shape, width, extreme):
+    """Second stage: rho, d/dx, d/dc, weight, curvature; and of E = exp(k t) = 2^n (1 + r): 1 + r, n, p(r)."""
+    T = type(x)
+    alpha, k, b, ratio = shape[0], shape[1], shape[2], shape[5]
+    inv_c, inv_c2 = width[1], width[2]
+    t, tl, e, inv_m, inv_m_low = log[:5]
+    one, zero, half = T(1.0), T(0.0), T(0.5)
+    big, xs, z, zl, s, sl, u, _ = _substitute(x, shape, width, extreme)
+    two = extreme & (alpha == T(2.0))
+
     kt, ktl = product(k, zero, t, tl)
     n, r, rl, p = exp_parts(kt, ktl)
 
@@ -177,7 +196,8 @@ def element(x, shape, width, case):
     rho = ratio * fma(pow_n, r, pow_n - one)
     rho = rho * power_of_two(post_n) if extreme else rho
     grow = _GROW(x) if big else one
-    rho = ((half * (s + sl)) * grow) * grow if two | ((s < _S_TINY(x)) & (not big) & (ratio == ratio)) else rho
+    quadratic = (s < _S_TINY(x)) & (not big) & ((not extreme) | (alpha == alpha))
+    rho = ((half * (s + sl)) * grow) * grow if two | quadratic else rho
 
     # E v = 2^(n-e) (1 + r)/m
     g, gl = fast_two_sum(one, r)
@@ -186,41 +206,47 @@ def element(x, shape, width, case):
     ev, evl, ne = (one, zero, zero) if two else (ev, evl, n - e)
     w = fma(inv_c2, ev, inv_c2 * evl)
     weight = scaled(w, ne, extreme)
-    xc = shrunk * inv_c2
+    xc = xs * inv_c2
     psi = fma(xc, ev, xc * evl)
     shift = _SHIFT(x) if big else zero
     dx = scaled(psi, ne + shift, extreme)
     dscale = -scaled((z + zl) * psi, ne + (shift + shift), extreme)
-    share = u * inv_m if small else one - v  # u/(1+u)
+    small = (e == zero) & (not big)
+    share = u * inv_m if small else one - (zero if big else power_of_two(-e) * inv_m)  # u/(1+u)
     share = zero if two else share
-    curvature = scaled(w * fma(-sign * b, share, one), ne, extreme)
-
-    dalpha = _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g, gl, n, p, shape[0], case)
+    curvature = scaled(w * fma(-_sign(alpha) * b, share, one), ne, extreme)
 
     # |x| = inf came out as NaN.
     far = extreme & (abs(x) > _FINITE(x))
-    nil = zero * inv_c
-    rho = limits[0] + nil if far else rho
+    limits = _limits(alpha)
+    rho = limits[0] + zero * inv_c if far else rho
     dx = (limits[1] * inv_c if x > zero else -(limits[1] * inv_c)) if far else dx
-    weight = limits[2] * inv_c2 if far else weight
     dscale = -(limits[3] * inv_c) if far else dscale
-    dalpha = limits[4] + nil if far else dalpha
+    weight = limits[2] * inv_c2 if far else weight
     curvature = limits[2] * inv_c2 if far else curvature
-    return rho, dx, dalpha, dscale, weight, curvature
+    return (rho, dx, dscale, weight, curvature), (g, gl, n, p)
 
 
 @scalar
-def _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g, gl, n, p, shape, case):
-    """d rho/dalpha = sign/2 [E phi(kt)/k^2 - E phi(t)], in three regimes.
+def dalpha(x, log, exp, shape, width, extreme, close):
+    """Third stage: d rho/dalpha = sign/2 [E phi(kt)/k^2 - E phi(t)], in three regimes.
 
     For small t the two terms agree to three orders: the true value is s^3/(24 b^2).  All of it is computed in units of
     2^max(n, 0), so that E may exceed the largest number where the result does not.
     """
-    T = type(t)
-    k, b, bl, _, sign, _, ik2, ik2_low, beyond, two, infinite = shape
+    T = type(x)
+    alpha, k, b, bl, ik2, ik2_low = shape[0], shape[1], shape[2], shape[3], shape[6], shape[7]
+    t, tl, e, inv_m, inv_m_low, q, ql, tail, tail_low = log
+    g, gl, n, p = exp
     one, zero, half = T(1.0), T(0.0), T(0.5)
+    big, _, _, _, _, _, u, ul = _substitute(x, shape, width, extreme)
+    tiny = (u < _U_TINY(x)) & (not big)
+    small = (e == zero) & (not big)
+    v_scale = zero if big else power_of_two(-e)
+    v, vl = v_scale * inv_m, v_scale * inv_m_low
+    kt, ktl = product(k, zero, t, tl)
+    sign = _sign(alpha)
     d = half * sign * b
-    extreme, close, steep = case
     up = max(n, zero) if extreme else zero
     # Below 2^-100 (2^-1000), E and E kt^2 are nothing beside 1.
     down = power_of_two(max(min(n, zero), _DOWN(t)) if extreme else n)
@@ -244,8 +270,8 @@ def _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g,
     w, wl = two_sum(t, -one)
     w, rest = two_sum(w, v)
     wl += rest + (tl + vl)
-    phi, phi_low = (a, al) if steep & small else (w, wl)
-    phi, phi_low = (half * square, half * square_low) if steep & tiny else (phi, phi_low)
+    phi, phi_low = (a, al) if extreme & small else (w, wl)
+    phi, phi_low = (half * square, half * square_low) if extreme & tiny else (phi, phi_low)
 
     # 2. |1 - k| < 1/32: d factored out of E phi(kt)/k^2 - E phi(t),
     #    E d/k^2 [(1+k) phi(t) - t + t v expm1(d t)/(d t)].  Where d t > 0.7, the last term is below all precision.
@@ -271,6 +297,21 @@ def _dalpha(t, tl, kt, ktl, v, vl, q, ql, u, ul, tail, tail_low, tiny, small, g,
 
     far = factored if close else direct
     value = half * sign * (near if max(t, abs(kt)) < one else far)
+    # It falls off as alpha^-2 beyond the cap; two factors, since the square underflows before the result.
+    beyond = _ALPHA_MAX(x) / abs(alpha) if extreme & (abs(alpha) > _ALPHA_MAX(x)) else one
     f, g = quarter_scale(up)
     value = ((value * f) * (f * beyond)) * (f * (g * beyond)) if extreme else value
-    return zero * t if extreme & infinite else value
+    value = zero * t if extreme & (abs(alpha) > _FINITE(alpha)) else value
+    return _limits(alpha)[4] + zero * width[1] if extreme & (abs(x) > _FINITE(x)) else value
+
+
+@scalar
+def element(x, shape, width, extreme, close):
+    """The results of `values`, and d/dalpha, at x.
+
+    ``extreme`` is whether x and alpha are arbitrary rather than `ordinary`, ``close`` as the function above; both are
+    constants where the caller knows.  The bits do not depend on them where both values apply.
+    """
+    log = logarithm(x, shape, width, extreme)
+    found, exp = values(x, log, shape, width, extreme)
+    return found, dalpha(x, log, exp, shape, width, extreme, close)

@@ -82,7 +82,7 @@ def _target() -> tuple[Any, str]:
     features = ",".join(sorted(llvm.get_host_cpu_features().flatten().split(",")))  # its order varies by process
     target = llvm.Target.from_default_triple()
     # The JIT's large code model: LLVM's linker may map code and constants more than 2 GiB apart, and then aborts.
-    machine = target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", jit=True)
+    machine = target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small")
     return machine, f"{llvm.get_default_triple()} {cpu} {features}"
 
 
@@ -173,7 +173,7 @@ def _load(name: str, payload: bytes) -> Any:
 @functools.cache
 def _linker() -> Any:
     _target()
-    return llvm.create_lljit_compiler()
+    return llvm.create_lljit_compiler(use_jit_link=True)
 
 
 def lower(function: Callable[..., Any], signature: Any) -> tuple[list[str], Any]:

@@ -31,14 +31,16 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 @functools.cache
-def _ufunc(inputs: int, kind: str, name: str, outputs: tuple[str, ...], dtype: Any) -> np.ufunc:
-    """The ufunc over one kernel.  Kernels are built here, at the first call."""
+def _ufunc(name: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> np.ufunc:
+    """The ufunc over one kernel, of (x, alpha, scale) or of alpha alone.  Kernels are built here, at the first call."""
     from numpy._core._multiarray_umath import _UFUNC_API
 
     from ..kernels import native
 
-    what = (name, outputs, dtype) if kind == "elementwise" else (outputs, dtype)
-    address = native.kernel(kind, *what)
+    if name == "log_partition":
+        inputs, address = 1, native.kernel("partition", outputs, dtype)
+    else:
+        inputs, address = 3, native.kernel("elementwise", name, outputs, dtype, layout)
     capsule = ctypes.pythonapi.PyCapsule_GetPointer
     capsule.restype, capsule.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     table = ctypes.cast(capsule(_UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))
@@ -60,6 +62,11 @@ def _ufunc(inputs: int, kind: str, name: str, outputs: tuple[str, ...], dtype: A
 
 
 _borrowed: list[Any] = []  # a ufunc points into these for ever
+
+
+def _layout(alpha: Any, scale: Any) -> str:
+    """The kernels' layout for these parameters."""
+    return "shared" if getattr(alpha, "size", 1) == 1 == getattr(scale, "size", 1) else "each"
 
 
 # --- dtypes and arguments
@@ -346,11 +353,11 @@ def _simple(options: dict[str, Any], x: Any) -> bool:
 def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
     """The named outputs for each element: an array, or a tuple of them; ``options`` are those of a ufunc call."""
     if _fast(family, x, alpha, scale) and x.size < PARALLEL and (not options or _simple(options, x)):
-        return _ufunc(3, "elementwise", family, names, x.dtype.type)(x, alpha, scale, **options)
+        return _ufunc(family, names, x.dtype.type, "shared")(x, alpha, scale, **options)
     dtype, x, alpha, scale = _arguments(family, x, alpha, scale, options.get("dtype"))
     if all(hasattr(a, "shape") for a in (x, alpha, scale)):
         _shape(x=x, alpha=alpha, scale=scale)  # before a kernel is compiled
-    ufunc = _ufunc(3, "elementwise", family, names, _compute_type(dtype))
+    ufunc = _ufunc(family, names, _compute_type(dtype), _layout(alpha, scale))
     return _apply(ufunc, names, dtype, {"x": x, "alpha": alpha, "scale": scale}, options)
 
 
@@ -373,7 +380,7 @@ def weighted(
     if any(o is not None and np.may_share_memory(o, weights) for o in given):
         weights = weights.copy()
     results = [np.empty_like(x, compute, shape=shape) for _ in names]
-    _run(_ufunc(3, "elementwise", family, names, compute), [x, alpha, scale], results)
+    _run(_ufunc(family, names, compute, _layout(alpha, scale)), [x, alpha, scale], results)
     for i, (result, out) in enumerate(zip(results, given, strict=True)):
         _weigh(result, weights)
         with np.errstate(over="ignore", under="ignore"):
@@ -392,7 +399,7 @@ def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> An
     dtype = _result_dtype({"alpha": alpha}, "alpha")
     if options.get("dtype") is not None:
         dtype = _requested(options["dtype"])
-    ufunc = _ufunc(1, "partition", "log_partition", names, _compute_type(dtype))
+    ufunc = _ufunc("log_partition", names, _compute_type(dtype), "each")
     return _apply(ufunc, names, dtype, {"alpha": alpha}, options)
 
 
@@ -618,7 +625,7 @@ def _sums_each(
     family: str, outputs: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, dx: Any, factor: float
 ) -> tuple[Any, Any, Any]:
     """The same where a parameter varies along the first axis."""
-    ufunc = _ufunc(3, "elementwise", family, outputs, x.dtype.type)
+    ufunc = _ufunc(family, outputs, x.dtype.type, "each")
     parameters = {"dalpha": alpha, "dscale": scale}
     stored = {
         name: np.empty(x.shape, x.dtype) for name, a in parameters.items() if name in outputs and a.size == x.size
