@@ -74,7 +74,9 @@ def _with_grad(
         ordered = tuple(name for name in _WRT if name in wrt)
         out = None if out is None else tuple(out)
         return target.reduce(family, ordered, x, alpha, scale, reduction, weights, out)  # type: ignore[no-any-return]
-    options = {} if out is None else {"out": tuple(a for name, a in zip(_ALL, out, strict=True) if name in names)}
+    options = {}
+    if out is not None:
+        options["out"] = tuple(out if names is _ALL else (a for n, a in zip(_ALL, out, strict=True) if n in names))
     if weights is None:
         results = target.evaluate(family, names, x, alpha, scale, options)
     else:

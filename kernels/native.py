@@ -32,6 +32,7 @@ import llvmlite.binding as llvm
 
 __all__ = ["cache_directory", "clear_cache", "kernel"]
 
+_JITLINK = sys.platform != "win32"  # LLVM's newer linker; on COFF it is incomplete
 _lock = threading.RLock()
 _OURS = re.compile(r"[0-9a-f]{32}(\.o|.*\.tmp)")  # names of cache files
 _libraries: dict[str, Any] = {}  # owners of loaded code; never unloaded, since ufuncs point into it
@@ -81,8 +82,9 @@ def _target() -> tuple[Any, str]:
     cpu = llvm.get_host_cpu_name()
     features = ",".join(sorted(llvm.get_host_cpu_features().flatten().split(",")))  # its order varies by process
     target = llvm.Target.from_default_triple()
-    # The JIT's large code model: LLVM's linker may map code and constants more than 2 GiB apart, and then aborts.
-    machine = target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small")
+    # The small code model needs code and constants within 2 GiB: JITLink keeps them in one mapping, see `_linker`.
+    model = "small" if _JITLINK else "jitdefault"
+    machine = target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel=model)
     return machine, f"{llvm.get_default_triple()} {cpu} {features}"
 
 
@@ -173,7 +175,7 @@ def _load(name: str, payload: bytes) -> Any:
 @functools.cache
 def _linker() -> Any:
     _target()
-    return llvm.create_lljit_compiler(use_jit_link=True)
+    return llvm.create_lljit_compiler(use_jit_link=_JITLINK)
 
 
 def lower(function: Callable[..., Any], signature: Any) -> tuple[list[str], Any]:

@@ -345,9 +345,10 @@ def _fast(family: str, x: Any, alpha: Any, scale: Any) -> bool:
 def _simple(options: dict[str, Any], x: Any) -> bool:
     """Whether the options are no more than out, in arrays of x's shape."""
     out = options.get("out")
-    return len(options) == 1 and all(
-        type(o) is np.ndarray and o.shape == x.shape for o in (out if type(out) is tuple else (out,))
-    )
+    for array in out if type(out) is tuple else (out,):
+        if type(array) is not np.ndarray or array.shape != x.shape:
+            return False
+    return len(options) == 1
 
 
 def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
@@ -472,27 +473,31 @@ def _reduce_small(
     family: str, wrt: tuple[str, ...], x: Any, alpha: float, scale: float, reduction: str, out: Any
 ) -> LossGrad:
     """`reduce` of up to one panel with numbers as parameters: the same bits for a third of the overhead."""
-    kernel = _panel(family, _outputs(wrt), x.dtype.type, "shared")
-    T, size = x.dtype.type, x.size
+    T, size, item = x.dtype.type, x.size, x.itemsize
+    C = ctypes.c_float if T is np.float32 else ctypes.c_double
+    kernel = _panel(family, _outputs(wrt), T, "shared")
     dx = None if "x" not in wrt else np.empty(x.shape, T) if out is None else out[1]
     factor = 1.0 if reduction == "sum" else 1.0 / size
-    numbers = ((ctypes.c_float if T is np.float32 else ctypes.c_double) * 3)(alpha, scale, factor)
-    sums, item, base = (ctypes.c_double * 3)(), x.itemsize, ctypes.addressof(numbers)
-    dx_at = 0 if dx is None else dx.ctypes.data
+    numbers, sums = (C * 3)(alpha, scale, factor), (ctypes.c_double * 3)()
+    base, dx_at = ctypes.addressof(numbers), 0 if dx is None else _address(dx)
     addresses = (ctypes.c_ssize_t * 7)(
-        x.ctypes.data, base, base + item, 0, dx_at, base + 2 * item, ctypes.addressof(sums)
+        _address(x), base, base + item, 0, dx_at, base + 2 * item, ctypes.addressof(sums)
     )
     kernel(addresses, (ctypes.c_ssize_t * 2)(1, size), (ctypes.c_ssize_t * 5)(), None)
-    with np.errstate(over="ignore"):
-        value, dalpha, dscale = (T(v * factor) for v in sums)
+    value, dalpha, dscale = (T(C(v * factor).value) for v in sums)  # C overflows to infinity without a warning
     return LossGrad(value, dx, dalpha if "alpha" in wrt else None, dscale if "scale" in wrt else None)
 
 
+def _address(array: Any) -> int:
+    """Of a contiguous array; ``array.ctypes.data`` takes four times as long."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(array)) if array.flags.writeable else int(array.ctypes.data)
+
+
+@functools.cache
 def _outputs(wrt: tuple[str, ...]) -> tuple[str, ...]:
     return ("value", *("d" + name for name in wrt))
 
 
-@np.errstate(all="ignore")  # elements tell of overflow and NaN, not warnings
 def reduce(
     family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
 ) -> LossGrad:
@@ -500,6 +505,14 @@ def reduce(
     plain = weights is None and _fast(family, x, alpha, scale)
     if plain and 0 < x.size <= PANEL and x.flags.c_contiguous and _only_dx(out, x):
         return _reduce_small(family, wrt, x, alpha, scale, reduction, out)
+    return _reduce(family, wrt, x, alpha, scale, reduction, weights, out)
+
+
+@np.errstate(all="ignore")  # elements tell of overflow and NaN, not warnings
+def _reduce(
+    family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
+) -> LossGrad:
+    """`reduce` in general."""
     for name, value in (("x", x), ("alpha", alpha), ("scale", scale), ("weights", weights)):
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(
