@@ -195,13 +195,15 @@ def rows(piece: int, dtype: str) -> Any:
 
 
 def generate(pieces: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Any]:
-    """Rows of the pieces, with a line of progress on stderr."""
+    """Rows of the pieces, with a line of progress on a terminal."""
     todo = list(pieces)
     made = {}
+    show = sys.stderr.isatty()
     for done, (dtype, piece) in enumerate(todo, 1):
         made[dtype, piece] = rows(piece, dtype)
-        print(f"\r{done}/{len(todo)} pieces", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+        if show:
+            end = "\n" if done == len(todo) else ""
+            print(f"\r{done}/{len(todo)} pieces", end=end, file=sys.stderr, flush=True)
     return made
 
 
