@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 import fastrobust
-from fastrobust.kernels import native
+from fastrobust.kernels import cache as disk
 
 PACKAGE = Path(fastrobust.__file__).parent
 ROOT_USER = getattr(os, "geteuid", lambda: 1)() == 0
@@ -141,12 +141,12 @@ def test_the_cache_is_private_whatever_the_umask(cache: Path, monkeypatch: pytes
     monkeypatch.setenv("FASTROBUST_CACHE_DIR", str(cache / "deeper"))
     previous = os.umask(0)
     try:
-        native._write("key", b"payload")
+        disk.write("key", b"payload")
     finally:
         os.umask(previous)
     assert stat.S_IMODE((cache / "deeper").stat().st_mode) == 0o700
     assert stat.S_IMODE((cache / "deeper" / "key.o").stat().st_mode) == 0o600
-    assert native._read("key") == b"payload"
+    assert disk.read("key") == b"payload"
 
 
 # --- never stale
@@ -239,12 +239,12 @@ def test_a_damaged_file_is_not_read_and_is_replaced(
 ) -> None:
     monkeypatch.setenv("FASTROBUST_CACHE_DIR", str(cache))
     payload = bytes(range(256)) * 10
-    native._write("key", payload)
-    assert native._read("key") == payload
+    disk.write("key", payload)
+    assert disk.read("key") == payload
     damage(cache / "key.o")
-    assert native._read("key") is None
-    native._write("key", payload)
-    assert native._read("key") == payload
+    assert disk.read("key") is None
+    disk.write("key", payload)
+    assert disk.read("key") == payload
     assert list(contents(cache)) == ["key.o"]
 
 
@@ -267,9 +267,9 @@ def test_a_process_with_a_damaged_cache_compiles_and_repairs_it(tree: Path, warm
 @pytest.mark.skipif(not ROOT_USER, reason="only root may give files away")
 def test_a_file_of_another_user_is_not_read(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTROBUST_CACHE_DIR", str(cache))
-    native._write("key", b"payload")
+    disk.write("key", b"payload")
     os.chown(cache / "key.o", 12345, -1)
-    assert native._read("key") is None
+    assert disk.read("key") is None
 
 
 # --- never in the way
@@ -299,9 +299,9 @@ def test_an_unusable_directory_is_like_an_empty_one(kind: str, tmp_path: Path, m
         (tmp_path / "loop").symlink_to(tmp_path / "loop")
     before = sorted(tmp_path.iterdir())
     monkeypatch.setenv("FASTROBUST_CACHE_DIR", unusable(tmp_path)[kind])
-    native._write("key", b"payload")
-    assert native._read("key") is None
-    assert native.clear_cache() == 0
+    disk.write("key", b"payload")
+    assert disk.read("key") is None
+    assert disk.clear() == 0
     assert (tmp_path / "file").read_text() == "in the way"
     assert sorted(tmp_path.iterdir()) == before
 
@@ -327,8 +327,8 @@ def test_a_directory_that_may_not_be_searched_is_like_an_empty_one(
     monkeypatch.setenv("FASTROBUST_CACHE_DIR", str(cache))
     cache.mkdir(mode=0o000)
     try:
-        native._write("key", b"payload")
-        assert native._read("key") is None
+        disk.write("key", b"payload")
+        assert disk.read("key") is None
     finally:
         cache.chmod(0o700)
     assert not contents(cache)
@@ -337,8 +337,8 @@ def test_a_directory_that_may_not_be_searched_is_like_an_empty_one(
 def test_an_obstacle_in_the_place_of_a_file_leaves_no_rest(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTROBUST_CACHE_DIR", str(cache))
     (cache / "key.o").mkdir(parents=True)
-    native._write("key", b"payload")
-    assert native._read("key") is None
+    disk.write("key", b"payload")
+    assert disk.read("key") is None
     assert [file.name for file in cache.iterdir()] == ["key.o"]
 
 
@@ -348,7 +348,7 @@ def test_a_full_disk_leaves_no_rest(cache: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setenv("FASTROBUST_CACHE_DIR", str(cache))
     monkeypatch.setattr(os, "replace", full)
-    native._write("key", b"payload")
+    disk.write("key", b"payload")
     assert cache.is_dir()
     assert not contents(cache)
 
@@ -356,7 +356,7 @@ def test_a_full_disk_leaves_no_rest(cache: Path, monkeypatch: pytest.MonkeyPatch
 def test_an_empty_variable_turns_the_cache_off(tree: Path, tmp_path: Path, compiled: Compiled) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    before = "from fastrobust.kernels import native\nassert native.cache_directory() is None"
+    before = "from fastrobust.kernels import cache as disk\nassert disk.directory() is None"
     got = run(tree, "", before=before, HOME=str(home), XDG_CACHE_HOME=str(home), LOCALAPPDATA=str(home))
     assert got == Result(compiled.log_z, compiled=True)
     assert not contents(home)
@@ -372,10 +372,10 @@ def test_without_a_home_directory_nothing_is_kept_and_nothing_fails(monkeypatch:
     for name in ("FASTROBUST_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", staticmethod(nowhere))
-    assert native.cache_directory() is None
-    native._write("key", b"payload")
-    assert native._read("key") is None
-    assert native.clear_cache() == 0
+    assert disk.directory() is None
+    disk.write("key", b"payload")
+    assert disk.read("key") is None
+    assert disk.clear() == 0
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the directories of Linux")
@@ -383,11 +383,11 @@ def test_the_variables_that_say_where_the_cache_is(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("FASTROBUST_CACHE_DIR", str(tmp_path / "chosen"))
-    assert native.cache_directory() == tmp_path / "chosen"
+    assert disk.directory() == tmp_path / "chosen"
     monkeypatch.delenv("FASTROBUST_CACHE_DIR")
-    assert native.cache_directory() == tmp_path / "xdg" / "fastrobust"
+    assert disk.directory() == tmp_path / "xdg" / "fastrobust"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert native.cache_directory() == tmp_path / ".cache" / "fastrobust"
+    assert disk.directory() == tmp_path / ".cache" / "fastrobust"
 
 
 # --- several at once
@@ -405,10 +405,10 @@ def test_two_processes_on_an_empty_cache_agree_and_leave_no_rest(tree: Path, cac
 def test_readers_never_see_half_a_file(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTROBUST_CACHE_DIR", str(cache))
     payload = bytes(range(256)) * 2000
-    native._write("key", payload)
+    disk.write("key", payload)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        writers = [pool.submit(native._write, "key", payload) for _ in range(40)]
-        seen = [native._read("key") for _ in range(40)]
+        writers = [pool.submit(disk.write, "key", payload) for _ in range(40)]
+        seen = [disk.read("key") for _ in range(40)]
     for writer in writers:
         writer.result()
     assert all(s == payload for s in seen)
@@ -420,29 +420,29 @@ def test_readers_never_see_half_a_file(cache: Path, monkeypatch: pytest.MonkeyPa
 
 def test_clear_cache_removes_kernels_and_rests_and_nothing_else(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTROBUST_CACHE_DIR", str(cache))
-    assert native.clear_cache() == 0, "there is no directory yet"
-    native._write("1" * 32, b"payload")
-    native._write("2" * 32, b"payload")
+    assert disk.clear() == 0, "there is no directory yet"
+    disk.write("1" * 32, b"payload")
+    disk.write("2" * 32, b"payload")
     (cache / f"{'3' * 32}left_over.tmp").write_bytes(b"half of")
     kept = ["README", "notes.txt", "kernel.obj", ".o", "o", "x.o.bak", "main.o", "x.tmp"]
     for name in kept:
         (cache / name).write_text("mine")
-    assert native.clear_cache() == 3
+    assert disk.clear() == 3
     assert sorted(contents(cache)) == sorted(kept)
-    assert native.clear_cache() == 0
+    assert disk.clear() == 0
 
 
 @pytest.mark.parametrize("name", [f"{'4' * 32}.o", "scratch.tmp"])
 def test_clear_cache_leaves_directories_alone(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTROBUST_CACHE_DIR", str(cache))
-    native._write("1" * 32, b"payload")
+    disk.write("1" * 32, b"payload")
     (cache / name).mkdir()
     (cache / name / "file").write_text("mine")
-    assert native.clear_cache() == 1
+    assert disk.clear() == 1
     assert (cache / name / "file").read_text() == "mine"
 
 
 def test_clear_cache_does_not_disturb_the_process_that_uses_the_kernels(tree: Path, warm: Compiled) -> None:
-    before = f"from fastrobust.kernels import native\n{LOG_Z}\nassert native.clear_cache() == 2"
+    before = f"from fastrobust.kernels import cache as disk\n{LOG_Z}\nassert disk.clear() == 2"
     assert run(tree, warm.directory, before=before) == Result(warm.log_z, compiled=False)
     assert not contents(warm.directory)

@@ -129,7 +129,7 @@ def behind_the_public_functions(module: str, found: Import) -> bool:
     """The command line stands on the public functions; `info` may ask where the cache is."""
     if not module.startswith("fastrobust.cli") or found.top != "fastrobust":
         return False
-    if (module, found.name) == ("fastrobust.cli.info", "fastrobust.kernels.native.cache_directory"):
+    if (module, found.name) == ("fastrobust.cli.info", "fastrobust.kernels.cache"):
         return False
     public = {"fastrobust", *(f"fastrobust.{name}" for name in PUBLIC)}
     return found.name not in public and not (found.name + ".").startswith("fastrobust.cli.")
@@ -187,11 +187,11 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
             "from fastrobust._backends import numpy",
             "from .._types import LossGrad",
             "from .. import _api",
-            "from fastrobust.kernels.native import cache_directory",
+            "from fastrobust.kernels import cache",
             "import fastrobust.kernels",
         ),
         "fastrobust.cli.info": (
-            "from fastrobust.kernels.native import clear_cache",
+            "from fastrobust.kernels.cache import clear",
             "from fastrobust.kernels import native",
         ),
     },

@@ -77,12 +77,10 @@ def _cores() -> str:
 
 
 def _cache() -> str:
-    try:
-        from fastrobust.kernels.native import cache_directory
-    except ImportError as error:  # llvmlite, which says itself what is wrong
-        return f"unknown ({error})"
-    directory = cache_directory()
-    if directory is None:
+    from fastrobust.kernels import cache
+
+    where = cache.directory()
+    if where is None:
         return "off (FASTROBUST_CACHE_DIR is empty): kernels are compiled anew in every process"
-    sizes = [file.stat().st_size for file in directory.glob("*.o")]
-    return f"{directory} ({len(sizes)} kernels, {sum(sizes) / 1024:.0f} KiB)"
+    sizes = [file.stat().st_size for file in where.glob("*.o")]
+    return f"{where} ({len(sizes)} kernels, {sum(sizes) / 1024:.0f} KiB)"
