@@ -16,25 +16,20 @@ __all__ = ["link", "lower", "optimize"]
 
 def lower(function: Callable[..., Any], signature: Any) -> tuple[list[str], Any]:
     """LLVM IR of a Python function and of all it calls, with Numba's description of it.  Nothing is made executable."""
-    from numba.core import compiler, sigutils
+    from numba.core import sigutils
     from numba.core.compiler_lock import global_compiler_lock
-    from numba.core.registry import cpu_target
 
-    flags = compiler.Flags()
-    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.error_model = "numpy"
-    flags.nrt = False
-    arguments, result = sigutils.normalize_signature(signature)
+    from .primitives import callees, lower_function
+
     with global_compiler_lock:
-        typing, context = cpu_target.typing_context, cpu_target.target_context
-        compiled = compiler.compile_extra(typing, context, function, arguments, result, flags, {})
+        compiled = lower_function(function, *sigutils.normalize_signature(signature))
     modules, seen, todo = [], set(), [compiled.library]
     while todo:
         library = todo.pop()
         if id(library) not in seen:
             seen.add(id(library))
             modules.append(str(library._final_module))
-            todo += library._linking_libraries
+            todo += [*library._linking_libraries, *callees.get(library, ())]
     return modules, compiled.fndesc
 
 

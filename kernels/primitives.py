@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -20,15 +21,60 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import lower_builtin, register_jitable, type_callable
+from numba.core import compiler, typing
+from numba.core.registry import cpu_target
+from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba.extending import lower_builtin, type_callable
 
 __all__ = ["bits", "constant", "fma", "from_bits", "homogeneous", "piecewise", "polynomial", "scalar"]
 
 _UINT = {types.float32: types.uint32, types.float64: types.uint64}
 _FLOAT = {u: f for f, u in _UINT.items()}
 
-# A scalar function: an ordinary Python function that Numba also compiles into its callers.
-scalar = register_jitable
+# Numba's code library of a function -> those of the scalar functions it calls.  Numba's own list is of libraries made
+# into machine code.
+callees: weakref.WeakKeyDictionary[Any, set[Any]] = weakref.WeakKeyDictionary()
+
+
+def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A scalar function: an ordinary Python function that Numba also lowers into its callers.
+
+    What ``numba.extending.register_jitable`` does, without machine code for each function on its own: that took a third
+    of a kernel's compilation, and does not exist for what only a GPU has.
+    """
+    lowered: dict[Any, Any] = {}
+
+    def find(args: Any) -> Any:
+        if args not in lowered:
+            lowered[args] = lower_function(function, args, None)
+        return lowered[args]
+
+    class Template(AbstractTemplate):
+        key = function
+
+        def generic(self, args: Any, kws: Any) -> Any:
+            plain = tuple(map(types.unliteral, args))
+            return typing.signature(find(plain).signature.return_type, *plain)
+
+    infer_global(function, types.Function(Template))
+
+    @lower_builtin(function, types.VarArg(types.Any))
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        found = find(sig.args)
+        callees.setdefault(context.active_code_library, set()).add(found.library)
+        return context.call_internal(builder, found.fndesc, sig, args)
+
+    return function
+
+
+def lower_function(function: Callable[..., Any], arguments: Any, result: Any) -> Any:
+    """Numba's result of lowering a function to LLVM IR; nothing is made executable."""
+    flags = compiler.Flags()
+    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    flags.error_model = "numpy"
+    flags.nrt = False
+    typing_context, context = cpu_target.typing_context, cpu_target.target_context
+    return compiler.compile_extra(typing_context, context, function, arguments, result, flags, {})
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:

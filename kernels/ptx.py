@@ -1,0 +1,79 @@
+"""PTX for NVIDIA GPUs: Numba -> LLVM IR -> LLVM's own NVPTX back end, which llvmlite carries.
+
+No CUDA toolkit, no libdevice, no driver.  One text for every GPU from compute capability 7.5 on: the driver compiles
+PTX for the GPU at hand.  Every floating-point operation comes out rounded (``.rn``), so that nobody contracts it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from . import cache
+from .lowering import link, lower, optimize
+
+__all__ = ["THREADS", "kernel"]
+
+CAPABILITY = "sm_75"
+THREADS = 256  # of a block
+_TRIPLE = "nvptx64-nvidia-cuda"
+_lock = threading.RLock()
+_texts: dict[str, str] = {}
+
+
+@functools.cache
+def _machine() -> Any:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple(_TRIPLE).create_target_machine(cpu=CAPABILITY, opt=3)
+
+
+def kernel(kind: str, *what: Any) -> str:
+    """PTX of a kernel of `cuda`, compiled or read from the cache at the first call; its entry is called ``kernel``."""
+    words = (w if isinstance(w, str) else "-".join(w) for w in what)
+    name = "_".join((kind, *words))
+
+    def compiled() -> bytes:
+        from . import cuda  # and with it Numba
+
+        return compiled_text(getattr(cuda, kind)(*what)).encode()
+
+    with _lock:
+        if name not in _texts:
+            _texts[name] = cache.fetch(name, _TRIPLE + CAPABILITY, compiled).decode()
+        return _texts[name]
+
+
+def compiled_text(made: tuple[Callable[..., Any], int]) -> str:
+    """PTX of a Python function of (pointer to int64), and how many words its kernel takes as parameters."""
+    from .cuda import SIGNATURE
+
+    function, count = made
+    modules, description = lower(function, SIGNATURE)
+    inner = description.llvm_func_name
+    parameters = ", ".join(f"i64 %w{i}" for i in range(count))
+    stores = "\n".join(
+        f"  %p{i} = getelementptr i64, ptr %words, i64 {i}\n  store i64 %w{i}, ptr %p{i}" for i in range(count)
+    )
+    entry = f"""
+declare i32 @"{inner}"(ptr, ptr, ptr)
+define ptx_kernel void @kernel({parameters}) {{
+  %result = alloca ptr
+  %error = alloca ptr
+  %words = alloca [{count} x i64]
+{stores}
+  %status = call i32 @"{inner}"(ptr %result, ptr %error, ptr %words)
+  ret void
+}}
+!nvvm.annotations = !{{!0}}
+!0 = !{{ptr @kernel, !"maxntidx", i32 {THREADS}}}
+"""
+    module = link(_machine(), [entry, *modules], "kernel")
+    optimize(_machine(), module, vectorize=False)
+    text = str(_machine().emit_assembly(module))
+    return re.sub(r"^//.*\n", "", text, flags=re.M)

@@ -1,0 +1,398 @@
+"""PTX kernels on a CPU, for machines without a GPU: the text that the driver would get, translated to native code.
+
+Each PTX operation is taken by its definition in the PTX manual.  One that this file does not know, or that a GPU would
+be free to fuse or to flush (``mul`` without ``.rn``, ``.ftz``), is refused.  Threads run one after the other, so this
+shows arithmetic, addresses and what is written where; neither races nor timing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llvmlite.binding as llvm
+
+# Registers hold bits; an operation says how it reads them.
+_BITS = {"pred": "i1", **{f"{kind}{n}": f"i{n}" for kind in "bsuf" for n in (8, 16, 32, 64)}}
+_FLOAT = {"f16": "half", "f32": "float", "f64": "double"}
+_SPECIAL = ("tid.x", "ntid.x", "ctaid.x", "nctaid.x")
+_COMPARE = {
+    "eq": "oeq", "ne": "one", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "num": "ord", "nan": "uno",
+    "equ": "ueq", "neu": "une", "ltu": "ult", "leu": "ule", "gtu": "ugt", "geu": "uge",
+}  # fmt: skip
+_UNSIGNED = {"lo": "ult", "ls": "ule", "hi": "ugt", "hs": "uge"}
+
+
+class Unknown(ValueError):
+    """An operation outside what is modelled here, or one whose result PTX leaves open."""
+
+
+class _Translator:
+    def __init__(self, text: str) -> None:
+        entry = re.search(r"\.entry (\w+)\((.*?)\)(.*?)\n\{(.*)\n\}", text, re.S)
+        assert entry is not None, "no kernel in the text"
+        self.parameters = re.findall(r"\.param \.u64 (\w+)", entry[2])
+        self.registers: dict[str, str] = {}
+        self.code: list[str] = []
+        self.count = 0
+        self.tables = self._tables(text)
+        for kind, stem, number in re.findall(r"\.reg \.(\w+)\s+%(\w+)<(\d+)>;", entry[4]):
+            self.registers |= {f"%{stem}{i}": _BITS[kind] for i in range(int(number))}
+        body = re.sub(r"//.*|\.reg .*|\.pragma .*", "", entry[4])
+        for statement in re.findall(r"\$\w+:|[^;{}:]+(?:\{[^}]*\}[^;{}]*)*;", body):
+            self._statement(" ".join(statement.strip().rstrip(";").split()))
+
+    def _tables(self, text: str) -> dict[str, str]:
+        found = {}
+        for match in re.finditer(r"\.global \.align \d+ \.b8 ([\w.$]+)\[(\d+)\] = \{(.*?)\};", text, re.S):
+            values = ", ".join(f"i8 {v.strip()}" for v in match[3].split(","))
+            found[match[1]] = f"[{match[2]} x i8] [{values}]"
+        return found
+
+    def emit(self, operation: str) -> str:
+        self.count += 1
+        self.code.append(f"  %t{self.count} = {operation}")
+        return f"%t{self.count}"
+
+    def slot(self, register: str) -> str:
+        return "%R" + register[1:]
+
+    def read(self, operand: str, kind: str, wider: bool = False) -> str:
+        """The operand as a value of that PTX type; integers are iN, floats are float types.
+
+        ``ld``, ``st`` and ``cvt`` take the low part of a register that is wider than their type.
+        """
+        bits = _BITS[kind]
+        if wider and (have := self.registers.get(operand, bits)) != bits and int(have[1:]) > int(bits[1:]):
+            value = self.emit(f"trunc {have} {self.read(operand, f'b{have[1:]}')} to {bits}")
+            return self.emit(f"bitcast {bits} {value} to {_FLOAT[kind]}") if kind in _FLOAT else value
+        if operand.startswith("%") and operand[1:] in _SPECIAL:
+            value = self.emit(f"load i32, ptr %S{_SPECIAL.index(operand[1:])}")
+        elif operand.startswith("%"):
+            if self.registers[operand] != bits:
+                raise Unknown(f"{operand} read as {kind}")
+            value = self.emit(f"load {bits}, ptr {self.slot(operand)}")
+        elif operand[:2] in ("0f", "0d", "0F", "0D"):
+            value = str(int(operand[2:], 16))
+        elif operand in self.tables:
+            value = self.emit(f"ptrtoint ptr @{operand} to i64")
+        else:
+            value = str(int(operand, 0) & 1) if kind == "pred" else str(int(operand, 0))
+        return self.emit(f"bitcast {bits} {value} to {_FLOAT[kind]}") if kind in _FLOAT else value
+
+    def write(self, register: str, kind: str, value: str) -> None:
+        bits = _BITS[kind]
+        if kind in _FLOAT:
+            value = self.emit(f"bitcast {_FLOAT[kind]} {value} to {bits}")
+        if self.registers[register] != bits:
+            raise Unknown(f"{register} written as {kind}")
+        self.code.append(f"  store {bits} {value}, ptr {self.slot(register)}")
+
+    def label(self) -> str:
+        self.count += 1
+        return f"N{self.count}"
+
+    def _statement(self, text: str) -> None:
+        if text.endswith(":"):
+            name = text[:-1].replace("$", "")
+            self.code += [f"  br label %{name}", f"{name}:"]
+        elif match := re.fullmatch(r"@(!?)(%\w+) bra(?:\.uni)? (\S+)", text):
+            condition, after = self.read(match[2], "pred"), self.label()
+            targets = [match[3].replace("$", ""), after]
+            first, second = reversed(targets) if match[1] else targets
+            self.code += [f"  br i1 {condition}, label %{first}, label %{second}", f"{after}:"]
+        elif match := re.fullmatch(r"bra(?:\.uni)? (\S+)", text):
+            self.code += [f"  br label %{match[1].replace('$', '')}", f"{self.label()}:"]
+        elif text == "ret":
+            self.code += ["  br label %EXIT", f"{self.label()}:"]
+        else:
+            name, _, rest = text.partition(" ")
+            operands = [o.strip() for o in re.split(r",(?![^{]*\})", rest)]
+            self._operation(text, name.split("."), operands)
+
+    def _address(self, operand: str) -> str:
+        base, _, offset = operand.strip("[]").partition("+")
+        value = self.read(base.strip(), "b64")
+        return self.emit(f"inttoptr i64 {self.emit(f'add i64 {value}, {int(offset or 0)}')} to ptr")
+
+    def _operation(self, text: str, name: list[str], operands: list[str]) -> None:
+        op, kind, modes = name[0], name[-1], set(name[1:-1])
+        bits = _BITS.get(kind, "")
+        if "ftz" in name or "approx" in name:
+            raise Unknown(f"not exact: {text}")
+        if op in ("add", "sub", "mul", "div", "fma", "rcp", "sqrt") and kind in _FLOAT:
+            if modes != {"rn"}:
+                raise Unknown(f"not exact: {text}")
+            float_kind = _FLOAT[kind]
+            values = [self.read(o, kind) for o in operands[1:]]
+            if op == "rcp":
+                result = self.emit(f"fdiv {float_kind} 1.0, {values[0]}")
+            elif op in ("fma", "sqrt"):
+                given = ", ".join(f"{float_kind} {v}" for v in values)
+                result = self.emit(f"call {float_kind} @llvm.{op}.{kind}({given})")
+            else:
+                result = self.emit(f"f{op} {float_kind} {values[0]}, {values[1]}")
+            self.write(operands[0], kind, result)
+        elif op in ("neg", "abs") and kind in _FLOAT and not modes:
+            value = self.read(operands[1], kind)
+            how = (
+                f"fneg {_FLOAT[kind]} {value}"
+                if op == "neg"
+                else f"call {_FLOAT[kind]} @llvm.fabs.{kind}({_FLOAT[kind]} {value})"
+            )
+            self.write(operands[0], kind, self.emit(how))
+        elif op in ("add", "sub", "and", "or", "xor") and not modes and bits:
+            a, b = (self.read(o, kind) for o in operands[1:])
+            self.write(operands[0], kind, self.emit(f"{op} {bits} {a}, {b}"))
+        elif op in ("min", "max") and kind[0] in "su" and not modes:
+            a, b = (self.read(o, kind) for o in operands[1:])
+            self.write(operands[0], kind, self.emit(f"call {bits} @llvm.{kind[0]}{op}.{bits}({bits} {a}, {bits} {b})"))
+        elif op == "mul" and modes == {"lo"}:
+            a, b = (self.read(o, kind) for o in operands[1:])
+            self.write(operands[0], kind, self.emit(f"mul {bits} {a}, {b}"))
+        elif op in ("mul", "mad") and modes == {"wide"}:
+            half, wide = int(bits[1:]), f"i{2 * int(bits[1:])}"
+            extend = "sext" if kind[0] == "s" else "zext"
+            a, b = (self.emit(f"{extend} {bits} {self.read(o, kind)} to {wide}") for o in operands[1:3])
+            value = self.emit(f"mul {wide} {a}, {b}")
+            if op == "mad":
+                value = self.emit(f"add {wide} {value}, {self.read(operands[3], f'b{2 * half}')}")
+            self.write(operands[0], f"b{2 * half}", value)
+        elif op == "mad" and modes == {"lo"}:
+            a, b, c = (self.read(o, kind) for o in operands[1:])
+            self.write(operands[0], kind, self.emit(f"add {bits} {self.emit(f'mul {bits} {a}, {b}')}, {c}"))
+        elif op in ("div", "rem") and not modes and kind[0] in "su":
+            a, b = (self.read(o, kind) for o in operands[1:])
+            self.write(operands[0], kind, self.emit(f"{kind[0]}{op} {bits} {a}, {b}"))
+        elif op == "not" and not modes:
+            self.write(operands[0], kind, self.emit(f"xor {bits} {self.read(operands[1], kind)}, -1"))
+        elif op == "neg" and kind[0] == "s":
+            self.write(operands[0], kind, self.emit(f"sub {bits} 0, {self.read(operands[1], kind)}"))
+        elif op in ("shl", "shr") and not modes:
+            self._shift(op, kind, operands)
+        elif op == "setp" and len(modes) == 1:
+            a, b = (self.read(o, kind) for o in operands[1:])
+            how = name[1]
+            if kind in _FLOAT:
+                compared = self.emit(f"fcmp {_COMPARE[how]} {_FLOAT[kind]} {a}, {b}")
+            else:
+                sign = "s" if kind[0] == "s" else "u"
+                relation = _UNSIGNED.get(how) or (how if how in ("eq", "ne") else sign + how)
+                compared = self.emit(f"icmp {relation} {bits} {a}, {b}")
+            self.write(operands[0], "pred", compared)
+        elif op == "selp" and not modes:
+            condition = self.read(operands[3], "pred")
+            a, b = (self.read(o, kind) for o in operands[1:3])
+            typed = _FLOAT.get(kind, bits)
+            self.write(operands[0], kind, self.emit(f"select i1 {condition}, {typed} {a}, {typed} {b}"))
+        elif op == "bfe" and kind[0] == "u" and operands[2].isdigit() and operands[3].isdigit():
+            moved = self.emit(f"lshr {bits} {self.read(operands[1], kind)}, {operands[2]}")
+            self.write(operands[0], kind, self.emit(f"and {bits} {moved}, {(1 << int(operands[3])) - 1}"))
+        elif op == "prmt" and kind == "b32" and not modes and operands[3].startswith(("0x", *"0123456789")):
+            self._permute(operands)
+        elif op == "cvt":
+            self._convert(text, name, operands)
+        elif op == "mov":
+            self._move(kind, operands)
+        elif op in ("cvta",):
+            self.write(operands[0], "b64", self.read(operands[1], "b64"))
+        elif op == "ld" and name[1] == "param":
+            self.write(operands[0], "b64", f"%{operands[1].strip('[]')}")
+        elif op in ("ld", "st") and name[1] in ("global", "b64", "b32"):
+            self._memory(op, kind, operands, text)
+        else:
+            raise Unknown(text)
+
+    def _shift(self, op: str, kind: str, operands: list[str]) -> None:
+        """Counts of the width or more leave nothing but the sign."""
+        bits = _BITS[kind]
+        width = int(bits[1:])
+        count = self.read(operands[2], "b32")
+        inside = self.emit(f"icmp ult i32 {count}, {width}")
+        clamped = self.emit(f"select i1 {inside}, i32 {count}, i32 {width - 1}")
+        if width != 32:
+            clamped = self.emit(f"{'zext' if width > 32 else 'trunc'} i32 {clamped} to {bits}")
+        how = "shl" if op == "shl" else "ashr" if kind[0] == "s" else "lshr"
+        value = self.emit(f"{how} {bits} {self.read(operands[1], kind)}, {clamped}")
+        if how != "ashr":
+            value = self.emit(f"select i1 {inside}, {bits} {value}, {bits} 0")
+        self.write(operands[0], kind, value)
+
+    def _permute(self, operands: list[str]) -> None:
+        """Each digit of the selector names the byte, of both sources in a row, that comes to its place."""
+        low, high = (self.emit(f"zext i32 {self.read(o, 'b32')} to i64") for o in operands[1:3])
+        both = self.emit(f"or i64 {low}, {self.emit(f'shl i64 {high}, 32')}")
+        whole = "0"
+        for k in range(4):
+            digit = int(operands[3].rstrip("U"), 0) >> 4 * k & 15
+            if digit > 7:
+                raise Unknown(f"prmt {operands}")
+            byte = self.emit(f"trunc i64 {self.emit(f'lshr i64 {both}, {8 * digit}')} to i8")
+            moved = self.emit(f"shl i32 {self.emit(f'zext i8 {byte} to i32')}, {8 * k}")
+            whole = self.emit(f"or i32 {whole}, {moved}")
+        self.write(operands[0], "b32", whole)
+
+    def _convert(self, text: str, name: list[str], operands: list[str]) -> None:
+        to, source, modes = name[-2], name[-1], name[1:-2]
+        value = self.read(operands[1], source, wider=True)
+        if to in _FLOAT and source in _FLOAT:
+            narrower = int(to[1:]) < int(source[1:])
+            if modes != (["rn"] if narrower else []):
+                raise Unknown(f"not exact: {text}")
+            result = self.emit(f"{'fptrunc' if narrower else 'fpext'} {_FLOAT[source]} {value} to {_FLOAT[to]}")
+        elif to not in _FLOAT and source not in _FLOAT and not modes:
+            a, b = _BITS[source], _BITS[to]
+            how = "trunc" if int(b[1:]) < int(a[1:]) else "sext" if source[0] == "s" else "zext"
+            result = value if a == b else self.emit(f"{how} {a} {value} to {b}")
+        else:
+            raise Unknown(text)
+        self.write(operands[0], to, result)
+
+    def _move(self, kind: str, operands: list[str]) -> None:
+        """Also {a, b} packed into a wider register, and unpacked."""
+        if operands[0].startswith("{"):
+            parts = [p.strip() for p in operands[0].strip("{}").split(",")]
+            width = int(_BITS[kind][1:]) // len(parts)
+            whole = self.read(operands[1], f"b{_BITS[kind][1:]}")
+            for k, part in enumerate(parts):
+                moved = self.emit(f"lshr {_BITS[kind]} {whole}, {k * width}")
+                if part != "_":
+                    self.write(part, f"b{width}", self.emit(f"trunc {_BITS[kind]} {moved} to i{width}"))
+        elif operands[1].startswith("{"):
+            parts = [p.strip() for p in operands[1].strip("{}").split(",")]
+            bits, width = _BITS[kind], int(_BITS[kind][1:]) // len(parts)
+            whole = "0"
+            for k, part in enumerate(parts):
+                wide = self.emit(f"zext i{width} {self.read(part, f'b{width}')} to {bits}")
+                whole = self.emit(f"or {bits} {whole}, {self.emit(f'shl {bits} {wide}, {k * width}')}")
+            self.write(operands[0], f"b{bits[1:]}", whole)
+        else:
+            plain = "pred" if kind == "pred" else f"b{_BITS[kind][1:]}"
+            self.write(operands[0], plain, self.read(operands[1], plain))
+
+    def _memory(self, op: str, kind: str, operands: list[str], text: str) -> None:
+        plain = f"b{_BITS[kind][1:]}"
+        values, where = (operands[0], operands[1]) if op == "ld" else (operands[1], operands[0])
+        registers = [r.strip() for r in values.strip("{}").split(",")]
+        together = re.search(r"\.v(\d)", text)
+        if len(registers) != int(together[1] if together else 1):
+            raise Unknown(text)
+        bits, size = _BITS[kind], int(_BITS[kind][1:]) // 8
+        address = self._address(where)
+        # A GPU faults on an access that is not aligned to its whole size.
+        whole = self.emit(f"ptrtoint ptr {address} to i64")
+        low = self.emit(f"and i64 {whole}, {size * len(registers) - 1}")
+        wrong, here = self.emit(f"icmp ne i64 {low}, 0"), self.label()
+        self.code += [f"  br i1 {wrong}, label %TRAP, label %{here}", f"{here}:"]
+        for k, register in enumerate(registers):
+            place = self.emit(f"getelementptr i8, ptr {address}, i64 {k * size}")
+            if op == "ld":
+                loaded = self.emit(f"load {bits}, ptr {place}, align {size}")
+                wide = self.registers[register]
+                if wide != bits:  # a register may be wider than what is loaded
+                    extend = "sext" if kind[0] == "s" else "zext"
+                    self.code.append(
+                        f"  store {wide} {self.emit(f'{extend} {bits} {loaded} to {wide}')}, ptr {self.slot(register)}"
+                    )
+                else:
+                    self.write(register, plain, loaded)
+            else:
+                self.code.append(f"  store {bits} {self.read(register, plain, wider=True)}, ptr {place}, align {size}")
+
+    def module(self) -> str:
+        words = ", ".join(f"i64 %{p}" for p in self.parameters)
+        slots = "\n".join(f"  {self.slot(r)} = alloca {kind}" for r, kind in self.registers.items())
+        specials = "\n".join(f"  %S{k} = getelementptr i32, ptr %special, i64 {k}" for k in range(len(_SPECIAL)))
+        declared = [
+            f"declare {f} @llvm.{n}.{k}({', '.join([f] * count)})"
+            for k, f in _FLOAT.items()
+            for n, count in (("fma", 3), ("sqrt", 1), ("fabs", 1))
+        ]
+        bounds = ("smin", "smax", "umin", "umax")
+        declared += [f"declare i{n} @llvm.{k}.i{n}(i{n}, i{n})" for n in (32, 64) for k in bounds]
+        tables = "\n".join(f"@{name} = internal constant {content}, align 16" for name, content in self.tables.items())
+        call = ", ".join(f"i64 %{p}" for p in self.parameters)
+        code = "\n".join(self.code)
+        declarations = "\n".join(declared)
+        return f"""
+{declarations}
+{tables}
+define internal i1 @one(ptr %special, {words}) alwaysinline {{
+{specials}
+{slots}
+{code}
+  br label %EXIT
+TRAP:
+  ret i1 true
+EXIT:
+  ret i1 false
+}}
+define i1 @launch(i32 %blocks, i32 %threads, {words}) {{
+entry:
+  %special = alloca [4 x i32]
+  %tid = getelementptr i32, ptr %special, i64 0
+  %ntid = getelementptr i32, ptr %special, i64 1
+  %ctaid = getelementptr i32, ptr %special, i64 2
+  %nctaid = getelementptr i32, ptr %special, i64 3
+  store i32 %threads, ptr %ntid
+  store i32 %blocks, ptr %nctaid
+  br label %block
+block:
+  %b = phi i32 [0, %entry], [%b1, %next]
+  store i32 %b, ptr %ctaid
+  br label %thread
+thread:
+  %t = phi i32 [0, %block], [%t1, %go]
+  store i32 %t, ptr %tid
+  %trap = call i1 @one(ptr %special, {call})
+  br i1 %trap, label %bad, label %go
+go:
+  %t1 = add i32 %t, 1
+  %more = icmp ult i32 %t1, %threads
+  br i1 %more, label %thread, label %next
+next:
+  %b1 = add i32 %b, 1
+  %again = icmp ult i32 %b1, %blocks
+  br i1 %again, label %block, label %good
+bad:
+  ret i1 true
+good:
+  ret i1 false
+}}
+"""
+
+
+_alive: list[Any] = []
+
+
+def load(text: str) -> Callable[[int, int, Sequence[int]], None]:
+    """launch(blocks, threads, words): the kernel in the PTX text, on this machine's memory."""
+    translator = _Translator(text)
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(translator.module())
+    module.verify()
+    target = llvm.Target.from_default_triple()
+    features = llvm.get_host_cpu_features().flatten()
+    machine = target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=2)
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    llvm.create_pass_builder(machine, options).getModulePassManager().run(
+        module, llvm.create_pass_builder(machine, options)
+    )
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    _alive.append((engine, machine))
+    count = len(translator.parameters)
+    function = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_uint32, ctypes.c_uint32, *[ctypes.c_int64] * count)(
+        engine.get_function_address("launch")
+    )
+
+    def launch(blocks: int, threads: int, words: Sequence[int]) -> None:
+        if len(words) != count:
+            raise ValueError(f"the kernel takes {count} words, got {len(words)}")
+        if function(blocks, threads, *words):
+            raise MemoryError("a misaligned access, at which a GPU would fault")
+
+    return launch
