@@ -10,7 +10,7 @@ layout     alpha and scale                                               x, cont
 shared     one number each, by value or by address                       16 bytes at a time
 columns    one number or one for each column, prepared once for a        element by element, a thread keeps its
            thread                                                        column; with one column for any alignment
-each       one number or one for each element, like x                    16 bytes at a time
+each       one number or one for each element, like x                    16 bytes at a time, 8 of the halves
 strided    any strides                                                   any strides
 =========  ============================================================  ==========================================
 """
@@ -134,7 +134,7 @@ class _Storage:
         # One access for each element.  Where the first is known to be aligned to 16 bytes, LLVM's back end joins them;
         # vectors written here would be taken apart and put together in worse ways.
         def aligned(k: int) -> int:
-            return math.gcd(16, k * self.bits // 8)
+            return math.gcd(16, self.count * self.bits // 8, k * self.bits // 8)
 
         def fetch(builder: Any, address: Any, index: Any, count: int) -> list[Any]:
             found = []
@@ -153,7 +153,7 @@ class _Storage:
 
         @intrinsic
         def load(typing: Any, address: Any, index: Any) -> Any:
-            """`count` elements from an address that is a multiple of 16."""
+            """`count` elements from an address that is a multiple of their size, and at most of 16."""
 
             def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
                 return context.make_tuple(builder, sig.return_type, fetch(builder, *args, self.count))
@@ -250,7 +250,8 @@ _ANY: dict[int, Callable[..., Any]] = {
 
 def elementwise(family: str, outputs: tuple[str, ...], storage: str, layout: str) -> Made:
     """Kernel (x, alpha, scale) -> outputs, and the number of its words."""
-    memory = _Storage(storage)
+    # Eight elements with parameters of their own would not fit into the registers.
+    memory = _Storage(storage, 4 if layout == "each" and storage.endswith("16") else None)
     first = OUT_AT[layout]
     made = {"shared": _shared, "columns": _columns, "each": _with_each, "strided": _strided}[layout]
     return made(family, _moves(outputs, first), memory), first + len(outputs)

@@ -5,9 +5,13 @@ On a GPU: tests/test_gpu.py.
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 import re
+import shutil
+import subprocess
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -55,12 +59,64 @@ def test_ptx_has_only_operations_with_one_meaning(what: Any) -> None:
     assert "float64" in what or not arithmetic & {"f64"}, "float32 stays float32"
 
 
+def at_a_time(what: Any) -> int:
+    """Bytes of x and of the outputs in one access."""
+    return 8 if what[4] == "each" and what[3].endswith("16") else 16
+
+
 @pytest.mark.parametrize("what", [w for w in KERNELS if w[-1] in ("shared", "each")], ids=name_of)
 def test_memory_is_read_and_written_16_bytes_at_a_time(what: Any) -> None:
     text = ptx.kernel(*what)
-    wide = {"float64": r"\.v2\.[bfu]64", "float32": r"\.v4\.[bfu]32"}.get(what[3], r"\.v4\.[bfu]32|\.v8\.b16")
-    assert re.search(rf"ld\.global({wide})", text)
-    assert len(re.findall(rf"st\.global(?:{wide})", text)) >= len(what[2])
+    wide = r"\.v2\.b64" if what[3] == "float64" else r"(?:\.v2\.b32|\.v4\.b16)" if at_a_time(what) == 8 else r"\.v4\.b32"
+    assert re.search(rf"ld\.global{wide}", text)
+    assert len(re.findall(rf"st\.global{wide}", text)) >= len(what[2])
+
+
+def tool(name: str) -> str:
+    """A program of NVIDIA's toolkit: installed by the extra "test" where NVIDIA has it on PyPI, or on the path."""
+    try:
+        files = importlib.metadata.files(f"nvidia-cuda-{'nvcc' if name == 'ptxas' else name}") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    found = next((str(f.locate()) for f in files if f.name == name), None) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def assembled(what: Any, arch: str, folder: Path) -> tuple[Path, str]:
+    """The machine code, and what ptxas says of it."""
+    source, target = folder / "kernel.ptx", folder / "kernel.cubin"
+    source.write_text(ptx.kernel(*what))
+    done = subprocess.run(
+        [tool("ptxas"), f"-arch={arch}", "-v", str(source), "-o", str(target)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return target, done.stderr
+
+
+@pytest.mark.parametrize("arch", ["sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120"])
+def test_every_generation_from_7_5_on_takes_the_ptx(arch: str, tmp_path: Path) -> None:
+    assembled(("elementwise", "nll", GRADIENTS, "float32", "shared"), arch, tmp_path)
+
+
+@pytest.mark.parametrize("what", [w for w in FULL if w[1] == "nll"] + ONE, ids=name_of)
+def test_registers_suffice(what: Any, tmp_path: Path) -> None:
+    """Nothing is spilled to memory, and at least a block and a half fits: 65,536 registers for 256 threads each."""
+    _, report = assembled(what, "sm_90", tmp_path)
+    assert "0 bytes spill stores, 0 bytes spill loads" in report, report
+    (used,) = map(int, re.findall(r"Used (\d+) registers", report))
+    assert used <= (72 if "float64" not in what and len(what[2]) == 1 else 170), report
+
+
+@pytest.mark.parametrize("what", [w for w in FULL if w[1] == "loss" and w[-1] in ("shared", "each")], ids=name_of)
+def test_machine_code_moves_16_bytes_at_a_time(what: Any, tmp_path: Path) -> None:
+    cubin, _ = assembled(what, "sm_90", tmp_path)
+    listing = subprocess.run([tool("nvdisasm"), str(cubin)], capture_output=True, text=True, check=True).stdout
+    width = 8 * at_a_time(what)
+    assert re.search(rf"LDG\.E\.{width}", listing)
+    assert len(re.findall(rf"STG\.E\.{width}", listing)) >= len(GRADIENTS)
+    assert not re.search(r"\b(LDL|STL)\b", listing)
 
 
 def launcher(what: Any) -> Any:
