@@ -1,24 +1,12 @@
 """CUDA kernels around the scalar functions; `ptx` compiles them, a backend launches them.
 
-A kernel's parameters are 64-bit words: integers, addresses, and numbers as the bits of a double.  Blocks have
-`ptx.THREADS` threads along x, the grid any number; each thread strides over the elements.  Storage is what the memory
-holds, one of "float16", "bfloat16", "float32", "float64"; the two halves are computed in float32.
-
-=========  ============================================================  ==========================================
-layout     alpha and scale                                               x, contiguous unless "strided"
-=========  ============================================================  ==========================================
-shared     one number each, by value or by address                       16 bytes at a time
-columns    one number or one for each column, prepared once for a        element by element, a thread keeps its
-           thread                                                        column; with one column for any alignment
-each       one number or one for each element, like x                    16 bytes at a time, 8 of the halves
-strided    any strides                                                   any strides
-=========  ============================================================  ==========================================
+A kernel's parameters are 64-bit words: integers, addresses, and numbers as the bits of a double; `launch` has their
+order and the layouts.  Blocks have `THREADS` threads along x, the grid any number; a thread strides over the elements.
 """
 
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,49 +16,35 @@ from numba import int64, types
 from numba.extending import intrinsic
 
 from . import loss
+from .elementary import two_sum
+from .launch import (
+    ALPHA,
+    ALPHA_AT,
+    ALPHA_STEP,
+    DIMENSIONS,
+    DX,
+    EXTENTS,
+    FACTOR,
+    OUT_AT,
+    PARTIALS,
+    PERIOD,
+    SCALE,
+    SCALE_AT,
+    SCALE_STEP,
+    STRIDE,
+    TOTAL_AT,
+    WEIGHTS,
+    N,
+    X,
+)  # fmt: skip
 from .likelihood import FAMILIES, VALUES
 from .partition import log_partition
 from .primitives import scalar
 
-__all__ = ["DIMENSIONS", "LAYOUTS", "OUT_AT", "SIGNATURE", "elementwise", "elementwise_words", "partition"]
+__all__ = ["SIGNATURE", "elementwise", "fold", "partition", "reduction", "total"]
 
 SIGNATURE = types.void(types.CPointer(int64))
 Made = tuple[Callable[..., Any], int]
-
-LAYOUTS = ("shared", "columns", "each", "strided")
-DIMENSIONS = 4  # of the layout "strided"
-# Words of an elementwise kernel: the first are the same in all layouts, the outputs' addresses come last.
-N, X, ALPHA_AT, SCALE_AT, ALPHA, SCALE, ALPHA_STEP, SCALE_STEP, PERIOD, STRIDE = range(10)
-EXTENTS = STRIDE + 1  # "strided": extents of all axes but the first, then the strides of x, alpha, scale
-OUT_AT = {layout: EXTENTS + (4 * DIMENSIONS - 1 if layout == "strided" else 0) for layout in LAYOUTS}
-
-
-def elementwise_words(
-    *,
-    n: int,
-    x: int,
-    parameters: Sequence[tuple[int, float, int]],
-    period: int = 1,
-    stride: int = 1,
-    extents: Sequence[int] | None = None,
-    strides: Sequence[Sequence[int]] = (),
-) -> list[int]:
-    """The words of an elementwise kernel, without those of its outputs.
-
-    ``parameters``: for alpha and scale the address or 0, the number if there is no address, and the step from element
-    (column) to element, 0 or 1.  ``stride``: a multiple of ``period``, at most the number of threads.  With ``extents``
-    those of the layout "strided"; strides count elements.
-    """
-    (alpha_at, alpha, alpha_step), (scale_at, scale, scale_step) = parameters
-    numbers = [struct.unpack("q", struct.pack("d", number))[0] for number in (alpha, scale)]
-    words = [n, x, alpha_at, scale_at, *numbers, alpha_step, scale_step, period, stride]
-    if extents is not None:
-        lead = DIMENSIONS - len(extents)
-        words += ([1] * lead + list(extents))[1:]
-        for own in strides:
-            words += [0] * lead + list(own)
-    return words
-
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -101,6 +75,31 @@ def _thread():
 @scalar
 def _threads():
     return _blocks() * _block_size()
+
+
+@intrinsic
+def _shuffle_down(typing: Any, x: Any, offset: Any) -> Any:
+    """The double of the thread so many lanes further in the warp, as two halves."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_I32, [_I32] * 4)
+        function = builder.module.declare_intrinsic("llvm.nvvm.shfl.sync.down.i32", (), kind)
+        bits, by = builder.bitcast(args[0], _I64), builder.trunc(args[1], _I32)
+        halves = [builder.trunc(bits, _I32), builder.trunc(builder.lshr(bits, _I64(32)), _I32)]
+        low, high = (builder.zext(builder.call(function, [_I32(-1), half, by, _I32(31)]), _I64) for half in halves)
+        return builder.bitcast(builder.or_(low, builder.shl(high, _I64(32))), ir.DoubleType())
+
+    return types.float64(types.float64, int64), lower
+
+
+@scalar
+def _warp_sum(x):
+    """The sum over a warp's 32 threads, in the first of them, by halves."""
+    offset = 16
+    while offset > 0:
+        x += _shuffle_down(x, offset)
+        offset //= 2
+    return x
 
 
 @intrinsic
@@ -156,14 +155,14 @@ class _Storage:
             """`count` elements from an address that is a multiple of their size, and at most of 16."""
 
             def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-                return context.make_tuple(builder, sig.return_type, fetch(builder, *args, self.count))
+                return context.make_tuple(builder, sig.return_type, fetch(builder, args[0], args[1], self.count))
 
             return types.UniTuple(compute, self.count)(int64, int64), lower
 
         @intrinsic
         def load_one(typing: Any, address: Any, index: Any) -> Any:
             def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-                return fetch(builder, *args, 1)[0]
+                return fetch(builder, args[0], args[1], 1)[0]
 
             return compute(int64, int64), lower
 
@@ -188,7 +187,7 @@ class _Storage:
             return builder.trunc(builder.lshr(kept, _I32(16)), ir.IntType(16))
         return value
 
-    def storer(self, moves: list[tuple[int, tuple[int, ...]]], count: int) -> Callable[..., Any]:
+    def storer(self, moves: Sequence[tuple[int, tuple[int, ...]]], count: int) -> Callable[..., Any]:
         """store(args, i, results): ``count`` elements from i on; for each move (word, path), the part of each result
         at that path goes to the address in args[word]."""
         put = self._put
@@ -292,6 +291,17 @@ class _Parameters:
 
 
 @scalar
+def _four(load_one, address, i, stride):
+    """Four loads that are under way together."""
+    return (
+        load_one(address, i),
+        load_one(address, i + stride),
+        load_one(address, i + 2 * stride),
+        load_one(address, i + 3 * stride),
+    )
+
+
+@scalar
 def _outside(x, a, c, limit):
     return not (abs(x) <= limit)
 
@@ -362,13 +372,7 @@ def _columns(family: str, moves: list[Any], memory: _Storage) -> Callable[..., A
             close = loss.close(s)
             while i < n:
                 m = min(4, (n - i + stride - 1) // stride)
-                # Of what is missing in the last round, the first element stands in.
-                x = (
-                    load_one(at, i),
-                    load_one(at, i + stride if m > 1 else i),
-                    load_one(at, i + 2 * stride if m > 2 else i),
-                    load_one(at, i + 3 * stride if m > 3 else i),
-                )
+                x = _four(load_one, at, i, stride if m == 4 else 0)
                 if m < 4 or not quick or any_of(outside(x, x, x, limit)):
                     for k in range(m):
                         j = i + k * stride
@@ -450,6 +454,228 @@ def _strided(family: str, moves: list[Any], memory: _Storage) -> Callable[..., A
             i += _threads()
 
     return kernel
+
+
+# --- sums
+#
+# A thread's own sums, then those of a warp by shuffles, then `fold` over what is left: always in the same order.  No
+# shared memory, no barrier, no atomic.
+
+
+def _accumulator(zero: Any) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
+    """start, add(sum, x), total(sum): in double, or in pairs of floats, since many GPUs are slow in double."""
+
+    @scalar
+    def add_double(total, x):
+        return total[0] + x, total[1]
+
+    @scalar
+    def add_pair(total, x):
+        high, low = two_sum(total[0], x)
+        return high, total[1] + low
+
+    @scalar
+    def value(total):
+        low = np.float64(total[1])
+        return np.float64(total[0]) + (low if low == low else 0.0)  # NaN where the sum is infinite
+
+    return (zero, zero), add_double if zero.itemsize == 8 else add_pair, value
+
+
+def _weigher(zero: Any) -> Callable[..., Any]:
+    """weigh(result, weight, factor): value, d/dx, d/dalpha, d/dscale, weighted; a weight of 0 excludes."""
+    one = type(zero)(1)
+
+    def weigh(result, weight, factor):
+        (value, dx, dscale, _, _), dalpha = result
+        w, none = (one, True) if weight == zero else (weight, False)
+        return (
+            zero if none else value * w,
+            (zero if none else dx * w) * factor,
+            zero if none else dalpha * w,
+            zero if none else dscale * w,
+        )
+
+    return scalar(weigh)
+
+
+_FOLD: dict[int, Callable[..., Any]] = {
+    1: lambda add: lambda t, r: add(t, r[0]),
+    2: lambda add: lambda t, r: add(add(t, r[0]), r[1]),
+    4: lambda add: lambda t, r: add(add(add(add(t, r[0]), r[1]), r[2]), r[3]),
+    8: lambda add: (
+        lambda t, r: add(add(add(add(add(add(add(add(t, r[0]), r[1]), r[2]), r[3]), r[4]), r[5]), r[6]), r[7])
+    ),
+}
+
+
+def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) -> Made:
+    """Kernel that sums the loss, d/dalpha and d/dscale, and writes d/dx times weight times factor, in one pass.
+
+    The layouts are "shared" and "columns".  Partial sums are doubles, first all of the value, then those of dalpha and
+    dscale: one for each warp in "shared"; one for each thread up to the stride in "columns", by columns.  Words: as
+    `elementwise_words`, then the addresses of the weights (of the computing type, or 0) and of their total (a double)
+    or 0, the factor if there is no total, the addresses of the partial sums and of dx.
+    """
+    memory = _Storage(storage)
+    zero, load, load_one = memory.zero, memory.load, memory.load_one
+    columns = layout == "columns"
+    count = 4 if columns else memory.count
+    parameters, element = _Parameters(family, memory), _element(family)
+    read, prepare = parameters.one, parameters.prepare
+    weigh, (start, add, total) = _weigher(zero), _accumulator(zero)
+    own = _Storage("float64" if storage == "float64" else "float32", count)
+    load_weights, load_weight = own.load, own.load_one
+    to_dx = [(DX, (1,))] if "dx" in outputs else []
+    store, store_one = memory.storer(to_dx, count), memory.storer(to_dx, 1)
+    doubles = _Storage("float64")
+    read_total, put_sums = doubles.load_one, doubles.storer([(PARTIALS, ())], 1)
+    with_dalpha, with_dscale = "dalpha" in outputs, "dscale" in outputs
+    same, cast, one, double_zero = scalar(_SAME[count]), type(zero), type(zero)(1), doubles.zero
+
+    @scalar
+    def quickly(x, weight, a, p):
+        return weigh(element(x, p[0], p[1], False, p[2]), weight, p[3])
+
+    @scalar
+    def single(words, i, s, w, close, factor):
+        weight = load_weight(words[WEIGHTS], i) if words[WEIGHTS] != 0 else one
+        return (weigh(element(load_one(words[X], i), s, w, True, close), weight, factor),)
+
+    @scalar
+    def add_result(sums, r):
+        return add(sums[0], r[0]), add(sums[1], r[2]), add(sums[2], r[3])
+
+    @scalar
+    def common(words):
+        number = _number(words[FACTOR], double_zero)
+        return cast(1.0 / read_total(words[TOTAL_AT], 0) if words[TOTAL_AT] != 0 else number)
+
+    outside, elements, any_of = scalar(_EACH[count](_outside)), scalar(_EACH[count](quickly)), scalar(_ANY[count])
+    add_all, add_one = scalar(_FOLD[count](add_result)), scalar(_FOLD[1](add_result))
+
+    @scalar
+    def put(words, at, size, value, dalpha, dscale):
+        put_sums(words, at, (value,))
+        if with_dalpha:
+            put_sums(words, size + at, (dalpha,))
+        if with_dscale:
+            put_sums(words, 2 * size + at, (dscale,))
+
+    def over_rows(words):
+        n, factor = words[N], common(words)
+        s, w = prepare(read(words, ALPHA_AT, ALPHA, 0), read(words, SCALE_AT, SCALE, 0))
+        quick, limit = loss.ordinary(s, w)
+        close = loss.close(s)
+        sums = (start, start, start)
+        i = _thread() * count
+        while i < n:
+            rest = i
+            if i + count <= n:
+                x = load(words[X], i)
+                if quick and not any_of(outside(x, x, x, limit)):
+                    weight = load_weights(words[WEIGHTS], i) if words[WEIGHTS] != 0 else same(one)
+                    if close:
+                        found = elements(x, weight, weight, (s, w, True, factor))
+                    else:
+                        found = elements(x, weight, weight, (s, w, False, factor))
+                    store(words, i, found)
+                    sums = add_all(sums, found)
+                    rest = i + count
+            for k in range(rest, min(i + count, n)):
+                found_one = single(words, k, s, w, close, factor)
+                store_one(words, k, found_one)
+                sums = add_one(sums, found_one)
+            i += _threads() * count
+        value, dalpha, dscale = _warp_sum(total(sums[0])), _warp_sum(total(sums[1])), _warp_sum(total(sums[2]))
+        if _thread() % 32 == 0:
+            put(words, _thread() // 32, _threads() // 32, value, dalpha, dscale)
+
+    def over_columns(words):
+        n, factor, stride = words[N], common(words), words[STRIDE]
+        first = _thread()
+        if first < stride:
+            column = first % words[PERIOD]
+            alpha = read(words, ALPHA_AT, ALPHA, column * words[ALPHA_STEP])
+            s, w = prepare(alpha, read(words, SCALE_AT, SCALE, column * words[SCALE_STEP]))
+            quick, limit = loss.ordinary(s, w)
+            close = loss.close(s)
+            sums = (start, start, start)
+            i = first
+            while i < n:
+                m, quickly_done = min(4, (n - i + stride - 1) // stride), False
+                if m == 4 and quick:
+                    x = _four(load_one, words[X], i, stride)
+                    if not any_of(outside(x, x, x, limit)):
+                        weight = _four(load_weight, words[WEIGHTS], i, stride) if words[WEIGHTS] != 0 else same(one)
+                        if close:
+                            found = elements(x, weight, weight, (s, w, True, factor))
+                        else:
+                            found = elements(x, weight, weight, (s, w, False, factor))
+                        store_one(words, i, (found[0],))
+                        store_one(words, i + stride, (found[1],))
+                        store_one(words, i + 2 * stride, (found[2],))
+                        store_one(words, i + 3 * stride, (found[3],))
+                        sums = add_all(sums, found)
+                        quickly_done = True
+                for k in range(0 if quickly_done else m):
+                    alone = single(words, i + k * stride, s, w, close, factor)
+                    store_one(words, i + k * stride, alone)
+                    sums = add_one(sums, alone)
+                i += 4 * stride
+            put(words, first, stride, total(sums[0]), total(sums[1]), total(sums[2]))
+
+    return over_columns if columns else over_rows, DX + 1
+
+
+def total(storage: str) -> Made:
+    """Kernel that sums weights: words n, their address, that of a double for each warp."""
+    memory, doubles = _Storage(storage), _Storage("float64")
+    load_one, put_sums = memory.load_one, doubles.storer([(2, ())], 1)
+
+    def kernel(words):
+        found, i = 0.0, _thread()
+        while i < words[0]:
+            found += np.float64(load_one(words[1], i))
+            i += _threads()
+        found = _warp_sum(found)
+        if _thread() % 32 == 0:
+            put_sums(words, _thread() // 32, (found,))
+
+    return kernel, 3
+
+
+def fold(storage: str) -> Made:
+    """Kernel that sums doubles over groups, for each column; a warp takes up to `chunk` groups of one column.
+
+    Words: address, groups, columns, chunk, address of the results (by part, then column), whether these are the last:
+    then they are multiplied by 1/total or the factor and stored as ``storage``; address of the total or 0, factor.
+    """
+    memory, doubles = _Storage(storage), _Storage("float64")
+    load, cast, double_zero = doubles.load_one, type(memory.zero), doubles.zero
+    store_double, store_last = doubles.storer([(4, ())], 1), memory.storer([(4, ())], 1)
+
+    def kernel(words):
+        groups, columns, chunk = words[1], words[2], words[3]
+        parts = (groups + chunk - 1) // chunk
+        warp, lane = _thread() // 32, _thread() % 32
+        while warp < parts * columns:
+            part, column = warp // columns, warp % columns
+            found, g = 0.0, part * chunk + lane
+            while g < min(groups, (part + 1) * chunk):
+                found += load(words[0], g * columns + column)
+                g += 32
+            found = _warp_sum(found)
+            if lane == 0:
+                if words[5] != 0:
+                    number = _number(words[7], double_zero)
+                    factor = 1.0 / load(words[6], 0) if words[6] != 0 else number
+                    store_last(words, warp, (cast(found * factor),))
+                else:
+                    store_double(words, warp, (found,))
+            warp += _threads() // 32
+
+    return kernel, 8
 
 
 def partition(outputs: tuple[str, ...], storage: str) -> Made:

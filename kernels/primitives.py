@@ -49,7 +49,7 @@ def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
             lowered[args] = lower_function(function, args, None)
         return lowered[args]
 
-    class Template(AbstractTemplate):
+    class Template(AbstractTemplate):  # type: ignore[misc]
         key = function
 
         def generic(self, args: Any, kws: Any) -> Any:

@@ -15,12 +15,12 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from . import cache
+from .launch import THREADS
 from .lowering import link, lower, optimize
 
-__all__ = ["THREADS", "kernel"]
+__all__ = ["kernel"]
 
 CAPABILITY = "sm_75"
-THREADS = 256  # of a block
 _TRIPLE = "nvptx64-nvidia-cuda"
 _lock = threading.RLock()
 _texts: dict[str, str] = {}

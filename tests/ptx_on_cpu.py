@@ -1,8 +1,10 @@
 """PTX kernels on a CPU, for machines without a GPU: the text that the driver would get, translated to native code.
 
 Each PTX operation is taken by its definition in the PTX manual.  One that this file does not know, or that a GPU would
-be free to fuse or to flush (``mul`` without ``.rn``, ``.ftz``), is refused.  Threads run one after the other, so this
-shows arithmetic, addresses and what is written where; neither races nor timing.
+be free to fuse or to flush (``mul`` without ``.rn``, ``.ftz``), is refused.  Threads run one after the other.  At a
+shuffle, the lanes of a warp run again and again from the start, each time one shuffle further; so a kernel with
+shuffles must not read what it writes.  This shows arithmetic, addresses and what is written where, neither races nor
+timing.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import llvmlite.binding as llvm
 _BITS = {"pred": "i1", **{f"{kind}{n}": f"i{n}" for kind in "bsuf" for n in (8, 16, 32, 64)}}
 _FLOAT = {"f16": "half", "f32": "float", "f64": "double"}
 _SPECIAL = ("tid.x", "ntid.x", "ctaid.x", "nctaid.x")
+_SLOTS = (*_SPECIAL, "lane", "count", "known")  # a thread's own memory: count of its shuffles, how many all lanes made
+_SHUFFLES = 1000  # a thread's, at most
 _COMPARE = {
     "eq": "oeq", "ne": "one", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "num": "ord", "nan": "uno",
     "equ": "ueq", "neu": "une", "ltu": "ult", "leu": "ule", "gtu": "ugt", "geu": "uge",
@@ -40,7 +44,8 @@ class _Translator:
         self.tables = self._tables(text)
         for kind, stem, number in re.findall(r"\.reg \.(\w+)\s+%(\w+)<(\d+)>;", entry[4]):
             self.registers |= {f"%{stem}{i}": _BITS[kind] for i in range(int(number))}
-        body = re.sub(r"//.*|\.reg .*|\.pragma .*", "", entry[4])
+        body = re.sub(r"\{ \.reg \.b32 tmp; (.*?;) \}", lambda m: m[1].replace("tmp", "_"), entry[4])
+        body = re.sub(r"//.*|^\s*\.reg .*|^\s*\.pragma .*", "", body, flags=re.M)
         for statement in re.findall(r"\$\w+:|[^;{}:]+(?:\{[^}]*\}[^;{}]*)*;", body):
             self._statement(" ".join(statement.strip().rstrip(";").split()))
 
@@ -190,6 +195,8 @@ class _Translator:
         elif op == "bfe" and kind[0] == "u" and operands[2].isdigit() and operands[3].isdigit():
             moved = self.emit(f"lshr {bits} {self.read(operands[1], kind)}, {operands[2]}")
             self.write(operands[0], kind, self.emit(f"and {bits} {moved}, {(1 << int(operands[3])) - 1}"))
+        elif name == ["shfl", "sync", "down", "b32"] and operands[3:] == ["31", "-1"]:
+            self._shuffle(operands)
         elif op == "prmt" and kind == "b32" and not modes and operands[3].startswith(("0x", *"0123456789")):
             self._permute(operands)
         elif op == "cvt":
@@ -219,6 +226,23 @@ class _Translator:
         if how != "ashr":
             value = self.emit(f"select i1 {inside}, {bits} {value}, {bits} 0")
         self.write(operands[0], kind, value)
+
+    def _shuffle(self, operands: list[str]) -> None:
+        """Hands the value over and stops, unless all lanes are known to have come this far."""
+        value, by = self.read(operands[1], "b32"), self.read(operands[2], "b32")
+        lane, count, known = (self.emit(f"load i32, ptr %S{_SLOTS.index(n)}") for n in ("lane", "count", "known"))
+        full, after = self.emit(f"icmp uge i32 {count}, {_SHUFFLES}"), self.label()
+        self.code += [f"  br i1 {full}, label %TRAP, label %{after}", f"{after}:"]
+        row = self.emit(f"mul i32 {count}, 32")
+        place = self.emit(f"getelementptr i32, ptr %shuffled, i32 {self.emit(f'add i32 {row}, {lane}')}")
+        self.code.append(f"  store i32 {value}, ptr {place}")
+        fresh, after = self.emit(f"icmp uge i32 {count}, {known}"), self.label()
+        self.code += [f"  br i1 {fresh}, label %STOP, label %{after}", f"{after}:"]
+        self.code.append(f"  store i32 {self.emit(f'add i32 {count}, 1')}, ptr %S{_SLOTS.index('count')}")
+        other = self.emit(f"add i32 {lane}, {by}")
+        source = self.emit(f"select i1 {self.emit(f'icmp ult i32 {other}, 32')}, i32 {other}, i32 {lane}")
+        place = self.emit(f"getelementptr i32, ptr %shuffled, i32 {self.emit(f'add i32 {row}, {source}')}")
+        self.write(operands[0].partition("|")[0], "b32", self.emit(f"load i32, ptr {place}"))
 
     def _permute(self, operands: list[str]) -> None:
         """Each digit of the selector names the byte, of both sources in a row, that comes to its place."""
@@ -304,7 +328,7 @@ class _Translator:
     def module(self) -> str:
         words = ", ".join(f"i64 %{p}" for p in self.parameters)
         slots = "\n".join(f"  {self.slot(r)} = alloca {kind}" for r, kind in self.registers.items())
-        specials = "\n".join(f"  %S{k} = getelementptr i32, ptr %special, i64 {k}" for k in range(len(_SPECIAL)))
+        own = "\n".join(f"  %S{k} = getelementptr i32, ptr %own, i64 {k}" for k in range(len(_SLOTS)))
         declared = [
             f"declare {f} @llvm.{n}.{k}({', '.join([f] * count)})"
             for k, f in _FLOAT.items()
@@ -313,49 +337,73 @@ class _Translator:
         bounds = ("smin", "smax", "umin", "umax")
         declared += [f"declare i{n} @llvm.{k}.i{n}(i{n}, i{n})" for n in (32, 64) for k in bounds]
         tables = "\n".join(f"@{name} = internal constant {content}, align 16" for name, content in self.tables.items())
-        call = ", ".join(f"i64 %{p}" for p in self.parameters)
-        code = "\n".join(self.code)
-        declarations = "\n".join(declared)
+        code, declarations = "\n".join(self.code), "\n".join(declared)
         return f"""
 {declarations}
 {tables}
-define internal i1 @one(ptr %special, {words}) alwaysinline {{
-{specials}
+define internal i32 @one(ptr %own, ptr %shuffled, {words}) alwaysinline {{
+{own}
 {slots}
 {code}
   br label %EXIT
-TRAP:
-  ret i1 true
 EXIT:
-  ret i1 false
+  ret i32 0
+TRAP:
+  ret i32 1
+STOP:
+  ret i32 2
 }}
 define i1 @launch(i32 %blocks, i32 %threads, {words}) {{
 entry:
-  %special = alloca [4 x i32]
-  %tid = getelementptr i32, ptr %special, i64 0
-  %ntid = getelementptr i32, ptr %special, i64 1
-  %ctaid = getelementptr i32, ptr %special, i64 2
-  %nctaid = getelementptr i32, ptr %special, i64 3
-  store i32 %threads, ptr %ntid
-  store i32 %blocks, ptr %nctaid
+  %own = alloca [{len(_SLOTS)} x i32]
+  %shuffled = alloca [{32 * _SHUFFLES} x i32]
+{own}
+  store i32 %threads, ptr %S1
+  store i32 %blocks, ptr %S3
   br label %block
 block:
-  %b = phi i32 [0, %entry], [%b1, %next]
-  store i32 %b, ptr %ctaid
-  br label %thread
-thread:
-  %t = phi i32 [0, %block], [%t1, %go]
-  store i32 %t, ptr %tid
-  %trap = call i1 @one(ptr %special, {call})
-  br i1 %trap, label %bad, label %go
-go:
+  %b = phi i32 [0, %entry], [%b1, %blockdone]
+  store i32 %b, ptr %S2
+  br label %warp
+warp:
+  %w = phi i32 [0, %block], [%w1, %warpdone]
+  br label %round
+round:
+  %known = phi i32 [0, %warp], [%known1, %again]
+  store i32 %known, ptr %S6
+  br label %lane
+lane:
+  %l = phi i32 [0, %round], [%l1, %lanedone]
+  %stopped = phi i1 [false, %round], [%stopped1, %lanedone]
+  %t = add i32 %w, %l
+  store i32 %t, ptr %S0
+  store i32 %l, ptr %S4
+  store i32 0, ptr %S5
+  %code = call i32 @one(ptr %own, ptr %shuffled, {words})
+  %trap = icmp eq i32 %code, 1
+  br i1 %trap, label %bad, label %lanedone
+lanedone:
+  %stop = icmp eq i32 %code, 2
+  %stopped1 = or i1 %stopped, %stop
+  %l1 = add i32 %l, 1
   %t1 = add i32 %t, 1
-  %more = icmp ult i32 %t1, %threads
-  br i1 %more, label %thread, label %next
-next:
+  %inwarp = icmp ult i32 %l1, 32
+  %inblock = icmp ult i32 %t1, %threads
+  %more = and i1 %inwarp, %inblock
+  br i1 %more, label %lane, label %rounddone
+rounddone:
+  br i1 %stopped1, label %again, label %warpdone
+again:
+  %known1 = add i32 %known, 1
+  br label %round
+warpdone:
+  %w1 = add i32 %w, 32
+  %morewarps = icmp ult i32 %w1, %threads
+  br i1 %morewarps, label %warp, label %blockdone
+blockdone:
   %b1 = add i32 %b, 1
-  %again = icmp ult i32 %b1, %blocks
-  br i1 %again, label %block, label %good
+  %moreblocks = icmp ult i32 %b1, %blocks
+  br i1 %moreblocks, label %block, label %good
 bad:
   ret i1 true
 good:
@@ -374,20 +422,17 @@ def load(text: str) -> Callable[[int, int, Sequence[int]], None]:
     llvm.initialize_native_asmprinter()
     module = llvm.parse_assembly(translator.module())
     module.verify()
-    target = llvm.Target.from_default_triple()
     features = llvm.get_host_cpu_features().flatten()
+    target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=2)
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    llvm.create_pass_builder(machine, options).getModulePassManager().run(
-        module, llvm.create_pass_builder(machine, options)
-    )
+    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    passes.getModulePassManager().run(module, passes)
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
     _alive.append((engine, machine))
     count = len(translator.parameters)
-    function = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_uint32, ctypes.c_uint32, *[ctypes.c_int64] * count)(
-        engine.get_function_address("launch")
-    )
+    kind = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_uint32, ctypes.c_uint32, *[ctypes.c_int64] * count)
+    function = kind(engine.get_function_address("launch"))
 
     def launch(blocks: int, threads: int, words: Sequence[int]) -> None:
         if len(words) != count:

@@ -21,7 +21,7 @@ import ptx_on_cpu
 import pytest
 
 import fastrobust as fr
-from fastrobust.kernels import cuda, ptx
+from fastrobust.kernels import launch, ptx
 
 GRADIENTS = ("value", "dx", "dalpha", "dscale")
 DTYPES = {
@@ -32,21 +32,26 @@ DTYPES = {
 }
 FULL = [
     ("elementwise", family, GRADIENTS, storage, layout)
-    for family, storage, layout in itertools.product(("loss", "nll"), DTYPES, cuda.LAYOUTS)
+    for family, storage, layout in itertools.product(("loss", "nll"), DTYPES, launch.LAYOUTS)
 ]
 ONE = [
     ("elementwise", "loss", (output,), storage, "shared")
     for output, storage in itertools.product(("value", "dx", "weight", "curvature"), ("float32", "float64"))
 ]
 PARTITION = [("partition", ("value", "dalpha"), storage) for storage in DTYPES]
-KERNELS = FULL + ONE + PARTITION
+REDUCTIONS = [
+    ("reduction", family, GRADIENTS, storage, layout)
+    for family, storage, layout in itertools.product(("loss", "nll"), DTYPES, ("shared", "columns"))
+]
+SMALL = [*(("fold", storage) for storage in DTYPES), ("total", "float32"), ("total", "float64")]
+KERNELS = FULL + ONE + PARTITION + REDUCTIONS
 
 
 def name_of(what: Any) -> str:
     return "-".join(w if isinstance(w, str) else "+".join(w) for w in what)
 
 
-@pytest.mark.parametrize("what", KERNELS, ids=name_of)
+@pytest.mark.parametrize("what", KERNELS + SMALL, ids=name_of)
 def test_ptx_has_only_operations_with_one_meaning(what: Any) -> None:
     """No fused or flushed arithmetic, no calls, no memory but global: then the bits cannot differ from the CPU's."""
     text = ptx.kernel(*what)
@@ -55,8 +60,8 @@ def test_ptx_has_only_operations_with_one_meaning(what: Any) -> None:
     assert not re.search(r"\.ftz|\.approx|\bcall\b|\.local|\bex2\b|\blg2\b|atom\.|red\.", text)
     if what[0] == "elementwise":
         assert len(operations) > 20
-    arithmetic = {operation.rsplit(".", 1)[1] for operation in operations}
-    assert "float64" in what or not arithmetic & {"f64"}, "float32 stays float32"
+        arithmetic = {operation.rsplit(".", 1)[1] for operation in operations}
+        assert "float64" in what or not arithmetic & {"f64"}, "float32 stays float32"
 
 
 def at_a_time(what: Any) -> int:
@@ -64,10 +69,12 @@ def at_a_time(what: Any) -> int:
     return 8 if what[4] == "each" and what[3].endswith("16") else 16
 
 
-@pytest.mark.parametrize("what", [w for w in KERNELS if w[-1] in ("shared", "each")], ids=name_of)
+@pytest.mark.parametrize("what", [w for w in FULL + ONE if w[-1] in ("shared", "each")], ids=name_of)
 def test_memory_is_read_and_written_16_bytes_at_a_time(what: Any) -> None:
     text = ptx.kernel(*what)
-    wide = r"\.v2\.b64" if what[3] == "float64" else r"(?:\.v2\.b32|\.v4\.b16)" if at_a_time(what) == 8 else r"\.v4\.b32"
+    wide = (
+        r"\.v2\.b64" if what[3] == "float64" else r"(?:\.v2\.b32|\.v4\.b16)" if at_a_time(what) == 8 else r"\.v4\.b32"
+    )
     assert re.search(rf"ld\.global{wide}", text)
     assert len(re.findall(rf"st\.global{wide}", text)) >= len(what[2])
 
@@ -100,13 +107,13 @@ def test_every_generation_from_7_5_on_takes_the_ptx(arch: str, tmp_path: Path) -
     assembled(("elementwise", "nll", GRADIENTS, "float32", "shared"), arch, tmp_path)
 
 
-@pytest.mark.parametrize("what", [w for w in FULL if w[1] == "nll"] + ONE, ids=name_of)
+@pytest.mark.parametrize("what", [w for w in FULL + REDUCTIONS if w[1] == "nll"] + ONE, ids=name_of)
 def test_registers_suffice(what: Any, tmp_path: Path) -> None:
-    """Nothing is spilled to memory, and at least a block and a half fits: 65,536 registers for 256 threads each."""
+    """Nothing is spilled to memory, and a block of 256 threads fits well into the 65,536 registers."""
     _, report = assembled(what, "sm_90", tmp_path)
     assert "0 bytes spill stores, 0 bytes spill loads" in report, report
     (used,) = map(int, re.findall(r"Used (\d+) registers", report))
-    assert used <= (72 if "float64" not in what and len(what[2]) == 1 else 170), report
+    assert used <= (72 if "float64" not in what and len(what[2]) == 1 else 200), report
 
 
 @pytest.mark.parametrize("what", [w for w in FULL if w[1] == "loss" and w[-1] in ("shared", "each")], ids=name_of)
@@ -119,14 +126,30 @@ def test_machine_code_moves_16_bytes_at_a_time(what: Any, tmp_path: Path) -> Non
     assert not re.search(r"\b(LDL|STL)\b", listing)
 
 
+_launchers: dict[Any, Any] = {}
+
+
 def launcher(what: Any) -> Any:
-    key = name_of(what)
-    if key not in _launchers:
-        _launchers[key] = ptx_on_cpu.load(ptx.kernel(*what))
-    return _launchers[key]
+    if what not in _launchers:
+        _launchers[what] = ptx_on_cpu.load(ptx.kernel(*what))
+    return _launchers[what]
 
 
-_launchers: dict[str, Any] = {}
+class Simulated:
+    """A device on the CPU, with two multiprocessors; ``launched`` tells what ran."""
+
+    def __init__(self, multiprocessors: int = 2) -> None:
+        self.launched: list[Any] = []
+        self.memory: list[Any] = []
+        self.device = launch.Device(multiprocessors, self.launch, self.scratch)
+
+    def launch(self, what: Any, blocks: int, words: Any) -> None:
+        self.launched.append(what)
+        launcher(what)(blocks, launch.THREADS, words)
+
+    def scratch(self, count: int) -> int:
+        self.memory.append(np.full(count, np.nan))
+        return int(self.memory[-1].ctypes.data)
 
 
 class Guarded:
@@ -154,22 +177,21 @@ def aligned(array: Any) -> Any:
     return memory.array
 
 
-def run(
-    what: Any, x: Any, alpha: Any, scale: Any, *, blocks: int = 3, threads: int = 32, period: int = 1, offset: int = 0
-) -> list[Any]:
-    """The outputs of an elementwise kernel; parameters are numbers, or arrays of the computing type."""
-    _, _, outputs, storage, _ = what
-    outs = [Guarded(x.size, DTYPES[storage], offset * (j + 1) % 5) for j in range(len(outputs))]
-    words = cuda.elementwise_words(
-        n=x.size,
-        x=x.ctypes.data,
-        parameters=[
-            (p.ctypes.data, 0.0, int(p.size > 1)) if isinstance(p, np.ndarray) else (0, p, 0) for p in (alpha, scale)
-        ],
-        period=period,
-        stride=max(1, blocks * threads // period) * period,
-    )
-    launcher(what)(blocks, threads, [*words, *(o.array.ctypes.data for o in outs)])
+def array(a: Any) -> launch.Array:
+    return launch.Array(a.ctypes.data, a.shape, tuple(s // a.itemsize for s in a.strides))
+
+
+def run(what: Any, x: Any, alpha: Any, scale: Any, *, offset: int = 0) -> list[Any]:
+    """The outputs, in memory that begins so many elements past an aligned address; the layout is a demand."""
+    _, family, outputs, storage, layout = what
+    parameters = [array(p) if isinstance(p, np.ndarray) else float(p) for p in (alpha, scale)]
+    shape = np.broadcast_shapes(x.shape, np.shape(alpha), np.shape(scale))
+    seen = np.broadcast_to(x, shape)
+    outs = [Guarded(seen.size, DTYPES[storage], offset * (j + 1) % 5) for j in range(len(outputs))]
+    simulated = Simulated()
+    addresses = [o.array.ctypes.data for o in outs]
+    launch.elementwise(simulated.device, family, outputs, storage, array(seen), *parameters, addresses)
+    assert simulated.launched == ([what] if seen.size else []), "another layout"
     assert all(o.intact() for o in outs), "written outside of the output"
     return [o.array for o in outs]
 
@@ -208,13 +230,13 @@ def test_arithmetic_has_the_bits_of_the_cpu(family: str, storage: str) -> None:
     seed = int(np.random.SeedSequence().generate_state(1)[0])
     x, alpha, scale = drawn(storage, 1_000_000, seed)
     what = ("elementwise", family, GRADIENTS, storage, "each")
-    found = run(what, x, alpha, scale, blocks=4, threads=256)
+    found = run(what, aligned(x), aligned(alpha), aligned(scale))
     expected = reference(family, x, alpha, scale)
     for name, one, other in zip(GRADIENTS, found, expected, strict=True):
         assert_same_bits(one, other, f"{name}, seed {seed}")
 
 
-SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 127, 128, 129, 383, 384, 385, 1000)
+SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 255, 256, 257, 1023, 1024, 4095, 4100, 20000)
 
 
 @pytest.mark.parametrize("storage", DTYPES)
@@ -222,23 +244,24 @@ SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 127, 128, 129, 383, 384, 385, 1000)
 def test_every_size_of_shared_parameters(alpha: float, storage: str) -> None:
     """Also by address, by the layout for any alignment, and x beyond the quick case here and there."""
     compute = np.float64 if storage == "float64" else np.float32
-    x, _, _ = drawn(storage, 1000, 5)
-    x[::7] = np.linspace(-3, 3, x[::7].size).astype(DTYPES[storage])
+    x, _, _ = drawn(storage, SIZES[-1] + 1, 5)
+    x[::2] = np.linspace(-3, 3, x[::2].size).astype(DTYPES[storage])
+    x[2048:4096] = 1
     number = compute(0.7)
     expected = reference("loss", x, compute(alpha), number)
-    address = [np.array([alpha], compute), np.array([number], compute)]
+    address = [np.array([alpha], compute), np.array(number, compute)]
     for n in SIZES:
         for layout, parameters in (("shared", (alpha, number)), ("shared", address), ("columns", (alpha, number))):
             what = ("elementwise", "loss", GRADIENTS, storage, layout)
             offset = 1 if layout == "columns" else 0
             where = x[offset:][:n] if offset else aligned(x[:n])
-            found = run(what, where, *parameters, offset=offset, blocks=1 + n % 3)
+            found = run(what, where, *parameters, offset=offset)
             for name, one, other in zip(GRADIENTS, found, expected, strict=True):
                 assert_same_bits(one, other[offset:][:n], f"{name}, {n} elements, {layout}")
 
 
 @pytest.mark.parametrize("storage", DTYPES)
-@pytest.mark.parametrize("period", [1, 2, 3, 5, 16, 60, 96])
+@pytest.mark.parametrize("period", [2, 3, 5, 16, 60, 96, 300, 3000])
 def test_columns(period: int, storage: str) -> None:
     """Threads that are no multiple of the period; either parameter may be a number."""
     compute = np.float64 if storage == "float64" else np.float32
@@ -247,7 +270,7 @@ def test_columns(period: int, storage: str) -> None:
     alpha = np.linspace(0, 3, period).astype(compute)
     scale = np.linspace(2, 0.5, period).astype(compute)
     for a, c in ((alpha, scale), (alpha, 0.7), (1.5, scale)):
-        found = run(what, x.reshape(-1), a, c, blocks=3, threads=33, period=period, offset=1)
+        found = run(what, x, a, c, offset=1)
         expected = reference("nll", x, compute(a), compute(c))
         for name, one, other in zip(GRADIENTS, found, expected, strict=True):
             assert_same_bits(one, other.reshape(-1), f"{name}")
@@ -257,10 +280,11 @@ def test_columns(period: int, storage: str) -> None:
 def test_a_parameter_for_each_element(storage: str) -> None:
     compute = np.float64 if storage == "float64" else np.float32
     what = ("elementwise", "nll", GRADIENTS, storage, "each")
-    x, alpha, scale = drawn(storage, 1000, 6)
-    alpha[100:300], scale[100:300], x[100:300] = 1, 1, np.linspace(-3, 3, 200).astype(DTYPES[storage])
-    for n in SIZES:
-        for a, c in ((aligned(alpha[:n]), aligned(scale[:n])), (aligned(alpha[:n]), 0.7), (1.5, aligned(scale[:n]))):
+    x, alpha, scale = drawn(storage, SIZES[-1], 6)
+    alpha[100:3000], scale[100:3000], x[100:3000] = 1, 1, np.linspace(-3, 3, 2900).astype(DTYPES[storage])
+    for n in SIZES[2:]:
+        for a, c in ((alpha, scale), (alpha, 0.7), (1.5, scale)):
+            a, c = (aligned(p[:n]) if isinstance(p, np.ndarray) else p for p in (a, c))
             found = run(what, aligned(x[:n]), a, c)
             expected = reference("nll", x[:n], compute(a), compute(c))
             for name, one, other in zip(GRADIENTS, found, expected, strict=True):
@@ -276,34 +300,35 @@ def test_any_strides(storage: str) -> None:
     x = rng.standard_normal((4, 6, 5, 7)).astype(DTYPES[storage]).transpose(2, 0, 3, 1)[::-1, :, ::2]
     alpha = rng.uniform(-3, 3, (4, 1, 6)).astype(compute)
     scale = rng.uniform(0.5, 2, (5, 1, 1, 1)).astype(compute)[::-1]
-    shape = np.broadcast_shapes(x.shape, alpha.shape, scale.shape)
-    views = [np.broadcast_to(a, shape) for a in (x, alpha, scale)]
-    outs = [Guarded(x.size, DTYPES[storage], 1) for _ in GRADIENTS]
-    words = cuda.elementwise_words(
-        n=x.size,
-        x=views[0].ctypes.data,
-        parameters=[(v.ctypes.data, 0.0, 1) for v in views[1:]],
-        extents=shape,
-        strides=[[s // v.itemsize for s in v.strides] for v in views],
-    )
-    launcher(what)(2, 48, [*words, *(o.array.ctypes.data for o in outs)])
-    assert all(o.intact() for o in outs)
-    for name, out, other in zip(GRADIENTS, outs, reference("loss", x, alpha, scale), strict=True):
-        assert_same_bits(out.array, np.ascontiguousarray(other).reshape(-1), name)
+    for views in (
+        (x, alpha, scale),
+        (x[0, 0, 0, ::2], 0.5, scale[0, 0, 0, 0]),
+        (x[:, :1], alpha, 2.0),
+        (x[0, 0], alpha[:, 0, :1], 1.0),
+        (np.ascontiguousarray(x)[:, :, 0], 1.5, scale[:, :, 0]),
+    ):
+        with np.errstate(invalid="ignore"):
+            expected = reference("loss", *(v.astype(compute) if k and np.ndim(v) else v for k, v in enumerate(views)))
+        for name, out, other in zip(GRADIENTS, run(what, *views, offset=1), expected, strict=True):
+            assert_same_bits(out, np.ascontiguousarray(other).reshape(-1), name)
+
+
+def test_more_axes_than_a_kernel_has_are_refused() -> None:
+    x = np.ones((3,) * 5, np.float32)[::2, ::2, ::2, ::2, ::2]
+    with pytest.raises(ValueError, match="5 axes, more than 4"):
+        run(("elementwise", "loss", ("value",), "float32", "strided"), x, 1.0, 1.0)
 
 
 def test_an_output_may_be_x_itself() -> None:
     x = np.linspace(-4, 4, 1003, dtype=np.float32)
     expected = fr.loss_and_grad(x, 0.5, 1.5)
-    for layout in ("shared", "columns"):
-        memory = Guarded(x.size, x.dtype)
+    for offset in (0, 1):
+        memory = Guarded(x.size, x.dtype, offset)
         memory.array[:] = x
-        words = cuda.elementwise_words(
-            n=x.size, x=memory.array.ctypes.data, parameters=[(0, 0.5, 0), (0, 1.5, 0)], stride=64
-        )
-        launcher(("elementwise", "loss", ("dx",), "float32", layout))(2, 32, [*words, memory.array.ctypes.data])
+        where = memory.array.ctypes.data
+        launch.elementwise(Simulated().device, "loss", ("dx",), "float32", array(memory.array), 0.5, 1.5, [where])
         assert memory.intact()
-        assert_same_bits(memory.array, expected.dx, layout)
+        assert_same_bits(memory.array, expected.dx, f"offset {offset}")
 
 
 @pytest.mark.parametrize("storage", DTYPES)
@@ -312,12 +337,68 @@ def test_log_partition(storage: str) -> None:
     with np.errstate(over="ignore"):
         alpha = points.alphas(compute).astype(DTYPES[storage])
     outs = [Guarded(alpha.size, DTYPES[storage]) for _ in range(2)]
-    launch = launcher(("partition", ("value", "dalpha"), storage))
-    launch(2, 32, [alpha.size, alpha.ctypes.data, *(o.array.ctypes.data for o in outs)])
+    addresses = [o.array.ctypes.data for o in outs]
+    launch.partition(Simulated().device, ("value", "dalpha"), storage, alpha.size, alpha.ctypes.data, addresses)
     expected = fr.log_partition_and_grad(alpha)
     for name, out, other in zip(("value", "dalpha"), outs, expected, strict=True):
         assert out.intact()
         assert_same_bits(out.array, other, name)
+
+
+def reduced(family: str, storage: str, x: Any, alpha: Any, scale: Any, weights: Any, mean: bool) -> tuple[Any, ...]:
+    """value, dx, dalpha, dscale of a reduction, and how many kernels it took."""
+    dtype, simulated = DTYPES[storage], Simulated()
+    parameters = [array(p) if isinstance(p, np.ndarray) else float(p) for p in (alpha, scale)]
+    dx = Guarded(x.size, dtype)
+    targets = {"value": Guarded(1, dtype), "dalpha": Guarded(np.size(alpha), dtype)}
+    targets["dscale"] = Guarded(np.size(scale), dtype)
+    total_at, weights_at = np.zeros(1), 0
+    if weights is not None:
+        weights_at = weights.ctypes.data
+        compute = "float64" if storage == "float64" else "float32"
+        launch.total(simulated.device, compute, weights.size, weights_at, total_at.ctypes.data)
+    assert launch.reducible(simulated.device, storage, array(x), *parameters)
+    launch.reduction(
+        simulated.device, family, GRADIENTS, storage, array(x), *parameters, weights_at,
+        total_at.ctypes.data if mean and weights is not None else 0, 1 / x.size if mean else 1.0,
+        dx.array.ctypes.data, {name: g.array.ctypes.data for name, g in targets.items()},
+    )  # fmt: skip
+    assert all(g.intact() for g in (dx, *targets.values()))
+    return targets["value"].array, dx.array, targets["dalpha"].array, targets["dscale"].array
+
+
+@pytest.mark.parametrize("storage", DTYPES)
+@pytest.mark.parametrize("shape", [(1,), (3,), (37, 5), (300, 11), (5, 2000), (70001,)], ids=str)
+def test_sums(shape: tuple[int, ...], storage: str) -> None:
+    """dx has the CPU's bits; sums, which the CPU takes in another order, agree to the last place but one."""
+    compute = np.float64 if storage == "float64" else np.float32
+    rng = np.random.default_rng(len(shape) + shape[0])
+    x = aligned(rng.standard_t(2, np.prod(shape)).astype(DTYPES[storage])).reshape(shape)
+    weights = aligned(rng.integers(0, 3, np.prod(shape)).astype(compute)).reshape(shape)
+    weights.reshape(-1)[0] = 1
+    columns = len(shape) > 1
+    alpha = np.linspace(0.5, 2.5, shape[-1]).astype(compute) if columns else np.array([1.3], compute)
+    scale = np.linspace(0.5, 2, shape[-1]).astype(compute) if columns else 0.7
+    tolerance = {"float64": 1e-13, "float32": 3e-7, "float16": 2e-3, "bfloat16": 1e-2}[storage]
+    for a, c, w, mean in (
+        (alpha, scale, None, True),
+        (alpha, scale, weights, True),
+        (alpha, 0.7, weights, False),
+        (1.3, scale, None, True),
+    ):
+        found = reduced("nll", storage, x, a, c, w, mean)
+        expected = fr.nll_and_grad(
+            x.astype(compute), compute(a) if np.ndim(a) == 0 else a, compute(c) if np.ndim(c) == 0 else c,
+            reduction="mean" if mean else "sum", weights=w,
+        )  # fmt: skip
+        with np.errstate(over="ignore", under="ignore"):
+            assert_same_bits(found[1], expected.dx.astype(DTYPES[storage]).reshape(-1), "dx")
+        for name, one in zip(("value", "dalpha", "dscale"), (found[0], found[2], found[3]), strict=True):
+            with np.errstate(over="ignore"):
+                other = np.atleast_1d(getattr(expected, name)).astype(DTYPES[storage]).astype(np.float64)
+            np.testing.assert_allclose(
+                one.astype(np.float64), other, rtol=tolerance, atol=tolerance * 1e-2, err_msg=name
+            )
 
 
 def test_the_checks_see_a_kernel_that_is_wrong() -> None:
@@ -326,20 +407,23 @@ def test_the_checks_see_a_kernel_that_is_wrong() -> None:
     text = ptx.kernel(*what)
     with pytest.raises(ptx_on_cpu.Unknown, match="not exact"):
         ptx_on_cpu.load(text.replace("mul.rn.f32", "mul.f32", 1))
-    x = np.linspace(-3, 3, 100, dtype=np.float32)
+    x = np.linspace(-3, 3, 100, dtype=np.float32)[1:]
     expected = fr.loss(x, 0.5, 1.5)
-    first_fma = re.search(r"fma\.rn\.f32 \t(%r\d+), (%r\d+), (%r\d+), (%r\d+)", text)
-    assert first_fma is not None
-    _launchers[name_of(what)] = ptx_on_cpu.load(
-        text.replace("fma.rn.f32 \t", "fma.rn.f32 \t", 1).replace(
-            first_fma[0], f"add.rn.f32 \t{first_fma[1]}, {first_fma[2]}, {first_fma[4]}"
-        )
-    )
+    fused = re.search(r"fma\.rn\.f32 \t(%r\d+), (%r\d+), (%r\d+), (%r\d+)", text)
+    assert fused is not None
     try:
-        (found,) = run(what, x, 0.5, 1.5)
-        assert np.any(found != expected)
-        _launchers[name_of(what)] = ptx_on_cpu.load(re.sub(r"(st\.global\.b32 \t\[%rd\d+)\]", r"\1+4]", text))
+        other = f"add.rn.f32 \t{fused[1]}, {fused[2]}, {fused[4]}"
+        _launchers[what] = ptx_on_cpu.load(text.replace(fused[0], other))
+        assert np.any(run(what, x, 0.5, 1.5, offset=1)[0] != expected)
+        _launchers[what] = ptx_on_cpu.load(re.sub(r"(st\.global\.b32 \t\[%rd\d+)\]", r"\1+4]", text))
         with pytest.raises(AssertionError, match="outside"):
-            run(what, x, 0.5, 1.5)
+            run(what, x, 0.5, 1.5, offset=1)
     finally:
-        _launchers.pop(name_of(what))
+        del _launchers[what]
+
+
+def test_a_misaligned_vector_faults_as_on_a_gpu() -> None:
+    x = np.ones(64, np.float32)
+    words = [64, x.ctypes.data | 4, 0, 0, launch.number(1.0), launch.number(1.0), 0, 0, 1, 1, x.ctypes.data]
+    with pytest.raises(MemoryError, match="misaligned"):
+        launcher(("elementwise", "loss", ("value",), "float32", "shared"))(1, 32, words)
