@@ -12,12 +12,13 @@ from typing import Any
 # First module name of an array type -> backend module; None: known, and not supported by this release.
 _LIBRARIES: dict[str, str | None] = {
     "numpy": "fastrobust._backends.numpy",
-    "cupy": None,
+    "cupy": "fastrobust._backends.cupy",
     "torch": None,
     "jax": None,
     "jaxlib": None,
     "dask": None,
 }
+_INSTALL = {"cupy": 'pip install "fastrobust[cuda]", or the CuPy for your CUDA: cupy-cuda12x, cupy-cuda13x'}
 _PLAIN = (float, int, bool, list, tuple)  # what needs no library
 _known: dict[type, ModuleType] = {}
 
@@ -47,12 +48,29 @@ def _find(name: str, value: Any) -> ModuleType:
         # NumPy hands a ufunc over to whoever has __array_ufunc__, pandas for one; None there is a refusal.
         if library is None and (kind in _PLAIN or getattr(kind, "__array_ufunc__", None)):
             library = "numpy"
+        if library is None and _on_cuda(value):
+            library = "cupy"
         module = _LIBRARIES[library] if library else None
         if module is None:
             why = f"support for {library} is not in this release" if library else "its type is not known"
             raise TypeError(
-                f"{name} is a {_name(value)}: {why}. Supported: NumPy arrays, numbers, and lists of numbers; "
-                "convert it with numpy.asarray()."
+                f"{name} is a {_name(value)}: {why}. Supported: NumPy and CuPy arrays, CUDA arrays that speak DLPack, "
+                "numbers, and lists of numbers; convert it with numpy.asarray()."
             )
-        _known[kind] = importlib.import_module(module)
+        try:
+            _known[kind] = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if library is None or error.name != library:
+                raise
+            raise ImportError(
+                f"{name} is a {_name(value)}, for which {library} is missing: {_INSTALL[library]}"
+            ) from None
     return _known[kind]
+
+
+def _on_cuda(value: Any) -> bool:
+    """Whether it is memory of an NVIDIA GPU, which CuPy can see without a copy."""
+    if hasattr(value, "__cuda_array_interface__"):
+        return True
+    where = getattr(value, "__dlpack_device__", None)
+    return where is not None and where()[0] == 2  # kDLCUDA

@@ -22,7 +22,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-__all__ = ["THREADS", "Array", "Device", "elementwise", "partition", "reduction", "total"]
+__all__ = ["THREADS", "Array", "Device", "elementwise", "partition", "plannable", "reducible", "reduction", "total"]
 
 THREADS = 256  # of a block
 BLOCKS = 8  # for each multiprocessor, at most
@@ -154,12 +154,14 @@ def partition(device: Device, outputs: tuple[str, ...], storage: str, n: int, al
         device.launch(("partition", outputs, storage), blocks, [n, alpha, *outs])
 
 
+def plannable(x: Array, parameters: Sequence[Array | float]) -> bool:
+    """Whether the strides come down to the axes that a kernel has."""
+    return len(_axes(x, parameters)) <= DIMENSIONS
+
+
 def reducible(device: Device, storage: str, x: Array, alpha: Array | float, scale: Array | float) -> bool:
     """Whether `reduction` takes them."""
-    try:
-        plan = _plan(device, storage, x, (alpha, scale), ())
-    except ValueError:
-        return False
+    plan = _plan(device, storage, x, (alpha, scale), ())
     return math.prod(x.shape) > 0 and plan.layout in ("shared", "columns")
 
 

@@ -107,8 +107,8 @@ def beyond_the_kernels(module: str, found: Import) -> bool:
 
 
 def another_backend(module: str, found: Import) -> bool:
-    """A backend stands on the types and the kernels, never on another backend, the API or the dispatcher."""
-    allowed = ("fastrobust._types.", "fastrobust.kernels.")
+    """A backend stands on types, checks and kernels, never on another backend, the API or the dispatcher."""
+    allowed = ("fastrobust._types.", "fastrobust._arguments.", "fastrobust.kernels.")
     return (
         module.startswith("fastrobust._backends.")
         and found.top == "fastrobust"

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _arguments as arguments
 from .._types import LossGrad
 
 PARALLEL = 1 << 17  # elements from which on threads pay for their start (about 50 us)
@@ -23,8 +24,6 @@ PANEL = 1 << 16  # elements of a reduction that are summed in one go; fixed, so 
 TILE = 1024  # shorter rows of parameters are repeated up to about this many elements
 PANELS_MAX, SUMS_MAX = 64, 1 << 22  # panels of a reduction by columns, and the doubles they may take together
 
-_HALF = ("float16", "bfloat16")
-_NUMBERS = (float, int)
 _LARGEST = float(np.finfo(np.float32).max)
 
 # --- ufuncs
@@ -95,116 +94,28 @@ def _number(value: float, dtype: Any) -> Any:
             return np.asarray(math.inf if value > 0 else -math.inf, dtype)
 
 
-def _supported(name: str, dtype: np.dtype[Any]) -> None:
-    if dtype.kind not in "biu" and not _floating(dtype):
-        raise TypeError(
-            f"{name} has dtype {dtype}, which fastrobust does not take: convert it to float16, bfloat16, float32, "
-            "float64 or an integer type with .astype()"
-        )
-
-
-def _floating(dtype: np.dtype[Any]) -> bool:
-    return dtype.char in "efd" or dtype.name in _HALF
-
-
-def _requested(dtype: Any) -> np.dtype[Any]:
-    """The value of dtype=."""
-    found: np.dtype[Any] = np.dtype(dtype)
-    if not _floating(found):
-        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {found}")
-    return found
-
-
-def _result_dtype(arrays: dict[str, Any], leading: str) -> Any:
-    """Dtype of the result.  Floating-point arguments are promoted; integers are float64 in x and give way elsewhere."""
-    found = []
-    for name, array in arrays.items():
-        _supported(name, array.dtype)
-        if array.dtype.kind not in "biu":
-            found.append(array.dtype)
-        elif name == leading:
-            found.append(np.dtype(np.float64))
-    try:
-        return np.result_type(*found)
-    except TypeError:
-        raise TypeError(
-            f"{' and '.join(arrays)} have dtypes {', '.join(map(str, found))}, without a common type: convert one"
-        ) from None
-
-
-def _compute_type(dtype: np.dtype[Any]) -> Any:
-    """float32 computes for the two half precisions, which are rounded once at the end."""
-    return np.float64 if dtype == np.float64 else np.float32
-
-
-def _shown(number: float) -> str:
-    """For a message; Python refuses to print integers of thousands of digits."""
-    try:
-        return repr(number)
-    except ValueError:
-        return f"{'-' if number < 0 else ''}(an integer of {int(number).bit_length()} bits)"
-
-
-def _check_numbers(alpha: Any, scale: Any, family: str) -> None:
-    """Refuse Python-number parameters that have no meaning; bad elements of arrays give NaN instead."""
-    if isinstance(scale, _NUMBERS) and scale <= 0:
-        raise ValueError(
-            f"scale must be positive, got {_shown(scale)}: it is the residual at which the loss begins to bend"
-        )
-    if family == "nll" and isinstance(alpha, _NUMBERS) and alpha < 0:
-        raise ValueError(
-            f"alpha must be >= 0 in the likelihood, got {_shown(alpha)}: below, it cannot be normalized; use loss"
-        )
-
-
 def _arguments(family: str, x: Any, alpha: Any, scale: Any, dtype: Any = None) -> tuple[np.dtype[Any], Any, Any, Any]:
     """Dtype of the result, unless given, and the arguments as arrays that NumPy may cast to it.
 
     Python numbers, among which NumPy counts its float64 scalars, and integer parameters take the dtype of the rest.
     """
-    _check_numbers(alpha, scale, family)
+    arguments.check_numbers(alpha, scale, family)
     arrays = {"x": _array("x", x)}
     weak = {}
     for name, value in (("alpha", alpha), ("scale", scale)):
-        if isinstance(value, _NUMBERS):
+        if isinstance(value, arguments.NUMBERS):
             weak[name] = value
         else:
             arrays[name] = _array(name, value)
-    found = _result_dtype(arrays, "x")
-    dtype = found if dtype is None else _requested(dtype)
-    compute = _compute_type(dtype)
+    found = arguments.result_dtype(arrays, "x")
+    dtype = found if dtype is None else arguments.requested(dtype)
+    compute = arguments.compute_type(dtype)
     for name in ("alpha", "scale"):
         if name in weak:
             arrays[name] = _number(weak[name], compute)
         elif arrays[name].dtype.kind in "biu":
             arrays[name] = arrays[name].astype(compute)
     return dtype, arrays["x"], arrays["alpha"], arrays["scale"]
-
-
-def _shape(**arrays: Any) -> tuple[int, ...]:
-    try:
-        return np.broadcast_shapes(*(a.shape for a in arrays.values()))
-    except ValueError:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(
-            f"shapes do not broadcast: {shapes}. Compared from the last axis, each pair must be equal or 1"
-        ) from None
-
-
-def _given(out: Any, names: tuple[str, ...], shapes: dict[str, tuple[int, ...]]) -> tuple[Any, ...]:
-    """The entries of ``out``, checked: for each name an array of its shape to write to, or None."""
-    if out is None:
-        return (None,) * len(names)
-    given = out if isinstance(out, tuple) else (out,)
-    if len(given) != len(names):
-        raise ValueError(f"out must have an entry for each of {', '.join(names)}, or None there; got {len(given)}")
-    for name, array in zip(names, given, strict=True):
-        if array is not None and (not isinstance(array, np.ndarray) or array.shape != shapes[name]):
-            got = f"shape {array.shape}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
-            raise ValueError(f"out for {name} must be an array of shape {shapes[name]}, got {got}")
-        if array is not None and not array.flags.writeable:
-            raise ValueError(f"out for {name} is read-only: pass an array that may be written")
-    return given
 
 
 def _overlap(out: Any, array: Any) -> bool:
@@ -307,8 +218,8 @@ def _apply(ufunc: np.ufunc, names: tuple[str, ...], dtype: Any, arrays: dict[str
     if options.keys() - {"out"} or not all(type(a) is np.ndarray or isinstance(a, np.generic) for a in arrays.values()):
         # where=, order=, subclasses, other libraries' __array_ufunc__: NumPy knows.
         if all(hasattr(a, "shape") for a in arrays.values()):
-            _given(options.get("out"), names, dict.fromkeys(names, _shape(**arrays)))
-        compute = _compute_type(dtype)
+            arguments.given(options.get("out"), names, dict.fromkeys(names, arguments.broadcast(**arrays)))
+        compute = arguments.compute_type(dtype)
         if "dtype" in options:
             options = {**options, "dtype": compute}
         with np.errstate(over="ignore", under="ignore"):
@@ -316,8 +227,8 @@ def _apply(ufunc: np.ufunc, names: tuple[str, ...], dtype: Any, arrays: dict[str
             if dtype == compute or options.get("out") is not None:
                 return result
             return tuple(r.astype(dtype) for r in result) if isinstance(result, tuple) else result.astype(dtype)
-    shape = _shape(**arrays)
-    given = _given(options.get("out"), names, dict.fromkeys(names, shape))
+    shape = arguments.broadcast(**arrays)
+    given = arguments.given(options.get("out"), names, dict.fromkeys(names, shape))
     like = next(iter(arrays.values()))
     outs = [np.empty_like(like, dtype, shape=shape) if o is None else o for o in given]
     if any(_overlap(o, a) for o in given for a in arrays.values()):
@@ -334,8 +245,8 @@ def _fast(family: str, x: Any, alpha: Any, scale: Any) -> bool:
     return (
         type(x) is np.ndarray
         and x.dtype.char in "fd"
-        and (type(alpha) in _NUMBERS or type(alpha) is x.dtype.type)
-        and (type(scale) in _NUMBERS or type(scale) is x.dtype.type)
+        and (type(alpha) in arguments.NUMBERS or type(alpha) is x.dtype.type)
+        and (type(scale) in arguments.NUMBERS or type(scale) is x.dtype.type)
         and -_LARGEST <= alpha <= _LARGEST
         and 0 < scale <= _LARGEST
         and (alpha >= 0 or family != "nll")
@@ -357,8 +268,8 @@ def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any
         return _ufunc(family, names, x.dtype.type, "shared")(x, alpha, scale, **options)
     dtype, x, alpha, scale = _arguments(family, x, alpha, scale, options.get("dtype"))
     if all(hasattr(a, "shape") for a in (x, alpha, scale)):
-        _shape(x=x, alpha=alpha, scale=scale)  # before a kernel is compiled
-    ufunc = _ufunc(family, names, _compute_type(dtype), _layout(alpha, scale))
+        arguments.broadcast(x=x, alpha=alpha, scale=scale)  # before a kernel is compiled
+    ufunc = _ufunc(family, names, arguments.compute_type(dtype), _layout(alpha, scale))
     return _apply(ufunc, names, dtype, {"x": x, "alpha": alpha, "scale": scale}, options)
 
 
@@ -374,9 +285,9 @@ def weighted(
                 f"{name} is a {type(value).__name__}; with weights it must be a plain array: numpy.asarray({name})"
             )
     dtype, x, alpha, scale = _arguments(family, x, alpha, scale)
-    shape = _shape(x=x, alpha=alpha, scale=scale)
-    compute = _compute_type(dtype)
-    given = _given(options.get("out"), names, dict.fromkeys(names, shape))
+    shape = arguments.broadcast(x=x, alpha=alpha, scale=scale)
+    compute = arguments.compute_type(dtype)
+    given = arguments.given(options.get("out"), names, dict.fromkeys(names, shape))
     weights = _weights(weights, shape, compute)
     if any(o is not None and np.may_share_memory(o, weights) for o in given):
         weights = weights.copy()
@@ -395,12 +306,12 @@ def weighted(
 
 def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> Any:
     """log Z, or log Z and its derivative, for each element."""
-    _check_numbers(alpha, 1.0, "nll")
+    arguments.check_numbers(alpha, 1.0, "nll")
     alpha = _number(alpha, np.float64)[()] if type(alpha) is int else _array("alpha", alpha)
-    dtype = _result_dtype({"alpha": alpha}, "alpha")
+    dtype = arguments.result_dtype({"alpha": alpha}, "alpha")
     if options.get("dtype") is not None:
-        dtype = _requested(options["dtype"])
-    ufunc = _ufunc("log_partition", names, _compute_type(dtype), "each")
+        dtype = arguments.requested(options["dtype"])
+    ufunc = _ufunc("log_partition", names, arguments.compute_type(dtype), "each")
     return _apply(ufunc, names, dtype, {"alpha": alpha}, options)
 
 
@@ -435,7 +346,7 @@ def _tree(sums: Any) -> Any:
 def _weights(weights: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """The weights as array of that dtype, broadcast to that shape."""
     weights = np.asarray(_array("weights", weights))
-    _supported("weights", weights.dtype)
+    arguments.supported("weights", weights.dtype)
     try:
         return np.broadcast_to(weights.astype(dtype, copy=False), shape)
     except ValueError:
@@ -475,7 +386,7 @@ def _reduce_small(
     """`reduce` of up to one panel with numbers as parameters: the same bits for a third of the overhead."""
     T, size, item = x.dtype.type, x.size, x.itemsize
     C = ctypes.c_float if T is np.float32 else ctypes.c_double
-    kernel = _panel(family, _outputs(wrt), T, "shared")
+    kernel = _panel(family, arguments.outputs(wrt), T, "shared")
     dx = None if "x" not in wrt else np.empty(x.shape, T) if out is None else out[1]
     factor = 1.0 if reduction == "sum" else 1.0 / size
     numbers, sums = (C * 3)(alpha, scale, factor), (ctypes.c_double * 3)()
@@ -491,11 +402,6 @@ def _reduce_small(
 def _address(array: Any) -> int:
     """Of a contiguous array; ``array.ctypes.data`` takes four times as long."""
     return ctypes.addressof(ctypes.c_char.from_buffer(array)) if array.flags.writeable else int(array.ctypes.data)
-
-
-@functools.cache
-def _outputs(wrt: tuple[str, ...]) -> tuple[str, ...]:
-    return ("value", *("d" + name for name in wrt))
 
 
 def reduce(
@@ -519,11 +425,11 @@ def _reduce(
                 f"{name} is a masked array, which sums do not take: pass its data, and weights of 0 under the mask"
             )
     dtype, x, alpha, scale = _arguments(family, x, alpha, scale)
-    compute = _compute_type(dtype)
+    compute = arguments.compute_type(dtype)
     x, alpha, scale = (np.asarray(a, compute) for a in (x, alpha, scale))
-    shape = _shape(x=x, alpha=alpha, scale=scale)
+    shape = arguments.broadcast(x=x, alpha=alpha, scale=scale)
     shapes = {"value": (), "dx": shape, "dalpha": alpha.shape, "dscale": scale.shape}
-    given = dict(zip(shapes, _given(out, tuple(shapes), shapes), strict=True))
+    given = dict(zip(shapes, arguments.given(out, tuple(shapes), shapes), strict=True))
     if weights is not None:
         weights = np.ascontiguousarray(_weights(weights, shape, compute))
     total = math.prod(shape) if weights is None else float(weights.sum(dtype=np.float64))
@@ -557,7 +463,7 @@ def _sums(
     family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, dx: Any, factor: float
 ) -> tuple[Any, Any, Any]:
     """Sums times factor, of the value, and of d/dalpha and d/dscale by parameter; dx is filled in."""
-    outputs = _outputs(wrt)
+    outputs = arguments.outputs(wrt)
     tail = x.shape[x.ndim - _columns(x, alpha, scale) :]
     size, period = x.size, math.prod(tail)
     if size == 0:

@@ -1,0 +1,109 @@
+"""What the backends check alike: dtypes, numbers, shapes, memory for results.  For arrays whose dtypes are NumPy's."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+NUMBERS = (float, int)  # what takes the dtype of the rest
+_HALF = ("float16", "bfloat16")
+
+
+def supported(name: str, dtype: np.dtype[Any]) -> None:
+    """Refuse complex numbers, strings, objects and what else has no kernel."""
+    if dtype.kind not in "biu" and not floating(dtype):
+        raise TypeError(
+            f"{name} has dtype {dtype}, which fastrobust does not take: convert it to float16, bfloat16, float32, "
+            "float64 or an integer type with .astype()"
+        )
+
+
+def floating(dtype: np.dtype[Any]) -> bool:
+    return dtype.char in "efd" or dtype.name in _HALF
+
+
+def requested(dtype: Any) -> np.dtype[Any]:
+    """The value of dtype=."""
+    found: np.dtype[Any] = np.dtype(dtype)
+    if not floating(found):
+        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {found}")
+    return found
+
+
+def result_dtype(arrays: dict[str, Any], leading: str) -> Any:
+    """Dtype of the result.  Floating-point arguments are promoted; integers are float64 in x and give way elsewhere."""
+    found = []
+    for name, array in arrays.items():
+        supported(name, array.dtype)
+        if array.dtype.kind not in "biu":
+            found.append(array.dtype)
+        elif name == leading:
+            found.append(np.dtype(np.float64))
+    try:
+        return np.result_type(*found)
+    except TypeError:
+        raise TypeError(
+            f"{' and '.join(arrays)} have dtypes {', '.join(map(str, found))}, without a common type: convert one"
+        ) from None
+
+
+def compute_type(dtype: np.dtype[Any]) -> Any:
+    """float32 computes for the two half precisions, which are rounded once at the end."""
+    return np.float64 if dtype == np.float64 else np.float32
+
+
+def _shown(number: float) -> str:
+    """For a message; Python refuses to print integers of thousands of digits."""
+    try:
+        return repr(number)
+    except ValueError:
+        return f"{'-' if number < 0 else ''}(an integer of {int(number).bit_length()} bits)"
+
+
+def check_numbers(alpha: Any, scale: Any, family: str) -> None:
+    """Refuse Python-number parameters that have no meaning; bad elements of arrays give NaN instead."""
+    if isinstance(scale, NUMBERS) and scale <= 0:
+        raise ValueError(
+            f"scale must be positive, got {_shown(scale)}: it is the residual at which the loss begins to bend"
+        )
+    if family == "nll" and isinstance(alpha, NUMBERS) and alpha < 0:
+        raise ValueError(
+            f"alpha must be >= 0 in the likelihood, got {_shown(alpha)}: below, it cannot be normalized; use loss"
+        )
+
+
+def broadcast(**arrays: Any) -> tuple[int, ...]:
+    """The common shape."""
+    try:
+        return np.broadcast_shapes(*(a.shape for a in arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(
+            f"shapes do not broadcast: {shapes}. Compared from the last axis, each pair must be equal or 1"
+        ) from None
+
+
+def given(
+    out: Any, names: tuple[str, ...], shapes: dict[str, tuple[int, ...]], kind: Any = np.ndarray
+) -> tuple[Any, ...]:
+    """The entries of ``out``, checked: for each name an array of its shape to write to, or None."""
+    if out is None:
+        return (None,) * len(names)
+    found = out if isinstance(out, tuple) else (out,)
+    if len(found) != len(names):
+        raise ValueError(f"out must have an entry for each of {', '.join(names)}, or None there; got {len(found)}")
+    for name, array in zip(names, found, strict=True):
+        if array is not None and (not isinstance(array, kind) or array.shape != shapes[name]):
+            got = f"shape {array.shape}" if isinstance(array, kind) else f"a {type(array).__name__}"
+            raise ValueError(f"out for {name} must be an array of shape {shapes[name]}, got {got}")
+        if array is not None and not getattr(array.flags, "writeable", True):
+            raise ValueError(f"out for {name} is read-only: pass an array that may be written")
+    return found
+
+
+@functools.cache
+def outputs(wrt: tuple[str, ...]) -> tuple[str, ...]:
+    """What a kernel computes for the value and these gradients."""
+    return ("value", *("d" + name for name in wrt))

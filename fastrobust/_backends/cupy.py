@@ -1,0 +1,293 @@
+"""CuPy arrays, and other CUDA arrays by way of them: the CUDA kernels on the current stream of the arrays' device.
+
+Nothing here waits for the GPU.  Memory comes from CuPy's pool; what a call needs besides its results is given back to
+it when the call returns, which is right on one stream.  Read where they are: x of the result's dtype with any strides
+that come down to four axes, parameters of the computing type likewise.  Anything else is copied once: x of another
+dtype, parameters of another dtype, more axes, weights that are not contiguous.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import cupy
+import numpy as np
+
+from .. import _arguments as arguments
+from .._types import LossGrad
+from ..kernels import launch, ptx
+
+# --- the device
+
+
+@functools.cache
+def _device(number: int) -> tuple[int, dict[tuple[Any, ...], Any]]:
+    """Its multiprocessors, and the kernels that were loaded there."""
+    return cupy.cuda.Device(number).attributes["MultiProcessorCount"], {}
+
+
+def _start(number: int, loaded: dict[tuple[Any, ...], Any], what: tuple[Any, ...], blocks: int, words: Any) -> None:
+    """Launch a kernel on the current stream."""
+    kernel = loaded.get(what)
+    if kernel is None:
+        module = cupy.cuda.function.Module()
+        module.load(ptx.kernel(*what).encode())
+        kernel = loaded[what] = module.get_function("kernel")
+    kernel((blocks,), (launch.THREADS,), tuple(map(np.int64, words)))
+
+
+class _Run:
+    """What a call needs of the device; keeps its scratch memory."""
+
+    def __init__(self, number: int) -> None:
+        count, loaded = _device(number)
+        self.kept: list[Any] = []
+        self.device = launch.Device(count, functools.partial(_start, number, loaded), self._scratch)
+
+    def _scratch(self, count: int) -> int:
+        self.kept.append(cupy.empty(count, np.float64))
+        return int(self.kept[-1].data.ptr)
+
+
+# --- arguments
+
+
+def _array(name: str, value: Any) -> Any:
+    """A CuPy array: itself, or a view of other CUDA memory."""
+    if isinstance(value, cupy.ndarray):
+        return value
+    if hasattr(value, "__dlpack__"):
+        return cupy.from_dlpack(value)
+    if hasattr(value, "__cuda_array_interface__"):
+        return cupy.asarray(value)
+    raise TypeError(f"{name} is a {type(value).__name__}: make it a CuPy array with cupy.asarray()")
+
+
+def _arguments(family: str, dtype: Any, **values: Any) -> tuple[np.dtype[Any], dict[str, Any], int]:
+    """Dtype of the result, unless given; x in it and the parameters as floats or in the computing type; the device."""
+    arguments.check_numbers(values.get("alpha", 1.0), values.get("scale", 1.0), family)
+    leading = next(iter(values))
+    found = {
+        name: value if isinstance(value, arguments.NUMBERS) and name != leading else _array(name, value)
+        for name, value in values.items()
+    }
+    arrays = {name: value for name, value in found.items() if isinstance(value, cupy.ndarray)}
+    result = arguments.result_dtype(arrays, leading) if dtype is None else arguments.requested(dtype)
+    compute = arguments.compute_type(result)
+    number = arrays[leading].device.id
+    for name, array in arrays.items():
+        if array.device.id != number:
+            raise ValueError(
+                f"{name} is on GPU {array.device.id} and {leading} on GPU {number}: move one, with cupy.asarray under "
+                f"cupy.cuda.Device({number})"
+            )
+    for name, value in found.items():
+        if isinstance(value, cupy.ndarray):
+            found[name] = value.astype(result if name == leading else compute, copy=False)
+        else:
+            found[name] = _number(value)
+    return result, found, number
+
+
+def _number(value: float) -> float:
+    """As a float; what is too large for one is infinite, which alpha may be."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _view(array: Any) -> launch.Array:
+    return launch.Array(array.data.ptr, array.shape, tuple(s // array.itemsize for s in array.strides))
+
+
+def _views(x: Any, alpha: Any, scale: Any, shape: tuple[int, ...]) -> tuple[Any, Any, Any, list[Any]]:
+    """x and the parameters as the kernels take them, and the arrays to keep meanwhile: copies, if of too many axes."""
+    kept = [cupy.broadcast_to(x, shape), alpha, scale]
+    views = [_view(p) if isinstance(p, cupy.ndarray) else p for p in kept]
+    if not launch.plannable(views[0], views[1:]):
+        kept = [cupy.ascontiguousarray(kept[0]), _like(alpha, shape), _like(scale, shape)]
+        views = [_view(p) if isinstance(p, cupy.ndarray) else p for p in kept]
+    return views[0], views[1], views[2], kept
+
+
+def _like(parameter: Any, shape: tuple[int, ...]) -> Any:
+    many = isinstance(parameter, cupy.ndarray) and parameter.size > 1
+    return cupy.ascontiguousarray(cupy.broadcast_to(parameter, shape)) if many else parameter
+
+
+def _results(
+    out: Any, names: tuple[str, ...], shapes: dict[str, tuple[int, ...]], dtype: Any, inputs: Sequence[Any]
+) -> tuple[tuple[Any, ...], list[Any]]:
+    """The entries of ``out``, and for each name contiguous memory that the kernels may write."""
+    given = arguments.given(out, names, shapes, cupy.ndarray)
+    memory = []
+    for name, array in zip(names, given, strict=True):
+        usable = array is not None and array.dtype == dtype and array.flags.c_contiguous
+        spoils = usable and any(_overlaps(array, other) for other in inputs)
+        memory.append(array if usable and not spoils else cupy.empty(shapes[name], dtype))
+    return given, memory
+
+
+def _overlaps(out: Any, array: Any) -> bool:
+    """Whether writing to out spoils array; element by element in place does not."""
+    if not isinstance(array, cupy.ndarray) or not cupy.may_share_memory(out, array):
+        return False
+    same = out.shape == array.shape and out.strides == array.strides and out.dtype == array.dtype
+    return not (same and out.data.ptr == array.data.ptr)
+
+
+def _handed(given: Sequence[Any], memory: Sequence[Any]) -> list[Any]:
+    """The results: what was given, filled, or the memory itself."""
+    for array, result in zip(given, memory, strict=True):
+        if array is not None and array is not result:
+            array[...] = result.astype(array.dtype, casting="same_kind", copy=False)
+    return [result if array is None else array for array, result in zip(given, memory, strict=True)]
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    if unknown := options.keys() - {"out", "dtype"}:
+        raise TypeError(f"{', '.join(sorted(unknown))}: not taken for CuPy arrays, only out and dtype are")
+
+
+# --- what the dispatcher calls
+
+
+def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
+    """The named outputs for each element: an array, or a tuple of them."""
+    _check_options(options)
+    dtype, found, number = _arguments(family, options.get("dtype"), x=x, alpha=alpha, scale=scale)
+    with cupy.cuda.Device(number):
+        results = _evaluated(family, names, dtype, found, options.get("out"), number)
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def _evaluated(
+    family: str, names: tuple[str, ...], dtype: Any, found: dict[str, Any], out: Any, number: int
+) -> list[Any]:
+    shape = arguments.broadcast(**{k: v for k, v in found.items() if isinstance(v, cupy.ndarray)})
+    given, memory = _results(out, names, dict.fromkeys(names, shape), dtype, list(found.values()))
+    x, alpha, scale, _kept = _views(found["x"], found["alpha"], found["scale"], shape)
+    launch.elementwise(_Run(number).device, family, names, dtype.name, x, alpha, scale, [m.data.ptr for m in memory])
+    return _handed(given, memory)
+
+
+def weighted(
+    family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, options: dict[str, Any]
+) -> Any:
+    """`evaluate`, each output multiplied by the weights and then rounded."""
+    _check_options(options)
+    dtype, found, number = _arguments(family, options.get("dtype"), x=x, alpha=alpha, scale=scale)
+    compute = arguments.compute_type(dtype)
+    with cupy.cuda.Device(number):
+        shape = arguments.broadcast(**{k: v for k, v in found.items() if isinstance(v, cupy.ndarray)})
+        given = arguments.given(options.get("out"), names, dict.fromkeys(names, shape), cupy.ndarray)
+        weights = _weights(weights, shape, compute)
+        found["x"] = found["x"].astype(compute, copy=False)
+        results = _evaluated(family, names, np.dtype(compute), found, None, number)
+        memory = [_weighed(result, weights, 1.0).astype(dtype, copy=False) for result in results]
+        results = _handed(given, memory)
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> Any:
+    """log Z, or log Z and its derivative, for each element."""
+    _check_options(options)
+    dtype, found, number = _arguments("loss", options.get("dtype"), alpha=alpha)
+    with cupy.cuda.Device(number):
+        alpha = cupy.ascontiguousarray(found["alpha"])
+        given, memory = _results(options.get("out"), names, dict.fromkeys(names, alpha.shape), dtype, [alpha])
+        pointers = [m.data.ptr for m in memory]
+        launch.partition(_Run(number).device, names, dtype.name, alpha.size, alpha.data.ptr, pointers)
+        results = _handed(given, memory)
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def _weights(weights: Any, shape: tuple[int, ...], compute: Any) -> Any:
+    """Contiguous, of the result's shape and the computing type."""
+    if isinstance(weights, arguments.NUMBERS):
+        return cupy.full(shape, weights, compute)
+    weights = _array("weights", weights)
+    arguments.supported("weights", weights.dtype)
+    try:
+        return cupy.ascontiguousarray(cupy.broadcast_to(weights.astype(compute, copy=False), shape))
+    except ValueError:
+        raise ValueError(
+            f"weights of shape {weights.shape} do not broadcast to the shape {shape} of the result"
+        ) from None
+
+
+def _weighed(array: Any, weights: Any, factor: Any) -> Any:
+    """array times weights times factor; a weight of 0 excludes an element, whatever its value."""
+    if weights is not None:
+        array = cupy.where(weights == 0, array.dtype.type(0), array * weights)
+    return array * factor if isinstance(factor, cupy.ndarray) or factor != 1.0 else array
+
+
+def reduce(
+    family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
+) -> LossGrad:
+    """Sum or weighted mean of the loss, dx for each element, the other gradients in their parameters' shapes."""
+    dtype, found, number = _arguments(family, None, x=x, alpha=alpha, scale=scale)
+    with cupy.cuda.Device(number):
+        return _reduced(family, wrt, dtype, found, reduction, weights, out, number)
+
+
+def _reduced(
+    family: str,
+    wrt: tuple[str, ...],
+    dtype: Any,
+    found: dict[str, Any],
+    reduction: str,
+    weights: Any,
+    out: Any,
+    number: int,
+) -> LossGrad:
+    compute = np.dtype(arguments.compute_type(dtype))
+    shape = arguments.broadcast(**{k: v for k, v in found.items() if isinstance(v, cupy.ndarray)})
+    size, names = math.prod(shape), arguments.outputs(wrt)
+    shapes = {"value": (), "dx": shape, "dalpha": np.shape(found["alpha"]), "dscale": np.shape(found["scale"])}
+    run = _Run(number)
+    total = None
+    if weights is not None:
+        weights = _weights(weights, shape, compute)
+        if reduction == "mean":
+            total = cupy.zeros((), np.float64)
+            launch.total(run.device, compute.name, size, weights.data.ptr, total.data.ptr)
+    factor = 1.0 if reduction == "sum" or total is not None else math.nan if size == 0 else 1.0 / size
+    chosen = tuple(n for n in shapes if n in names)
+    given = dict(zip(shapes, arguments.given(out, tuple(shapes), shapes, cupy.ndarray), strict=True))
+    inputs = [*found.values(), weights]
+    _, memory = _results(tuple(given[n] for n in chosen), chosen, {n: shapes[n] for n in chosen}, dtype, inputs)
+    results = dict(zip(chosen, memory, strict=True))
+    view, alpha, scale, _kept = _views(found["x"], found["alpha"], found["scale"], shape)
+    if launch.reducible(run.device, dtype.name, view, alpha, scale):
+        launch.reduction(
+            run.device, family, names, dtype.name, view, alpha, scale,
+            0 if weights is None else weights.data.ptr, 0 if total is None else total.data.ptr, factor,
+            results["dx"].data.ptr if "dx" in results else 0,
+            {name: memory.data.ptr for name, memory in results.items() if name != "dx"},
+        )  # fmt: skip
+    else:
+        # Parameters that vary otherwise: gradients for each element, then sums over the axes they are repeated along.
+        found["x"] = found["x"].astype(compute, copy=False)
+        each = dict(zip(names, _evaluated(family, names, compute, found, None, number), strict=True))
+        common = factor if total is None else 1.0 / total
+        for name, result in results.items():
+            part = _weighed(each[name], weights, 1.0)
+            if name == "dx":
+                result[...] = part * cupy.asarray(common, compute)
+            else:
+                result[...] = _unbroadcast(part, shapes[name]) * common
+    handed = _handed([given[n] for n in chosen], [results[n] for n in chosen])
+    return LossGrad(**(dict.fromkeys(shapes) | dict(zip(chosen, handed, strict=True))))
+
+
+def _unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
+    """Sum, in double, over the axes along which a parameter of that shape was broadcast."""
+    lead = gradient.ndim - len(shape)
+    axes = tuple(i for i in range(gradient.ndim) if i < lead or shape[i - lead] == 1 != gradient.shape[i])
+    return gradient.sum(axis=axes, dtype=np.float64).reshape(shape) if axes else gradient.astype(np.float64)

@@ -1,0 +1,90 @@
+"""CuPy's interface, as much as fastrobust uses, over NumPy memory; kernels run by `ptx_on_cpu`.
+
+For the backend's logic where there is no GPU: layouts, dtypes, copies, out, errors.  Streams and devices are not in it.
+"""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import numpy as np
+import ptx_on_cpu
+
+
+class ndarray(np.ndarray):
+    """A NumPy array that answers as CuPy's would."""
+
+    gpu = 0
+
+    @property
+    def data(self) -> Any:  # type: ignore[override]
+        return types.SimpleNamespace(ptr=self.ctypes.data)
+
+    @property
+    def device(self) -> Any:  # type: ignore[override]
+        return types.SimpleNamespace(id=self.gpu)
+
+    def __array__(self, *args: Any, **kws: Any) -> Any:
+        raise TypeError("implicit conversion to a NumPy array is not allowed")
+
+    def get(self) -> Any:
+        return self.view(np.ndarray).copy()
+
+
+ndarray.__module__ = "cupy"
+
+
+def _own(array: Any) -> Any:
+    return np.asarray(array).view(ndarray) if not isinstance(array, ndarray) else array
+
+
+class Device:
+    attributes = {"MultiProcessorCount": 2}
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *args: Any) -> None:
+        pass
+
+
+class Module:
+    def load(self, text: bytes) -> None:
+        self.kernel = ptx_on_cpu.load(text.decode())
+
+    def get_function(self, name: str) -> Any:
+        assert name == "kernel"
+
+        def start(grid: Any, block: Any, words: Any) -> None:
+            assert all(type(word) is np.int64 for word in words)
+            launched.append((grid, block))
+            self.kernel(*grid, *block, [int(word) for word in words])
+
+        return start
+
+
+launched: list[Any] = []
+
+
+def _made(name: str) -> Any:
+    def make(*args: Any, **kws: Any) -> Any:
+        return _own(getattr(np, name)(*args, **kws))
+
+    return make
+
+
+def module() -> types.ModuleType:
+    """A fresh module ``cupy``."""
+    found: Any = types.ModuleType("cupy")
+    found.ndarray, found.__version__ = ndarray, "0"
+    for name in ("empty", "zeros", "full", "asarray", "where", "broadcast_to"):
+        setattr(found, name, _made(name))
+    found.ascontiguousarray = lambda a: a if a.flags.c_contiguous else _own(np.array(a, subok=True, order="C"))
+    found.may_share_memory = np.may_share_memory
+    found.from_dlpack = lambda a: _own(np.from_dlpack(a))
+    found.cuda = types.SimpleNamespace(Device=Device, function=types.SimpleNamespace(Module=Module))
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,217 @@
+"""What CuPy arrays must show, with a GPU (test_gpu) or a stand-in (test_cupy): ``check(cp)`` with the module cupy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrobust as fr
+from fastrobust import LossGrad
+
+GRADIENTS = ("value", "dx", "dalpha", "dscale")
+SINGLE = ("loss", "influence", "weight", "curvature", "nll")
+HALVES = (np.float16,)
+
+
+def same(found: Any, expected: Any, what: str = "") -> None:
+    """The same bits, and the same kind of result."""
+    expected = np.asarray(expected)
+    assert found.dtype == expected.dtype and found.shape == expected.shape, what
+    np.testing.assert_array_equal(found.get(), expected, err_msg=what)
+
+
+def close(found: Any, expected: Any, what: str = "") -> None:
+    """Sums, which the GPU takes in another order."""
+    expected = np.asarray(expected)
+    assert found.dtype == expected.dtype and found.shape == expected.shape, what
+    tolerance = {8: 1e-13, 4: 4e-7, 2: 4e-3}[expected.dtype.itemsize]
+    np.testing.assert_allclose(
+        found.get().astype(np.float64), expected.astype(np.float64), rtol=tolerance, atol=tolerance, err_msg=what
+    )
+
+
+def data(dtype: Any = np.float32, shape: Any = (64, 6)) -> tuple[Any, Any, Any]:
+    """x, and alpha and scale by column."""
+    rng = np.random.default_rng(11)
+    x = rng.standard_t(2, shape).astype(dtype)
+    return x, np.linspace(0, 3, shape[-1]).astype(dtype), np.linspace(0.5, 2, shape[-1]).astype(dtype)
+
+
+def every_function_and_dtype(cp: Any) -> None:
+    for dtype in (np.float32, np.float64, np.float16):
+        x, alpha, scale = data(dtype)
+        for name in SINGLE:
+            function = getattr(fr, name)
+            for a, c in ((0.7, 1.3), (alpha, scale), (alpha, 1.3), (x * 0 + 1, scale)):
+                same(function(*map(cp.asarray, (x,)), *on(cp, a, c)), function(x, a, c), f"{name} {dtype}")
+        same(fr.log_partition(cp.asarray(alpha)), fr.log_partition(alpha), f"log_partition {dtype}")
+        for found, expected in zip(
+            fr.log_partition_and_grad(cp.asarray(alpha)), fr.log_partition_and_grad(alpha), strict=True
+        ):
+            same(found, expected)
+
+
+def on(cp: Any, *values: Any) -> list[Any]:
+    """Arrays on the GPU, numbers as they are."""
+    return [cp.asarray(v) if isinstance(v, np.ndarray) else v for v in values]
+
+
+def values_and_gradients(cp: Any) -> None:
+    for function in (fr.loss_and_grad, fr.nll_and_grad):
+        for shape in ((64, 6), (1001,), (1,), (0,), ()):
+            x = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+            found, expected = function(cp.asarray(x), 1.2, 0.8), function(x, 1.2, 0.8)
+            assert isinstance(found, LossGrad)
+            for name in GRADIENTS:
+                same(getattr(found, name), getattr(expected, name), f"{name} {shape}")
+
+
+def shapes_and_strides(cp: Any) -> None:
+    x, alpha, scale = data(np.float32, (8, 6, 4, 6))
+    for view, a, c in (
+        (x[::2, 1:, ::-1], alpha, 1.0),
+        (x.transpose(3, 1, 0, 2), 0.5, scale[:, None, None, None]),
+        (x[0], alpha[:, None, None], scale[:, None, None] * 2),
+        (x[:, :, :, :1], alpha, 2.0),
+        (x[0, 0, 0, 1:], 1.5, 1.0),
+        (np.broadcast_to(x[:1], x.shape), alpha, scale),
+    ):
+        given = cp.asarray(np.ascontiguousarray(x))
+        # The same view of the memory on the GPU.
+        offset = (view.__array_interface__["data"][0] - x.__array_interface__["data"][0]) // x.itemsize
+        gpu = cp.lib_view(given, offset, view.shape, view.strides) if hasattr(cp, "lib_view") else cp.asarray(view)
+        found, expected = fr.loss_and_grad(gpu, *on(cp, a, c)), fr.loss_and_grad(view, a, c)
+        for name in GRADIENTS:
+            same(getattr(found, name), getattr(expected, name), name)
+
+
+def mixed_dtypes(cp: Any) -> None:
+    x = np.arange(-5, 6)
+    same(fr.loss(cp.asarray(x), 1.0, 2.0), fr.loss(x, 1.0, 2.0), "integers")
+    x32, alpha64 = x.astype(np.float32), np.linspace(0, 1, 11)
+    same(fr.loss(cp.asarray(x32), cp.asarray(alpha64), 2.0), fr.loss(x32, alpha64, 2.0), "promotion")
+    same(fr.loss(cp.asarray(x32), 1.0, 2.0, dtype=np.float64), fr.loss(x32.astype(np.float64), 1.0, 2.0), "dtype=")
+    half, alpha32 = x.astype(np.float16), np.float32(np.linspace(0, 1, 11))
+    same(fr.loss(cp.asarray(half), cp.asarray(alpha32), 2.0), fr.loss(half, alpha32, 2.0), "half and single")
+
+
+def out_is_filled(cp: Any) -> None:
+    x = np.random.default_rng(5).standard_normal((50, 3)).astype(np.float32)
+    expected = fr.loss_and_grad(x, 0.5, 1.5)
+    gpu = cp.asarray(x)
+    memory = cp.empty(x.shape, np.float32)
+    assert fr.loss(gpu, 0.5, 1.5, out=memory) is memory
+    same(memory, expected.value)
+    strided = cp.zeros((50, 6), np.float32)[:, ::2]
+    double = cp.zeros((50, 3), np.float64)
+    found = fr.loss_and_grad(gpu, 0.5, 1.5, out=LossGrad(strided, double, None, None))
+    assert found.value is strided and found.dx is double
+    same(found.value, expected.value)
+    same(found.dx, expected.dx.astype(np.float64))
+    same(found.dalpha, expected.dalpha)
+    place = cp.asarray(x.copy())
+    assert fr.influence(place, 0.5, 1.5, out=place) is place
+    same(place, expected.dx, "in place")
+    whole = cp.asarray(np.concatenate([x.reshape(-1), x.reshape(-1)]))
+    shifted = fr.influence(whole[:150], 0.5, 1.5, out=whole[1:151])
+    same(shifted, expected.dx.reshape(-1), "overlapping")
+    with pytest.raises(ValueError, match="out for value must be an array of shape"):
+        fr.loss(gpu, 0.5, 1.5, out=cp.empty(3, np.float32))
+
+
+def sums(cp: Any) -> None:
+    for dtype in (np.float32, np.float64, np.float16):
+        x, alpha, scale = data(dtype, (300, 6))
+        weights = (np.random.default_rng(2).random((300, 6)) > 0.3).astype(dtype)
+        rows = np.linspace(0.5, 2, 300).astype(dtype)[:, None]
+        for a, c in (
+            (1.2, 0.7),
+            (alpha, scale),
+            (alpha, 0.7),
+            (1.2, scale),
+            (rows, 0.7),
+            (x * 0 + 1, scale),
+            (rows, scale),
+        ):
+            for reduction in ("sum", "mean"):
+                for w in (None, weights, weights[:1]):
+                    if dtype is np.float16 and reduction == "sum":
+                        continue
+                    found = fr.nll_and_grad(
+                        cp.asarray(x), *on(cp, a, c), reduction=reduction, weights=w if w is None else cp.asarray(w)
+                    )
+                    expected = fr.nll_and_grad(x, a, c, reduction=reduction, weights=w)
+                    what = f"{dtype} {np.shape(a)} {np.shape(c)} {reduction}"
+                    close(found.value, expected.value, what)
+                    close(found.dx, expected.dx, what)
+                    close(found.dalpha, expected.dalpha, what)
+                    close(found.dscale, expected.dscale, what)
+                    close(
+                        fr.nll(cp.asarray(x), *on(cp, a, c), reduction=reduction),
+                        fr.nll(x, a, c, reduction=reduction),
+                        what,
+                    )
+
+
+def sums_of_nothing_and_without_gradients(cp: Any) -> None:
+    empty = np.empty((0, 3), np.float32)
+    found = fr.loss_and_grad(cp.asarray(empty), 1.0, 1.0, reduction="sum")
+    assert float(found.value.get()) == 0.0 and found.dx.shape == (0, 3)
+    assert np.isnan(fr.loss(cp.asarray(empty), 1.0, 1.0, reduction="mean").get())
+    x = np.linspace(-3, 3, 1000, dtype=np.float32)
+    found = fr.loss_and_grad(cp.asarray(x), 0.5, 1.5, reduction="mean", wrt=("alpha",))
+    expected = fr.loss_and_grad(x, 0.5, 1.5, reduction="mean", wrt=("alpha",))
+    assert found.dx is None and found.dscale is None
+    close(found.value, expected.value)
+    close(found.dalpha, expected.dalpha)
+
+
+def weights_without_reduction(cp: Any) -> None:
+    x, alpha, scale = data()
+    weights = np.linspace(0, 2, 6).astype(np.float32)
+    x[:, 0] = np.nan
+    found = fr.loss_and_grad(*map(cp.asarray, (x, alpha, scale)), weights=cp.asarray(weights))
+    expected = fr.loss_and_grad(x, alpha, scale, weights=weights)
+    for name in GRADIENTS:
+        same(getattr(found, name), getattr(expected, name), name)
+
+
+def sums_repeat_their_bits(cp: Any) -> None:
+    x, alpha, scale = (cp.asarray(a) for a in data(np.float32, (1000, 6)))
+    first = fr.nll_and_grad(x, alpha, scale, reduction="mean")
+    for _ in range(3):
+        again = fr.nll_and_grad(x, alpha, scale, reduction="mean")
+        for name in GRADIENTS:
+            np.testing.assert_array_equal(getattr(again, name).get(), getattr(first, name).get())
+
+
+def bad_arguments(cp: Any) -> None:
+    x = cp.asarray(np.ones(3, np.float32))
+    for error, message, call in (
+        (ValueError, "scale must be positive", lambda: fr.loss(x, 1.0, 0.0)),
+        (ValueError, "alpha must be >= 0", lambda: fr.nll(x, -1.0, 1.0)),
+        (TypeError, "alpha is a numpy.ndarray", lambda: fr.loss(x, np.ones(3), 1.0)),
+        (TypeError, "weights is a numpy.ndarray", lambda: fr.loss(x, 1.0, 1.0, weights=np.ones(3))),
+        (TypeError, "x has dtype complex64", lambda: fr.loss(cp.asarray(np.ones(3, np.complex64)), 1.0, 1.0)),
+        (ValueError, "shapes do not broadcast", lambda: fr.loss(x, cp.asarray(np.ones(4, np.float32)), 1.0)),
+        (TypeError, "where: not taken for CuPy", lambda: fr.loss(x, 1.0, 1.0, where=x > 0)),
+        (ValueError, "do not broadcast to the shape", lambda: fr.loss(x, 1.0, 1.0, weights=cp.asarray(np.ones(4)))),
+    ):  # fmt: skip
+        with pytest.raises(error, match=message):
+            call()
+
+
+CHECKS = (
+    every_function_and_dtype,
+    values_and_gradients,
+    shapes_and_strides,
+    mixed_dtypes,
+    out_is_filled,
+    sums,
+    sums_of_nothing_and_without_gradients,
+    weights_without_reduction,
+    sums_repeat_their_bits,
+    bad_arguments,
+)
