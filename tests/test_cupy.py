@@ -18,7 +18,7 @@ from fastrobust import _dispatch
 
 
 @pytest.fixture
-def cp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     found = fake_cupy.module()
     monkeypatch.setitem(sys.modules, "cupy", found)
     monkeypatch.delitem(sys.modules, "fastrobust._backends.cupy", raising=False)
@@ -29,18 +29,18 @@ def cp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("check", gpu_checks.CHECKS, ids=lambda check: check.__name__)
-def test_backend(check: Any, cp: Any) -> None:
-    check(cp)
+def test_backend(check: Any, fake: Any) -> None:
+    check(fake)
 
 
-def test_arrays_on_two_devices_are_refused(cp: Any) -> None:
-    x, alpha = cp.asarray(np.ones(3, np.float32)), cp.asarray(np.ones(3, np.float32))
+def test_arrays_on_two_devices_are_refused(fake: Any) -> None:
+    x, alpha = fake.asarray(np.ones(3, np.float32)), fake.asarray(np.ones(3, np.float32))
     alpha.gpu = 1
     with pytest.raises(ValueError, match="alpha is on GPU 1 and x on GPU 0"):
         fr.loss(x, alpha, 1.0)
 
 
-def test_cuda_memory_of_others_comes_in_without_a_copy(cp: Any) -> None:
+def test_cuda_memory_of_others_comes_in_without_a_copy(fake: Any) -> None:
     class Foreign:
         """Like numba's device arrays: of no library that the dispatcher knows."""
 
@@ -56,7 +56,7 @@ def test_cuda_memory_of_others_comes_in_without_a_copy(cp: Any) -> None:
 
     x = np.linspace(-3, 3, 100, dtype=np.float32)
     found = fr.loss(Foreign(x), 0.5, 1.5)
-    assert type(found) is cp.ndarray
+    assert type(found) is fake.ndarray
     np.testing.assert_array_equal(found.get(), fr.loss(x, 0.5, 1.5))
 
 

@@ -12,7 +12,7 @@ import fastrobust
 # version of CUDA.
 BACKENDS = (
     ("numpy", ("numpy",), "pip install numpy", True),
-    ("cupy", ("cupy", "cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x"), "pip install cupy-cuda12x, or the one for your CUDA", True),
+    ("cupy", ("cupy", "cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x"), "pip install cupy-cuda12x", True),
     ("torch", ("torch",), "pip install torch", False),
     ("jax", ("jax",), "pip install jax", False),
     ("dask", ("dask",), 'pip install "dask[array]"', False),

@@ -1,0 +1,136 @@
+"""On a GPU: ``PYTHONPATH=. python -m pytest -m gpu --require-gpu`` from a source checkout, nothing installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gpu_checks
+import numpy as np
+import points
+import pytest
+
+import fastrobust as fr
+
+pytestmark = pytest.mark.gpu
+GRADIENTS = gpu_checks.GRADIENTS
+
+
+@pytest.mark.parametrize("check", gpu_checks.CHECKS, ids=lambda check: check.__name__)
+def test_backend(check: Any, cp: Any) -> None:
+    check(cp)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", ["loss_and_grad", "nll_and_grad"])
+def test_bits_of_the_cpu(name: str, dtype: Any, cp: Any) -> None:
+    """Four million fresh points, with parameters for each element, in the layouts of the kernels."""
+    function, seed = getattr(fr, name), int(np.random.SeedSequence().generate_state(1)[0])
+    x, alpha, scale = (np.ascontiguousarray(a) for a in points.points(dtype, 4_000_000, seed))
+    for a, c in ((alpha, scale), (dtype(1.3), dtype(0.7)), (alpha[:1000], scale[:1000])):
+        seen = x if np.ndim(a) == 0 or a.size == x.size else x.reshape(-1, a.size)
+        found = function(cp.asarray(seen), *(cp.asarray(p) if np.ndim(p) else float(p) for p in (a, c)))
+        expected = function(seen, a, c)
+        for output in GRADIENTS:
+            one, other = getattr(found, output).get(), getattr(expected, output)
+            kind = f"u{dtype(0).itemsize}"
+            different = (one.view(kind) != other.view(kind)) & ~(np.isnan(one) & np.isnan(other))
+            assert not different.any(), f"{output}, seed {seed}: {different.sum()} differ"
+
+
+def test_the_current_stream_is_used(cp: Any) -> None:
+    """A producer that is late, on a stream that does not wait for the default one."""
+    stream = cp.cuda.Stream(non_blocking=True)
+    big = cp.ones((6000, 6000), np.float32)
+    x = cp.zeros(1_000_000, np.float32)
+    fr.loss_and_grad(x, 0.5, 1.5)  # loaded
+    expected = fr.loss_and_grad(np.full(1_000_000, 3, np.float32), 0.5, 1.5)
+    for reduction in ("none", "mean"):
+        x.fill(0)
+        cp.cuda.Device().synchronize()
+        with stream:
+            for _ in range(20):
+                big = big @ big * np.float32(1e-4)
+            x += 3 + 0 * big[0, 0].clip(0, 0)
+            found = fr.loss_and_grad(x, 0.5, 1.5, reduction=reduction)
+        assert not stream.done, "the producer was not late"
+        stream.synchronize()
+        if reduction == "none":
+            gpu_checks.same(found.value, expected.value)
+        else:
+            gpu_checks.close(found.value, expected.value[0])
+
+
+def test_calls_are_captured_in_a_graph(cp: Any) -> None:
+    stream = cp.cuda.Stream(non_blocking=True)
+    with stream:
+        x = cp.linspace(-3, 3, 100_000, dtype=np.float32)
+        out = fr.loss_and_grad(x, 0.5, 1.5)
+        stream.begin_capture()
+        fr.loss_and_grad(x, 0.5, 1.5, out=out)
+        graph = stream.end_capture()
+        x *= 2
+        graph.launch(stream)
+        stream.synchronize()
+        host = x.get()
+    for name, expected in zip(GRADIENTS, fr.loss_and_grad(host, 0.5, 1.5), strict=True):
+        gpu_checks.same(getattr(out, name), expected, name)
+
+
+def test_too_little_memory_is_said_and_survived(cp: Any) -> None:
+    x = cp.broadcast_to(cp.ones(1, np.float32), (1 << 30, 1 << 12))
+    with pytest.raises(cp.cuda.memory.OutOfMemoryError):
+        fr.loss(x, 1.0, 1.0)
+    small = np.linspace(-1, 1, 10, dtype=np.float32)
+    gpu_checks.same(fr.loss(cp.asarray(small), 1.0, 1.0), fr.loss(small, 1.0, 1.0))
+
+
+def test_more_elements_than_an_int32_counts(cp: Any) -> None:
+    n = (1 << 31) + 5
+    if cp.cuda.Device().mem_info[0] < 20 << 30:
+        pytest.skip("needs 20 GiB of GPU memory")
+    x = cp.zeros(n, np.float16)
+    x[-3:] = cp.asarray(np.array([1, -2, 3], np.float16))
+    found = fr.influence(x, 0.5, 1.5)
+    gpu_checks.same(found[-5:], fr.influence(np.array([0, 0, 1, -2, 3], np.float16), 0.5, 1.5))
+    assert not cp.any(found[:-3])
+    del found
+    total = fr.loss(x, 0.5, 1.5, reduction="sum")
+    gpu_checks.close(total, fr.loss(np.array([1, -2, 3], np.float16), 0.5, 1.5, reduction="sum"))
+
+
+def test_the_arrays_device_is_used_and_the_current_one_kept(cp: Any) -> None:
+    if cp.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("needs two GPUs")
+    with cp.cuda.Device(1):
+        x = cp.linspace(-3, 3, 1000, dtype=np.float32)
+    with cp.cuda.Device(0):
+        found = fr.loss(x, 0.5, 1.5)
+        assert cp.cuda.Device().id == 0
+    assert found.device.id == 1
+    gpu_checks.same(found, fr.loss(x.get(), 0.5, 1.5))
+
+
+def test_compute_sanitizer_finds_nothing(cp: Any, tmp_path: Path) -> None:
+    program = shutil.which("compute-sanitizer")
+    if program is None:
+        pytest.skip("compute-sanitizer is not installed")
+    script = tmp_path / "script.py"
+    script.write_text("""
+import cupy as cp, fastrobust as fr
+for n in (1, 3, 1000, 4097):
+    x = cp.linspace(-3, 3, n + 1, dtype="f")
+    for first in (0, 1):
+        part = x[first:]
+        for alpha in (0.5, part * 0 + 1):
+            for reduction in ("none", "mean"):
+                fr.nll_and_grad(part, alpha, 1.5, reduction=reduction)
+    fr.loss_and_grad(cp.ones((n, 5), "f"), cp.ones(5, "f"), 1.0, reduction="mean")
+""")
+    done = subprocess.run(
+        [program, "--error-exitcode", "7", sys.executable, str(script)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
