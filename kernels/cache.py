@@ -16,11 +16,17 @@ import re
 import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-__all__ = ["clear", "directory", "fetch"]
+__all__ = ["clear", "directory", "fetch", "lock", "name_of"]
+
+lock = threading.RLock()  # held while a kernel is compiled or loaded, whatever for
+if hasattr(os, "register_at_fork"):  # a child must not be born while another thread, which it lacks, holds it
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 _OURS = re.compile(r"[0-9a-f]{32}(\.o|.*\.tmp)")  # names of cache files
 
@@ -29,7 +35,7 @@ def directory() -> Path | None:
     """Where compiled kernels are kept, or None if the cache is off or there is no home directory."""
     chosen = os.environ.get("FASTROBUST_CACHE_DIR")
     if chosen is not None:
-        return Path(chosen) if chosen else None
+        return Path(chosen).expanduser() if chosen else None
     if sys.platform == "win32":
         variable, default = "LOCALAPPDATA", ("AppData", "Local")
     elif sys.platform == "darwin":
@@ -73,6 +79,12 @@ _SOURCES = _sources()  # as imported
 def _versions() -> str:
     """What compiled code depends on besides the sources: whoever compiles, and for whom it was written."""
     return " ".join([platform.python_version(), *(f"{n} {version(n)}" for n in ("numpy", "numba", "llvmlite"))])
+
+
+def name_of(kind: str, what: tuple[Any, ...]) -> str:
+    """The name of a kernel: its kind, then the words, tuples of words and dtypes that choose it."""
+    words = (w if isinstance(w, str) else "-".join(w) if isinstance(w, tuple) else w.__name__ for w in what)
+    return "_".join((kind, *words))
 
 
 def fetch(name: str, target: str, make: Callable[[], bytes]) -> bytes:

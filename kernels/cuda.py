@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import int64, types
 from numba.extending import intrinsic
 
-from . import loss
+from . import likelihood, loss
 from .elementary import two_sum
 from .launch import (
     ALPHA,
@@ -207,21 +207,9 @@ class _Storage:
 
 
 def _moves(outputs: tuple[str, ...], first: int) -> list[tuple[int, tuple[int, ...]]]:
-    """Where `_element`'s results go: see `_Storage.storer`."""
+    """Where the results of `likelihood.element` go: see `_Storage.storer`."""
     paths = {"dalpha": (1,)} | {name: (0, k) for k, name in enumerate(VALUES)}
     return [(first + j, paths[name]) for j, name in enumerate(outputs)]
-
-
-def _element(family: str) -> Callable[..., Any]:
-    """`loss.element` of the family."""
-    values, dalpha = FAMILIES[family].values, FAMILIES[family].dalpha
-
-    def element(x, s, w, extreme, close):
-        log = loss.logarithm(x, s, w, extreme)
-        found, exp = values(x, log, s, w, extreme)
-        return found, dalpha(x, log, exp, s, w, extreme, close)
-
-    return scalar(element)
 
 
 # f at each of 2, 4 or 8 places, written out, since registers have no index; p is for all.
@@ -302,13 +290,21 @@ def _four(load_one, address, i, stride):
 
 
 @scalar
+def _store_four(store_one, words, i, stride, found):
+    store_one(words, i, (found[0],))
+    store_one(words, i + stride, (found[1],))
+    store_one(words, i + 2 * stride, (found[2],))
+    store_one(words, i + 3 * stride, (found[3],))
+
+
+@scalar
 def _outside(x, a, c, limit):
     return not (abs(x) <= limit)
 
 
 def _shared(family: str, moves: list[Any], memory: _Storage) -> Callable[..., Any]:
     count, load, load_one = memory.count, memory.load, memory.load_one
-    parameters, element = _Parameters(family, memory), _element(family)
+    parameters, element = _Parameters(family, memory), likelihood.element(family)
     read, prepare = parameters.one, parameters.prepare
     store, store_one = memory.storer(moves, count), memory.storer(moves, 1)
 
@@ -344,7 +340,7 @@ def _shared(family: str, moves: list[Any], memory: _Storage) -> Callable[..., An
 def _columns(family: str, moves: list[Any], memory: _Storage) -> Callable[..., Any]:
     """The stride is a multiple of the period, so that a thread keeps its column; four loads are under way at a time."""
     load_one = memory.load_one
-    parameters, element = _Parameters(family, memory), _element(family)
+    parameters, element = _Parameters(family, memory), likelihood.element(family)
     read, prepare = parameters.one, parameters.prepare
     store_one = memory.storer(moves, 1)
 
@@ -353,13 +349,6 @@ def _columns(family: str, moves: list[Any], memory: _Storage) -> Callable[..., A
         return element(x, p[0], p[1], False, p[2])
 
     outside, elements, any_of = scalar(_EACH[4](_outside)), scalar(_EACH[4](quickly)), scalar(_ANY[4])
-
-    @scalar
-    def four(words, i, stride, found):
-        store_one(words, i, (found[0],))
-        store_one(words, i + stride, (found[1],))
-        store_one(words, i + 2 * stride, (found[2],))
-        store_one(words, i + 3 * stride, (found[3],))
 
     def kernel(words):
         n, stride, at = words[N], words[STRIDE], words[X]
@@ -378,9 +367,9 @@ def _columns(family: str, moves: list[Any], memory: _Storage) -> Callable[..., A
                         j = i + k * stride
                         store_one(words, j, (element(load_one(at, j), s, w, True, close),))
                 elif close:
-                    four(words, i, stride, elements(x, x, x, (s, w, True)))
+                    _store_four(store_one, words, i, stride, elements(x, x, x, (s, w, True)))
                 else:
-                    four(words, i, stride, elements(x, x, x, (s, w, False)))
+                    _store_four(store_one, words, i, stride, elements(x, x, x, (s, w, False)))
                 i += 4 * stride
 
     return kernel
@@ -388,7 +377,7 @@ def _columns(family: str, moves: list[Any], memory: _Storage) -> Callable[..., A
 
 def _with_each(family: str, moves: list[Any], memory: _Storage) -> Callable[..., Any]:
     count, load, load_one = memory.count, memory.load, memory.load_one
-    parameters, element = _Parameters(family, memory), _element(family)
+    parameters, element = _Parameters(family, memory), likelihood.element(family)
     read, several, prepare = parameters.one, parameters.several, parameters.prepare
     store, store_one = memory.storer(moves, count), memory.storer(moves, 1)
 
@@ -433,7 +422,7 @@ def _with_each(family: str, moves: list[Any], memory: _Storage) -> Callable[...,
 
 def _strided(family: str, moves: list[Any], memory: _Storage) -> Callable[..., Any]:
     load_one = memory.load_one
-    parameters, element = _Parameters(family, memory), _element(family)
+    parameters, element = _Parameters(family, memory), likelihood.element(family)
     read, prepare = parameters.one, parameters.prepare
     store_one = memory.storer(moves, 1)
 
@@ -462,24 +451,38 @@ def _strided(family: str, moves: list[Any], memory: _Storage) -> Callable[..., A
 # shared memory, no barrier, no atomic.
 
 
-def _accumulator(zero: Any) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
-    """start, add(sum, x), total(sum): in double, or in pairs of floats, since many GPUs are slow in double."""
+def _adder(zero: Any, count: int, part: int) -> Callable[..., Any]:
+    """add(total, results): a double and the sum of that part of ``count`` results.
+
+    Floats are added among themselves first, in two words and a sixteenth of their size, so that nothing overflows: one
+    addition of doubles for all of them, since many GPUs are slow in double.
+    """
+    down, up = type(zero)(1 / 16), np.float64(16)
 
     @scalar
-    def add_double(total, x):
-        return total[0] + x, total[1]
+    def pair(sums, x):
+        high, low = two_sum(sums[0], x[part] * down)
+        return high, sums[1] + low
+
+    together = scalar(_FOLD[count](pair))
 
     @scalar
-    def add_pair(total, x):
-        high, low = two_sum(total[0], x)
-        return high, total[1] + low
+    def add_floats(total, x):
+        high, low = together((zero, zero), x)
+        low = low if low == low else zero  # NaN where the sum is infinite
+        return total + (np.float64(high) + np.float64(low)) * up
 
     @scalar
-    def value(total):
-        low = np.float64(total[1])
-        return np.float64(total[0]) + (low if low == low else 0.0)  # NaN where the sum is infinite
+    def one(total, x):
+        return total + np.float64(x[part])
 
-    return (zero, zero), add_double if zero.itemsize == 8 else add_pair, value
+    return scalar(_FOLD[count](one)) if zero.itemsize == 8 or count == 1 else add_floats
+
+
+@scalar
+def _inverse(total):
+    """The factor of a mean, NaN where all weights cancel."""
+    return 1.0 / total if total != 0.0 else np.nan
 
 
 def _weigher(zero: Any) -> Callable[..., Any]:
@@ -514,16 +517,16 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
 
     The layouts are "shared" and "columns".  Partial sums are doubles, first all of the value, then those of dalpha and
     dscale: one for each warp in "shared"; one for each thread up to the stride in "columns", by columns.  Words: as
-    `elementwise_words`, then the addresses of the weights (of the computing type, or 0) and of their total (a double)
+    an elementwise kernel, then the addresses of the weights (of the computing type, or 0) and of their total (a double)
     or 0, the factor if there is no total, the addresses of the partial sums and of dx.
     """
     memory = _Storage(storage)
     zero, load, load_one = memory.zero, memory.load, memory.load_one
     columns = layout == "columns"
     count = 4 if columns else memory.count
-    parameters, element = _Parameters(family, memory), _element(family)
+    parameters, element = _Parameters(family, memory), likelihood.element(family)
     read, prepare = parameters.one, parameters.prepare
-    weigh, (start, add, total) = _weigher(zero), _accumulator(zero)
+    weigh = _weigher(zero)
     own = _Storage("float64" if storage == "float64" else "float32", count)
     load_weights, load_weight = own.load, own.load_one
     to_dx = [(DX, (1,))] if "dx" in outputs else []
@@ -542,17 +545,24 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
         weight = load_weight(words[WEIGHTS], i) if words[WEIGHTS] != 0 else one
         return (weigh(element(load_one(words[X], i), s, w, True, close), weight, factor),)
 
+    (add_value, add_dalpha, add_dscale), (one_value, one_dalpha, one_dscale) = (
+        [_adder(zero, n, part) for part in (0, 2, 3)] for n in (count, 1)
+    )
+
     @scalar
-    def add_result(sums, r):
-        return add(sums[0], r[0]), add(sums[1], r[2]), add(sums[2], r[3])
+    def add_all(sums, r):
+        return add_value(sums[0], r), add_dalpha(sums[1], r), add_dscale(sums[2], r)
+
+    @scalar
+    def add_one(sums, r):
+        return one_value(sums[0], r), one_dalpha(sums[1], r), one_dscale(sums[2], r)
 
     @scalar
     def common(words):
         number = _number(words[FACTOR], double_zero)
-        return cast(1.0 / read_total(words[TOTAL_AT], 0) if words[TOTAL_AT] != 0 else number)
+        return cast(_inverse(read_total(words[TOTAL_AT], 0)) if words[TOTAL_AT] != 0 else number)
 
     outside, elements, any_of = scalar(_EACH[count](_outside)), scalar(_EACH[count](quickly)), scalar(_ANY[count])
-    add_all, add_one = scalar(_FOLD[count](add_result)), scalar(_FOLD[1](add_result))
 
     @scalar
     def put(words, at, size, value, dalpha, dscale):
@@ -567,7 +577,7 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
         s, w = prepare(read(words, ALPHA_AT, ALPHA, 0), read(words, SCALE_AT, SCALE, 0))
         quick, limit = loss.ordinary(s, w)
         close = loss.close(s)
-        sums = (start, start, start)
+        sums = (0.0, 0.0, 0.0)
         i = _thread() * count
         while i < n:
             rest = i
@@ -587,7 +597,7 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
                 store_one(words, k, found_one)
                 sums = add_one(sums, found_one)
             i += _threads() * count
-        value, dalpha, dscale = _warp_sum(total(sums[0])), _warp_sum(total(sums[1])), _warp_sum(total(sums[2]))
+        value, dalpha, dscale = _warp_sum(sums[0]), _warp_sum(sums[1]), _warp_sum(sums[2])
         if _thread() % 32 == 0:
             put(words, _thread() // 32, _threads() // 32, value, dalpha, dscale)
 
@@ -600,7 +610,7 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
             s, w = prepare(alpha, read(words, SCALE_AT, SCALE, column * words[SCALE_STEP]))
             quick, limit = loss.ordinary(s, w)
             close = loss.close(s)
-            sums = (start, start, start)
+            sums = (0.0, 0.0, 0.0)
             i = first
             while i < n:
                 m, quickly_done = min(4, (n - i + stride - 1) // stride), False
@@ -612,10 +622,7 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
                             found = elements(x, weight, weight, (s, w, True, factor))
                         else:
                             found = elements(x, weight, weight, (s, w, False, factor))
-                        store_one(words, i, (found[0],))
-                        store_one(words, i + stride, (found[1],))
-                        store_one(words, i + 2 * stride, (found[2],))
-                        store_one(words, i + 3 * stride, (found[3],))
+                        _store_four(store_one, words, i, stride, found)
                         sums = add_all(sums, found)
                         quickly_done = True
                 for k in range(0 if quickly_done else m):
@@ -623,7 +630,7 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
                     store_one(words, i + k * stride, alone)
                     sums = add_one(sums, alone)
                 i += 4 * stride
-            put(words, first, stride, total(sums[0]), total(sums[1]), total(sums[2]))
+            put(words, first, stride, sums[0], sums[1], sums[2])
 
     return over_columns if columns else over_rows, DX + 1
 
@@ -669,7 +676,7 @@ def fold(storage: str) -> Made:
             if lane == 0:
                 if words[5] != 0:
                     number = _number(words[7], double_zero)
-                    factor = 1.0 / load(words[6], 0) if words[6] != 0 else number
+                    factor = _inverse(load(words[6], 0)) if words[6] != 0 else number
                     store_last(words, warp, (cast(found * factor),))
                 else:
                     store_double(words, warp, (found,))

@@ -11,7 +11,7 @@ from . import coefficients as c
 from .primitives import bits, constant, fma, from_bits, polynomial, scalar
 
 _log_tail = polynomial(*c.LOG_TAIL)
-_exp_tail = polynomial(*c.EXP_TAIL)
+exp_tail = polynomial(*c.EXP_TAIL)
 _ln2_high, _ln2_low = constant(*c.LN2_HIGH), constant(*c.LN2_LOW)
 _two_thirds_high, _two_thirds_low = constant(*c.TWO_THIRDS_HIGH), constant(*c.TWO_THIRDS_LOW)
 _inv_ln2 = constant(*c.INV_LN2)
@@ -148,7 +148,7 @@ def exp_parts(y, yl):
     # The floor keeps powers of a tiny argument from becoming subnormal, at a hundred cycles each.
     tiny = abs(a) < _TINY(y)
     z = _TINY(y) if tiny else a
-    p = _exp_tail(z)
+    p = exp_tail(z)
     square, square_low = two_product(T(0.5) * z, z)
     cube = (z * z) * (z * p)
     low = square_low + (cube + fma(al, z + (square + cube), al))  # al may be many ulps of a: it takes all of exp(a)

@@ -22,7 +22,18 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-__all__ = ["THREADS", "Array", "Device", "elementwise", "partition", "plannable", "reducible", "reduction", "total"]
+__all__ = [
+    "THREADS",
+    "Array",
+    "Device",
+    "elementwise",
+    "number",
+    "partition",
+    "plannable",
+    "reducible",
+    "reduction",
+    "total",
+]
 
 THREADS = 256  # of a block
 BLOCKS = 8  # for each multiprocessor, at most

@@ -5,6 +5,7 @@ The density is exp(-rho(x, alpha, c)) / (c Z(alpha)) (Barron 2019, eq. 16), so i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,9 +13,8 @@ from . import loss
 from .elementary import decompose, log_parts
 from .primitives import scalar
 
-# What `values` returns, in order, and all that a kernel can write.
+# What `values` returns, in order; a kernel can write these and "dalpha".
 VALUES = ("value", "dx", "dscale", "weight", "curvature")
-OUTPUTS = (*VALUES, "dalpha")
 
 
 @scalar
@@ -69,3 +69,16 @@ FAMILIES = {
     "loss": Family(loss_shape, loss.width, loss.values, loss.dalpha, (8, 3), tabulated=False),
     "nll": Family(nll_shape, nll_width, nll_values, nll_dalpha, (10, 4), tabulated=True),
 }
+
+
+@functools.cache
+def element(family: str) -> Callable[..., Any]:
+    """element(x, shape, width, extreme, close): all stages in a row: what `values` returns, and d/dalpha."""
+    values, dalpha = FAMILIES[family].values, FAMILIES[family].dalpha
+
+    def stages(x, shape, width, extreme, close):
+        log = loss.logarithm(x, shape, width, extreme)
+        found, exp = values(x, log, shape, width, extreme)
+        return found, dalpha(x, log, exp, shape, width, extreme, close)
+
+    return scalar(stages)

@@ -9,9 +9,12 @@ v = exp(-t) = 1/(1+u), d = 1 - k, phi(y) = y - 1 + exp(-y), g(y) = phi(y)/y^2.
     d rho/dalpha = sign(2-alpha)/2 E t^2 [g(k t) - g(t)]
 
 `shape` has what depends on alpha alone and `width` what depends on c alone, so that a loop over x computes them once.
-Then three stages, each with what the stages before it found: `logarithm`, `values`, `dalpha`; `element` is all of them.
-The CPU runs each stage over a block of elements before the next, since short chains of operations overlap better; a GPU
-thread runs them in a row.  What a caller does not use, the compiler removes.
+Then three stages, each with what the stages before it found: `logarithm`, `values`, `dalpha`.  The CPU runs each stage
+over a block of elements before the next, since short chains of operations overlap better; a GPU thread runs them in a
+row.  What a caller does not use, the compiler removes.
+
+Two flags choose the case: ``extreme``, whether x and alpha are arbitrary rather than `ordinary`; ``close``, as the
+function of that name.  They are constants where the caller knows; the bits are the same where both values apply.
 
 Special values without special cases, by moving alpha to where the general formula is right and cannot be told apart:
 |alpha| is floored at 2^-40 (2^-70 in double), where rho and its derivatives differ from those at 0 by less than 2^-34
@@ -24,6 +27,7 @@ from . import coefficients as c
 from .elementary import (
     decompose,
     exp_parts,
+    exp_tail,
     fast_two_sum,
     log_parts,
     power_of_two,
@@ -34,9 +38,8 @@ from .elementary import (
     two_product,
     two_sum,
 )
-from .primitives import constant, fma, homogeneous, polynomial, scalar
+from .primitives import constant, fma, homogeneous, scalar
 
-_exp_tail = polynomial(*c.EXP_TAIL)
 _ALPHA_MIN = constant(2.0**-40, 2.0**-70)
 _ALPHA_MAX = constant(2.0**48, 2.0**90)
 _BELOW_TWO = constant(2.0 - 2.0**-23, 2.0 - 2.0**-52)
@@ -280,7 +283,7 @@ def dalpha(x, log, exp, shape, width, extreme, close):
     tv, tvl = product(t, tl, v, vl)
     w, rest = two_sum((phi + phi) - t, tv)
     rest += tvl + ((phi_low + phi_low) - tl)
-    rest += fma(tv, delta * fma(delta, _exp_tail(delta), half), -(d * max(phi, _PHI_MIN(t))))
+    rest += fma(tv, delta * fma(delta, exp_tail(delta), half), -(d * max(phi, _PHI_MIN(t))))
     factored = e * (d * ik2) * (w + rest)
 
     # 3. directly.  E phi(kt)/k^2 for small kt: t^2 E g(kt), E g(y) = 1/2 + y (1/2 - p + y p), p the tail of expm1.
@@ -303,15 +306,3 @@ def dalpha(x, log, exp, shape, width, extreme, close):
     value = ((value * f) * (f * beyond)) * (f * (g * beyond)) if extreme else value
     value = zero * t if extreme & (abs(alpha) > _FINITE(alpha)) else value
     return _limits(alpha)[4] + zero * width[1] if extreme & (abs(x) > _FINITE(x)) else value
-
-
-@scalar
-def element(x, shape, width, extreme, close):
-    """The results of `values`, and d/dalpha, at x.
-
-    ``extreme`` is whether x and alpha are arbitrary rather than `ordinary`, ``close`` as the function above; both are
-    constants where the caller knows.  The bits do not depend on them where both values apply.
-    """
-    log = logarithm(x, shape, width, extreme)
-    found, exp = values(x, log, shape, width, extreme)
-    return found, dalpha(x, log, exp, shape, width, extreme, close)

@@ -1,6 +1,6 @@
 """Numba -> LLVM IR, for any target: a Python function and all that it calls, in one module, inlined.
 
-These are the places where Numba's internals are used: `compile_extra`, and the modules of its code libraries.
+Here and in `primitives.scalar` Numba's internals are used: `compile_extra`, and the modules of its code libraries.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import platform
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,6 @@ from .lowering import link, lower, optimize
 __all__ = ["kernel"]
 
 _JITLINK = sys.platform != "win32"  # LLVM's newer linker; on COFF it is incomplete
-_lock = threading.RLock()
 _libraries: dict[str, Any] = {}  # owners of loaded code; never unloaded, since ufuncs point into it
 
 
@@ -38,7 +36,7 @@ def _target() -> tuple[Any, str]:
     cpu = llvm.get_host_cpu_name()
     features = ",".join(sorted(llvm.get_host_cpu_features().flatten().split(",")))  # its order varies by process
     target = llvm.Target.from_default_triple()
-    # The small code model needs code and constants within 2 GiB: JITLink keeps them in one mapping, see `_linker`.
+    # The small code model needs code and constants within 2 GiB: JITLink keeps them in one mapping.
     model = "small" if _JITLINK else "jitdefault"
     machine = target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel=model)
     return machine, f"{llvm.get_default_triple()} {cpu} {features}"
@@ -49,15 +47,14 @@ def kernel(kind: str, *what: Any) -> int:
 
     ``kernel("partition", ("value",), np.float32)`` is ``cpu.partition(("value",), np.float32)`` in machine code.
     """
-    words = (w if isinstance(w, str) else "-".join(w) if isinstance(w, tuple) else w.__name__ for w in what)
-    name = "_".join((kind, *words))
+    name = cache.name_of(kind, what)
 
     def compiled() -> bytes:
         from . import cpu  # and with it Numba
 
         return bytes(_target()[0].emit_object(optimized(name, getattr(cpu, kind)(*what), cpu.SIGNATURE)))
 
-    with _lock:
+    with cache.lock:
         if name not in _libraries:
             _libraries[name] = _load(name, cache.fetch(name, _target()[1], compiled))
         return int(_libraries[name][name])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import re
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +21,6 @@ __all__ = ["kernel"]
 
 CAPABILITY = "sm_75"
 _TRIPLE = "nvptx64-nvidia-cuda"
-_lock = threading.RLock()
 _texts: dict[str, str] = {}
 
 
@@ -35,15 +33,14 @@ def _machine() -> Any:
 
 def kernel(kind: str, *what: Any) -> str:
     """PTX of a kernel of `cuda`, compiled or read from the cache at the first call; its entry is called ``kernel``."""
-    words = (w if isinstance(w, str) else "-".join(w) for w in what)
-    name = "_".join((kind, *words))
+    name = cache.name_of(kind, what)
 
     def compiled() -> bytes:
         from . import cuda  # and with it Numba
 
         return compiled_text(getattr(cuda, kind)(*what)).encode()
 
-    with _lock:
+    with cache.lock:
         if name not in _texts:
             _texts[name] = cache.fetch(name, _TRIPLE + CAPABILITY, compiled).decode()
         return _texts[name]

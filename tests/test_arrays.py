@@ -1080,3 +1080,49 @@ def test_reduced_gradients_are_the_derivatives_of_the_reduced_value(
         # h^2 of the third derivative, and epsilon/h of the value.
         scale = 1e-8 * float(np.sum(np.abs(gradient * direction))) + 1e-10 * abs(float(grad.value))
         assert abs((ends[0] - ends[1]) / (2 * h) - slope) < scale + 1e-9
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_sums_of_byte_swapped_arrays(order: str, reduction: Any) -> None:
+    x = np.linspace(-3, 3, 100, dtype=np.float32)
+    found = fr.loss_and_grad(x.astype(f"{order}f4"), 0.5, 1.5, reduction=reduction)
+    for one, other in zip(found, fr.loss_and_grad(x, 0.5, 1.5, reduction=reduction), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_gradients_without_axes_are_scalars_on_every_path() -> None:
+    for weights in (None, 1.0):
+        found = fr.loss_and_grad(np.array(1.0), 1.0, 1.0, reduction="sum", weights=weights)
+        assert all(type(field) is np.float64 for field in found)
+
+
+def test_large_arrays_after_the_main_thread_has_ended() -> None:
+    code = """
+import threading, time, numpy as np, fastrobust as fr
+def late():
+    threading.main_thread().join()
+    print(fr.loss(np.ones(300_000), 1.0, 1.0).sum())
+threading.Thread(target=late).start()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == pytest.approx(300_000 * (2**0.5 - 1)), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_child_forked_during_a_compilation_computes() -> None:
+    code = """
+import os, threading, time, warnings, numpy as np, fastrobust as fr
+warnings.simplefilter("ignore")
+thread = threading.Thread(target=fr.nll_and_grad, args=(np.ones(3), 1.0, 1.0))
+thread.start()
+time.sleep(0.7)
+child = os.fork()
+if child == 0:
+    fr.log_partition(np.ones(3))
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    environment = {**os.environ, "FASTROBUST_CACHE_DIR": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.stdout == "0\n", done.stderr

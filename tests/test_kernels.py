@@ -7,7 +7,6 @@ import operator
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +76,18 @@ def test_the_vectorization_check_sees_a_loop_that_is_not_vectorized() -> None:
     assert loops_with_vectors(ir, np.float32, 1) == 0
 
 
-@pytest.mark.parametrize(("family", "outputs", "layout"), HOT[:4], ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(("family", "outputs", "layout"), HOT, ids=lambda v: v if isinstance(v, str) else "")
 def test_kernels_use_only_exact_operations(family: str, outputs: tuple[str, ...], layout: str, dtype: Any) -> None:
-    ir = optimized("elementwise", family, outputs, dtype, layout)
+    for kind in ("elementwise", "reduction") if "value" in outputs else ("elementwise",):
+        columns = "columns" if kind == "reduction" and layout == "each" else layout
+        assert_exact(optimized(kind, family, outputs, dtype, columns))
+
+
+def test_the_partition_kernel_uses_only_exact_operations(dtype: Any) -> None:
+    assert_exact(optimized("partition", ("value", "dalpha"), dtype))
+
+
+def assert_exact(ir: str) -> None:
     called = {name.strip('"') for name in re.findall(r"call [^@\n]*@([\w.\"-]+)\(", ir)}
     allowed = (
         r"llvm\.(fma|fabs|memcpy|memset|[us]max|[us]min|vector|lifetime|experimental|assume|masked)\b.*|feclearexcept"
@@ -93,11 +101,6 @@ def test_float32_stays_float32() -> None:
     assert not re.search(r"\b(fpext|fptrunc|fadd|fsub|fmul|fdiv)\b[^\n]*double", ir)
 
 
-def trace_points(dtype: Any, n: int, seed: int) -> Iterator[tuple[Any, Any, Any]]:
-    x, alpha, scale = points.points(dtype, n, seed)
-    return zip(x, alpha, scale, strict=True)
-
-
 def test_python_and_machine_code_give_the_same_bits(dtype: Any) -> None:
     """The definition, run by Python on NumPy scalars with exact fma, against the SIMD loops."""
     n = 400
@@ -108,10 +111,9 @@ def test_python_and_machine_code_give_the_same_bits(dtype: Any) -> None:
         for i in range(n):
             shape = likelihood.nll_shape(alpha[i], *partition.log_partition(alpha[i]))
             width = likelihood.nll_width(scale[i])
-            log = loss.logarithm(x[i], shape, width, True)
-            found, exp = likelihood.nll_values(x[i], log, shape, width, True)
-            traced = *found, likelihood.nll_dalpha(x[i], log, exp, shape, width, True, loss.close(shape))
-            for name, one, many in zip(likelihood.OUTPUTS, traced, compiled, strict=True):
+            values, dalpha = likelihood.element("nll")(x[i], shape, width, True, loss.close(shape))
+            traced = *values, dalpha
+            for name, one, many in zip((*likelihood.VALUES, "dalpha"), traced, compiled, strict=True):
                 same = one.tobytes() == many[i].tobytes() or (np.isnan(one) and np.isnan(many[i]))
                 assert same, f"{name} at {x[i]!r}, {alpha[i]!r}, {scale[i]!r}: {one!r} in Python, {many[i]!r} compiled"
 
@@ -137,8 +139,8 @@ def test_quick_cases_have_the_bits_of_the_general_one(dtype: Any) -> None:
             for x in np.concatenate([10 ** rng.uniform(-8, 8, 8), [0.0, limit]]).astype(dtype):
                 if quick and abs(x) <= limit:
                     checked += 1
-                    ordinary = loss.element(x, shape, width, False, loss.close(shape))
-                    general = loss.element(x, shape, width, True, loss.close(shape))
+                    ordinary = likelihood.element("loss")(x, shape, width, False, loss.close(shape))
+                    general = likelihood.element("loss")(x, shape, width, True, loss.close(shape))
                     assert np.hstack(ordinary).tobytes() == np.hstack(general).tobytes(), (alpha, x)
     assert checked > 80
 
@@ -203,7 +205,7 @@ def subnormals(z: float, alpha: float, seen: Counter[str]) -> Counter[str]:
     quick, limit = loss.ordinary(shape, width)
     x = np.float32(z * 1.3)
     seen.clear()
-    values, dalpha = loss.element(Watched(x), shape, width, not (quick and x <= limit), loss.close(shape))
+    values, dalpha = likelihood.element("loss")(Watched(x), shape, width, not (quick and x <= limit), loss.close(shape))
     return Counter() if any(abs(float(r)) < 2.0**-126 for r in (*values, dalpha)) else Counter(seen)
 
 
@@ -219,7 +221,6 @@ def test_ordinary_data_gives_no_subnormal_partial_results(watched: Counter[str])
 
 def test_the_subnormal_check_sees_one(watched: Counter[str]) -> None:
     x = Watched(1e-30)
-    assert float(x * x * np.float32(1e25)) == 0.0 or watched
     assert sum((Watched.seen.clear(), x * np.float32(1e-10), len(Watched.seen))[2:]) == 1
 
 

@@ -196,7 +196,7 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
         ),
     },
     a_top_level_kernels: {
-        "tests.test_kernels": ("import kernels", "from kernels import native", "from kernels.loss import element"),
+        "tests.test_kernels": ("import kernels", "from kernels import native", "from kernels.loss import values"),
         "fastrobust._api": ("def f():\n    import kernels.native as native",),
     },
     back_to_front: {

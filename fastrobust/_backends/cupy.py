@@ -275,7 +275,7 @@ def _reduced(
         # Parameters that vary otherwise: gradients for each element, then sums over the axes they are repeated along.
         found["x"] = found["x"].astype(compute, copy=False)
         each = dict(zip(names, _evaluated(family, names, compute, found, None, number), strict=True))
-        common = factor if total is None else 1.0 / total
+        common = factor if total is None else cupy.where(total == 0, math.nan, 1.0 / total)
         for name, result in results.items():
             part = _weighed(each[name], weights, 1.0)
             if name == "dx":

@@ -141,18 +141,23 @@ if hasattr(os, "register_at_fork"):
 
 def _in_threads(work: Callable[[int, int], None], count: int, grain: int) -> None:
     """work(start, stop) over range(count), in as many equal parts as there are cores; a multiple of grain each."""
-    pool, threads = _pool()
-    step = -(-count // (threads * grain)) * grain
-    if threads == 1 or step >= count:
-        work(0, count)
-    else:
-        parts = [pool.submit(work, start, min(start + step, count)) for start in range(step, count, step)]
-        try:
-            work(0, step)
-        finally:
-            concurrent.futures.wait(parts)
-        for part in parts:
-            part.result()
+    parts: list[Any] = []
+    stop = count
+    try:
+        pool, threads = _pool()
+        step = -(-count // (threads * grain)) * grain
+        # From the end, so that what cannot be handed over is one piece.
+        for start in range((count - 1) // step * step if count else 0, 0, -step):
+            parts.append(pool.submit(work, start, stop))
+            stop = start
+    except RuntimeError:
+        pass  # the interpreter is shutting down and starts no threads any more
+    try:
+        work(0, stop)
+    finally:
+        concurrent.futures.wait(parts)
+    for part in parts:
+        part.result()
 
 
 # --- one result for each element
@@ -245,6 +250,7 @@ def _fast(family: str, x: Any, alpha: Any, scale: Any) -> bool:
     return (
         type(x) is np.ndarray
         and x.dtype.char in "fd"
+        and x.dtype.isnative
         and (type(alpha) in arguments.NUMBERS or type(alpha) is x.dtype.type)
         and (type(scale) in arguments.NUMBERS or type(scale) is x.dtype.type)
         and -_LARGEST <= alpha <= _LARGEST
@@ -257,7 +263,7 @@ def _simple(options: dict[str, Any], x: Any) -> bool:
     """Whether the options are no more than out, in arrays of x's shape."""
     out = options.get("out")
     for array in out if type(out) is tuple else (out,):
-        if type(array) is not np.ndarray or array.shape != x.shape:
+        if type(array) is not np.ndarray or array.shape != x.shape or array.dtype != x.dtype:
             return False
     return len(options) == 1
 
@@ -396,6 +402,7 @@ def _reduce_small(
     )
     kernel(addresses, (ctypes.c_ssize_t * 2)(1, size), (ctypes.c_ssize_t * 5)(), None)
     value, dalpha, dscale = (T(C(v * factor).value) for v in sums)  # C overflows to infinity without a warning
+    dx = dx[()] if out is None and dx is not None else dx  # a scalar if it has no axes
     return LossGrad(value, dx, dalpha if "alpha" in wrt else None, dscale if "scale" in wrt else None)
 
 

@@ -81,6 +81,10 @@ def _cache() -> str:
 
     where = cache.directory()
     if where is None:
-        return "off (FASTROBUST_CACHE_DIR is empty): kernels are compiled anew in every process"
-    sizes = [file.stat().st_size for file in where.glob("*.o")]
-    return f"{where} ({len(sizes)} kernels, {sum(sizes) / 1024:.0f} KiB)"
+        why = "FASTROBUST_CACHE_DIR is empty" if "FASTROBUST_CACHE_DIR" in os.environ else "there is no home directory"
+        return f"off ({why}): kernels are compiled anew in every process"
+    existing = next((p for p in (where, *where.parents) if p.exists()), where)
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        return f"{where} cannot be written: kernels are compiled anew in every process"
+    files = [entry for entry in os.scandir(where) if entry.name.endswith(".o")] if where.exists() else []
+    return f"{where} ({len(files)} kernels)"
