@@ -14,7 +14,8 @@ over a block of elements before the next, since short chains of operations overl
 row.  What a caller does not use, the compiler removes.
 
 Two flags choose the case: ``extreme``, whether x and alpha are arbitrary rather than `ordinary`; ``close``, as the
-function of that name.  They are constants where the caller knows; the bits are the same where both values apply.
+function of that name.  They are constants where the caller knows; where both values apply the bits are the same, those
+of subnormal results excepted, which are rounded once more in the extreme case.
 
 Special values without special cases, by moving alpha to where the general formula is right and cannot be told apart:
 |alpha| is floored at 2^-40 (2^-70 in double), where rho and its derivatives differ from those at 0 by less than 2^-34
@@ -134,7 +135,8 @@ def ordinary(shape, width):
     """
     alpha, k, b = shape[0], shape[1], shape[2]
     T = type(k)
-    return (abs(k) <= T(2.0)) & (alpha != T(2.0)), width[0] * square_root(b * _ORDINARY(b))
+    limit = min(width[0] * square_root(b * _ORDINARY(b)), _FINITE(k))  # which infinity exceeds
+    return (abs(k) <= T(2.0)) & (alpha != T(2.0)), limit
 
 
 @scalar

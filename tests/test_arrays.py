@@ -1126,3 +1126,26 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     environment = {**os.environ, "FASTROBUST_CACHE_DIR": ""}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
     assert done.stdout == "0\n", done.stderr
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.float32, 1e34), (np.float64, 1e266)])
+@pytest.mark.parametrize("alpha", [1.0, np.array([1.0, -8.0])])
+def test_an_infinite_residual_over_a_huge_scale_has_its_limit(dtype: Any, scale: float, alpha: Any) -> None:
+    found = fr.loss_and_grad(np.array([np.inf, 1.0], dtype), alpha if np.ndim(alpha) == 0 else dtype(alpha), scale)
+    assert found.value[0] == np.inf and found.dx[0] == dtype(1) / dtype(scale)
+    assert found.dalpha[0] == np.inf and found.dscale[0] == -np.inf
+
+
+@pytest.mark.parametrize("size", [3, 200_000])
+def test_results_beyond_a_narrower_output_are_infinite_without_a_warning(size: int) -> None:
+    """Warnings are errors in these tests; raising is the strictest a user can ask for."""
+    x, wide, narrow = np.full(size, 1e30), np.empty(size), np.empty(size, np.float32)
+    half = np.empty(size, np.float16)
+    with np.errstate(all="raise"):
+        for alpha in (2.0, np.array(2.0)):
+            assert np.all(np.isinf(fr.loss(x, alpha, 1.0, out=narrow)))
+            assert np.all(np.isinf(fr.loss(x, alpha, 1.0, out=half)))
+            found = fr.loss_and_grad(x, alpha, 1.0, out=(wide, half, None, None))
+            assert np.all(np.isinf(found.dx)) and np.all(np.isfinite(found.value))
+        weights = np.full(size, 1e300)
+        assert np.all(np.isinf(fr.loss(np.ones(size, np.float32), 1.0, 1.0, weights=weights)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -507,3 +508,29 @@ def test_help_teaches(tmp_path):
     assert all(word in run(tmp_path, "fit", "--help").stdout for word in words)
     assert run(tmp_path, "--version").stdout == f"fastrobust {fr.__version__}\n"
     assert run(tmp_path, "fti").returncode == 2
+
+
+def test_info_empties_the_cache_if_asked(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / f"{'0' * 32}.o").write_bytes(b"kernel")
+    (cache / "mine.txt").write_text("stays")
+    done = subprocess.run(
+        [sys.executable, "-m", "fastrobust", "info", "--clear-cache"],
+        capture_output=True, text=True, check=True, env={**os.environ, "FASTROBUST_CACHE_DIR": str(cache)},
+    )  # fmt: skip
+    assert "1 files removed" in done.stdout and "(0 kernels)" in done.stdout
+    assert [file.name for file in cache.iterdir()] == ["mine.txt"]
+
+
+def test_info_says_why_there_is_no_cache(tmp_path: Path) -> None:
+    for directory, text in (
+        ("", "FASTROBUST_CACHE_DIR is empty"),
+        (str(tmp_path / "file" / "in"), "cannot be written"),
+    ):
+        (tmp_path / "file").write_text("")
+        done = subprocess.run(
+            [sys.executable, "-m", "fastrobust", "info"],
+            capture_output=True, text=True, check=True, env={**os.environ, "FASTROBUST_CACHE_DIR": directory},
+        )  # fmt: skip
+        assert text in done.stdout

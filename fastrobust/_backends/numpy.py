@@ -211,7 +211,7 @@ def _run(ufunc: np.ufunc, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
 
 def _call(ufunc: np.ufunc, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
     """The ufunc into outs.  A result too large for the type of an output is inf, without a warning."""
-    if outs[0].dtype.char in "fd":
+    if all(o.dtype.char == ufunc.types[0][-1] for o in outs):
         ufunc(*arrays, out=tuple(outs), casting="same_kind")
     else:
         with np.errstate(over="ignore", under="ignore"):
@@ -353,8 +353,10 @@ def _weights(weights: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """The weights as array of that dtype, broadcast to that shape."""
     weights = np.asarray(_array("weights", weights))
     arguments.supported("weights", weights.dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        weights = weights.astype(dtype, copy=False)
     try:
-        return np.broadcast_to(weights.astype(dtype, copy=False), shape)
+        return np.broadcast_to(weights, shape)
     except ValueError:
         raise ValueError(
             f"weights of shape {weights.shape} do not broadcast to the shape {shape} of the result"

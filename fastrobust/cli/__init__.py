@@ -145,7 +145,8 @@ def _build() -> _Parser:
         "--size", metavar="N", type=_size, default=10_000_000, help="residuals to time (default: 10000000)"
     )
 
-    add("info", "versions, backends and how to get the missing ones", INFO)
+    info = add("info", "versions, backends and how to get the missing ones", INFO)
+    info.add_argument("--clear-cache", action="store_true", help="remove the compiled kernels first")
     return parser
 
 
@@ -269,4 +270,4 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _info(arguments: argparse.Namespace) -> None:
     from . import info
 
-    info.show()
+    info.show(arguments.clear_cache)

@@ -20,7 +20,12 @@ BACKENDS = (
 EXTRAS = {"scipy": "cli", "pyarrow": "cli", "rich": "cli", "matplotlib": "plot"}
 
 
-def show() -> None:
+def show(clear_cache: bool = False) -> None:
+    """Print it all, after removing the compiled kernels if asked to."""
+    if clear_cache:
+        from fastrobust.kernels import cache
+
+        print(f"{cache.clear()} files removed from the kernel cache\n")
     lines = [
         ("fastrobust", _ours()),
         ("python", f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})"),
@@ -35,11 +40,12 @@ def show() -> None:
     print("\narray libraries")
     for name, packages, install, supported in BACKENDS:
         found = next((v for v in map(_version, packages) if v), None)
-        state = "supported" if supported else "not yet supported by this release"
-        if found is None:
-            print(f"  {name:<12}missing: {install}   ({state})")
+        if not supported:
+            print(f"  {name:<12}{found or 'missing'}, not supported by this release yet")
+        elif found is None:
+            print(f"  {name:<12}missing: {install}")
         else:
-            print(f"  {name:<12}{found}, {'supported' if supported else 'installed, ' + state}")
+            print(f"  {name:<12}{found}, supported")
 
     print("\nfor the command line (fit, demo)")
     for name, extra in EXTRAS.items():
