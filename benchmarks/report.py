@@ -331,6 +331,49 @@ def plot(data: Speed, path: Path) -> None:
     pyplot.close(figure)
 
 
+# --- README: GPU
+
+
+def gpu(path: Path) -> str:
+    """Percent of the copy bandwidth on the largest arrays, and the fastest rival."""
+    if not path.is_file():
+        return "Not measured on a GPU yet: `PYTHONPATH=. python -m benchmarks.gpu` does, where there is one."
+    rows = [row for row in read_csv(path) if row["percent_of_copy"]]
+    largest = str(max(int(row["size"]) for row in rows))
+    chosen = [row for row in rows if row["size"] == largest]
+    works = list(dict.fromkeys(row["work"] for row in chosen))
+    kinds = list(dict.fromkeys((row["dtype"], row["parameters"]) for row in chosen))
+
+    def cell(work: str, kind: tuple[str, str]) -> str:
+        here = [row for row in chosen if (row["work"], row["dtype"], row["parameters"]) == (work, *kind)]
+        ours = next((row for row in here if row["rival"] == FASTROBUST), None)
+        if ours is None:
+            return ""
+        text = f"{float(ours['percent_of_copy']):.0f} %"
+        rivals = [row for row in here if row is not ours]
+        if rivals:
+            best = min(rivals, key=lambda row: float(row["median_s"]))
+            text += f", {float(best['median_s']) / float(ours['median_s']):.1f}× {best['rival']}"
+        return text
+
+    first = chosen[0]
+    lines = [
+        f"Percent of the speed of a device-to-device copy ({float(first['copy_gb_per_s']):.0f} GB/s), {int(largest):,} "
+        "elements, and how many times the fastest rival takes:",
+        "",
+        f"| | {' | '.join(works)} |",
+        "|---|" + "---|" * len(works),
+        *(
+            f"| {dtype}, α and c {PARAMETER_LABELS[parameters]} | "
+            + " | ".join(cell(work, (dtype, parameters)) for work in works) + " |"
+            for dtype, parameters in kinds
+        ),
+        "",
+        f"{first['gpu']}, driver {first['driver']}, CuPy {first['cupy']}; {first['date']}, commit {first['commit']}.",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
 # --- README
 
 
@@ -361,6 +404,7 @@ def main(arguments: list[str] | None = None) -> int:
     data = Speed(read_csv(files[0]))
     old = chosen.readme.read_text(encoding="utf-8")
     new = replaced(replaced(old, "accuracy", accuracy(read_csv(files[1]))), "speed", speed(data))
+    new = replaced(new, "gpu", gpu(chosen.results / "gpu.csv"))
     if chosen.check:
         if new != old:
             print(f"{chosen.readme.name} is stale: run python -m benchmarks.report", file=sys.stderr)

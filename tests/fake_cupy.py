@@ -86,5 +86,7 @@ def module() -> types.ModuleType:
     found.ascontiguousarray = lambda a: a if a.flags.c_contiguous else _own(np.array(a, subok=True, order="C"))
     found.may_share_memory = np.may_share_memory
     found.from_dlpack = lambda a: _own(np.from_dlpack(a))
+    tricks = types.SimpleNamespace(as_strided=lambda a, *args: np.lib.stride_tricks.as_strided(a, *args, subok=True))
+    found.lib = types.SimpleNamespace(stride_tricks=tricks)
     found.cuda = types.SimpleNamespace(Device=Device, function=types.SimpleNamespace(Module=Module))
     return found  # type: ignore[no-any-return]

@@ -331,7 +331,8 @@ def ulp_error(got: Any, truth: mpf, dtype: Any, at_least: Any = None) -> float:
     - A truth that rounds to inf (at least half a unit beyond the largest finite number) is met by that inf.  Otherwise
       an inf counts as the number after the largest finite one, 2**(emax + 1): as wrong as its neighbour.
     - Below the normal range the unit is the smallest subnormal number, also for truth 0.
-    - ``at_least``: a magnitude whose unit is used if it is larger than that of the truth.
+    - ``at_least``: a magnitude whose unit is used if it is larger than that of the truth.  It may be beyond the range:
+      a float16 curvature can be far below a weight that float16 does not hold.
     """
     bits, emin, emax = FORMATS[format_name(dtype)]
     got = float(got)
@@ -347,9 +348,8 @@ def ulp_error(got: Any, truth: mpf, dtype: Any, at_least: Any = None) -> float:
             value = top * mp.sign(got)
         else:
             value = mpf(got)
-        unit = _last_place(truth, bits, emin)
+        unit = min(_last_place(truth, bits, emin), emax - bits + 1)
         if at_least is not None and mp.isfinite(at_least):
             unit = max(unit, _last_place(exact(at_least), bits, emin))
-        unit = min(unit, emax - bits + 1)
         error = abs(value - truth)
         return 0.0 if not error else math.inf if mp.mag(error) - unit > 1000 else float(mp.ldexp(error, -unit))
