@@ -116,6 +116,8 @@ def out_is_filled(cp: Any) -> None:
     whole = cp.asarray(np.concatenate([x.reshape(-1), x.reshape(-1)]))
     shifted = fr.influence(whole[:150], 0.5, 1.5, out=whole[1:151])
     same(shifted, expected.dx.reshape(-1), "overlapping")
+    with pytest.raises(TypeError, match="out of dtype int32 does not take float32"):
+        fr.loss(gpu, 0.5, 1.5, out=cp.zeros(x.shape, np.int32))
     with pytest.raises(ValueError, match="out for value must be an array of shape"):
         fr.loss(gpu, 0.5, 1.5, out=cp.empty(3, np.float32))
 

@@ -226,13 +226,19 @@ def drawn(storage: str, n: int, seed: int) -> tuple[Any, Any, Any]:
 @pytest.mark.parametrize("storage", DTYPES)
 @pytest.mark.parametrize("family", ["loss", "nll"])
 def test_arithmetic_has_the_bits_of_the_cpu(family: str, storage: str) -> None:
-    """A million points a function and dtype, newly drawn at each run, with their seed in the failure."""
+    """Two million points for each function and dtype, newly drawn at each run, with their seed in the failure."""
     seed = int(np.random.SeedSequence().generate_state(1)[0])
-    x, alpha, scale = drawn(storage, 1_000_000, seed)
-    what = ("elementwise", family, GRADIENTS, storage, "each")
+    x, alpha, scale = drawn(storage, 2_000_000, seed)
+    outputs = (*GRADIENTS, "weight", "curvature") if family == "loss" else GRADIENTS
+    what = ("elementwise", family, outputs, storage, "each")
     found = run(what, aligned(x), aligned(alpha), aligned(scale))
     expected = reference(family, x, alpha, scale)
-    for name, one, other in zip(GRADIENTS, found, expected, strict=True):
+    if family == "loss":
+        compute = np.float64 if storage == "float64" else np.float32
+        more = [function(x.astype(compute), alpha, scale) for function in (fr.weight, fr.curvature)]
+        with np.errstate(over="ignore", under="ignore"):
+            expected += [result.astype(DTYPES[storage]) for result in more]
+    for name, one, other in zip(outputs, found, expected, strict=True):
         assert_same_bits(one, other, f"{name}, seed {seed}")
 
 
@@ -334,8 +340,9 @@ def test_an_output_may_be_x_itself() -> None:
 @pytest.mark.parametrize("storage", DTYPES)
 def test_log_partition(storage: str) -> None:
     compute = np.float64 if storage == "float64" else np.float32
+    fresh = np.random.default_rng().exponential(3, 2_000_000).astype(compute)
     with np.errstate(over="ignore"):
-        alpha = points.alphas(compute).astype(DTYPES[storage])
+        alpha = np.concatenate([points.alphas(compute), fresh]).astype(DTYPES[storage])
     outs = [Guarded(alpha.size, DTYPES[storage]) for _ in range(2)]
     addresses = [o.array.ctypes.data for o in outs]
     launch.partition(Simulated().device, ("value", "dalpha"), storage, alpha.size, alpha.ctypes.data, addresses)

@@ -144,7 +144,9 @@ def _handed(given: Sequence[Any], memory: Sequence[Any]) -> list[Any]:
     """The results: what was given, filled, or the memory itself."""
     for array, result in zip(given, memory, strict=True):
         if array is not None and array is not result:
-            array[...] = result.astype(array.dtype, casting="same_kind", copy=False)
+            if not np.can_cast(result.dtype, array.dtype, "same_kind"):
+                raise TypeError(f"out of dtype {array.dtype} does not take {result.dtype}: pass a floating-point array")
+            array[...] = result
     return [result if array is None else array for array, result in zip(given, memory, strict=True)]
 
 
