@@ -29,7 +29,8 @@ def backend(x: Any, alpha: Any = 1.0, scale: Any = 1.0, weights: Any = None, lea
     for name, value in (("alpha", alpha), ("scale", scale), ("weights", weights)):
         if value is None and name == "weights":
             continue
-        if type(value) not in _PLAIN and (_known.get(type(value)) or _find(name, value)) is not found:
+        plain = type(value) in _PLAIN or isinstance(value, (float, int))  # NumPy's float64 scalars are floats
+        if not plain and (_known.get(type(value)) or _find(name, value)) is not found:
             raise TypeError(
                 f"{name} is a {_name(value)} and {leading} a {_name(x)}: convert one of them, to have one library"
             )

@@ -127,7 +127,8 @@ def _plan(device: Device, storage: str, x: Array, parameters: Sequence[Array | f
         layout = "strided"
     else:
         raise ValueError(f"the strides of x, alpha and scale need {len(axes)} axes, more than {DIMENSIONS}")
-    blocks = min(most, -(-n // (THREADS * (1 if layout in ("columns", "strided") else count))))
+    at_once = {"shared": count, "each": min(count, 4)}.get(layout, 1)
+    blocks = min(most, -(-n // (THREADS * at_once)))
     if layout == "columns":
         blocks = max(blocks, -(-period // THREADS))
         stride = blocks * THREADS // period * period
@@ -172,8 +173,7 @@ def plannable(x: Array, parameters: Sequence[Array | float]) -> bool:
 
 def reducible(device: Device, storage: str, x: Array, alpha: Array | float, scale: Array | float) -> bool:
     """Whether `reduction` takes them."""
-    plan = _plan(device, storage, x, (alpha, scale), ())
-    return math.prod(x.shape) > 0 and plan.layout in ("shared", "columns")
+    return math.prod(x.shape) > 0 and _plan(device, storage, x, (alpha, scale), ()).layout in ("shared", "columns")
 
 
 def reduction(

@@ -83,7 +83,7 @@ def module() -> types.ModuleType:
     found.ndarray, found.__version__ = ndarray, "0"
     for name in ("empty", "zeros", "full", "asarray", "where", "broadcast_to"):
         setattr(found, name, _made(name))
-    found.ascontiguousarray = lambda a: a if a.flags.c_contiguous else _own(np.array(a, subok=True, order="C"))
+    found.ascontiguousarray = lambda a: _own(np.ascontiguousarray(a))  # one axis at least, as CuPy's
     found.may_share_memory = np.may_share_memory
     found.from_dlpack = lambda a: _own(np.from_dlpack(a))
     tricks = types.SimpleNamespace(as_strided=lambda a, *args: np.lib.stride_tricks.as_strided(a, *args, subok=True))

@@ -179,6 +179,42 @@ def weights_without_reduction(cp: Any) -> None:
         same(getattr(found, name), getattr(expected, name), name)
 
 
+def arrays_without_axes(cp: Any) -> None:
+    x, alpha, weight = (np.array(v, np.float32) for v in (2.0, 0.5, 3.0))
+    gpu = cp.asarray(x)
+    same(fr.log_partition(cp.asarray(alpha)), fr.log_partition(alpha))
+    same(fr.loss(gpu, cp.asarray(alpha), 1.0, weights=cp.asarray(weight)), fr.loss(x, alpha, 1.0, weights=weight))
+    out = cp.empty((), np.float32)
+    assert fr.log_partition(cp.asarray(alpha), out=out) is out
+    for a in (0.5, cp.asarray(alpha), np.float64(0.5)):
+        close(fr.loss_and_grad(gpu, a, 1.0, reduction="sum").dx, fr.loss_and_grad(x, 0.5, 1.0).dx)
+
+
+def memory_for_dx_may_be_the_weights(cp: Any) -> None:
+    x, rows = np.float32([[1, -2, 3], [0.5, 4, -1]]), np.float32([[0.5], [1.5]])
+    weights = np.float32([[1, 2, 0], [3, 1, 2]])
+    expected = fr.loss_and_grad(x, rows, 1.0, reduction="mean", weights=weights)
+    memory = cp.asarray(weights.copy())
+    out = (None, memory, None, None)
+    found = fr.loss_and_grad(cp.asarray(x), cp.asarray(rows), 1.0, reduction="mean", weights=memory, out=out)
+    assert found.dx is memory
+    for name in GRADIENTS:
+        close(getattr(found, name), getattr(expected, name), name)
+
+
+def a_narrower_dtype_is_rounded_once(cp: Any) -> None:
+    x = np.linspace(-3, 3, 1001, dtype=np.float32)
+    same(fr.loss(cp.asarray(x), 0.5, 1.0, dtype=np.float16), fr.loss(x, 0.5, 1.0, dtype=np.float16))
+
+
+def many_axes_and_nothing_in_them(cp: Any) -> None:
+    x, alpha = np.zeros((7, 5, 5, 3, 0), np.float32), np.ones((5, 1, 3, 1), np.float32)
+    close(fr.loss(cp.asarray(x), cp.asarray(alpha), 1.0, reduction="sum"), np.float32(0))
+    x = np.random.default_rng(1).standard_normal((3, 3, 3, 3, 3)).astype(np.float32)
+    gpu = cp.asarray(x)[::2, ::2, ::2, ::2, ::2]
+    same(fr.loss(gpu, 0.5, 1.0), fr.loss(x[::2, ::2, ::2, ::2, ::2], 0.5, 1.0))
+
+
 def sums_repeat_their_bits(cp: Any) -> None:
     x, alpha, scale = (cp.asarray(a) for a in data(np.float32, (1000, 6)))
     first = fr.nll_and_grad(x, alpha, scale, reduction="mean")
@@ -213,6 +249,10 @@ CHECKS = (
     sums,
     sums_of_nothing_and_without_gradients,
     weights_without_reduction,
+    arrays_without_axes,
+    memory_for_dx_may_be_the_weights,
+    a_narrower_dtype_is_rounded_once,
+    many_axes_and_nothing_in_them,
     sums_repeat_their_bits,
     bad_arguments,
 )

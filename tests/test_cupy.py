@@ -38,6 +38,10 @@ def test_arrays_on_two_devices_are_refused(fake: Any) -> None:
     alpha.gpu = 1
     with pytest.raises(ValueError, match="alpha is on GPU 1 and x on GPU 0"):
         fr.loss(x, alpha, 1.0)
+    with pytest.raises(ValueError, match="weights is on GPU 1 and x on GPU 0"):
+        fr.loss(x, 1.0, 1.0, weights=alpha)
+    with pytest.raises(ValueError, match="out for value is on GPU 1 and x on GPU 0"):
+        fr.loss(x, 1.0, 1.0, out=alpha)
 
 
 def test_cuda_memory_of_others_comes_in_without_a_copy(fake: Any) -> None:

@@ -64,6 +64,16 @@ def test_the_current_stream_is_used(cp: Any) -> None:
             gpu_checks.close(found.value, expected.value[0])
 
 
+def test_a_reduction_in_place(cp: Any) -> None:
+    """dx over x, which the stand-in on the CPU cannot show."""
+    x = np.random.default_rng(4).standard_normal(100_003).astype(np.float32)
+    gpu = cp.asarray(x)
+    expected = fr.loss_and_grad(x, 0.5, 1.5, reduction="mean")
+    found = fr.loss_and_grad(gpu, 0.5, 1.5, reduction="mean", out=(None, gpu, None, None))
+    gpu_checks.same(gpu, expected.dx)
+    gpu_checks.close(found.value, expected.value)
+
+
 def test_calls_are_captured_in_a_graph(cp: Any) -> None:
     stream = cp.cuda.Stream(non_blocking=True)
     with stream:

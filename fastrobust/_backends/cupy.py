@@ -66,8 +66,20 @@ def _array(name: str, value: Any) -> Any:
     raise TypeError(f"{name} is a {type(value).__name__}: make it a CuPy array with cupy.asarray()")
 
 
-def _arguments(family: str, dtype: Any, **values: Any) -> tuple[np.dtype[Any], dict[str, Any], int]:
-    """Dtype of the result, unless given; x in it and the parameters as floats or in the computing type; the device."""
+def _here(name: str, array: Any, leading: str, number: int) -> None:
+    """Refuse an array on another GPU than that of the call."""
+    if array.device.id != number:
+        raise ValueError(
+            f"{name} is on GPU {array.device.id} and {leading} on GPU {number}: move one, with cupy.asarray under "
+            f"cupy.cuda.Device({number})"
+        )
+
+
+def _arguments(family: str, wanted: Any, **values: Any) -> tuple[np.dtype[Any], np.dtype[Any], dict[str, Any], int]:
+    """Dtype of the result; that of the memory, wider if less is wanted; x in it, and the parameters; the device.
+
+    Parameters are floats or in the computing type.
+    """
     arguments.check_numbers(values.get("alpha", 1.0), values.get("scale", 1.0), family)
     leading = next(iter(values))
     found = {
@@ -75,21 +87,25 @@ def _arguments(family: str, dtype: Any, **values: Any) -> tuple[np.dtype[Any], d
         for name, value in values.items()
     }
     arrays = {name: value for name, value in found.items() if isinstance(value, cupy.ndarray)}
-    result = arguments.result_dtype(arrays, leading) if dtype is None else arguments.requested(dtype)
-    compute = arguments.compute_type(result)
+    storage = arguments.result_dtype(arrays, leading)
+    result = storage if wanted is None else arguments.requested(wanted)
+    storage = np.promote_types(storage, result)
+    compute = arguments.compute_type(storage)
     number = arrays[leading].device.id
     for name, array in arrays.items():
-        if array.device.id != number:
-            raise ValueError(
-                f"{name} is on GPU {array.device.id} and {leading} on GPU {number}: move one, with cupy.asarray under "
-                f"cupy.cuda.Device({number})"
-            )
-    for name, value in found.items():
-        if isinstance(value, cupy.ndarray):
-            found[name] = value.astype(result if name == leading else compute, copy=False)
-        else:
-            found[name] = _number(value)
-    return result, found, number
+        _here(name, array, leading, number)
+    with cupy.cuda.Device(number):
+        for name, value in found.items():
+            if isinstance(value, cupy.ndarray):
+                found[name] = value.astype(storage if name == leading else compute, copy=False)
+            else:
+                found[name] = _number(value)
+    return result, storage, found, number
+
+
+def _contiguous(array: Any) -> Any:
+    """CuPy's own function gives an array without axes one."""
+    return array if array.flags.c_contiguous else cupy.ascontiguousarray(array)
 
 
 def _number(value: float) -> float:
@@ -109,23 +125,32 @@ def _views(x: Any, alpha: Any, scale: Any, shape: tuple[int, ...]) -> tuple[Any,
     kept = [cupy.broadcast_to(x, shape), alpha, scale]
     views = [_view(p) if isinstance(p, cupy.ndarray) else p for p in kept]
     if not launch.plannable(views[0], views[1:]):
-        kept = [cupy.ascontiguousarray(kept[0]), _like(alpha, shape), _like(scale, shape)]
+        kept = [_contiguous(kept[0]), _like(alpha, shape), _like(scale, shape)]
         views = [_view(p) if isinstance(p, cupy.ndarray) else p for p in kept]
     return views[0], views[1], views[2], kept
 
 
 def _like(parameter: Any, shape: tuple[int, ...]) -> Any:
     many = isinstance(parameter, cupy.ndarray) and parameter.size > 1
-    return cupy.ascontiguousarray(cupy.broadcast_to(parameter, shape)) if many else parameter
+    return _contiguous(cupy.broadcast_to(parameter, shape)) if many else parameter
 
 
 def _results(
-    out: Any, names: tuple[str, ...], shapes: dict[str, tuple[int, ...]], dtype: Any, inputs: Sequence[Any]
+    out: Any,
+    names: tuple[str, ...],
+    shapes: dict[str, tuple[int, ...]],
+    dtype: Any,
+    inputs: Sequence[Any],
+    number: int,
 ) -> tuple[tuple[Any, ...], list[Any]]:
     """The entries of ``out``, and for each name contiguous memory that the kernels may write."""
     given = arguments.given(out, names, shapes, cupy.ndarray)
     memory = []
     for name, array in zip(names, given, strict=True):
+        if array is not None:
+            _here(f"out for {name}", array, "x", number)
+            if not np.can_cast(dtype, array.dtype, "same_kind"):
+                raise TypeError(f"out of dtype {array.dtype} does not take {dtype}: pass a floating-point array")
         usable = array is not None and array.dtype == dtype and array.flags.c_contiguous
         spoils = usable and any(_overlaps(array, other) for other in inputs)
         memory.append(array if usable and not spoils else cupy.empty(shapes[name], dtype))
@@ -144,8 +169,6 @@ def _handed(given: Sequence[Any], memory: Sequence[Any]) -> list[Any]:
     """The results: what was given, filled, or the memory itself."""
     for array, result in zip(given, memory, strict=True):
         if array is not None and array is not result:
-            if not np.can_cast(result.dtype, array.dtype, "same_kind"):
-                raise TypeError(f"out of dtype {array.dtype} does not take {result.dtype}: pass a floating-point array")
             array[...] = result
     return [result if array is None else array for array, result in zip(given, memory, strict=True)]
 
@@ -161,9 +184,16 @@ def _check_options(options: dict[str, Any]) -> None:
 def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
     """The named outputs for each element: an array, or a tuple of them."""
     _check_options(options)
-    dtype, found, number = _arguments(family, options.get("dtype"), x=x, alpha=alpha, scale=scale)
+    result, storage, found, number = _arguments(family, options.get("dtype"), x=x, alpha=alpha, scale=scale)
     with cupy.cuda.Device(number):
-        results = _evaluated(family, names, dtype, found, options.get("out"), number)
+        results = _evaluated(family, names, storage, found, options.get("out"), number)
+        return _chosen(results, result, options)
+
+
+def _chosen(results: list[Any], dtype: Any, options: dict[str, Any]) -> Any:
+    """One array or a tuple of them; of that dtype, unless memory was given."""
+    if options.get("out") is None:
+        results = [result.astype(dtype, copy=False) for result in results]
     return results[0] if len(results) == 1 else tuple(results)
 
 
@@ -171,7 +201,7 @@ def _evaluated(
     family: str, names: tuple[str, ...], dtype: Any, found: dict[str, Any], out: Any, number: int
 ) -> list[Any]:
     shape = arguments.broadcast(**{k: v for k, v in found.items() if isinstance(v, cupy.ndarray)})
-    given, memory = _results(out, names, dict.fromkeys(names, shape), dtype, list(found.values()))
+    given, memory = _results(out, names, dict.fromkeys(names, shape), dtype, list(found.values()), number)
     x, alpha, scale, _kept = _views(found["x"], found["alpha"], found["scale"], shape)
     launch.elementwise(_Run(number).device, family, names, dtype.name, x, alpha, scale, [m.data.ptr for m in memory])
     return _handed(given, memory)
@@ -182,58 +212,56 @@ def weighted(
 ) -> Any:
     """`evaluate`, each output multiplied by the weights and then rounded."""
     _check_options(options)
-    dtype, found, number = _arguments(family, options.get("dtype"), x=x, alpha=alpha, scale=scale)
-    compute = arguments.compute_type(dtype)
+    result, storage, found, number = _arguments(family, options.get("dtype"), x=x, alpha=alpha, scale=scale)
+    compute = np.dtype(arguments.compute_type(storage))
     with cupy.cuda.Device(number):
         shape = arguments.broadcast(**{k: v for k, v in found.items() if isinstance(v, cupy.ndarray)})
-        given = arguments.given(options.get("out"), names, dict.fromkeys(names, shape), cupy.ndarray)
-        weights = _weights(weights, shape, compute)
+        given, _ = _results(options.get("out"), names, dict.fromkeys(names, shape), compute, [], number)
+        weights = _weights(weights, shape, compute, number)
         found["x"] = found["x"].astype(compute, copy=False)
-        results = _evaluated(family, names, np.dtype(compute), found, None, number)
-        memory = [_weighed(result, weights, 1.0).astype(dtype, copy=False) for result in results]
-        results = _handed(given, memory)
-    return results[0] if len(results) == 1 else tuple(results)
+        results = _evaluated(family, names, compute, found, None, number)
+        results = _handed(given, [_weighed(part, weights) for part in results])
+        return _chosen(results, result, options)
 
 
 def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> Any:
     """log Z, or log Z and its derivative, for each element."""
     _check_options(options)
-    dtype, found, number = _arguments("loss", options.get("dtype"), alpha=alpha)
+    result, storage, found, number = _arguments("loss", options.get("dtype"), alpha=alpha)
     with cupy.cuda.Device(number):
-        alpha = cupy.ascontiguousarray(found["alpha"])
-        given, memory = _results(options.get("out"), names, dict.fromkeys(names, alpha.shape), dtype, [alpha])
+        alpha = _contiguous(found["alpha"])
+        shapes = dict.fromkeys(names, alpha.shape)
+        given, memory = _results(options.get("out"), names, shapes, storage, [alpha], number)
         pointers = [m.data.ptr for m in memory]
-        launch.partition(_Run(number).device, names, dtype.name, alpha.size, alpha.data.ptr, pointers)
-        results = _handed(given, memory)
-    return results[0] if len(results) == 1 else tuple(results)
+        launch.partition(_Run(number).device, names, storage.name, alpha.size, alpha.data.ptr, pointers)
+        return _chosen(_handed(given, memory), result, options)
 
 
-def _weights(weights: Any, shape: tuple[int, ...], compute: Any) -> Any:
+def _weights(weights: Any, shape: tuple[int, ...], compute: Any, number: int) -> Any:
     """Contiguous, of the result's shape and the computing type."""
     if isinstance(weights, arguments.NUMBERS):
         return cupy.full(shape, weights, compute)
     weights = _array("weights", weights)
+    _here("weights", weights, "x", number)
     arguments.supported("weights", weights.dtype)
     try:
-        return cupy.ascontiguousarray(cupy.broadcast_to(weights.astype(compute, copy=False), shape))
+        return _contiguous(cupy.broadcast_to(weights.astype(compute, copy=False), shape))
     except ValueError:
         raise ValueError(
             f"weights of shape {weights.shape} do not broadcast to the shape {shape} of the result"
         ) from None
 
 
-def _weighed(array: Any, weights: Any, factor: Any) -> Any:
-    """array times weights times factor; a weight of 0 excludes an element, whatever its value."""
-    if weights is not None:
-        array = cupy.where(weights == 0, array.dtype.type(0), array * weights)
-    return array * factor if isinstance(factor, cupy.ndarray) or factor != 1.0 else array
+def _weighed(array: Any, weights: Any) -> Any:
+    """array times weights; a weight of 0 excludes an element, whatever its value."""
+    return array if weights is None else cupy.where(weights == 0, array.dtype.type(0), array * weights)
 
 
 def reduce(
     family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
 ) -> LossGrad:
     """Sum or weighted mean of the loss, dx for each element, the other gradients in their parameters' shapes."""
-    dtype, found, number = _arguments(family, None, x=x, alpha=alpha, scale=scale)
+    dtype, _, found, number = _arguments(family, None, x=x, alpha=alpha, scale=scale)
     with cupy.cuda.Device(number):
         return _reduced(family, wrt, dtype, found, reduction, weights, out, number)
 
@@ -255,7 +283,7 @@ def _reduced(
     run = _Run(number)
     total = None
     if weights is not None:
-        weights = _weights(weights, shape, compute)
+        weights = _weights(weights, shape, compute, number)
         if reduction == "mean":
             total = cupy.zeros((), np.float64)
             launch.total(run.device, compute.name, size, weights.data.ptr, total.data.ptr)
@@ -263,7 +291,7 @@ def _reduced(
     chosen = tuple(n for n in shapes if n in names)
     given = dict(zip(shapes, arguments.given(out, tuple(shapes), shapes, cupy.ndarray), strict=True))
     inputs = [*found.values(), weights]
-    _, memory = _results(tuple(given[n] for n in chosen), chosen, {n: shapes[n] for n in chosen}, dtype, inputs)
+    _, memory = _results(tuple(given[n] for n in chosen), chosen, {n: shapes[n] for n in chosen}, dtype, inputs, number)
     results = dict(zip(chosen, memory, strict=True))
     view, alpha, scale, _kept = _views(found["x"], found["alpha"], found["scale"], shape)
     if launch.reducible(run.device, dtype.name, view, alpha, scale):
@@ -277,13 +305,16 @@ def _reduced(
         # Parameters that vary otherwise: gradients for each element, then sums over the axes they are repeated along.
         found["x"] = found["x"].astype(compute, copy=False)
         each = dict(zip(names, _evaluated(family, names, compute, found, None, number), strict=True))
-        common = factor if total is None else cupy.where(total == 0, math.nan, 1.0 / total)
-        for name, result in results.items():
-            part = _weighed(each[name], weights, 1.0)
+        common: Any = factor if total is None else cupy.where(total == 0, math.nan, 1.0 / total)
+        parts = {}
+        for name in results:  # all before any is written: memory given for one may be the weights
+            part = _weighed(each[name], weights)
             if name == "dx":
-                result[...] = part * cupy.asarray(common, compute)
+                parts[name] = part * (compute.type(common) if total is None else common.astype(compute))
             else:
-                result[...] = _unbroadcast(part, shapes[name]) * common
+                parts[name] = _unbroadcast(part, shapes[name]) * common
+        for name, result in results.items():
+            result[...] = parts[name]
     handed = _handed([given[n] for n in chosen], [results[n] for n in chosen])
     return LossGrad(**(dict.fromkeys(shapes) | dict(zip(chosen, handed, strict=True))))
 
