@@ -107,3 +107,12 @@ def given(
 def outputs(wrt: tuple[str, ...]) -> tuple[str, ...]:
     """What a kernel computes for the value and these gradients."""
     return ("value", *("d" + name for name in wrt))
+
+
+def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
+    """Sum over the axes along which a parameter of that shape was broadcast."""
+    lead = gradient.ndim - len(shape)
+    while lead < 0:  # leading axes of length 1
+        shape, lead = shape[1:], lead + 1
+    axes = tuple(i for i in range(gradient.ndim) if i < lead or shape[i - lead] == 1 != gradient.shape[i])
+    return gradient.sum(axis=axes, dtype=np.float64) if axes else gradient

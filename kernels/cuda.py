@@ -265,17 +265,23 @@ class _Parameters:
             """As many as there are elements in 16 bytes, one for each of those or one for all."""
             return load(words[at], index) if words[step] != 0 else same(one(words, at, value, 0))
 
-        @scalar
         def plain(alpha, scale):
             """What `shape` and `width` make of them."""
             return shape(alpha, zero, zero), width(scale)
 
-        @scalar
         def with_table(alpha, scale):
             log_z, slope = log_partition(alpha)
             return shape(alpha, log_z, slope), width(scale)
 
-        self.one, self.several, self.prepare = one, several, with_table if found.tabulated else plain
+        prepare = scalar(with_table if found.tabulated else plain)
+
+        @scalar
+        def at(words, alpha_index, scale_index):
+            """The same of the parameters there."""
+            alpha, scale = one(words, ALPHA_AT, ALPHA, alpha_index), one(words, SCALE_AT, SCALE, scale_index)
+            return prepare(alpha, scale)
+
+        self.own, self.several, self.prepare, self.at = own, several, prepare, at
 
 
 @scalar
@@ -302,21 +308,25 @@ def _outside(x, a, c, limit):
     return not (abs(x) <= limit)
 
 
-def _shared(family: str, moves: list[Any], memory: _Storage) -> Callable[..., Any]:
-    count, load, load_one = memory.count, memory.load, memory.load_one
-    parameters, element = _Parameters(family, memory), likelihood.element(family)
-    read, prepare = parameters.one, parameters.prepare
-    store, store_one = memory.storer(moves, count), memory.storer(moves, 1)
+def _quickly(element: Callable[..., Any]) -> Callable[..., Any]:
+    """The quick case for shared parameters, which p has, and whether alpha is close to 2."""
 
-    @scalar
     def quickly(x, a, c, p):
         return element(x, p[0], p[1], False, p[2])
 
-    outside, elements, any_of = scalar(_EACH[count](_outside)), scalar(_EACH[count](quickly)), scalar(_ANY[count])
+    return scalar(quickly)
+
+
+def _shared(family: str, moves: list[Any], memory: _Storage) -> Callable[..., Any]:
+    count, load, load_one = memory.count, memory.load, memory.load_one
+    parameters, element = _Parameters(family, memory), likelihood.element(family)
+    store, store_one, prepared = memory.storer(moves, count), memory.storer(moves, 1), parameters.at
+    outside, any_of = scalar(_EACH[count](_outside)), scalar(_ANY[count])
+    elements = scalar(_EACH[count](_quickly(element)))
 
     def kernel(words):
         n = words[N]
-        s, w = prepare(read(words, ALPHA_AT, ALPHA, 0), read(words, SCALE_AT, SCALE, 0))
+        s, w = prepared(words, 0, 0)
         quick, limit = loss.ordinary(s, w)
         close = loss.close(s)
         i = _thread() * count
@@ -341,22 +351,15 @@ def _columns(family: str, moves: list[Any], memory: _Storage) -> Callable[..., A
     """The stride is a multiple of the period, so that a thread keeps its column; four loads are under way at a time."""
     load_one = memory.load_one
     parameters, element = _Parameters(family, memory), likelihood.element(family)
-    read, prepare = parameters.one, parameters.prepare
-    store_one = memory.storer(moves, 1)
-
-    @scalar
-    def quickly(x, a, c, p):
-        return element(x, p[0], p[1], False, p[2])
-
-    outside, elements, any_of = scalar(_EACH[4](_outside)), scalar(_EACH[4](quickly)), scalar(_ANY[4])
+    store_one, prepared = memory.storer(moves, 1), parameters.at
+    outside, any_of, elements = scalar(_EACH[4](_outside)), scalar(_ANY[4]), scalar(_EACH[4](_quickly(element)))
 
     def kernel(words):
         n, stride, at = words[N], words[STRIDE], words[X]
         i = _thread()
         if i < stride:
             column = i % words[PERIOD]
-            alpha = read(words, ALPHA_AT, ALPHA, column * words[ALPHA_STEP])
-            s, w = prepare(alpha, read(words, SCALE_AT, SCALE, column * words[SCALE_STEP]))
+            s, w = prepared(words, column * words[ALPHA_STEP], column * words[SCALE_STEP])
             quick, limit = loss.ordinary(s, w)
             close = loss.close(s)
             while i < n:
@@ -378,7 +381,7 @@ def _columns(family: str, moves: list[Any], memory: _Storage) -> Callable[..., A
 def _with_each(family: str, moves: list[Any], memory: _Storage) -> Callable[..., Any]:
     count, load, load_one = memory.count, memory.load, memory.load_one
     parameters, element = _Parameters(family, memory), likelihood.element(family)
-    read, several, prepare = parameters.one, parameters.several, parameters.prepare
+    several, prepare, prepared = parameters.several, parameters.prepare, parameters.at
     store, store_one = memory.storer(moves, count), memory.storer(moves, 1)
 
     @scalar
@@ -396,8 +399,7 @@ def _with_each(family: str, moves: list[Any], memory: _Storage) -> Callable[...,
 
     @scalar
     def alone(words, i):
-        alpha = read(words, ALPHA_AT, ALPHA, i * words[ALPHA_STEP])
-        s, w = prepare(alpha, read(words, SCALE_AT, SCALE, i * words[SCALE_STEP]))
+        s, w = prepared(words, i * words[ALPHA_STEP], i * words[SCALE_STEP])
         store_one(words, i, (element(load_one(words[X], i), s, w, True, loss.close(s)),))
 
     def kernel(words):
@@ -423,8 +425,7 @@ def _with_each(family: str, moves: list[Any], memory: _Storage) -> Callable[...,
 def _strided(family: str, moves: list[Any], memory: _Storage) -> Callable[..., Any]:
     load_one = memory.load_one
     parameters, element = _Parameters(family, memory), likelihood.element(family)
-    read, prepare = parameters.one, parameters.prepare
-    store_one = memory.storer(moves, 1)
+    store_one, prepared = memory.storer(moves, 1), parameters.at
 
     def kernel(words):
         i = _thread()
@@ -437,8 +438,7 @@ def _strided(family: str, moves: list[Any], memory: _Storage) -> Callable[..., A
                 at += k * words[EXTENTS + DIMENSIONS - 1 + axis]
                 alpha_at += k * words[EXTENTS + 2 * DIMENSIONS - 1 + axis]
                 scale_at += k * words[EXTENTS + 3 * DIMENSIONS - 1 + axis]
-            alpha = read(words, ALPHA_AT, ALPHA, alpha_at)
-            s, w = prepare(alpha, read(words, SCALE_AT, SCALE, scale_at))
+            s, w = prepared(words, alpha_at, scale_at)
             store_one(words, i, (element(load_one(words[X], at), s, w, True, loss.close(s)),))
             i += _threads()
 
@@ -520,15 +520,12 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
     an elementwise kernel, then the addresses of the weights (of the computing type, or 0) and of their total (a double)
     or 0, the factor if there is no total, the addresses of the partial sums and of dx.
     """
-    memory = _Storage(storage)
-    zero, load, load_one = memory.zero, memory.load, memory.load_one
     columns = layout == "columns"
-    count = 4 if columns else memory.count
+    memory = _Storage(storage, 4 if columns else None)
+    zero, count, load, load_one = memory.zero, memory.count, memory.load, memory.load_one
     parameters, element = _Parameters(family, memory), likelihood.element(family)
-    read, prepare = parameters.one, parameters.prepare
-    weigh = _weigher(zero)
-    own = _Storage("float64" if storage == "float64" else "float32", count)
-    load_weights, load_weight = own.load, own.load_one
+    weigh, prepared = _weigher(zero), parameters.at
+    load_weights, load_weight = parameters.own.load, parameters.own.load_one
     to_dx = [(DX, (1,))] if "dx" in outputs else []
     store, store_one = memory.storer(to_dx, count), memory.storer(to_dx, 1)
     doubles = _Storage("float64")
@@ -574,7 +571,7 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
 
     def over_rows(words):
         n, factor = words[N], common(words)
-        s, w = prepare(read(words, ALPHA_AT, ALPHA, 0), read(words, SCALE_AT, SCALE, 0))
+        s, w = prepared(words, 0, 0)
         quick, limit = loss.ordinary(s, w)
         close = loss.close(s)
         sums = (0.0, 0.0, 0.0)
@@ -606,15 +603,14 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
         first = _thread()
         if first < stride:
             column = first % words[PERIOD]
-            alpha = read(words, ALPHA_AT, ALPHA, column * words[ALPHA_STEP])
-            s, w = prepare(alpha, read(words, SCALE_AT, SCALE, column * words[SCALE_STEP]))
+            s, w = prepared(words, column * words[ALPHA_STEP], column * words[SCALE_STEP])
             quick, limit = loss.ordinary(s, w)
             close = loss.close(s)
             sums = (0.0, 0.0, 0.0)
             i = first
             while i < n:
-                m, quickly_done = min(4, (n - i + stride - 1) // stride), False
-                if m == 4 and quick:
+                left = min(4, (n - i + stride - 1) // stride)
+                if left == 4 and quick:
                     x = _four(load_one, words[X], i, stride)
                     if not any_of(outside(x, x, x, limit)):
                         weight = _four(load_weight, words[WEIGHTS], i, stride) if words[WEIGHTS] != 0 else same(one)
@@ -624,8 +620,8 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
                             found = elements(x, weight, weight, (s, w, False, factor))
                         _store_four(store_one, words, i, stride, found)
                         sums = add_all(sums, found)
-                        quickly_done = True
-                for k in range(0 if quickly_done else m):
+                        left = 0
+                for k in range(left):
                     alone = single(words, i + k * stride, s, w, close, factor)
                     store_one(words, i + k * stride, alone)
                     sums = add_one(sums, alone)

@@ -103,6 +103,11 @@ def _arguments(family: str, wanted: Any, **values: Any) -> tuple[np.dtype[Any], 
     return result, storage, found, number
 
 
+def _shape(found: dict[str, Any]) -> tuple[int, ...]:
+    """The common shape of what are arrays."""
+    return arguments.broadcast(**{name: value for name, value in found.items() if isinstance(value, cupy.ndarray)})
+
+
 def _contiguous(array: Any) -> Any:
     """CuPy's own function gives an array without axes one."""
     return array if array.flags.c_contiguous else cupy.ascontiguousarray(array)
@@ -135,6 +140,19 @@ def _like(parameter: Any, shape: tuple[int, ...]) -> Any:
     return _contiguous(cupy.broadcast_to(parameter, shape)) if many else parameter
 
 
+def _given(
+    out: Any, names: tuple[str, ...], shapes: dict[str, tuple[int, ...]], dtype: Any, number: int
+) -> tuple[Any, ...]:
+    """The entries of ``out``, checked."""
+    given = arguments.given(out, names, shapes, cupy.ndarray)
+    for name, array in zip(names, given, strict=True):
+        if array is not None:
+            _here(f"out for {name}", array, "x", number)
+            if not np.can_cast(dtype, array.dtype, "same_kind"):
+                raise TypeError(f"out of dtype {array.dtype} does not take {dtype}: pass a floating-point array")
+    return given
+
+
 def _results(
     out: Any,
     names: tuple[str, ...],
@@ -144,13 +162,9 @@ def _results(
     number: int,
 ) -> tuple[tuple[Any, ...], list[Any]]:
     """The entries of ``out``, and for each name contiguous memory that the kernels may write."""
-    given = arguments.given(out, names, shapes, cupy.ndarray)
+    given = _given(out, names, shapes, dtype, number)
     memory = []
     for name, array in zip(names, given, strict=True):
-        if array is not None:
-            _here(f"out for {name}", array, "x", number)
-            if not np.can_cast(dtype, array.dtype, "same_kind"):
-                raise TypeError(f"out of dtype {array.dtype} does not take {dtype}: pass a floating-point array")
         usable = array is not None and array.dtype == dtype and array.flags.c_contiguous
         spoils = usable and any(_overlaps(array, other) for other in inputs)
         memory.append(array if usable and not spoils else cupy.empty(shapes[name], dtype))
@@ -200,7 +214,7 @@ def _chosen(results: list[Any], dtype: Any, options: dict[str, Any]) -> Any:
 def _evaluated(
     family: str, names: tuple[str, ...], dtype: Any, found: dict[str, Any], out: Any, number: int
 ) -> list[Any]:
-    shape = arguments.broadcast(**{k: v for k, v in found.items() if isinstance(v, cupy.ndarray)})
+    shape = _shape(found)
     given, memory = _results(out, names, dict.fromkeys(names, shape), dtype, list(found.values()), number)
     x, alpha, scale, _kept = _views(found["x"], found["alpha"], found["scale"], shape)
     launch.elementwise(_Run(number).device, family, names, dtype.name, x, alpha, scale, [m.data.ptr for m in memory])
@@ -215,8 +229,8 @@ def weighted(
     result, storage, found, number = _arguments(family, options.get("dtype"), x=x, alpha=alpha, scale=scale)
     compute = np.dtype(arguments.compute_type(storage))
     with cupy.cuda.Device(number):
-        shape = arguments.broadcast(**{k: v for k, v in found.items() if isinstance(v, cupy.ndarray)})
-        given, _ = _results(options.get("out"), names, dict.fromkeys(names, shape), compute, [], number)
+        shape = _shape(found)
+        given = _given(options.get("out"), names, dict.fromkeys(names, shape), compute, number)
         weights = _weights(weights, shape, compute, number)
         found["x"] = found["x"].astype(compute, copy=False)
         results = _evaluated(family, names, compute, found, None, number)
@@ -277,7 +291,7 @@ def _reduced(
     number: int,
 ) -> LossGrad:
     compute = np.dtype(arguments.compute_type(dtype))
-    shape = arguments.broadcast(**{k: v for k, v in found.items() if isinstance(v, cupy.ndarray)})
+    shape = _shape(found)
     size, names = math.prod(shape), arguments.outputs(wrt)
     shapes = {"value": (), "dx": shape, "dalpha": np.shape(found["alpha"]), "dscale": np.shape(found["scale"])}
     run = _Run(number)
@@ -312,15 +326,11 @@ def _reduced(
             if name == "dx":
                 parts[name] = part * (compute.type(common) if total is None else common.astype(compute))
             else:
-                parts[name] = _unbroadcast(part, shapes[name]) * common
+                parts[name] = (
+                    arguments.unbroadcast(part, shapes[name]).reshape(shapes[name]).astype(np.float64, copy=False)
+                    * common
+                )
         for name, result in results.items():
             result[...] = parts[name]
     handed = _handed([given[n] for n in chosen], [results[n] for n in chosen])
     return LossGrad(**(dict.fromkeys(shapes) | dict(zip(chosen, handed, strict=True))))
-
-
-def _unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
-    """Sum, in double, over the axes along which a parameter of that shape was broadcast."""
-    lead = gradient.ndim - len(shape)
-    axes = tuple(i for i in range(gradient.ndim) if i < lead or shape[i - lead] == 1 != gradient.shape[i])
-    return gradient.sum(axis=axes, dtype=np.float64).reshape(shape) if axes else gradient.astype(np.float64)

@@ -536,17 +536,8 @@ def _sums(
     gradients = []
     for array, columns in ((alpha, total[1 : 1 + width]), (scale, total[1 + width :])):
         folded = columns.reshape(repeat, period).sum(axis=0)
-        gradients.append(_unbroadcast(folded.reshape(tail), array.shape))
+        gradients.append(arguments.unbroadcast(folded.reshape(tail), array.shape))
     return total[0] * factor, gradients[0] * factor, gradients[1] * factor
-
-
-def _unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
-    """Sum over the axes along which a parameter of that shape was broadcast."""
-    lead = gradient.ndim - len(shape)
-    while lead < 0:  # leading axes of length 1
-        shape, lead = shape[1:], lead + 1
-    axes = tuple(i for i in range(gradient.ndim) if i < lead or shape[i - lead] == 1 != gradient.shape[i])
-    return gradient.sum(axis=axes, dtype=np.float64) if axes else gradient
 
 
 def _sums_each(
@@ -567,7 +558,7 @@ def _sums_each(
         for array in arrays.values():
             _weigh(array, weights, factor if array is dx else 1.0)
         dalpha, dscale = (
-            _unbroadcast(arrays[n], a.shape) * factor if n in arrays else None for n, a in parameters.items()
+            arguments.unbroadcast(arrays[n], a.shape) * factor if n in arrays else None for n, a in parameters.items()
         )
         return arrays["value"].sum(dtype=np.float64) * factor, dalpha, dscale
     # Panel by panel, so that weights, factor and sums find their operands in the cache.
