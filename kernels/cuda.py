@@ -25,9 +25,11 @@ from .launch import (
     DX,
     EXTENTS,
     FACTOR,
+    INNER,
     OUT_AT,
     PARTIALS,
     PERIOD,
+    ROW,
     SCALE,
     SCALE_AT,
     SCALE_STEP,
@@ -240,7 +242,9 @@ def elementwise(family: str, outputs: tuple[str, ...], storage: str, layout: str
     # Eight elements with parameters of their own would not fit into the registers.
     memory = _Storage(storage, 4 if layout == "each" and storage.endswith("16") else None)
     first = OUT_AT[layout]
-    made = {"shared": _shared, "columns": _columns, "each": _with_each, "strided": _strided}[layout]
+    made = {
+        "shared": _shared, "columns": _columns, "rows": _rows, "each": _with_each, "strided": _strided
+    }[layout]  # fmt: skip
     return made(family, _moves(outputs, first), memory), first + len(outputs)
 
 
@@ -347,33 +351,75 @@ def _shared(family: str, moves: list[Any], memory: _Storage) -> Callable[..., An
     return kernel
 
 
-def _columns(family: str, moves: list[Any], memory: _Storage) -> Callable[..., Any]:
-    """The stride is a multiple of the period, so that a thread keeps its column; four loads are under way at a time."""
+@scalar
+def _parts(words):
+    """How many warps share a row."""
+    return (words[INNER] + ROW - 1) // ROW
+
+
+@scalar
+def _part(words, warp):
+    """First and end of the elements that a warp takes: a row or a part of it."""
+    row, part = warp // _parts(words), warp % _parts(words)
+    first, end = row * words[INNER] + part * ROW, (row + 1) * words[INNER]
+    return first, min(first + ROW, end)
+
+
+@scalar
+def _column(words, i):
+    return i // words[INNER] % words[PERIOD]
+
+
+def _strip(family: str, moves: list[Any], memory: _Storage) -> Callable[..., Any]:
+    """What "columns" and "rows" do: elements a stride apart that share their parameters, four at a time."""
     load_one = memory.load_one
     parameters, element = _Parameters(family, memory), likelihood.element(family)
     store_one, prepared = memory.storer(moves, 1), parameters.at
     outside, any_of, elements = scalar(_EACH[4](_outside)), scalar(_ANY[4]), scalar(_EACH[4](_quickly(element)))
 
+    @scalar
+    def strip(words, i, end, stride, column):
+        at = words[X]
+        s, w = prepared(words, column * words[ALPHA_STEP], column * words[SCALE_STEP])
+        quick, limit = loss.ordinary(s, w)
+        close = loss.close(s)
+        while i < end:
+            m = min(4, (end - i + stride - 1) // stride)
+            x = _four(load_one, at, i, stride if m == 4 else 0)
+            if m < 4 or not quick or any_of(outside(x, x, x, limit)):
+                for k in range(m):
+                    j = i + k * stride
+                    store_one(words, j, (element(load_one(at, j), s, w, True, close),))
+            elif close:
+                _store_four(store_one, words, i, stride, elements(x, x, x, (s, w, True)))
+            else:
+                _store_four(store_one, words, i, stride, elements(x, x, x, (s, w, False)))
+            i += 4 * stride
+
+    return strip
+
+
+def _columns(family: str, moves: list[Any], memory: _Storage) -> Callable[..., Any]:
+    """The stride is a multiple of period times inner, so that a thread keeps its column."""
+    strip = _strip(family, moves, memory)
+
     def kernel(words):
-        n, stride, at = words[N], words[STRIDE], words[X]
         i = _thread()
-        if i < stride:
-            column = i % words[PERIOD]
-            s, w = prepared(words, column * words[ALPHA_STEP], column * words[SCALE_STEP])
-            quick, limit = loss.ordinary(s, w)
-            close = loss.close(s)
-            while i < n:
-                m = min(4, (n - i + stride - 1) // stride)
-                x = _four(load_one, at, i, stride if m == 4 else 0)
-                if m < 4 or not quick or any_of(outside(x, x, x, limit)):
-                    for k in range(m):
-                        j = i + k * stride
-                        store_one(words, j, (element(load_one(at, j), s, w, True, close),))
-                elif close:
-                    _store_four(store_one, words, i, stride, elements(x, x, x, (s, w, True)))
-                else:
-                    _store_four(store_one, words, i, stride, elements(x, x, x, (s, w, False)))
-                i += 4 * stride
+        if i < words[STRIDE]:
+            strip(words, i, words[N], words[STRIDE], _column(words, i))
+
+    return kernel
+
+
+def _rows(family: str, moves: list[Any], memory: _Storage) -> Callable[..., Any]:
+    strip = _strip(family, moves, memory)
+
+    def kernel(words):
+        warp = _thread() // 32
+        while warp < words[N] // words[INNER] * _parts(words):
+            first, end = _part(words, warp)
+            strip(words, first + _thread() % 32, end, 32, _column(words, first))
+            warp += _threads() // 32
 
     return kernel
 
@@ -515,13 +561,13 @@ _FOLD: dict[int, Callable[..., Any]] = {
 def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) -> Made:
     """Kernel that sums the loss, d/dalpha and d/dscale, and writes d/dx times weight times factor, in one pass.
 
-    The layouts are "shared" and "columns".  Partial sums are doubles, first all of the value, then those of dalpha and
-    dscale: one for each warp in "shared"; one for each thread up to the stride in "columns", by columns.  Words: as
+    The layouts are "shared", "columns" and "rows".  Partial sums are doubles, first all of the value, then those of
+    dalpha and dscale: one for each warp in "shared"; by groups, then columns in the others, where a group is a thread
+    up to the stride or a part of a row.  Words: as
     an elementwise kernel, then the addresses of the weights (of the computing type, or 0) and of their total (a double)
     or 0, the factor if there is no total, the addresses of the partial sums and of dx.
     """
-    columns = layout == "columns"
-    memory = _Storage(storage, 4 if columns else None)
+    memory = _Storage(storage, None if layout == "shared" else 4)
     zero, count, load, load_one = memory.zero, memory.count, memory.load, memory.load_one
     parameters, element = _Parameters(family, memory), likelihood.element(family)
     weigh, prepared = _weigher(zero), parameters.at
@@ -569,7 +615,7 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
         if with_dscale:
             put_sums(words, 2 * size + at, (dscale,))
 
-    def over_rows(words):
+    def over_all(words):
         n, factor = words[N], common(words)
         s, w = prepared(words, 0, 0)
         quick, limit = loss.ordinary(s, w)
@@ -598,37 +644,56 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
         if _thread() % 32 == 0:
             put(words, _thread() // 32, _threads() // 32, value, dalpha, dscale)
 
-    def over_columns(words):
-        n, factor, stride = words[N], common(words), words[STRIDE]
-        first = _thread()
-        if first < stride:
-            column = first % words[PERIOD]
-            s, w = prepared(words, column * words[ALPHA_STEP], column * words[SCALE_STEP])
-            quick, limit = loss.ordinary(s, w)
-            close = loss.close(s)
-            sums = (0.0, 0.0, 0.0)
-            i = first
-            while i < n:
-                left = min(4, (n - i + stride - 1) // stride)
-                if left == 4 and quick:
-                    x = _four(load_one, words[X], i, stride)
-                    if not any_of(outside(x, x, x, limit)):
-                        weight = _four(load_weight, words[WEIGHTS], i, stride) if words[WEIGHTS] != 0 else same(one)
-                        if close:
-                            found = elements(x, weight, weight, (s, w, True, factor))
-                        else:
-                            found = elements(x, weight, weight, (s, w, False, factor))
-                        _store_four(store_one, words, i, stride, found)
-                        sums = add_all(sums, found)
-                        left = 0
-                for k in range(left):
-                    alone = single(words, i + k * stride, s, w, close, factor)
-                    store_one(words, i + k * stride, alone)
-                    sums = add_one(sums, alone)
-                i += 4 * stride
-            put(words, first, stride, sums[0], sums[1], sums[2])
+    @scalar
+    def strip(words, i, end, stride, column, factor):
+        """The sums over elements a stride apart that share their parameters, four at a time."""
+        s, w = prepared(words, column * words[ALPHA_STEP], column * words[SCALE_STEP])
+        quick, limit = loss.ordinary(s, w)
+        close = loss.close(s)
+        sums = (0.0, 0.0, 0.0)
+        while i < end:
+            left = min(4, (end - i + stride - 1) // stride)
+            if left == 4 and quick:
+                x = _four(load_one, words[X], i, stride)
+                if not any_of(outside(x, x, x, limit)):
+                    weight = _four(load_weight, words[WEIGHTS], i, stride) if words[WEIGHTS] != 0 else same(one)
+                    if close:
+                        found = elements(x, weight, weight, (s, w, True, factor))
+                    else:
+                        found = elements(x, weight, weight, (s, w, False, factor))
+                    _store_four(store_one, words, i, stride, found)
+                    sums = add_all(sums, found)
+                    left = 0
+            for k in range(left):
+                alone = single(words, i + k * stride, s, w, close, factor)
+                store_one(words, i + k * stride, alone)
+                sums = add_one(sums, alone)
+            i += 4 * stride
+        return sums
 
-    return over_columns if columns else over_rows, DX + 1
+    def over_columns(words):
+        factor, stride, first = common(words), words[STRIDE], _thread()
+        if first < stride:
+            period, inner, column = words[PERIOD], words[INNER], _column(words, first)
+            sums = strip(words, first, words[N], stride, column, factor)
+            group = first // (period * inner) * inner + first % inner
+            put(words, group * period + column, stride, sums[0], sums[1], sums[2])
+
+    def over_rows(words):
+        factor, period, parts = common(words), words[PERIOD], _parts(words)
+        size = words[N] // words[INNER] * parts
+        warp, lane = _thread() // 32, _thread() % 32
+        while warp < size:
+            first, end = _part(words, warp)
+            column = _column(words, first)
+            sums = strip(words, first + lane, end, 32, column, factor)
+            value, dalpha, dscale = _warp_sum(sums[0]), _warp_sum(sums[1]), _warp_sum(sums[2])
+            if lane == 0:
+                group = warp // parts // period * parts + warp % parts
+                put(words, group * period + column, size, value, dalpha, dscale)
+            warp += _threads() // 32
+
+    return {"shared": over_all, "columns": over_columns, "rows": over_rows}[layout], DX + 1
 
 
 def total(storage: str) -> Made:

@@ -8,8 +8,10 @@ computed in float32, in which parameters and weights always come.
 layout     alpha and scale                                               x, contiguous unless "strided"
 =========  ============================================================  ==========================================
 shared     one number each, by value or by address                       16 bytes at a time
-columns    one number or one for each column, prepared once for a        element by element, a thread keeps its
-           thread                                                        column; with one column for any alignment
+columns    vary along one axis, (outer, period, inner), with as many     element by element, a thread keeps its
+           threads as period * inner; prepared once for a thread         column; with one column for any alignment
+rows       the same with an inner axis too long for that; prepared       element by element, a warp keeps its row
+           once for `ROW` elements
 each       one number or one for each element, like x                    16 bytes at a time, 8 of the halves
 strided    any strides                                                   any strides
 =========  ============================================================  ==========================================
@@ -26,11 +28,11 @@ __all__ = [
     "THREADS",
     "Array",
     "Device",
+    "Operands",
     "elementwise",
     "number",
+    "operands",
     "partition",
-    "plannable",
-    "reducible",
     "reduction",
     "total",
 ]
@@ -38,12 +40,13 @@ __all__ = [
 THREADS = 256  # of a block
 BLOCKS = 8  # for each multiprocessor, at most
 CHUNK = 4096  # partial sums that one warp of `cuda.fold` takes
-LAYOUTS = ("shared", "columns", "each", "strided")
+ROW = 2048  # elements of a row that a warp takes at a time
+LAYOUTS = ("shared", "columns", "rows", "each", "strided")
 DIMENSIONS = 4  # of the layout "strided"
 SUMS = ("value", "dalpha", "dscale")  # what a reduction sums up, in this order of partial sums
 
 # Words of an elementwise kernel: the first are the same in all layouts, the outputs' addresses come last.
-N, X, ALPHA_AT, SCALE_AT, ALPHA, SCALE, ALPHA_STEP, SCALE_STEP, PERIOD, STRIDE = range(10)
+N, X, ALPHA_AT, SCALE_AT, ALPHA, SCALE, ALPHA_STEP, SCALE_STEP, PERIOD, INNER, STRIDE = range(11)
 WEIGHTS, TOTAL_AT, FACTOR, PARTIALS, DX = range(STRIDE + 1, STRIDE + 6)  # what a reduction has besides
 EXTENTS = STRIDE + 1  # "strided": extents of all axes but the first, then the strides of x, alpha, scale
 OUT_AT = {layout: EXTENTS + (4 * DIMENSIONS - 1 if layout == "strided" else 0) for layout in LAYOUTS}
@@ -70,27 +73,69 @@ def number(value: float) -> int:
     return int(struct.unpack("q", struct.pack("d", value))[0])
 
 
-class _Plan(NamedTuple):
+class Operands(NamedTuple):
+    """x, alpha and scale of a call and how they lie, seen once."""
+
+    n: int
+    x: Array
+    parameters: tuple[Array | float, Array | float]
+    extents: list[int]  # of the axes that are left when those that run on into the next one are joined
+    strides: list[list[int]]  # of x, alpha and scale
     layout: str
-    blocks: int
-    words: list[int]
     period: int
-    stride: int
-    steps: tuple[int, int]  # of alpha and scale
+    inner: int
+    steps: tuple[int, int]  # of alpha and scale, from one element or column to the next
+
+    @property
+    def plannable(self) -> bool:
+        """Whether the kernels have as many axes."""
+        return len(self.extents) <= DIMENSIONS
+
+    @property
+    def reducible(self) -> bool:
+        """Whether `reduction` takes them: a view that repeats an element has more gradients than sums."""
+        sizes = [math.prod(p.shape) if isinstance(p, Array) else 1 for p in self.parameters]
+        plain = all(size == (self.period if step else 1) for size, step in zip(sizes, self.steps, strict=True))
+        return self.n > 0 and plain and self.layout in ("shared", "columns", "rows")
 
 
-def _axes(x: Array, parameters: Sequence[Array | float]) -> list[tuple[int, list[int]]]:
+def operands(device: Device, x: Array, alpha: Array | float, scale: Array | float) -> Operands:
+    """Look at x, which has the shape of the result, and at parameters that broadcast in it."""
+    parameters = (alpha, scale)
+    extents, strides = _joined(x, parameters)
+    ours = strides[1:]
+    contiguous = all(own == math.prod(extents[i + 1 :]) for i, own in enumerate(strides[0]))
+    varying = {i for own in ours for i, stride in enumerate(own) if stride}
+    layout, period, inner, steps = "strided", 1, 1, (0, 0)
+    if contiguous and not varying:
+        layout = "shared"
+    elif contiguous and len(extents) == 1 and all(own[0] in (0, 1) for own in ours):
+        layout, steps = "each", (ours[0][0], ours[1][0])
+    elif contiguous and len(extents) > 1 and len(varying) == 1:
+        (axis,) = varying
+        period, inner, steps = extents[axis], math.prod(extents[axis + 1 :]), (ours[0][axis], ours[1][axis])
+        if period * inner <= device.multiprocessors * BLOCKS * THREADS:
+            layout = "columns"
+        elif inner >= 32:  # threads of a warp
+            layout = "rows"
+    return Operands(math.prod(x.shape), x, parameters, extents, strides, layout, period, inner, steps)
+
+
+def _joined(x: Array, parameters: Sequence[Array | float]) -> tuple[list[int], list[list[int]]]:
     """Extents, and the strides of x, alpha and scale, with axes that run on into the next one joined."""
-    strides = [x.strides] + [[0] * len(x.shape) if not isinstance(p, Array) else _spread(p, x) for p in parameters]
-    joined: list[tuple[int, list[int]]] = []
-    for extent, *own in zip(x.shape, *strides, strict=True):
+    spread = [x.strides] + [_spread(p, x) if isinstance(p, Array) else [0] * len(x.shape) for p in parameters]
+    extents: list[int] = []
+    strides: list[tuple[int, ...]] = []
+    for extent, *own in zip(x.shape, *spread, strict=True):
         if extent == 1:
             continue
-        if joined and all(before == extent * now for before, now in zip(joined[-1][1], own, strict=True)):
-            joined[-1] = (joined[-1][0] * extent, own)
+        if strides and all(before == extent * now for before, now in zip(strides[-1], own, strict=True)):
+            extents[-1] *= extent
+            strides[-1] = tuple(own)
         else:
-            joined.append((extent, own))
-    return joined
+            extents.append(extent)
+            strides.append(tuple(own))
+    return extents, [list(own) for own in zip(*strides, strict=True)] or [[], [], []]
 
 
 def _spread(parameter: Array, x: Array) -> list[int]:
@@ -100,62 +145,51 @@ def _spread(parameter: Array, x: Array) -> list[int]:
     return [0] * lead + [0 if extent == 1 else stride for extent, stride in own]
 
 
-def _plan(device: Device, storage: str, x: Array, parameters: Sequence[Array | float], outs: Sequence[int]) -> _Plan:
-    """Layout, grid and words of an elementwise kernel or a reduction; ValueError beyond `DIMENSIONS` axes."""
-    n = math.prod(x.shape)
-    axes = _axes(x, parameters)
+class _Plan(NamedTuple):
+    layout: str
+    blocks: int
+    words: list[int]
+    sums: int  # partial sums of each kind that a reduction writes
+
+
+def _plan(device: Device, storage: str, given: Operands, addresses: Sequence[int]) -> _Plan:
+    """Grid and words of an elementwise kernel or a reduction that uses these addresses too.
+
+    Memory that is not aligned to 16 bytes takes another layout.
+    """
+    n, layout, period, inner = given.n, given.layout, given.period, given.inner
+    if not given.plannable:
+        raise ValueError(f"the strides of x, alpha and scale need {len(given.extents)} axes, more than {DIMENSIONS}")
+    many = [p.address for p in given.parameters if isinstance(p, Array) and math.prod(p.shape) > 1]
+    if any(address % 16 for address in (given.x.address, *addresses, *many)):
+        layout = {"shared": "columns", "each": "strided"}.get(layout, layout)
     count = 2 if storage == "float64" else 4 if storage == "float32" else 8
-    most = device.multiprocessors * BLOCKS
-    extents = [extent for extent, _ in axes]
-    strides = [list(own) for own in zip(*(own for _, own in axes), strict=True)] or [[], [], []]
-    period, stride, steps = 1, 1, (0, 0)
-    addresses = [x.address, *outs, *(p.address for p in parameters if isinstance(p, Array) and math.prod(p.shape) > 1)]
-    aligned = all(address % 16 == 0 for address in addresses)
-    contiguous = all(own == math.prod(extents[i + 1 :]) for i, own in enumerate(strides[0]))
-    if len(axes) <= 1 and contiguous and (not axes or strides[1] == strides[2] == [0]):
-        layout = "shared" if aligned else "columns"
-    elif len(axes) == 1 and contiguous and aligned and all(s[0] in (0, 1) for s in strides[1:]):
-        layout, steps = "each", (strides[1][0], strides[2][0])
-    elif (
-        len(axes) == 2
-        and contiguous
-        and all(s[0] == 0 and s[1] in (0, 1) for s in strides[1:])
-        and extents[1] <= most * THREADS
-    ):
-        layout, period, steps = "columns", extents[1], (strides[1][1], strides[2][1])
-    elif len(axes) <= DIMENSIONS:
-        layout = "strided"
-    else:
-        raise ValueError(f"the strides of x, alpha and scale need {len(axes)} axes, more than {DIMENSIONS}")
     at_once = {"shared": count, "each": min(count, 4)}.get(layout, 1)
-    blocks = min(most, -(-n // (THREADS * at_once)))
+    threads = n // inner * -(-inner // ROW) * 32 if layout == "rows" else -(-n // at_once)
+    most = device.multiprocessors * BLOCKS
+    blocks = min(most, -(-threads // THREADS))
     if layout == "columns":
-        blocks = max(blocks, -(-period // THREADS))
-        stride = blocks * THREADS // period * period
-    values = [(p.address, 0.0) if isinstance(p, Array) else (0, p) for p in parameters]
-    words = [n, x.address, *(at for at, _ in values), *(number(v) for _, v in values), *steps, period, stride]
+        blocks = max(blocks, -(-period * inner // THREADS))
+    stride = blocks * THREADS // (period * inner) * (period * inner)  # of "columns"
+    values = [(p.address, 0.0) if isinstance(p, Array) else (0, p) for p in given.parameters]
+    addressed, numbers = [at for at, _ in values], [number(value) for _, value in values]
+    words = [n, given.x.address, *addressed, *numbers, *given.steps, period, inner, stride]
     if layout == "strided":
-        lead = DIMENSIONS - len(axes)
-        words += ([1] * lead + extents)[1:]
-        for own in strides:
+        lead = DIMENSIONS - len(given.extents)
+        words += ([1] * lead + given.extents)[1:]
+        for own in given.strides:
             words += [0] * lead + own
-    return _Plan(layout, max(1, blocks), words, period, stride, steps)
+    sums = {"shared": blocks * THREADS // 32, "columns": stride, "rows": threads // 32}.get(layout, 0)
+    return _Plan(layout, max(1, blocks), words, sums)
 
 
 def elementwise(
-    device: Device,
-    family: str,
-    outputs: tuple[str, ...],
-    storage: str,
-    x: Array,
-    alpha: Array | float,
-    scale: Array | float,
-    outs: Sequence[int],
+    device: Device, family: str, outputs: tuple[str, ...], storage: str, given: Operands, outs: Sequence[int]
 ) -> None:
-    """Fill contiguous outputs of x's shape, in which the parameters broadcast."""
-    if math.prod(x.shape) == 0:
+    """Fill contiguous outputs of x's shape, at these addresses."""
+    if given.n == 0:
         return
-    plan = _plan(device, storage, x, (alpha, scale), outs)
+    plan = _plan(device, storage, given, outs)
     device.launch(("elementwise", family, outputs, storage, plan.layout), plan.blocks, [*plan.words, *outs])
 
 
@@ -166,24 +200,12 @@ def partition(device: Device, outputs: tuple[str, ...], storage: str, n: int, al
         device.launch(("partition", outputs, storage), blocks, [n, alpha, *outs])
 
 
-def plannable(x: Array, parameters: Sequence[Array | float]) -> bool:
-    """Whether the strides come down to the axes that a kernel has."""
-    return len(_axes(x, parameters)) <= DIMENSIONS
-
-
-def reducible(device: Device, storage: str, x: Array, alpha: Array | float, scale: Array | float) -> bool:
-    """Whether `reduction` takes them."""
-    return math.prod(x.shape) > 0 and _plan(device, storage, x, (alpha, scale), ()).layout in ("shared", "columns")
-
-
 def reduction(
     device: Device,
     family: str,
     outputs: tuple[str, ...],
     storage: str,
-    x: Array,
-    alpha: Array | float,
-    scale: Array | float,
+    given: Operands,
     weights: int,
     total_at: int,
     factor: float,
@@ -194,17 +216,16 @@ def reduction(
 
     ``weights`` is the address of contiguous ones of the computing type, or 0; gradients have the parameters' shapes.
     """
-    plan = _plan(device, storage, x, (alpha, scale), [dx, weights])
-    rows = plan.layout == "shared"
-    size = plan.blocks * THREADS // 32 if rows else plan.stride
-    partials = device.scratch(len(SUMS) * size)
+    plan = _plan(device, storage, given, [dx, weights])
+    partials = device.scratch(len(SUMS) * plan.sums)
     words = [*plan.words, weights, total_at, number(factor), partials, dx]
     device.launch(("reduction", family, outputs, storage, plan.layout), plan.blocks, words)
-    steps = {"value": 0, "dalpha": plan.steps[0], "dscale": plan.steps[1]}
+    steps = {"value": 0, "dalpha": given.steps[0], "dscale": given.steps[1]}
     for k, name in enumerate(SUMS):
         if name in targets:
-            columns = plan.period if steps[name] else 1
-            _fold(device, storage, partials + 8 * k * size, size // columns, columns, targets[name], total_at, factor)
+            columns = given.period if steps[name] else 1
+            source = partials + 8 * k * plan.sums
+            _fold(device, storage, source, plan.sums // columns, columns, targets[name], total_at, factor)
 
 
 def total(device: Device, storage: str, n: int, weights: int, target: int) -> None:

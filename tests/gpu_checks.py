@@ -156,6 +156,22 @@ def sums(cp: Any) -> None:
                     )
 
 
+def sums_along_other_axes(cp: Any) -> None:
+    """Channels before pixels, and parameters that are views of fewer elements than they show."""
+    x, _, _ = data(np.float32, (20, 3, 40, 50))
+    alpha, scale = np.float32([0.5, 1, 2])[:, None, None], np.linspace(0.5, 2, 40, dtype=np.float32)[::2, None]
+    for a in (alpha, np.broadcast_to(np.float32(1.5), (50,)), np.broadcast_to(alpha, (3, 40, 50))):
+        view = cp.broadcast_to(cp.asarray(np.ascontiguousarray(a[..., :1] if a.ndim == 3 else a[:1])), a.shape)
+        expected = fr.nll_and_grad(x, a, 0.7, reduction="mean")
+        found = fr.nll_and_grad(cp.asarray(x), view, 0.7, reduction="mean")
+        for name in GRADIENTS:
+            close(getattr(found, name), getattr(expected, name), f"{name} {a.shape}")
+    x = x.reshape(20, -1)
+    expected = fr.loss_and_grad(x, 0.5, scale, reduction="sum")
+    found = fr.loss_and_grad(cp.asarray(x), 0.5, cp.asarray(scale), reduction="sum")
+    close(found.dscale, expected.dscale, "rows")
+
+
 def sums_of_nothing_and_without_gradients(cp: Any) -> None:
     empty = np.empty((0, 3), np.float32)
     found = fr.loss_and_grad(cp.asarray(empty), 1.0, 1.0, reduction="sum")
@@ -247,6 +263,7 @@ CHECKS = (
     mixed_dtypes,
     out_is_filled,
     sums,
+    sums_along_other_axes,
     sums_of_nothing_and_without_gradients,
     weights_without_reduction,
     arrays_without_axes,

@@ -41,7 +41,7 @@ ONE = [
 PARTITION = [("partition", ("value", "dalpha"), storage) for storage in DTYPES]
 REDUCTIONS = [
     ("reduction", family, GRADIENTS, storage, layout)
-    for family, storage, layout in itertools.product(("loss", "nll"), DTYPES, ("shared", "columns"))
+    for family, storage, layout in itertools.product(("loss", "nll"), DTYPES, ("shared", "columns", "rows"))
 ]
 SMALL = [*(("fold", storage) for storage in DTYPES), ("total", "float32"), ("total", "float64")]
 KERNELS = FULL + ONE + PARTITION + REDUCTIONS
@@ -109,11 +109,11 @@ def test_every_generation_from_7_5_on_takes_the_ptx(arch: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("what", [w for w in FULL + REDUCTIONS if w[1] == "nll"] + ONE + PARTITION + SMALL, ids=name_of)
 def test_registers_suffice(what: Any, tmp_path: Path) -> None:
-    """Nothing is spilled to memory, and a block of 256 threads fits well into the 65,536 registers."""
+    """Nothing is spilled to memory; two blocks of 256 threads fit into the 65,536 registers, in double one."""
     _, report = assembled(what, "sm_90", tmp_path)
     assert "0 bytes spill stores, 0 bytes spill loads" in report, report
     (used,) = map(int, re.findall(r"Used (\d+) registers", report))
-    assert used <= (72 if what in ONE and "float64" not in what else 200), report
+    assert used <= (255 if "float64" in what else 72 if what in ONE else 128), report
 
 
 @pytest.mark.parametrize("what", [w for w in FULL if w[1] == "loss" and w[-1] in ("shared", "each")], ids=name_of)
@@ -190,7 +190,8 @@ def run(what: Any, x: Any, alpha: Any, scale: Any, *, offset: int = 0) -> list[A
     outs = [Guarded(seen.size, DTYPES[storage], offset * (j + 1) % 5) for j in range(len(outputs))]
     simulated = Simulated()
     addresses = [o.array.ctypes.data for o in outs]
-    launch.elementwise(simulated.device, family, outputs, storage, array(seen), *parameters, addresses)
+    given = launch.operands(simulated.device, array(seen), *parameters)
+    launch.elementwise(simulated.device, family, outputs, storage, given, addresses)
     assert simulated.launched == ([what] if seen.size else []), "another layout"
     assert all(o.intact() for o in outs), "written outside of the output"
     return [o.array for o in outs]
@@ -283,6 +284,33 @@ def test_columns(period: int, storage: str) -> None:
 
 
 @pytest.mark.parametrize("storage", DTYPES)
+@pytest.mark.parametrize(
+    ("layout", "shape"),
+    [
+        ("columns", (5, 3, 70)),
+        ("columns", (3, 200)),
+        ("columns", (2, 1000, 3)),
+        ("rows", (3, 2, 2500)),
+        ("rows", (7, 5000)),
+    ],
+    ids=str,
+)
+def test_parameters_along_another_axis(layout: str, shape: tuple[int, ...], storage: str) -> None:
+    """Channels before pixels, rows with a parameter each; any stride between the parameters."""
+    compute = np.float64 if storage == "float64" else np.float32
+    what = ("elementwise", "nll", GRADIENTS, storage, layout)
+    x = np.random.default_rng(len(shape)).standard_normal(shape).astype(DTYPES[storage])
+    period = shape[-2]
+    alpha = np.linspace(3, 0, 2 * period).astype(compute)[::-2, np.newaxis]
+    scale = np.linspace(2, 0.5, period).astype(compute)[:, np.newaxis]
+    for a, c in ((alpha, scale), (alpha, 0.7), (1.5, scale)):
+        found = run(what, x, a, c, offset=1)
+        expected = reference("nll", x, compute(a), compute(c))
+        for name, one, other in zip(GRADIENTS, found, expected, strict=True):
+            assert_same_bits(one, other.reshape(-1), f"{name}")
+
+
+@pytest.mark.parametrize("storage", DTYPES)
 def test_a_parameter_for_each_element(storage: str) -> None:
     compute = np.float64 if storage == "float64" else np.float32
     what = ("elementwise", "nll", GRADIENTS, storage, "each")
@@ -332,7 +360,9 @@ def test_an_output_may_be_x_itself() -> None:
         memory = Guarded(x.size, x.dtype, offset)
         memory.array[:] = x
         where = memory.array.ctypes.data
-        launch.elementwise(Simulated().device, "loss", ("dx",), "float32", array(memory.array), 0.5, 1.5, [where])
+        device = Simulated().device
+        given = launch.operands(device, array(memory.array), 0.5, 1.5)
+        launch.elementwise(device, "loss", ("dx",), "float32", given, [where])
         assert memory.intact()
         assert_same_bits(memory.array, expected.dx, f"offset {offset}")
 
@@ -366,9 +396,10 @@ def reduced(
         weights_at = weights.ctypes.data
         compute = "float64" if storage == "float64" else "float32"
         launch.total(simulated.device, compute, weights.size, weights_at, total_at.ctypes.data)
-    assert launch.reducible(simulated.device, storage, array(x), *parameters)
+    given = launch.operands(simulated.device, array(x), *parameters)
+    assert given.reducible
     launch.reduction(
-        simulated.device, family, GRADIENTS, storage, array(x), *parameters, weights_at,
+        simulated.device, family, GRADIENTS, storage, given, weights_at,
         total_at.ctypes.data if mean and weights is not None else 0, 1 / x.size if mean else 1.0,
         dx.array.ctypes.data, {name: g.array.ctypes.data for name, g in targets.items()},
     )  # fmt: skip
@@ -377,17 +408,23 @@ def reduced(
 
 
 @pytest.mark.parametrize("storage", DTYPES)
-@pytest.mark.parametrize("shape", [(1,), (3,), (37, 5), (300, 11), (5, 2000), (70001,)], ids=str)
-def test_sums(shape: tuple[int, ...], storage: str) -> None:
+@pytest.mark.parametrize("axis", [-1, -2])
+@pytest.mark.parametrize(
+    "shape", [(1,), (3,), (37, 5), (300, 11), (5, 2000), (70001,), (4, 3, 70), (3, 4, 2500)], ids=str
+)
+def test_sums(shape: tuple[int, ...], axis: int, storage: str) -> None:
     """dx has the CPU's bits; sums, which the CPU takes in another order, agree to the last place but one."""
     compute = np.float64 if storage == "float64" else np.float32
     rng = np.random.default_rng(len(shape) + shape[0])
     x = aligned(rng.standard_t(2, np.prod(shape)).astype(DTYPES[storage])).reshape(shape)
     weights = aligned(rng.integers(0, 3, np.prod(shape)).astype(compute)).reshape(shape)
     weights.reshape(-1)[0] = 1
-    columns = len(shape) > 1
-    alpha = np.linspace(0.5, 2.5, shape[-1]).astype(compute) if columns else np.array([1.3], compute)
-    scale = np.linspace(0.5, 2, shape[-1]).astype(compute) if columns else 0.7
+    if len(shape) > 1:
+        own = (shape[axis], *[1] * (-1 - axis))
+        alpha = np.linspace(0.5, 2.5, shape[axis]).astype(compute).reshape(own)
+        scale = np.linspace(0.5, 2, shape[axis]).astype(compute).reshape(own)
+    else:
+        alpha, scale = np.array([1.3], compute), 0.7
     tolerance = {"float64": 1e-13, "float32": 3e-7, "float16": 2e-3, "bfloat16": 1e-2}[storage]
     for a, c, w, mean in (
         (alpha, scale, None, True),
@@ -404,7 +441,7 @@ def test_sums(shape: tuple[int, ...], storage: str) -> None:
             assert_same_bits(found[1], expected.dx.astype(DTYPES[storage]).reshape(-1), "dx")
         for name, one in zip(("value", "dalpha", "dscale"), (found[0], found[2], found[3]), strict=True):
             with np.errstate(over="ignore"):
-                other = np.atleast_1d(getattr(expected, name)).astype(DTYPES[storage]).astype(np.float64)
+                other = np.ravel(getattr(expected, name)).astype(DTYPES[storage]).astype(np.float64)
             np.testing.assert_allclose(
                 one.astype(np.float64), other, rtol=tolerance, atol=tolerance * 1e-2, err_msg=name
             )
@@ -468,6 +505,6 @@ def test_the_checks_see_a_kernel_that_is_wrong() -> None:
 
 def test_a_misaligned_vector_faults_as_on_a_gpu() -> None:
     x = np.ones(64, np.float32)
-    words = [64, x.ctypes.data | 4, 0, 0, launch.number(1.0), launch.number(1.0), 0, 0, 1, 1, x.ctypes.data]
+    words = [64, x.ctypes.data | 4, 0, 0, launch.number(1.0), launch.number(1.0), 0, 0, 1, 1, 1, x.ctypes.data]
     with pytest.raises(MemoryError, match="misaligned"):
         launcher(("elementwise", "loss", ("value",), "float32", "shared"))(1, 32, words)

@@ -125,14 +125,19 @@ def _view(array: Any) -> launch.Array:
     return launch.Array(array.data.ptr, array.shape, tuple(s // array.itemsize for s in array.strides))
 
 
-def _views(x: Any, alpha: Any, scale: Any, shape: tuple[int, ...]) -> tuple[Any, Any, Any, list[Any]]:
+def _operands(run: _Run, found: dict[str, Any], shape: tuple[int, ...]) -> tuple[launch.Operands, list[Any]]:
     """x and the parameters as the kernels take them, and the arrays to keep meanwhile: copies, if of too many axes."""
-    kept = [cupy.broadcast_to(x, shape), alpha, scale]
-    views = [_view(p) if isinstance(p, cupy.ndarray) else p for p in kept]
-    if not launch.plannable(views[0], views[1:]):
-        kept = [_contiguous(kept[0]), _like(alpha, shape), _like(scale, shape)]
-        views = [_view(p) if isinstance(p, cupy.ndarray) else p for p in kept]
-    return views[0], views[1], views[2], kept
+    kept = [cupy.broadcast_to(found["x"], shape), found["alpha"], found["scale"]]
+    seen = _seen(run, kept)
+    if not seen.plannable:
+        kept = [_contiguous(kept[0]), *(_like(p, shape) for p in kept[1:])]
+        seen = _seen(run, kept)
+    return seen, kept
+
+
+def _seen(run: _Run, arrays: Sequence[Any]) -> launch.Operands:
+    x, alpha, scale = (_view(a) if isinstance(a, cupy.ndarray) else a for a in arrays)
+    return launch.operands(run.device, x, alpha, scale)
 
 
 def _like(parameter: Any, shape: tuple[int, ...]) -> Any:
@@ -216,8 +221,9 @@ def _evaluated(
 ) -> list[Any]:
     shape = _shape(found)
     given, memory = _results(out, names, dict.fromkeys(names, shape), dtype, list(found.values()), number)
-    x, alpha, scale, _kept = _views(found["x"], found["alpha"], found["scale"], shape)
-    launch.elementwise(_Run(number).device, family, names, dtype.name, x, alpha, scale, [m.data.ptr for m in memory])
+    run = _Run(number)
+    seen, _kept = _operands(run, found, shape)
+    launch.elementwise(run.device, family, names, dtype.name, seen, [m.data.ptr for m in memory])
     return _handed(given, memory)
 
 
@@ -307,10 +313,10 @@ def _reduced(
     inputs = [*found.values(), weights]
     _, memory = _results(tuple(given[n] for n in chosen), chosen, {n: shapes[n] for n in chosen}, dtype, inputs, number)
     results = dict(zip(chosen, memory, strict=True))
-    view, alpha, scale, _kept = _views(found["x"], found["alpha"], found["scale"], shape)
-    if launch.reducible(run.device, dtype.name, view, alpha, scale):
+    seen, _kept = _operands(run, found, shape)
+    if seen.reducible:
         launch.reduction(
-            run.device, family, names, dtype.name, view, alpha, scale,
+            run.device, family, names, dtype.name, seen,
             0 if weights is None else weights.data.ptr, 0 if total is None else total.data.ptr, factor,
             results["dx"].data.ptr if "dx" in results else 0,
             {name: memory.data.ptr for name, memory in results.items() if name != "dx"},
