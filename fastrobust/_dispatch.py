@@ -9,11 +9,11 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-# First module name of an array type -> backend module; None: known, and not supported by this release.
+# First module name of an array type -> what handles it; None: known, and not supported by this release.
 _LIBRARIES: dict[str, str | None] = {
     "numpy": "fastrobust._backends.numpy",
     "cupy": "fastrobust._backends.cupy",
-    "torch": None,
+    "torch": "fastrobust.torch._autograd",
     "jax": None,
     "jaxlib": None,
     "dask": None,
@@ -37,6 +37,11 @@ def backend(x: Any, alpha: Any = 1.0, scale: Any = 1.0, weights: Any = None, lea
     return found
 
 
+def remember(kinds: tuple[type, ...], module: ModuleType) -> None:
+    """Say which module handles arrays of these types."""
+    _known.update(dict.fromkeys(kinds, module))
+
+
 def _name(value: Any) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
@@ -55,8 +60,8 @@ def _find(name: str, value: Any) -> ModuleType:
         if module is None:
             why = f"support for {library} is not in this release" if library else "its type is not known"
             raise TypeError(
-                f"{name} is a {_name(value)}: {why}. Supported: NumPy and CuPy arrays, CUDA arrays that speak DLPack, "
-                "numbers, and lists of numbers; convert it with numpy.asarray()."
+                f"{name} is a {_name(value)}: {why}. Supported: arrays of NumPy and CuPy, PyTorch tensors, CUDA arrays "
+                "that speak DLPack, numbers, and lists of numbers; convert it with numpy.asarray()."
             )
         try:
             _known[kind] = importlib.import_module(module)

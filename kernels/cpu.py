@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 from . import loss, native
 from .launch import SUMS
 from .likelihood import FAMILIES, VALUES
-from .partition import log_partition
+from .partition import PARTITION, log_partition, log_partition_parts
 from .primitives import scalar
 
 __all__ = ["BLOCK", "elementwise", "partition", "reduction"]
@@ -347,10 +347,10 @@ def elementwise(family: str, outputs: tuple[str, ...], dtype: Floating, layout: 
 
 
 def partition(outputs: tuple[str, ...], dtype: Floating) -> Callable[..., Any]:
-    """Inner loop alpha -> log Z, and its derivative if asked for."""
+    """Inner loop alpha -> log Z and its derivatives, those named."""
     zero = dtype(0)
     count, total = len(outputs), BLOCK * len(outputs)
-    store = _storer(tuple((j, j) for j in range(count)))
+    store = _storer(tuple((j, PARTITION.index(name)) for j, name in enumerate(outputs)))
     fetch, deliver = _fetcher(zero), _deliverer(zero)
 
     def loop(args, dims, steps):
@@ -360,7 +360,7 @@ def partition(outputs: tuple[str, ...], dtype: Floating) -> Callable[..., Any]:
             m = min(BLOCK, n - start)
             alpha = fetch(args[0] + start * steps[0], steps[0], m, alphas)
             for i in range(m):
-                store(out, i, log_partition(alpha[i]))
+                store(out, i, log_partition_parts(alpha[i]))
             for j in range(count):
                 deliver(args[1 + j] + start * steps[1 + j], steps[1 + j], m, out, j * BLOCK)
         _forget_flags()

@@ -40,7 +40,7 @@ from .launch import (
     X,
 )  # fmt: skip
 from .likelihood import FAMILIES, VALUES
-from .partition import log_partition
+from .partition import PARTITION, log_partition, log_partition_parts
 from .primitives import scalar
 
 __all__ = ["SIGNATURE", "elementwise", "fold", "partition", "reduction", "total"]
@@ -747,15 +747,15 @@ def fold(storage: str) -> Made:
 
 
 def partition(outputs: tuple[str, ...], storage: str) -> Made:
-    """Kernel alpha -> log Z, and its derivative if asked for; words: n, alpha, the outputs."""
+    """Kernel alpha -> log Z and its derivatives, those named; words: n, alpha, the outputs."""
     memory = _Storage(storage)
     load_one = memory.load_one
-    store_one = memory.storer([(2 + j, (j,)) for j in range(len(outputs))], 1)
+    store_one = memory.storer([(2 + j, (PARTITION.index(name),)) for j, name in enumerate(outputs)], 1)
 
     def kernel(words):
         i = _thread()
         while i < words[0]:
-            store_one(words, i, (log_partition(load_one(words[1], i)),))
+            store_one(words, i, (log_partition_parts(load_one(words[1], i)),))
             i += _threads()
 
     return kernel, 2 + len(outputs)

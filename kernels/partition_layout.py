@@ -75,6 +75,11 @@ class Layout:
         return (1 << self.shift) - 1
 
     @property
+    def exponent(self) -> int:
+        """Mask of the exponent."""
+        return (2 * self.bias + 1) << self.mantissa
+
+    @property
     def one(self) -> int:
         """Bits of 1.0."""
         return self.bias << self.mantissa

@@ -1,0 +1,41 @@
+"""The same functions, differentiable, on tensors; and the modules of this loss.
+
+The functions are those of `fastrobust`: they take tensors on the CPU or a CUDA device, with autograd of any order,
+`torch.func`, forward mode, `torch.compile` and `torch.export`.
+"""
+
+from .. import (
+    LossGrad,
+    PartitionGrad,
+    curvature,
+    influence,
+    log_partition,
+    log_partition_and_grad,
+    loss,
+    loss_and_grad,
+    nll,
+    nll_and_grad,
+    weight,
+)
+from .._dispatch import remember
+from . import _autograd, _kernels
+from ._modules import AdaptiveLoss, RobustLoss, StudentTLoss
+
+remember(_kernels.PLAIN, _autograd)  # a compiler cannot trace the look-up that imports
+
+__all__ = [
+    "AdaptiveLoss",
+    "LossGrad",
+    "PartitionGrad",
+    "RobustLoss",
+    "StudentTLoss",
+    "curvature",
+    "influence",
+    "log_partition",
+    "log_partition_and_grad",
+    "loss",
+    "loss_and_grad",
+    "nll",
+    "nll_and_grad",
+    "weight",
+]

@@ -1,0 +1,645 @@
+"""The functions on tensors: which route a call takes, and the rules of differentiation.
+
+=============================================  ====================================================================
+call                                           route
+=============================================  ====================================================================
+no gradient wanted                             the kernel alone
+plain tensors, ordinary autograd               `_Value`, `_Reduced`: value and partial derivatives in one pass
+`torch.func`, forward mode, subclasses         `_Parts`, with rules for vmap and jvp, in tensor operations
+the compiler                                   `_Traced`, the same without jvp, which it does not take, over operators
+`torch.func` inside the compiler               a Taylor polynomial at the detached arguments: see `_expanded`
+=============================================  ====================================================================
+
+Derivatives are again outputs of the kernels, or follow from them by `kernels.higher`, so that every order is right.
+The module is what `_dispatch` finds for tensors: `evaluate`, `weighted`, `partition`, `reduce`.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from .. import _arguments as arguments
+from .._types import LossGrad
+from ..kernels import higher
+from . import _kernels
+
+_WRT, _FIRST = ("x", "alpha", "scale"), ("dx", "dalpha", "dscale")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_PROMOTED = {(a, b): torch.promote_types(a, b) for a in _FLOATS for b in _FLOATS}
+_in_transform = torch._C._are_functorch_transforms_active
+_compiling = torch.compiler.is_compiling
+
+
+# --- arguments
+
+
+def _prepared(family: str, **values: Any) -> tuple[torch.dtype, Any]:
+    """Dtype of the result, and x and the parameters: tensors on one device, numbers as they are."""
+    arguments.check_numbers(values.get("alpha", 1.0), values.get("scale", 1.0), family)
+    name, x = next(iter(values.items()))
+    for what, value in values.items():
+        dense = not isinstance(value, Tensor) or (value.layout is torch.strided and not value.is_quantized)
+        if not dense or (isinstance(value, Tensor) and value.is_complex()):
+            raise TypeError(
+                f"{what} is a tensor of {value.dtype}, {value.layout}, which fastrobust does not take: make it a dense "
+                "tensor of float16, bfloat16, float32 or float64"
+            )
+    if not x.is_floating_point():
+        x = x.double()
+    elif x.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(x.device.type):
+        x = x.float()
+    dtype, found = x.dtype, [x]
+    for what, value in list(values.items())[1:]:
+        if isinstance(value, Tensor):
+            dtype = _promoted(dtype, value, x.dim())
+            if value.device != x.device:
+                if value.dim() or not value.is_cpu:
+                    raise ValueError(f"{what} is on {value.device} and {name} on {x.device}: move one with .to()")
+                value = value.to(x.device)
+        found.append(value)
+    if dtype not in _FLOATS:
+        raise TypeError(f"{name} has dtype {dtype}: make it float16, bfloat16, float32 or float64 with .to()")
+    return dtype, found
+
+
+def _promoted(dtype: torch.dtype, value: Tensor, dim: int) -> torch.dtype:
+    """The dtype of both, by PyTorch's rule: tensors without axes give way to others.  Dynamo knows no `result_type`."""
+    if not value.is_floating_point() or (dim and not value.dim()):
+        return dtype
+    return value.dtype if value.dim() and not dim else _PROMOTED[dtype, value.dtype]
+
+
+def _shape(x: Tensor, alpha: Any, scale: Any) -> torch.Size:
+    """The common shape, or an error that names the arguments."""
+    if _compiling():
+        return torch.broadcast_shapes(*(v.shape for v in (x, alpha, scale) if isinstance(v, Tensor)))
+    shapes = {n: v for n, v in (("x", x), ("alpha", alpha), ("scale", scale)) if isinstance(v, Tensor)}
+    return torch.Size(arguments.broadcast(**shapes))
+
+
+def _tensors(x: Tensor, alpha: Any, scale: Any) -> Any:
+    """Numbers as tensors of the computing type."""
+    compute = _kernels.compute_type(x.dtype)
+    return [
+        x,
+        *(
+            p if isinstance(p, Tensor) else torch.full((), _float(p), dtype=compute, device=x.device)
+            for p in (alpha, scale)
+        ),
+    ]
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _plain(values: Sequence[Any]) -> bool:
+    """Whether what is not a number is a tensor with memory of its own."""
+    return all((type(v) in _kernels.PLAIN and (v.is_cpu or v.is_cuda)) or not isinstance(v, Tensor) for v in values)
+
+
+def _general() -> bool:
+    """Whether a transform or forward mode is active, for which plain tensors are not all there is."""
+    return bool(_in_transform()) or forward_ad._current_level >= 0
+
+
+def _wanted(values: Sequence[Any]) -> tuple[bool, ...]:
+    return tuple(isinstance(v, Tensor) and v.requires_grad for v in values)
+
+
+# --- derivatives of any order
+
+
+def _parts(family: str, names: tuple[str, ...], x: Tensor, alpha: Tensor, scale: Tensor, dtype: Any) -> list[Tensor]:
+    """The named outputs, differentiable; all arguments are tensors."""
+    if _compiling():
+        if _in_transform():
+            return _expanded(family, names, x, alpha, scale, dtype)
+        return list(_Traced.apply(x, alpha, scale, family, names, dtype))
+    return list(_Parts.apply(x, alpha, scale, family, names, dtype))
+
+
+def _log_z(names: tuple[str, ...], alpha: Tensor) -> list[Tensor]:
+    if _compiling():
+        if not _in_transform():
+            return list(_LogZTraced.apply(alpha, names))
+        fixed = alpha.detach()  # see `_expanded`
+        step, order = alpha - fixed, ("value", "dalpha", "d2alpha")
+        value, slope, bend = _kernels.log_partition(fixed, list(order))
+        found = {"value": value + (slope + 0.5 * bend * step) * step, "dalpha": slope + bend * step, "d2alpha": bend}
+        return [found[name] for name in names]
+    return list(_LogZ.apply(alpha, names))
+
+
+def _slopes(
+    family: str, name: str, args: Sequence[Tensor], dtype: Any, have: dict[str, Tensor], wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """Derivatives of one output in x, alpha and scale, for each element, those wanted; ``have`` are outputs at hand."""
+    x, alpha, scale = args
+
+    def get(*names: str) -> list[Tensor]:
+        missing = tuple(n for n in names if n not in have)
+        if missing:
+            have.update(zip(missing, _parts(family, missing, x, alpha, scale, dtype), strict=True))
+        return [have[n] for n in names]
+
+    if name == "value":
+        found = get(*(n for n, w in zip(_FIRST, wanted, strict=True) if w))
+        return [found.pop(0) if w else None for w in wanted]
+    wide = [a.double() for a in args]
+    wx, wc = wide[0], wide[2]
+    rest, v, phi = higher.shares(torch, *wide)
+    side = higher.sign(torch, wide[1])
+    if name in ("dx", "dscale"):
+        weight, curvature = (part.double() for part in get("weight", "curvature"))
+        psi = wx * weight
+        slopes: list[Any] = [curvature, 0.5 * psi * phi, -(psi + wx * curvature) / wc]
+        if name == "dscale":
+            extra = 1 / (wc * wc) if family == "nll" else 0.0
+            slopes = [slopes[2], -(wx / wc) * slopes[1], (2 * psi + wx * curvature) * wx / (wc * wc) - extra]
+    elif name == "dalpha":
+        (weight,) = (part.double() for part in get("weight"))
+        mixed = 0.5 * wx * weight * phi
+        twice = higher.dalpha_twice(torch, *wide) if wanted[1] else None
+        if twice is not None and family == "nll":
+            twice = twice + _log_z(("d2alpha",), wide[1])[0]
+        slopes = [mixed, twice, -(wx / wc) * mixed]
+    else:
+        (weight,) = (part.double() for part in get("weight"))
+        dx, dalpha = -side * weight * wx * rest / (wc * wc), 0.5 * weight * phi
+        if name == "curvature":
+            (curvature,) = (part.double() for part in get("curvature"))
+            factor = 1 - side * (wx / wc) ** 2 * rest
+            dx = dx * factor - side * weight * 2 * wx * rest * rest / (wc * wc)
+            weight, dalpha = curvature, 0.5 * phi * curvature + weight * v * v
+        slopes = [dx, dalpha, -(2 * weight + wx * dx) / wc]
+    return [s.to(dtype) if w else None for s, w in zip(slopes, wanted, strict=True)]
+
+
+def _sum_to(gradient: Tensor, like: Tensor) -> Tensor:
+    if gradient.shape != like.shape:
+        gradient = gradient.sum_to_size(like.shape) if like.dim() else gradient.sum()
+    return gradient if gradient.dtype == like.dtype else gradient.to(like.dtype)
+
+
+class _Traced(torch.autograd.Function):
+    """The named outputs.  The backward pass takes the first derivatives of the value from among them if they are."""
+
+    @staticmethod
+    def forward(x: Tensor, alpha: Tensor, scale: Tensor, family: str, names: tuple[str, ...], dtype: Any) -> Any:
+        if not _compiling() and _plain((x, alpha, scale)):
+            return tuple(_kernels.evaluate(family, names, x, alpha, scale, dtype))
+        return tuple(_kernels.elementwise(x, alpha, scale, family, list(names), dtype))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        *tensors, ctx.family, ctx.names, ctx.dtype = inputs
+        kept = [part for name, part in zip(ctx.names, output, strict=True) if name != "value"]
+        ctx.save_for_backward(*tensors, *kept)
+        ctx.save_for_forward(*tensors, *kept)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        *args, have = _saved(ctx)
+        wanted = ctx.needs_input_grad[:3]
+        total: list[Tensor | None] = [None] * 3
+        for name, gradient in zip(ctx.names, gradients, strict=True):
+            if gradient is None:
+                continue
+            for i, slope in enumerate(_slopes(ctx.family, name, args, ctx.dtype, have, wanted)):
+                if slope is not None:
+                    part = _sum_to(gradient * slope, args[i])
+                    before = total[i]
+                    total[i] = part if before is None else before + part
+        return *total, None, None, None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Any, x: Tensor, alpha: Tensor, scale: Tensor, family: str, names: Any, dtype: Any
+    ) -> Any:
+        moved = _kernels.aligned(in_dims[:3], (x, alpha, scale))
+        return tuple(_parts(family, names, *moved, dtype)), (0,) * len(names)
+
+
+def _saved(ctx: Any) -> Any:
+    x, alpha, scale, *kept = ctx.saved_tensors
+    return x, alpha, scale, dict(zip((n for n in ctx.names if n != "value"), kept, strict=True))
+
+
+class _Parts(_Traced):
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        *args, have = _saved(ctx)
+        wanted = [t is not None for t in tangents[:3]]
+        results = []
+        for name in ctx.names:
+            slopes = _slopes(ctx.family, name, args, ctx.dtype, have, wanted)
+            products = [s * t for s, t in zip(slopes, tangents, strict=False) if s is not None]
+            results.append(sum(products[1:], products[0]))
+        return tuple(results)
+
+
+def _expanded(family: str, names: tuple[str, ...], x: Tensor, alpha: Tensor, scale: Tensor, dtype: Any) -> list[Tensor]:
+    """The outputs as polynomials in x - x.detach() and so on, all 0, around the outputs of operators.
+
+    Dynamo traces neither our rules for `torch.func` nor an operator's; it takes them for constants, silently.  Exact
+    for two derivatives of the value and one of anything else.
+    """
+    args = [x, alpha, scale]
+    fixed = [a.detach() for a in args]
+    steps = [a - f for a, f in zip(args, fixed, strict=True)]
+    needed = tuple(dict.fromkeys((*names, *_FIRST, "weight", "curvature")))
+    have = dict(zip(needed, _kernels.elementwise(*fixed, family, list(needed), dtype), strict=True))
+    xx, xa, xc, aa, ac, cc = _hessian(*fixed, family, dtype)
+    rows = {"dx": (xx, xa, xc), "dalpha": (xa, aa, ac), "dscale": (xc, ac, cc)}
+    results = []
+    for name in names:
+        if name == "value":
+            slopes: Any = [have[n] + 0.5 * _dot(rows[n], steps) for n in _FIRST]
+        elif name in rows:
+            slopes = rows[name]
+        else:
+            slopes = _slopes(family, name, fixed, dtype, have, (True, True, True))
+        results.append((have[name] + _dot(slopes, steps)).to(dtype))
+    return results
+
+
+def _dot(factors: Sequence[Any], steps: Sequence[Tensor]) -> Tensor:
+    return factors[0] * steps[0] + factors[1] * steps[1] + factors[2] * steps[2]
+
+
+def _second(x: Tensor, alpha: Tensor, scale: Tensor, family: str, dtype: torch.dtype) -> list[Tensor]:
+    """All second derivatives: in x twice, x and alpha, x and scale, alpha twice, alpha and scale, scale twice."""
+    args, everything = (x, alpha, scale), (True, True, True)
+    xx, xa, xc = _slopes(family, "dx", args, dtype, {}, everything)
+    _, aa, ac = _slopes(family, "dalpha", args, dtype, {}, everything)
+    cc = _slopes(family, "dscale", args, dtype, {}, (False, False, True))[2]
+    shape = torch.broadcast_shapes(*(a.shape for a in args))
+    return [part.expand(shape).contiguous() for part in (xx, xa, xc, aa, ac, cc)]  # type: ignore[union-attr]
+
+
+# An operator, since the compiler would trace hundreds of operations.
+_kernels.register("hessian(Tensor x, Tensor alpha, Tensor scale, str family, ScalarType dtype) -> Tensor[]", _second)
+_hessian = torch.ops.fastrobust.hessian.default
+
+
+@torch.library.register_fake("fastrobust::hessian")  # type: ignore[untyped-decorator]
+def _(x: Tensor, alpha: Tensor, scale: Tensor, family: str, dtype: torch.dtype) -> list[Tensor]:
+    shape = torch.broadcast_shapes(x.shape, alpha.shape, scale.shape)
+    return [x.new_empty(shape, dtype=dtype) for _ in range(6)]
+
+
+@torch.library.register_vmap("fastrobust::hessian")  # type: ignore[untyped-decorator]
+def _(info: Any, in_dims: Any, x: Tensor, alpha: Tensor, scale: Tensor, family: str, dtype: torch.dtype) -> Any:
+    return _hessian(*_kernels.aligned(in_dims[:3], (x, alpha, scale)), family, dtype), [0] * 6
+
+
+class _LogZTraced(torch.autograd.Function):
+    """log Z and its derivatives, those named."""
+
+    @staticmethod
+    def forward(alpha: Tensor, names: tuple[str, ...]) -> Any:
+        if not _compiling() and _plain((alpha,)):
+            return tuple(_kernels.partition(names, alpha))
+        return tuple(_kernels.log_partition(alpha, list(names)))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        alpha, ctx.names = inputs
+        ctx.save_for_backward(alpha)
+        ctx.save_for_forward(alpha)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def _slope(name: str, alpha: Tensor) -> Tensor:
+        if name == "d2alpha":
+            raise NotImplementedError("a third derivative of log Z in alpha was asked for: two are available")
+        return _log_z(("dalpha" if name == "value" else "d2alpha",), alpha)[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (alpha,) = ctx.saved_tensors
+        pairs = zip(ctx.names, gradients, strict=True)
+        products = [g * _LogZTraced._slope(name, alpha) for name, g in pairs if g is not None]
+        return sum(products[1:], products[0]) if products else None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, alpha: Tensor, names: tuple[str, ...]) -> Any:
+        return tuple(_log_z(names, alpha)), (in_dims[0],) * len(names)
+
+
+class _LogZ(_LogZTraced):
+    @staticmethod
+    def jvp(ctx: Any, tangent: Any, _: Any) -> Any:
+        (alpha,) = ctx.saved_tensors
+        return tuple(_LogZTraced._slope(name, alpha) * tangent for name in ctx.names)
+
+
+# --- ordinary autograd on plain tensors
+
+
+class _Value(torch.autograd.Function):
+    """One output of the loss for each element, and the derivatives that are needed, in one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Any, scale: Any, family: str, dtype: Any) -> Any:
+        names = ("value", *(n for n, need in zip(_FIRST, ctx.needs_input_grad, strict=False) if need))
+        numbers = _kernels.numbers(family, x, alpha, scale)
+        if numbers is not None:
+            value, *slopes = _kernels.quick(family, names, x, *numbers)
+        else:
+            value, *slopes = _kernels.evaluate(family, names, x, alpha, scale, dtype)
+        ctx.family, ctx.dtype, ctx.parameters = family, dtype, (alpha, scale)
+        ctx.save_for_backward(x, *(p if isinstance(p, Tensor) else None for p in (alpha, scale)), *slopes)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, alpha, scale, *slopes = ctx.saved_tensors
+        args, wanted = (x, alpha, scale), ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():  # create_graph=True
+            full = _tensors(x, *(p if t is None else t for p, t in zip(ctx.parameters, args[1:], strict=True)))
+            slopes = [s for s in _slopes(ctx.family, "value", full, ctx.dtype, {}, wanted) if s is not None]
+        left = iter(slopes)
+        return (
+            *(_sum_to(gradient * next(left), a) if w else None for a, w in zip(args, wanted, strict=True)),
+            None,
+            None,
+        )
+
+
+class _Reduced(torch.autograd.Function):
+    """The sum or mean, with d/dx for each element and the parameters' gradients from the same pass, which it keeps.
+
+    Second derivatives need x again: they are there as long as somebody else keeps it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Any, scale: Any, weights: Any, family: str, mean: bool, dtype: Any) -> Any:
+        wrt = tuple(n for n, need in zip(_WRT, ctx.needs_input_grad, strict=False) if need)
+        numbers = _kernels.numbers(family, x, alpha, scale) if weights is None else None
+        if numbers is not None:
+            value, *gradients = _kernels.quick_sums(family, wrt, x, *numbers, mean)
+        else:
+            value, *gradients = _kernels.reduce(family, wrt, x, alpha, scale, weights, mean, dtype)
+        ctx.save_for_backward(*gradients)
+        ctx.again = family, "mean" if mean else "sum", dtype
+        ctx.args = [_Watched(a) if isinstance(a, Tensor) else a for a in (x, alpha, scale, weights)]
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        found, wanted = ctx.saved_tensors, ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():  # create_graph=True
+            args: list[Any] = [a.tensor() if isinstance(a, _Watched) else a for a in ctx.args]
+            if not any(a is None and isinstance(b, _Watched) for a, b in zip(args, ctx.args, strict=True)):
+                value = _composed(ctx.again[0], *args, *ctx.again[1:])
+                inputs = [a for a, w in zip(args, wanted, strict=False) if w]
+                left = iter(torch.autograd.grad(value, inputs, gradient, create_graph=True))
+                return *(next(left) if w else None for w in wanted), None, None, None, None
+            found = torch._C._functions.DelayedError(
+                b"a second derivative through reduction='sum' or 'mean' needs x, alpha, scale and weights, of which "
+                b"one was freed or changed: keep them, or take reduction='none' and reduce the result", len(found)
+            )(*found)  # fmt: skip
+        left = iter(found)
+        return *(gradient * next(left) if w else None for w in wanted), None, None, None, None
+
+
+class _Watched:
+    """A tensor, unless it was freed or changed since."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.reference, self.version = weakref.ref(tensor), tensor._version
+
+    def tensor(self) -> Tensor | None:
+        found = self.reference()
+        return found if found is not None and found._version == self.version else None
+
+
+class _ReducedTraced(torch.autograd.Function):
+    """`_Reduced` for the compiler: the sum or mean, and its gradients."""
+
+    @staticmethod
+    def forward(
+        x: Tensor, alpha: Tensor, scale: Tensor, weights: Any, family: str, wrt: tuple[str, ...], mean: bool, dtype: Any
+    ) -> Any:
+        return tuple(_kernels.reduction(x, alpha, scale, weights, family, list(wrt), mean, dtype))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.wrt = inputs[5]
+        ctx.save_for_backward(*output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> Any:
+        found = dict(zip(ctx.wrt, ctx.saved_tensors, strict=True))
+        return *(gradient * found[n] if n in found else None for n in _WRT), None, None, None, None, None
+
+
+# --- what the dispatcher calls
+
+
+def _named(family: str, names: tuple[str, ...], x: Tensor, alpha: Any, scale: Any, dtype: torch.dtype) -> list[Tensor]:
+    """The named outputs for each element, by the route that the call needs."""
+    args: tuple[Any, ...] = (x, alpha, scale)
+    wanted = _wanted(args) if torch.is_grad_enabled() else (False,) * 3
+    if _compiling() or _general() or not _plain(args):
+        # With the value, what its backward pass needs.
+        more = tuple(n for n, w in zip(_FIRST, wanted, strict=True) if w and names == ("value",))
+        return _parts(family, names + more, *_tensors(x, alpha, scale), dtype)[: len(names)]
+    if not any(wanted):
+        return _kernels.evaluate(family, names, x, alpha, scale, dtype)
+    if names == ("value",):
+        return [_Value.apply(x, alpha, scale, family, dtype)]
+    return _parts(family, names, *_tensors(x, alpha, scale), dtype)
+
+
+def _composed(
+    family: str, x: Tensor, alpha: Any, scale: Any, weights: Any, reduction: str, dtype: torch.dtype
+) -> Tensor:
+    """The loss in tensor operations around one value for each element; differentiable in the weights too."""
+    if weights is not None:
+        x = torch.where(weights == 0, 0.0, x)  # here and in the value, since a gradient of 0 times NaN is NaN
+    value = _named(family, ("value",), x, alpha, scale, dtype)[0]
+    return weighed(value, weights, reduction).to(dtype)
+
+
+def weighed(value: Tensor, weights: Tensor | None, reduction: str) -> Tensor:
+    """Values for each element, weighted and reduced; a weight of 0 excludes an element, whatever its value."""
+    if weights is None:
+        return value if reduction == "none" else value.sum() if reduction == "sum" else value.mean()
+    value = torch.where(weights == 0, 0.0, value * weights)
+    if reduction == "none":
+        return value
+    total = value.sum()
+    if reduction == "sum":
+        return total
+    count = weights.expand(value.shape).sum()
+    return torch.where(count == 0, math.nan, total / count)
+
+
+def _weights(weights: Any, x: Tensor, shape: torch.Size) -> Tensor:
+    """As a tensor that broadcasts to the shape of the result."""
+    if not isinstance(weights, Tensor):
+        weights = torch.as_tensor(weights, dtype=_kernels.compute_type(x.dtype), device=x.device)
+    if weights.is_complex():
+        raise TypeError(f"weights has dtype {weights.dtype}, which fastrobust does not take: make it real")
+    if weights.device != x.device:
+        raise ValueError(f"weights is on {weights.device} and x on {x.device}: move one with .to()")
+    if not weights.is_floating_point():
+        weights = weights.to(_kernels.compute_type(x.dtype))
+    try:
+        fits = torch.broadcast_shapes(weights.shape, shape) == shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"weights of shape {tuple(weights.shape)} do not broadcast to the shape {tuple(shape)} of the result"
+        )
+    return weights
+
+
+def _filled(results: list[Tensor], options: dict[str, Any]) -> list[Tensor]:
+    """The results in the memory of ``out``, where there is some."""
+    out = options.get("out")
+    if out is None:
+        return results
+    out = out if isinstance(out, tuple) else (out,)
+    if len(out) != len(results):
+        raise ValueError(f"out must have an entry for each of {len(results)} results, or None there; got {len(out)}")
+    for given, result in zip(out, results, strict=True):
+        if given is not None:
+            if not isinstance(given, Tensor) or given.shape != result.shape:
+                raise ValueError(f"out must be a tensor of shape {tuple(result.shape)}, got {given!r:.200}")
+            if given.requires_grad or result.requires_grad:
+                raise RuntimeError("out= records no gradients: leave it out, or call under torch.no_grad()")
+            given.copy_(result)
+    return [r if g is None else g for g, r in zip(out, results, strict=True)]
+
+
+def _options(options: dict[str, Any], x: Any) -> Any:
+    """x, in the dtype that is wanted; refuses what a ufunc takes and tensors do not."""
+    if unknown := options.keys() - {"out", "dtype"}:
+        raise TypeError(f"{', '.join(sorted(unknown))}: not taken for tensors, only out and dtype are")
+    if options.get("dtype") is None:
+        return x
+    if options["dtype"] not in _FLOATS:
+        raise TypeError(f"dtype must be torch.float16, bfloat16, float32 or float64, got {options['dtype']!r}")
+    return x.to(options["dtype"])
+
+
+def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
+    """The named outputs for each element: a tensor, or a tuple of them."""
+    if not options and not _compiling() and not _general():
+        numbers = _kernels.numbers(family, x, alpha, scale)
+        if numbers is not None:
+            results = None
+            if not (torch.is_grad_enabled() and any(_wanted((x, alpha, scale)))):
+                results = _kernels.quick(family, names, x, *numbers)
+            elif names == ("value",):
+                results = [_Value.apply(x, alpha, scale, family, x.dtype)]
+            if results is not None:
+                return results[0] if len(names) == 1 else tuple(results)
+    if options:
+        x = _options(options, x)
+    dtype, args = _prepared(family, x=x, alpha=alpha, scale=scale)
+    _shape(*args)
+    results = _named(family, names, *args, dtype)
+    if options:
+        results = _filled(results, options)
+    return results[0] if len(names) == 1 else tuple(results)
+
+
+def weighted(
+    family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, options: dict[str, Any]
+) -> Any:
+    """`evaluate`, each output multiplied by the weights; a weight of 0 excludes an element, whatever its value."""
+    dtype, args = _prepared(family, x=_options(options, x), alpha=alpha, scale=scale)
+    weights = _weights(weights, args[0], _shape(*args))
+    excluded = weights == 0
+    args[0] = torch.where(excluded, 0.0, args[0])
+    results = [torch.where(excluded, 0.0, r * weights).to(dtype) for r in _named(family, names, *args, dtype)]
+    results = _filled(results, options)
+    return results[0] if len(names) == 1 else tuple(results)
+
+
+def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> Any:
+    """log Z, or log Z and its derivative, for each element."""
+    _, (alpha,) = _prepared("loss", alpha=_options(options, alpha))
+    results = _filled(_log_z(names, alpha), options)
+    return results[0] if len(names) == 1 else tuple(results)
+
+
+def reduce(
+    family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
+) -> LossGrad:
+    """Sum or weighted mean of the loss, dx for each element, the other gradients in their parameters' shapes."""
+    if weights is out is None and not _compiling() and not _general():
+        numbers = _kernels.numbers(family, x, alpha, scale)
+        if numbers is not None:
+            if not (torch.is_grad_enabled() and any(_wanted((x, alpha, scale)))):
+                found = _kernels.quick_sums(family, wrt, x, *numbers, reduction == "mean")
+                return LossGrad(found[0], *(found[wrt.index(n) + 1] if n in wrt else None for n in _WRT))
+            if not wrt:
+                value = _Reduced.apply(x, alpha, scale, None, family, reduction == "mean", x.dtype)
+                return LossGrad(value, None, None, None)
+    dtype, args = _prepared(family, x=x, alpha=alpha, scale=scale)
+    shape = _shape(*args)
+    if weights is not None:
+        weights = _weights(weights, args[0], shape)
+    everything = [*args, weights]
+    recording = torch.is_grad_enabled() and any(_wanted(everything))
+    fused = weights is None or not weights.requires_grad
+    mean = reduction == "mean"
+    if _compiling() and not _in_transform() and fused and not (recording and wrt):
+        names = tuple(n for n, w in zip(_WRT, _wanted(args), strict=True) if w) if recording else wrt
+        found = list(_ReducedTraced.apply(*_tensors(*args), weights, family, names, mean, dtype))
+        results = dict(zip(("value", *("d" + n for n in names)), found, strict=True))
+    elif _compiling() or _general() or not _plain(everything) or (recording and (wrt or not fused)):
+        results = _composed_gradients(family, wrt, args, weights, reduction, dtype)
+    elif recording:
+        results = {"value": _Reduced.apply(*args, weights, family, mean, dtype)}
+    else:
+        found = _kernels.reduce(family, wrt, *args, weights, mean, dtype)
+        results = dict(zip(("value", *("d" + n for n in wrt)), found, strict=True))
+    chosen = ["value", *("d" + n for n in wrt)]
+    given = None if out is None else tuple(out[LossGrad._fields.index(n)] for n in chosen)
+    filled = _filled([results[n] for n in chosen], {"out": given})
+    return LossGrad(**(dict.fromkeys(LossGrad._fields) | dict(zip(chosen, filled, strict=True))))
+
+
+def _composed_gradients(
+    family: str, wrt: tuple[str, ...], args: Any, weights: Any, reduction: str, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """`reduce` in tensor operations."""
+    results = {"value": _composed(family, *args, weights, reduction, dtype)}
+    if not wrt:
+        return results
+    names = tuple("d" + n for n in wrt)
+    x, alpha, scale = args
+    excluded: Any = None if weights is None else weights == 0
+    x = x if excluded is None else torch.where(excluded, 0.0, x)
+    each = _named(family, names, x, alpha, scale, dtype)
+    count: Any = (
+        1 if reduction == "sum" else each[0].numel() if weights is None else weights.expand(each[0].shape).sum()
+    )
+    for name, part in zip(names, each, strict=True):
+        if weights is not None:
+            part = torch.where(excluded, 0.0, part * weights)
+        if name != "dx":
+            like = alpha if name == "dalpha" else scale
+            part = part.sum_to_size(like.shape if isinstance(like, Tensor) else ())
+        results[name] = (part / count).to(dtype)
+    return results

@@ -1,0 +1,271 @@
+"""Tensors in and out of the kernels: memory, dtypes and devices, and the registered operators.  No derivatives here.
+
+A plain tensor goes to the backend of its device as an array over the same memory.  The operators exist for what is
+not plain: compilers, FakeTensor, DTensor and other subclasses see them as one step with shapes and a dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from .. import _dispatch
+from .._backends import numpy as _numpy
+
+PLAIN = (Tensor, torch.nn.Parameter)
+_HALVES = (torch.float16, torch.bfloat16)
+_NO_OPTIONS: dict[str, Any] = {}
+_WIDE = (torch.float32, torch.float64)
+
+
+def compute_type(dtype: torch.dtype) -> torch.dtype:
+    """float32 computes for the two half precisions, which are rounded once at the end."""
+    return torch.float32 if dtype in _HALVES else dtype
+
+
+def _array(tensor: Tensor) -> Any:
+    """The same memory as an array of NumPy or CuPy."""
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    if tensor.is_cpu:
+        return tensor.numpy() if not tensor.is_neg() else tensor.resolve_neg().numpy()
+    import cupy
+
+    return cupy.from_dlpack(tensor)
+
+
+def _tensor(array: Any) -> Tensor:
+    """The same memory as a tensor."""
+    return torch.from_numpy(array) if hasattr(array, "__array_interface__") else from_dlpack(array)
+
+
+class _Stream:
+    """Makes PyTorch's current stream CuPy's for as long as kernels are queued."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def __enter__(self) -> None:
+        import cupy
+
+        # The device first: a stream belongs to one.
+        self.contexts = [
+            cupy.cuda.Device(self.device.index),
+            cupy.cuda.ExternalStream(torch.cuda.current_stream(self.device).cuda_stream, self.device.index),
+        ]
+        for context in self.contexts:
+            context.__enter__()
+
+    def __exit__(self, *args: Any) -> None:
+        for context in reversed(self.contexts):
+            context.__exit__(*args)
+
+
+class _Nothing:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *args: Any) -> None:
+        pass
+
+
+_NOTHING = _Nothing()
+
+
+def _on(x: Tensor) -> Any:
+    """The context in which the kernels for x are queued; refuses devices without kernels."""
+    if x.is_cpu:
+        return _NOTHING
+    if not x.is_cuda:
+        raise TypeError(f"x is on {x.device}, for which fastrobust has no kernels: move it with .cpu() or .cuda()")
+    return _Stream(x.device)
+
+
+def _argument(value: Any, dtype: torch.dtype) -> Any:
+    """A parameter for the backend: a number if it is one, else an array of the computing type."""
+    if not isinstance(value, Tensor):
+        return value
+    return _array(value if value.dtype == dtype else value.to(dtype))
+
+
+def numbers(family: str, x: Any, alpha: Any, scale: Any) -> tuple[float, float] | None:
+    """The parameters as numbers if a short way to the CPU's kernels is open: `quick` and `quick_sums`."""
+    if type(x) not in PLAIN or not x.is_cpu or x.dtype not in _WIDE or not x.dim():
+        return None
+    if type(alpha) in PLAIN and not alpha.dim() and alpha.dtype is x.dtype and alpha.is_cpu:
+        alpha = alpha.item()
+        if alpha < 0 and family == "nll":
+            return None
+    if type(scale) in PLAIN and not scale.dim() and scale.dtype is x.dtype and scale.is_cpu:
+        scale = scale.item()
+        if not scale > 0:
+            return None
+    return (alpha, scale) if isinstance(alpha, (float, int)) and isinstance(scale, (float, int)) else None
+
+
+def quick(family: str, names: tuple[str, ...], x: Tensor, alpha: float, scale: float) -> list[Tensor]:
+    """`evaluate` where `numbers` found some."""
+    found = _numpy.evaluate(family, names, _array(x), alpha, scale, _NO_OPTIONS)
+    return [torch.from_numpy(found)] if len(names) == 1 else [torch.from_numpy(f) for f in found]
+
+
+def quick_sums(family: str, wrt: tuple[str, ...], x: Tensor, alpha: float, scale: float, mean: bool) -> list[Tensor]:
+    """`reduce` where `numbers` found some, without weights."""
+    found = _numpy.reduce(family, wrt, _array(x), alpha, scale, "mean" if mean else "sum", None, None)
+    results = [torch.scalar_tensor(found.value, dtype=x.dtype)]
+    for name in wrt:
+        part: Any = getattr(found, "d" + name)
+        results.append(torch.from_numpy(part) if name == "x" else torch.scalar_tensor(part, dtype=x.dtype))
+    return results
+
+
+def evaluate(family: str, names: Sequence[str], x: Tensor, alpha: Any, scale: Any, dtype: torch.dtype) -> list[Tensor]:
+    """The named outputs for each element, of that dtype, from plain tensors; alpha and scale may be numbers."""
+    compute = compute_type(dtype)
+    with _on(x):
+        array = _array(x if x.dtype == compute else x.to(compute))
+        target = _dispatch.backend(array)
+        single = x.dim() == 0
+        found = target.evaluate(
+            family, tuple(names), array.reshape(1) if single else array,
+            _argument(alpha, compute), _argument(scale, compute), {},
+        )  # fmt: skip
+        results = [_tensor(f) for f in (found if type(found) is tuple else (found,))]
+    if single and all(not isinstance(p, Tensor) or p.dim() == 0 for p in (alpha, scale)):
+        results = [r.reshape(()) for r in results]
+    return results if dtype == compute else [r.to(dtype) for r in results]
+
+
+def reduce(
+    family: str, wrt: tuple[str, ...], x: Tensor, alpha: Any, scale: Any, weights: Any, mean: bool, dtype: torch.dtype
+) -> list[Tensor]:
+    """The sum or mean, then the gradients in the order of ``wrt``, from plain tensors."""
+    compute = compute_type(dtype)
+    with _on(x):
+        array = _array(x if x.dtype == compute else x.to(compute))
+        target = _dispatch.backend(array)
+        weights = _array(weights.to(compute)) if isinstance(weights, Tensor) else weights
+        found = target.reduce(
+            family, wrt, array, _argument(alpha, compute), _argument(scale, compute),
+            "mean" if mean else "sum", weights, None,
+        )  # fmt: skip
+        arrays = [found.value, *(getattr(found, "d" + name) for name in wrt)]
+        # NumPy makes numbers of results without axes.
+        results = [_tensor(a) if hasattr(a, "strides") and a.ndim else _number(a, compute) for a in arrays]
+    shapes = {"x": None, "alpha": alpha, "scale": scale}
+    for i, name in enumerate(wrt, 1):
+        if isinstance(shapes[name], Tensor):
+            results[i] = results[i].reshape(shapes[name].shape)
+    return results if dtype == compute else [r.to(dtype) for r in results]
+
+
+def _number(value: Any, dtype: torch.dtype) -> Tensor:
+    if hasattr(value, "__cuda_array_interface__"):
+        return from_dlpack(value)
+    return torch.scalar_tensor(float(value), dtype=dtype)
+
+
+def partition(names: Sequence[str], alpha: Tensor) -> list[Tensor]:
+    """log Z and its derivatives, those named."""
+    compute = compute_type(alpha.dtype)
+    with _on(alpha):
+        array = _array(alpha if alpha.dtype == compute else alpha.to(compute))
+        found = _dispatch.backend(array).partition(tuple(names), array.reshape(-1), {})
+        results = [_tensor(f).reshape(alpha.shape) for f in (found if type(found) is tuple else (found,))]
+    return results if alpha.dtype == compute else [r.to(alpha.dtype) for r in results]
+
+
+# --- operators
+
+_library = torch.library.Library("fastrobust", "DEF")
+
+
+def register(schema: str, function: Any) -> None:
+    """An operator of that schema for dense tensors on the CPU and on CUDA devices."""
+    _library.define(schema)
+    for key in ("CPU", "CUDA"):
+        _library.impl(schema.partition("(")[0], function, key)
+
+
+def _elementwise(
+    x: Tensor, alpha: Tensor, scale: Tensor, family: str, names: list[str], dtype: torch.dtype
+) -> list[Tensor]:
+    return evaluate(family, names, x.contiguous(), alpha, scale, dtype)  # so that the results are contiguous too
+
+
+def _reduction(
+    x: Tensor, alpha: Tensor, scale: Tensor, weights: Tensor | None, family: str, wrt: list[str], mean: bool,
+    dtype: torch.dtype,
+) -> list[Tensor]:  # fmt: skip
+    return reduce(family, tuple(wrt), x, alpha, scale, weights, mean, dtype)
+
+
+def _log_partition(alpha: Tensor, names: list[str]) -> list[Tensor]:
+    return partition(names, alpha)
+
+
+register(
+    "elementwise(Tensor x, Tensor alpha, Tensor scale, str family, str[] names, ScalarType dtype) -> Tensor[]",
+    _elementwise,
+)
+register(
+    "reduction(Tensor x, Tensor alpha, Tensor scale, Tensor? weights, str family, str[] wrt, bool mean, "
+    "ScalarType dtype) -> Tensor[]",
+    _reduction,
+)
+register("log_partition(Tensor alpha, str[] names) -> Tensor[]", _log_partition)
+elementwise = torch.ops.fastrobust.elementwise.default
+reduction = torch.ops.fastrobust.reduction.default
+log_partition = torch.ops.fastrobust.log_partition.default
+
+
+@torch.library.register_fake("fastrobust::elementwise")  # type: ignore[untyped-decorator]
+def _(x: Tensor, alpha: Tensor, scale: Tensor, family: str, names: list[str], dtype: torch.dtype) -> list[Tensor]:
+    shape = torch.broadcast_shapes(x.shape, alpha.shape, scale.shape)
+    return [x.new_empty(shape, dtype=dtype) for _ in names]
+
+
+@torch.library.register_fake("fastrobust::reduction")  # type: ignore[untyped-decorator]
+def _(
+    x: Tensor, alpha: Tensor, scale: Tensor, weights: Tensor | None, family: str, wrt: list[str], mean: bool,
+    dtype: torch.dtype,
+) -> list[Tensor]:  # fmt: skip
+    shapes = {
+        "x": torch.broadcast_shapes(x.shape, alpha.shape, scale.shape),
+        "alpha": alpha.shape,
+        "scale": scale.shape,
+    }
+    return [x.new_empty((), dtype=dtype), *(x.new_empty(shapes[name], dtype=dtype) for name in wrt)]
+
+
+@torch.library.register_fake("fastrobust::log_partition")  # type: ignore[untyped-decorator]
+def _(alpha: Tensor, names: list[str]) -> list[Tensor]:
+    return [alpha.new_empty(alpha.shape) for _ in names]
+
+
+def aligned(in_dims: Sequence[int | None], tensors: Sequence[Tensor]) -> Any:
+    """The batch axis in front and the ranks equal behind it, so that broadcasting does the batching."""
+    rank = max(t.dim() - (d is not None) for t, d in zip(tensors, in_dims, strict=True))
+    moved = []
+    for tensor, dim in zip(tensors, in_dims, strict=True):
+        if dim is not None:
+            tensor = tensor.movedim(dim, 0)
+            tensor = tensor.reshape(tensor.shape[0], *[1] * (rank - tensor.dim() + 1), *tensor.shape[1:])
+        moved.append(tensor)
+    return moved
+
+
+@torch.library.register_vmap("fastrobust::elementwise")  # type: ignore[untyped-decorator]
+def _(
+    info: Any, in_dims: Any, x: Tensor, alpha: Tensor, scale: Tensor, family: str, names: list[str], dtype: torch.dtype
+) -> tuple[list[Tensor], list[int]]:
+    return elementwise(*aligned(in_dims[:3], (x, alpha, scale)), family, names, dtype), [0] * len(names)
+
+
+@torch.library.register_vmap("fastrobust::log_partition")  # type: ignore[untyped-decorator]
+def _(info: Any, in_dims: Any, alpha: Tensor, names: list[str]) -> tuple[list[Tensor], list[int]]:
+    return log_partition(alpha, names), [in_dims[0]] * len(names)

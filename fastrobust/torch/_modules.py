@@ -1,0 +1,304 @@
+"""Modules of the loss, with a fixed or a learned shape and scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .. import _api
+from .. import _arguments as arguments
+from . import _autograd
+
+Reduction = Literal["none", "sum", "mean"]
+
+
+def _residual(input: Tensor, target: Tensor | None) -> Tensor:
+    return input if target is None else input - target
+
+
+_SHIFT = math.log(math.e - 1)  # softplus of it is 1
+
+
+class _Axes:
+    """Where parameters lie in the residuals."""
+
+    def __init__(self, shape: int | Sequence[int], dim: int) -> None:
+        self.features = shape if isinstance(shape, int) else None
+        self.shape = (1, shape) if isinstance(shape, int) else tuple(shape)
+        self.dim = dim
+        if any(n < 1 for n in self.shape):
+            raise ValueError(f"shape must be a positive number of features, or a shape without 0, got {shape!r}")
+
+    def placed(self, parameter: Tensor, x: Tensor) -> Tensor:
+        """A parameter along its axis of x."""
+        if self.features is None:
+            return parameter
+        if self.features == 1:
+            return parameter.reshape(())
+        if not -x.dim() <= self.dim < x.dim() or x.shape[self.dim] != self.features:
+            raise ValueError(
+                f"the residuals have shape {tuple(x.shape)}: axis dim={self.dim} must have {self.features} features"
+            )
+        return parameter.reshape(self.features, *[1] * (x.dim() - 1 - self.dim % x.dim()))
+
+    def __str__(self) -> str:
+        return f"{self.shape if self.features is None else self.features}, dim={self.dim}"
+
+
+class _Scales:
+    """A scale that is learned above a bound, or fixed where it starts there."""
+
+    def __init__(self, low: float, start: float) -> None:
+        if not 0 < low <= start < math.inf:
+            raise ValueError(f"scale_min and scale_init must be 0 < min <= init, got {low!r} and {start!r}")
+        self.low, self.start = float(low), float(start)
+
+    def latent(self, shape: Any, dtype: Any, device: Any) -> nn.Parameter | None:
+        return None if self.low == self.start else nn.Parameter(torch.zeros(shape, dtype=dtype, device=device))
+
+    def scale(self, latent: Tensor | None, like: Tensor, shape: Any) -> Tensor:
+        if latent is None:
+            return like.new_full(shape, self.start)
+        return self.low + (self.start - self.low) * nn.functional.softplus(latent + _SHIFT)
+
+    def __str__(self) -> str:
+        return f"scale_min={self.low:g}, scale_init={self.start:g}"
+
+
+class RobustLoss(nn.Module):
+    """General robust loss rho(input - target, alpha, scale) with a fixed shape and scale.
+
+    Parameters
+    ----------
+    alpha, scale : float or Tensor, broadcast with the residuals
+        See `fastrobust.loss`. Tensors become buffers: they move with the module and are in its ``state_dict``.
+    reduction : {"none", "sum", "mean"}
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastrobust.torch import RobustLoss
+    >>> criterion = RobustLoss(alpha=0.0, scale=0.5)
+    >>> residual = torch.tensor([0.0, 0.5, 50.0], requires_grad=True)
+    >>> criterion(residual).backward()
+    >>> residual.grad
+    tensor([0.0000, 0.4444, 0.0133])
+    """
+
+    alpha: Any
+    scale: Any
+
+    def __init__(self, alpha: float | Tensor = 1.0, scale: float | Tensor = 1.0, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        _api._check_reduction(reduction)
+        arguments.check_numbers(alpha, scale, "loss")
+        self.reduction = reduction
+        for name, value in (("alpha", alpha), ("scale", scale)):
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
+
+    def forward(self, input: Tensor, target: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """The loss of the residuals ``input - target``; weights (or a mask) as in `fastrobust.loss`."""
+        residual = _residual(input, target)
+        return _api.loss(residual, self.alpha, self.scale, reduction=self.reduction, weights=weights)
+
+    def extra_repr(self) -> str:
+        return f"alpha={_shown(self.alpha)}, scale={_shown(self.scale)}, reduction={self.reduction!r}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.item():.4g}" if value.numel() == 1 and not value.is_meta else f"<{tuple(value.shape)}>"
+    return f"{value:.4g}"
+
+
+class AdaptiveLoss(nn.Module):
+    """Mean negative log-likelihood of residuals under Barron's density, whose shape and scale are learned.
+
+    **Give its parameters to the optimizer**, together with the model's:
+    ``torch.optim.Adam(list(model.parameters()) + list(criterion.parameters()))``; else nothing adapts. The likelihood
+    may be negative, and so may this loss. Weight decay on the parameters pulls alpha to the middle of its range and the
+    scale to ``scale_init``.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+        How many parameters: a number of features along ``dim``, or a shape that broadcasts with the residuals.
+        1: one alpha and one scale for all.
+    dim : int
+        The axis of the residuals along which a number of features lies: -1 the last, 1 the channels of images.
+    alpha_range : (float, float)
+        Bounds of alpha, 0 <= low <= high; equal ones fix it.
+    alpha_init : float, optional
+        Within the range; its middle unless given.
+    scale_min, scale_init : float
+        The lower bound of the scale and where it starts; equal ones fix it.
+    reduction : {"none", "sum", "mean"}
+    dtype, device
+        Of the parameters.
+
+    Attributes
+    ----------
+    alpha, scale : Tensor, shape (1, features) or ``shape``
+        As of now, differentiable.
+    latent_alpha, latent_scale : Parameter
+        alpha = low + (high - low) sigmoid(latent_alpha), scale = scale_min + (scale_init - scale_min)
+        softplus(latent_scale + log(e - 1)), as in Barron's package, whose checkpoints load. None where fixed.
+
+    Raises
+    ------
+    ValueError
+        For bounds that are not 0 <= low <= high, or alpha_init, scale_min, scale_init outside of them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastrobust.torch import AdaptiveLoss
+    >>> _ = torch.manual_seed(0)
+    >>> x = torch.linspace(-1, 1, 200)
+    >>> y = 0.7 * x + 0.15 + 0.025 * torch.randn(200)
+    >>> y[::10] += 3
+    >>> model, criterion = torch.nn.Linear(1, 1), AdaptiveLoss()
+    >>> optimizer = torch.optim.Adam(list(model.parameters()) + list(criterion.parameters()), lr=0.02)
+    >>> for _ in range(500):
+    ...     optimizer.zero_grad()
+    ...     criterion(model(x[:, None]), y[:, None]).backward()
+    ...     optimizer.step()
+    >>> print(f"{model.weight.item():.2f} {model.bias.item():.2f}")
+    0.70 0.15
+    """
+
+    latent_alpha: nn.Parameter | None
+    latent_scale: nn.Parameter | None
+    _like: Tensor
+
+    def __init__(
+        self,
+        shape: int | Sequence[int] = 1,
+        *,
+        dim: int = -1,
+        alpha_range: tuple[float, float] = (0.001, 1.999),
+        alpha_init: float | None = None,
+        scale_min: float = 1e-5,
+        scale_init: float = 1.0,
+        reduction: Reduction = "mean",
+        dtype: torch.dtype | None = None,
+        device: Any = None,
+    ) -> None:
+        super().__init__()
+        _api._check_reduction(reduction)
+        low, high = map(float, alpha_range)
+        if not 0 <= low <= high < math.inf:
+            raise ValueError(f"alpha_range must be (low, high) with 0 <= low <= high, got {alpha_range!r}")
+        start = 0.5 * (low + high) if alpha_init is None else float(alpha_init)
+        if not (low < start < high or low == start == high):
+            raise ValueError(f"alpha_init must lie inside of alpha_range {alpha_range!r}, got {alpha_init!r}")
+        self.axes, self.reduction, self.alpha_range = _Axes(shape, dim), reduction, (low, high)
+        self.scales = _Scales(scale_min, scale_init)
+        latent = None
+        if low < high:
+            value = math.log((start - low) / (high - start))
+            latent = nn.Parameter(torch.full(self.axes.shape, value, dtype=dtype, device=device))
+        self.register_parameter("latent_alpha", latent)
+        self.register_parameter("latent_scale", self.scales.latent(self.axes.shape, dtype, device))
+        # Where what is fixed has its dtype and device from; not in the state.
+        self.register_buffer("_like", torch.zeros((), dtype=dtype, device=device), persistent=False)
+
+    @property
+    def alpha(self) -> Tensor:
+        """The shape parameters."""
+        low, high = self.alpha_range
+        if self.latent_alpha is None:
+            return self._like.new_full(self.axes.shape, low)
+        return low + (high - low) * torch.sigmoid(self.latent_alpha)
+
+    @property
+    def scale(self) -> Tensor:
+        """The scales."""
+        return self.scales.scale(self.latent_scale, self._like, self.axes.shape)
+
+    def forward(self, input: Tensor, target: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """The negative log-likelihood of ``input - target``; weights (or a mask) as in `fastrobust.nll`."""
+        x = _residual(input, target)
+        alpha, scale = self.axes.placed(self.alpha, x), self.axes.placed(self.scale, x)
+        return _api.nll(x, alpha, scale, reduction=self.reduction, weights=weights)
+
+    def extra_repr(self) -> str:
+        low, high = self.alpha_range
+        return f"{self.axes}, alpha_range=({low:g}, {high:g}), {self.scales}, reduction={self.reduction!r}"
+
+
+class StudentTLoss(nn.Module):
+    """Mean negative log-likelihood of residuals under Student's t, whose degrees of freedom and scale are learned.
+
+    Give its parameters to the optimizer, as those of `AdaptiveLoss`.
+
+    Parameters
+    ----------
+    shape, dim, scale_min, scale_init, reduction, dtype, device
+        As of `AdaptiveLoss`.
+
+    Attributes
+    ----------
+    df, scale : Tensor
+        As of now, differentiable; df = exp(log_df) starts at 1, the scale as in `AdaptiveLoss`.
+    log_df, latent_scale : Parameter
+        Named and shaped as in Barron's package.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastrobust.torch import StudentTLoss
+    >>> round(StudentTLoss()(torch.tensor([0.0, 1.0])).item(), 6)  # Cauchy's: log(pi) + log(2)/2
+    1.491303
+    """
+
+    latent_scale: nn.Parameter | None
+
+    def __init__(
+        self,
+        shape: int | Sequence[int] = 1,
+        *,
+        dim: int = -1,
+        scale_min: float = 1e-5,
+        scale_init: float = 1.0,
+        reduction: Reduction = "mean",
+        dtype: torch.dtype | None = None,
+        device: Any = None,
+    ) -> None:
+        super().__init__()
+        _api._check_reduction(reduction)
+        self.axes, self.reduction = _Axes(shape, dim), reduction
+        self.scales = _Scales(scale_min, scale_init)
+        self.log_df = nn.Parameter(torch.zeros(self.axes.shape, dtype=dtype, device=device))
+        self.register_parameter("latent_scale", self.scales.latent(self.axes.shape, dtype, device))
+
+    @property
+    def df(self) -> Tensor:
+        """Degrees of freedom."""
+        return torch.exp(self.log_df)
+
+    @property
+    def scale(self) -> Tensor:
+        """The scales."""
+        return self.scales.scale(self.latent_scale, self.log_df, self.axes.shape)
+
+    def forward(self, input: Tensor, target: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """The negative log-likelihood of ``input - target``; weights (or a mask) as in `fastrobust.nll`."""
+        x = _residual(input, target)
+        df, scale = self.axes.placed(self.df, x), self.axes.placed(self.scale, x)
+        excluded = None if weights is None else weights == 0
+        x = x if excluded is None else torch.where(excluded, 0.0, x)
+        half = 0.5 * (df + 1)
+        constant = torch.lgamma(0.5 * df) - torch.lgamma(half) + 0.5 * torch.log(math.pi * df) + torch.log(scale)
+        value = half * torch.log1p((x / scale) ** 2 / df) + constant
+        return _autograd.weighed(value, weights, self.reduction)
+
+    def extra_repr(self) -> str:
+        return f"{self.axes}, {self.scales}, reduction={self.reduction!r}"

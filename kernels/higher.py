@@ -1,0 +1,83 @@
+"""Second derivatives of rho in operations that NumPy, PyTorch and JAX share, for their automatic differentiation.
+
+Kernels give rho and its first derivatives, and the weight W and the curvature.  All second derivatives but one follow
+from those, from x, c and from two functions of u, with the notation of `loss` and v = u/(1+u), phi = t - v:
+
+    d2 rho/dx dalpha = W x phi/2        dW/dx = -sign(2-alpha) (W/c^2) x/(1+u)        dW/dalpha = W phi/2
+    curvature = W (1 - sign(2-alpha) g), g = z^2/(1+u), dg/d(z^2) = 1/(1+u)^2, dg/dalpha = -sign(2-alpha) v^2
+
+and what c does, from the homogeneity in x/c.  The one that is left is an integral, as d rho = (b/2) exp(k t) dt and
+d phi/dalpha, dW/dalpha are as above:
+
+    d2 rho/dalpha^2 = 1/4 int_0^t exp(k y) [(b/2) phi(y)^2 + sign(2-alpha) (1 - exp(-y))^2] dy.
+
+Everything here can be differentiated again by the framework.  Computed in double; relative error about 1e-12, of the
+integral 1e-9.  ``xp`` is the array library.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+ALPHA_MIN, ALPHA_MAX, BELOW_TWO = 2.0**-70, 2.0**90, 2.0 - 2.0**-52  # as in `loss`
+_SERIES = 0.02  # u below it: phi as a power series
+
+# Tanh-sinh nodes and weights for [0, 1]: exact enough for integrands with a logarithm at either end.
+_STEP, _COUNT = 0.12, 28
+_NODES = [1 / (1 + math.exp(-math.pi * math.sinh(_STEP * i))) for i in range(-_COUNT, _COUNT + 1)]
+_WEIGHTS = [
+    _STEP * math.pi * math.cosh(_STEP * i) * p * (1 - p)
+    for i, p in zip(range(-_COUNT, _COUNT + 1), _NODES, strict=True)
+]
+
+
+def sign(xp: Any, alpha: Any) -> Any:
+    """sign(2 - alpha), where 2 counts as 2 - epsilon."""
+    return xp.where(alpha > 2, -1.0, 1.0)
+
+
+def shares(xp: Any, x: Any, alpha: Any, scale: Any) -> tuple[Any, Any, Any]:
+    """1/(1+u), u/(1+u) and phi, of doubles."""
+    u = _ratio(xp, x, alpha, scale)[0]
+    rest = 1 / (1 + u)
+    v = xp.where(u < 1, u * rest, 1 - rest)
+    return rest, v, _phi(xp, u, v)
+
+
+def dalpha_twice(xp: Any, x: Any, alpha: Any, scale: Any) -> Any:
+    """The second derivative of rho in alpha, of doubles."""
+    u, k, b = _ratio(xp, x, alpha, scale)
+    t, side = xp.log1p(u), sign(xp, alpha)
+    kt = k * t
+    flat = abs(kt) < 1e-9
+    safe = xp.where(flat, 1.0, kt)
+    growth = xp.expm1(safe)
+    # With p = expm1(k t y)/expm1(k t), the exponential is in the measure and what is left is smooth but for log p.
+    total = 0.0 * t
+    for p, weight in zip(_NODES, _WEIGHTS, strict=True):
+        y = t * xp.where(flat, p, xp.log1p(p * growth) / safe)
+        gone = -xp.expm1(-y)
+        phi = _phi(xp, xp.expm1(y), gone)
+        total = total + weight * (0.5 * b * phi * phi + side * gone * gone)
+    return 0.25 * t * xp.where(flat, 1.0, growth / safe) * total
+
+
+def _ratio(xp: Any, x: Any, alpha: Any, scale: Any) -> tuple[Any, Any, Any]:
+    """u, k and b."""
+    alpha = xp.where(abs(alpha) < ALPHA_MIN, ALPHA_MIN, alpha)
+    alpha = xp.where(alpha == 2, BELOW_TWO, alpha)
+    alpha = xp.where(alpha > ALPHA_MAX, ALPHA_MAX, xp.where(alpha < -ALPHA_MAX, -ALPHA_MAX, alpha))
+    b = abs(alpha - 2)
+    z = x / scale
+    return z * z / b, 0.5 * alpha, b
+
+
+def _phi(xp: Any, u: Any, v: Any) -> Any:
+    """log1p(u) - v, v = u/(1+u); for small u the two agree to first order, and the difference is a power series."""
+    small = u < _SERIES
+    w = xp.where(small, u, 0.0)
+    series = 0.0 * w
+    for n in range(10, 1, -1):
+        series = (n - 1) / n * (-1) ** n + w * series
+    return xp.where(small, series * w * w, xp.log1p(xp.where(small, 1.0, u)) - xp.where(small, 1.0, v))
