@@ -52,11 +52,13 @@ def dalpha_twice(xp: Any, x: Any, alpha: Any, scale: Any) -> Any:
     kt = k * t
     flat = abs(kt) < 1e-9
     safe = xp.where(flat, 1.0, kt)
-    growth = xp.expm1(safe)
+    growth, decays = xp.expm1(safe), safe < -0.5
+    rising, falling = xp.where(decays, 1.0, growth), xp.where(decays, safe, -1.0)
     # With p = expm1(k t y)/expm1(k t), the exponential is in the measure and what is left is smooth but for log p.
     total = 0.0 * t
-    for p, weight in zip(_NODES, _WEIGHTS, strict=True):
-        y = t * xp.where(flat, p, xp.log1p(p * growth) / safe)
+    for p, rest, weight in zip(_NODES, reversed(_NODES), _WEIGHTS, strict=True):  # rest = 1 - p, without rounding
+        log = xp.where(decays, xp.log(xp.exp(falling) - rest * xp.expm1(falling)), xp.log1p(p * rising))
+        y = t * xp.where(flat, p, log / safe)
         gone = -xp.expm1(-y)
         phi = _phi(xp, xp.expm1(y), gone)
         total = total + weight * (0.5 * b * phi * phi + side * gone * gone)

@@ -40,7 +40,7 @@ _compiling = torch.compiler.is_compiling
 # --- arguments
 
 
-def _prepared(family: str, **values: Any) -> tuple[torch.dtype, Any]:
+def _prepared(family: str, **values: Any) -> tuple[torch.dtype, list[Any]]:
     """Dtype of the result, and x and the parameters: tensors on one device, numbers as they are."""
     arguments.check_numbers(values.get("alpha", 1.0), values.get("scale", 1.0), family)
     name, x = next(iter(values.items()))
@@ -228,8 +228,8 @@ class _Traced(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: Any, x: Tensor, alpha: Tensor, scale: Tensor, family: str, names: Any, dtype: Any
     ) -> Any:
-        moved = _kernels.aligned(in_dims[:3], (x, alpha, scale))
-        return tuple(_parts(family, names, *moved, dtype)), (0,) * len(names)
+        x, alpha, scale = _kernels.aligned(in_dims[:3], (x, alpha, scale))
+        return tuple(_parts(family, names, x, alpha, scale, dtype)), (0,) * len(names)
 
 
 def _saved(ctx: Any) -> Any:
@@ -404,14 +404,16 @@ class _Reduced(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True
             args: list[Any] = [a.tensor() if isinstance(a, _Watched) else a for a in ctx.args]
             if not any(a is None and isinstance(b, _Watched) for a, b in zip(args, ctx.args, strict=True)):
-                value = _composed(ctx.again[0], *args, *ctx.again[1:])
+                family, reduction, dtype = ctx.again
+                value = _composed(family, args[0], args[1], args[2], args[3], reduction, dtype)
                 inputs = [a for a, w in zip(args, wanted, strict=False) if w]
                 left = iter(torch.autograd.grad(value, inputs, gradient, create_graph=True))
                 return *(next(left) if w else None for w in wanted), None, None, None, None
             found = torch._C._functions.DelayedError(
                 b"a second derivative through reduction='sum' or 'mean' needs x, alpha, scale and weights, of which "
                 b"one was freed or changed: keep them, or take reduction='none' and reduce the result", len(found)
-            )(*found)  # fmt: skip
+            )(*(f.detach().requires_grad_() for f in found))  # fmt: skip
+            found = found if isinstance(found, tuple) else (found,)
         left = iter(found)
         return *(gradient * next(left) if w else None for w in wanted), None, None, None, None
 
@@ -454,16 +456,20 @@ class _ReducedTraced(torch.autograd.Function):
 def _named(family: str, names: tuple[str, ...], x: Tensor, alpha: Any, scale: Any, dtype: torch.dtype) -> list[Tensor]:
     """The named outputs for each element, by the route that the call needs."""
     args: tuple[Any, ...] = (x, alpha, scale)
+    if not _compiling() and type(x).__name__ == "DTensor":
+        _kernels.know_dtensor()
     wanted = _wanted(args) if torch.is_grad_enabled() else (False,) * 3
     if _compiling() or _general() or not _plain(args):
         # With the value, what its backward pass needs.
         more = tuple(n for n, w in zip(_FIRST, wanted, strict=True) if w and names == ("value",))
-        return _parts(family, names + more, *_tensors(x, alpha, scale), dtype)[: len(names)]
+        x, alpha, scale = _tensors(x, alpha, scale)
+        return _parts(family, names + more, x, alpha, scale, dtype)[: len(names)]
     if not any(wanted):
         return _kernels.evaluate(family, names, x, alpha, scale, dtype)
     if names == ("value",):
         return [_Value.apply(x, alpha, scale, family, dtype)]
-    return _parts(family, names, *_tensors(x, alpha, scale), dtype)
+    x, alpha, scale = _tensors(x, alpha, scale)
+    return _parts(family, names, x, alpha, scale, dtype)
 
 
 def _composed(
@@ -554,9 +560,9 @@ def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any
                 return results[0] if len(names) == 1 else tuple(results)
     if options:
         x = _options(options, x)
-    dtype, args = _prepared(family, x=x, alpha=alpha, scale=scale)
-    _shape(*args)
-    results = _named(family, names, *args, dtype)
+    dtype, (x, alpha, scale) = _prepared(family, x=x, alpha=alpha, scale=scale)
+    _shape(x, alpha, scale)
+    results = _named(family, names, x, alpha, scale, dtype)
     if options:
         results = _filled(results, options)
     return results[0] if len(names) == 1 else tuple(results)
@@ -566,11 +572,10 @@ def weighted(
     family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, options: dict[str, Any]
 ) -> Any:
     """`evaluate`, each output multiplied by the weights; a weight of 0 excludes an element, whatever its value."""
-    dtype, args = _prepared(family, x=_options(options, x), alpha=alpha, scale=scale)
-    weights = _weights(weights, args[0], _shape(*args))
-    excluded = weights == 0
-    args[0] = torch.where(excluded, 0.0, args[0])
-    results = [torch.where(excluded, 0.0, r * weights).to(dtype) for r in _named(family, names, *args, dtype)]
+    dtype, (x, alpha, scale) = _prepared(family, x=_options(options, x), alpha=alpha, scale=scale)
+    weights = _weights(weights, x, _shape(x, alpha, scale))
+    found = _named(family, names, torch.where(weights == 0, 0.0, x), alpha, scale, dtype)
+    results = [weighed(part, weights, "none").to(dtype) for part in found]
     results = _filled(results, options)
     return results[0] if len(names) == 1 else tuple(results)
 
@@ -596,9 +601,10 @@ def reduce(
                 value = _Reduced.apply(x, alpha, scale, None, family, reduction == "mean", x.dtype)
                 return LossGrad(value, None, None, None)
     dtype, args = _prepared(family, x=x, alpha=alpha, scale=scale)
-    shape = _shape(*args)
+    x, alpha, scale = args
+    shape = _shape(x, alpha, scale)
     if weights is not None:
-        weights = _weights(weights, args[0], shape)
+        weights = _weights(weights, x, shape)
     everything = [*args, weights]
     recording = torch.is_grad_enabled() and any(_wanted(everything))
     fused = weights is None or not weights.requires_grad
@@ -612,7 +618,7 @@ def reduce(
     elif recording:
         results = {"value": _Reduced.apply(*args, weights, family, mean, dtype)}
     else:
-        found = _kernels.reduce(family, wrt, *args, weights, mean, dtype)
+        found = _kernels.reduce(family, wrt, x, alpha, scale, weights, mean, dtype)
         results = dict(zip(("value", *("d" + n for n in wrt)), found, strict=True))
     chosen = ["value", *("d" + n for n in wrt)]
     given = None if out is None else tuple(out[LossGrad._fields.index(n)] for n in chosen)
@@ -624,11 +630,11 @@ def _composed_gradients(
     family: str, wrt: tuple[str, ...], args: Any, weights: Any, reduction: str, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """`reduce` in tensor operations."""
-    results = {"value": _composed(family, *args, weights, reduction, dtype)}
+    x, alpha, scale = args
+    results = {"value": _composed(family, x, alpha, scale, weights, reduction, dtype)}
     if not wrt:
         return results
     names = tuple("d" + n for n in wrt)
-    x, alpha, scale = args
     excluded: Any = None if weights is None else weights == 0
     x = x if excluded is None else torch.where(excluded, 0.0, x)
     each = _named(family, names, x, alpha, scale, dtype)

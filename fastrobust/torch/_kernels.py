@@ -6,6 +6,7 @@ not plain: compilers, FakeTensor, DTensor and other subclasses see them as one s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -269,3 +270,23 @@ def _(
 @torch.library.register_vmap("fastrobust::log_partition")  # type: ignore[untyped-decorator]
 def _(info: Any, in_dims: Any, alpha: Tensor, names: list[str]) -> tuple[list[Tensor], list[int]]:
     return log_partition(alpha, names), [in_dims[0]] * len(names)
+
+
+@functools.cache
+def know_dtensor() -> None:
+    """Tell DTensor, which may not be loaded or built, along which axes the operators can be cut."""
+    from torch.distributed.tensor import Replicate, Shard
+    from torch.distributed.tensor.experimental import register_sharding
+
+    def cut(tensor: Any, axis: int, shape: torch.Size) -> Any:
+        """A placement of an argument when the results are cut along that axis."""
+        own = axis - (len(shape) - tensor.ndim)
+        return Shard(own) if own >= 0 and tensor.shape[own] == shape[axis] else Replicate()
+
+    def strategies(tensors: Sequence[Any]) -> Any:
+        shape = torch.broadcast_shapes(*(t.shape for t in tensors))
+        found = [([Replicate()], [Replicate()] * len(tensors))]
+        return found + [([Shard(i)], [cut(t, i, shape) for t in tensors]) for i in range(len(shape))]
+
+    register_sharding(elementwise)(lambda x, alpha, scale, *rest: strategies((x, alpha, scale)))
+    register_sharding(log_partition)(lambda alpha, names: strategies((alpha,)))

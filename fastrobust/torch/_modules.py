@@ -213,25 +213,38 @@ class AdaptiveLoss(nn.Module):
     @property
     def alpha(self) -> Tensor:
         """The shape parameters."""
+        return self._alpha()
+
+    @property
+    def scale(self) -> Tensor:
+        """The scales."""
+        return self._scale()
+
+    def _alpha(self) -> Tensor:
         low, high = self.alpha_range
         if self.latent_alpha is None:
             return self._like.new_full(self.axes.shape, low)
         return low + (high - low) * torch.sigmoid(self.latent_alpha)
 
-    @property
-    def scale(self) -> Tensor:
-        """The scales."""
+    def _scale(self) -> Tensor:
         return self.scales.scale(self.latent_scale, self._like, self.axes.shape)
 
     def forward(self, input: Tensor, target: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """The negative log-likelihood of ``input - target``; weights (or a mask) as in `fastrobust.nll`."""
         x = _residual(input, target)
-        alpha, scale = self.axes.placed(self.alpha, x), self.axes.placed(self.scale, x)
+        alpha, scale = self.axes.placed(self._alpha(), x), self.axes.placed(self._scale(), x)
         return _api.nll(x, alpha, scale, reduction=self.reduction, weights=weights)
 
     def extra_repr(self) -> str:
         low, high = self.alpha_range
         return f"{self.axes}, alpha_range=({low:g}, {high:g}), {self.scales}, reduction={self.reduction!r}"
+
+
+def student_t_nll(x: Tensor, df: Tensor, scale: Tensor) -> Tensor:
+    """The negative log-likelihood of Student's t."""
+    half = 0.5 * (df + 1)
+    constant = torch.lgamma(0.5 * df) - torch.lgamma(half) + 0.5 * torch.log(math.pi * df) + torch.log(scale)
+    return half * torch.log1p((x / scale) ** 2 / df) + constant
 
 
 class StudentTLoss(nn.Module):
@@ -282,23 +295,25 @@ class StudentTLoss(nn.Module):
     @property
     def df(self) -> Tensor:
         """Degrees of freedom."""
-        return torch.exp(self.log_df)
+        return self._df()
 
     @property
     def scale(self) -> Tensor:
         """The scales."""
+        return self._scale()
+
+    def _df(self) -> Tensor:
+        return torch.exp(self.log_df)
+
+    def _scale(self) -> Tensor:
         return self.scales.scale(self.latent_scale, self.log_df, self.axes.shape)
 
     def forward(self, input: Tensor, target: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """The negative log-likelihood of ``input - target``; weights (or a mask) as in `fastrobust.nll`."""
         x = _residual(input, target)
-        df, scale = self.axes.placed(self.df, x), self.axes.placed(self.scale, x)
-        excluded = None if weights is None else weights == 0
-        x = x if excluded is None else torch.where(excluded, 0.0, x)
-        half = 0.5 * (df + 1)
-        constant = torch.lgamma(0.5 * df) - torch.lgamma(half) + 0.5 * torch.log(math.pi * df) + torch.log(scale)
-        value = half * torch.log1p((x / scale) ** 2 / df) + constant
-        return _autograd.weighed(value, weights, self.reduction)
+        df, scale = self.axes.placed(self._df(), x), self.axes.placed(self._scale(), x)
+        x = x if weights is None else torch.where(weights == 0, 0.0, x)
+        return _autograd.weighed(student_t_nll(x, df, scale), weights, self.reduction)
 
     def extra_repr(self) -> str:
         return f"{self.axes}, {self.scales}, reduction={self.reduction!r}"

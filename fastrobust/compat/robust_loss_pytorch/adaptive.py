@@ -1,0 +1,97 @@
+"""Modules that learn the shape and scale of the loss, one of each for every dimension."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...torch import AdaptiveLoss, StudentTLoss
+
+
+def _dtype(float_dtype: Any) -> torch.dtype:
+    """A NumPy or PyTorch dtype as PyTorch's."""
+    if isinstance(float_dtype, torch.dtype):
+        return float_dtype
+    try:
+        return {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16}[
+            np.dtype(float_dtype).name
+        ]
+    except KeyError:
+        raise ValueError(f"float_dtype must be float16, float32 or float64, got {float_dtype!r}") from None
+
+
+class AdaptiveLossFunction(AdaptiveLoss):
+    """`fastrobust.torch.AdaptiveLoss` with the interface of Barron's package: one alpha and scale for each dimension.
+
+    Parameters
+    ----------
+    num_dims : int
+        The last axis of what `lossfun` takes.
+    float_dtype : dtype of NumPy or PyTorch
+    device : str, int or torch.device
+    alpha_lo, alpha_hi, alpha_init, scale_lo, scale_init
+        See `fastrobust.torch.AdaptiveLoss`.
+    """
+
+    def __init__(
+        self,
+        num_dims: int,
+        float_dtype: Any,
+        device: Any = "cpu",
+        alpha_lo: float = 0.001,
+        alpha_hi: float = 1.999,
+        alpha_init: float | None = None,
+        scale_lo: float = 1e-5,
+        scale_init: float = 1.0,
+    ) -> None:
+        super().__init__(
+            num_dims, alpha_range=(alpha_lo, alpha_hi), alpha_init=alpha_init, scale_min=scale_lo,
+            scale_init=scale_init, reduction="none", dtype=_dtype(float_dtype), device=device,
+        )  # fmt: skip
+        self.num_dims = num_dims
+
+    def alpha(self) -> Tensor:  # type: ignore[override]
+        """The shape parameters, (1, num_dims)."""
+        return self._alpha()
+
+    def scale(self) -> Tensor:  # type: ignore[override]
+        """The scales, (1, num_dims)."""
+        return self._scale()
+
+    def lossfun(self, x: Tensor, **kwargs: Any) -> Tensor:
+        """The negative log-likelihood of each element of x, shape (..., num_dims)."""
+        if kwargs:
+            raise TypeError(f"lossfun takes x alone, got {', '.join(kwargs)}")
+        if x.dim() < 1 or x.shape[-1] != self.num_dims:
+            raise ValueError(f"x must have {self.num_dims} as its last axis, got shape {tuple(x.shape)}")
+        return self(x)
+
+
+class StudentsTLossFunction(StudentTLoss):
+    """`fastrobust.torch.StudentTLoss` with the interface of Barron's package."""
+
+    def __init__(
+        self, num_dims: int, float_dtype: Any, device: Any = "cpu", scale_lo: float = 1e-5, scale_init: float = 1.0
+    ) -> None:
+        super().__init__(
+            num_dims,
+            scale_min=scale_lo,
+            scale_init=scale_init,
+            reduction="none",
+            dtype=_dtype(float_dtype),
+            device=device,
+        )
+        self.num_dims = num_dims
+
+    def df(self) -> Tensor:  # type: ignore[override]
+        """Degrees of freedom, (1, num_dims)."""
+        return self._df()
+
+    def scale(self) -> Tensor:  # type: ignore[override]
+        """The scales, (1, num_dims)."""
+        return self._scale()
+
+    lossfun = AdaptiveLossFunction.lossfun

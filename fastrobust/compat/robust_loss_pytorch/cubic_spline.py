@@ -1,0 +1,34 @@
+"""Cubic Hermite splines over unit-spaced knots."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def interpolate1d(x: Tensor, values: Tensor, tangents: Tensor) -> Tensor:
+    """The spline with these values and tangents at 0, 1, 2, ... at the points x; linear beyond both ends.
+
+    Parameters
+    ----------
+    x : Tensor, any shape
+    values, tangents : Tensor, shape (n,), n >= 2
+
+    Returns
+    -------
+    Tensor
+        Of x's shape.
+    """
+    if values.dim() != 1 or values.shape != tangents.shape or len(values) < 2:
+        raise ValueError(
+            "values and tangents must have one axis of the same length, at least 2, "
+            f"got {tuple(values.shape)} and {tuple(tangents.shape)}"
+        )
+    last = len(values) - 1
+    knot = torch.clamp(torch.floor(x.detach()), 0, last - 1).nan_to_num().long()
+    t = torch.clamp(x, 0, last) - knot
+    p, q, dp, dq = values[knot], values[knot + 1], tangents[knot], tangents[knot + 1]
+    # Hermite's polynomial as corrections to the straight line.
+    inside = p + t * (q - p) + t * (1 - t) * ((1 - t) * (dp - (q - p)) - t * (dq - (q - p)))
+    below, above = values[0] + tangents[0] * x, values[-1] + tangents[-1] * (x - last)
+    return torch.where(x < 0, below, torch.where(x > last, above, inside))

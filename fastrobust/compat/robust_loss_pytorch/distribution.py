@@ -1,0 +1,71 @@
+"""The distribution that the general loss is the negative logarithm of."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ... import log_partition as _log_partition
+from ...torch import loss, nll
+
+
+def analytical_base_partition_function(numer: int, denom: int) -> float:
+    """Z(numer/denom), the integral of exp(-rho(x, numer/denom, 1)) over x."""
+    if numer < 0 or denom <= 0:
+        raise ValueError(f"numer must be >= 0 and denom > 0, got {numer!r} and {denom!r}")
+    return math.exp(_log_partition(np.float64(numer / denom)))
+
+
+def _tensor(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.get_default_dtype())
+
+
+def partition_spline_curve(alpha: Any) -> Tensor:
+    """A curve that is steep where log Z bends most; linear in log(alpha) far out. For alpha >= 0."""
+    alpha = _tensor(alpha)
+    y = alpha - 2
+    near = 2.25 * y / (y.abs() + 0.25) + alpha + 2
+    return torch.where(alpha < 4, near, 5 / 18 * torch.log(4 * torch.clamp(alpha, min=4) - 15) + 8)
+
+
+def inv_partition_spline_curve(x: Any) -> Tensor:
+    """alpha at which `partition_spline_curve` is x, x >= 0."""
+    x = _tensor(x)
+    height = (torch.clamp(x, max=8) - 4).abs()
+    y = 0.5 * (height - 2.5 + torch.sqrt((2.5 - height) ** 2 + height))  # y^2 + (2.5 - height) y = height/4
+    far = (torch.exp(3.6 * (torch.clamp(x, min=8) - 8)) + 15) / 4
+    return torch.where(x < 8, 2 + torch.copysign(y, x - 4), far)
+
+
+class Distribution:
+    """Density exp(-rho(x, alpha, scale)) / (scale Z(alpha)), alpha >= 0."""
+
+    def log_base_partition_function(self, alpha: Any) -> Tensor:
+        """log Z(alpha); see `fastrobust.log_partition`."""
+        return _log_partition(_tensor(alpha))
+
+    def nllfun(self, x: Tensor, alpha: Any, scale: Any) -> Tensor:
+        """The negative log-likelihood of each element; see `fastrobust.nll`."""
+        return nll(x, alpha, scale)
+
+    def draw_samples(self, alpha: Any, scale: Any) -> Tensor:
+        """A sample for each pair of alpha and scale, which broadcast, by rejection from Cauchy's distribution.
+
+        rho grows with alpha, so the density at alpha = 0 times Z(0)/Z(alpha) lies above; a third to all are accepted.
+        """
+        alpha, scale = torch.broadcast_tensors(_tensor(alpha), _tensor(scale))
+        if not (alpha >= 0).all() or not (scale > 0).all():
+            raise ValueError("alpha must be >= 0 and scale > 0 everywhere")
+        flat = alpha.detach().reshape(-1)
+        samples = torch.empty_like(flat)
+        left = torch.arange(flat.numel(), device=flat.device)
+        while left.numel():
+            x = math.sqrt(2) * torch.tan(math.pi * (torch.rand_like(flat[left]) - 0.5))
+            keep = torch.rand_like(x) < torch.exp(loss(x, 0.0, 1.0) - loss(x, flat[left], 1.0))
+            samples[left[keep]] = x[keep]
+            left = left[~keep]
+        return samples.reshape(alpha.shape) * scale

@@ -1,0 +1,137 @@
+"""Small functions on tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...torch._modules import student_t_nll
+
+_LOG_MAX, _EXP_MAX = 33e37, 87.5  # the largest arguments whose results fit into float32
+
+
+def log_safe(x: Any) -> Tensor:
+    """log(x), of at most 3.3e38."""
+    return torch.log(torch.clamp(torch.as_tensor(x), max=_LOG_MAX))
+
+
+def log1p_safe(x: Any) -> Tensor:
+    """log(1 + x), of at most 3.3e38."""
+    return torch.log1p(torch.clamp(torch.as_tensor(x), max=_LOG_MAX))
+
+
+def exp_safe(x: Any) -> Tensor:
+    """exp(x), of at most 87.5."""
+    return torch.exp(torch.clamp(torch.as_tensor(x), max=_EXP_MAX))
+
+
+def expm1_safe(x: Any) -> Tensor:
+    """exp(x) - 1, of at most 87.5."""
+    return torch.expm1(torch.clamp(torch.as_tensor(x), max=_EXP_MAX))
+
+
+def inv_softplus(y: Any) -> Tensor:
+    """x with log(1 + exp(x)) = y."""
+    y = torch.as_tensor(y)
+    return y + torch.log(-torch.expm1(-y))
+
+
+def logit(y: Any) -> Tensor:
+    """x with 1/(1 + exp(-x)) = y."""
+    return torch.logit(torch.as_tensor(y))
+
+
+def _ordered(lo: float, hi: float) -> None:
+    if not lo < hi:
+        raise ValueError(f"lo must be less than hi, got {lo!r} and {hi!r}")
+
+
+def affine_sigmoid(logits: Any, lo: float = 0, hi: float = 1) -> Tensor:
+    """From the real line to (lo, hi)."""
+    _ordered(lo, hi)
+    return torch.sigmoid(torch.as_tensor(logits)) * (hi - lo) + lo
+
+
+def inv_affine_sigmoid(probs: Any, lo: float = 0, hi: float = 1) -> Tensor:
+    """Inverse of `affine_sigmoid`."""
+    _ordered(lo, hi)
+    return logit((torch.as_tensor(probs) - lo) / (hi - lo))
+
+
+_SHIFT = math.log(math.e - 1)  # softplus of it is 1
+
+
+def affine_softplus(x: Any, lo: float = 0, ref: float = 1) -> Tensor:
+    """From the real line to (lo, inf), with ref at 0."""
+    if not lo < ref:
+        raise ValueError(f"lo must be less than ref, got {lo!r} and {ref!r}")
+    return (ref - lo) * torch.nn.functional.softplus(torch.as_tensor(x) + _SHIFT) + lo
+
+
+def inv_affine_softplus(y: Any, lo: float = 0, ref: float = 1) -> Tensor:
+    """Inverse of `affine_softplus`."""
+    if not lo < ref:
+        raise ValueError(f"lo must be less than ref, got {lo!r} and {ref!r}")
+    return inv_softplus((torch.as_tensor(y) - lo) / (ref - lo)) - _SHIFT
+
+
+def students_t_nll(x: Any, df: Any, scale: Any) -> Tensor:
+    """The negative log-likelihood of Student's t."""
+    return student_t_nll(*(torch.as_tensor(v) for v in (x, df, scale)))
+
+
+# The YUV of PAL, scaled so that it keeps volumes: distributions of pixels are densities in either space.
+_VOLUME_PRESERVING = 1.580227820074
+_YUV = (
+    (0.299, 0.587, 0.114),
+    (-0.14714119, -0.28886916, 0.43601035),
+    (0.61497538, -0.51496512, -0.10001026),
+)
+
+
+def _matrix(like: Tensor) -> Tensor:
+    return _VOLUME_PRESERVING * torch.tensor(_YUV, dtype=like.dtype, device=like.device)
+
+
+def rgb_to_syuv(rgb: Any) -> Tensor:
+    """RGB, shape (..., 3), to a volume-preserving YUV."""
+    rgb = torch.as_tensor(rgb)
+    return rgb @ _matrix(rgb).T
+
+
+def syuv_to_rgb(yuv: Any) -> Tensor:
+    """Inverse of `rgb_to_syuv`."""
+    yuv = torch.as_tensor(yuv)
+    return yuv @ torch.linalg.inv(_matrix(yuv)).T
+
+
+def _dct(n: int, like: Tensor) -> Tensor:
+    """The orthonormal matrix of the DCT-II."""
+    k, i = (torch.arange(n, dtype=torch.float64, device=like.device).reshape(s) for s in ((-1, 1), (1, -1)))
+    matrix = math.sqrt(2 / n) * torch.cos(math.pi * k * (2 * i + 1) / (2 * n))
+    matrix[0] /= math.sqrt(2)
+    return matrix.to(like.dtype)
+
+
+def image_dct(image: Any) -> Tensor:
+    """Orthonormal DCT-II over the last two axes."""
+    image = torch.as_tensor(image)
+    return _dct(image.shape[-2], image) @ image @ _dct(image.shape[-1], image).T
+
+
+def image_idct(dct_image: Any) -> Tensor:
+    """Inverse of `image_dct`."""
+    image = torch.as_tensor(dct_image)
+    return _dct(image.shape[-2], image).T @ image @ _dct(image.shape[-1], image)
+
+
+def compute_jacobian(f: Callable[[Tensor], Tensor], x: Any) -> np.ndarray[Any, Any]:
+    """Derivatives of each element of f(x) (rows) in each element of x (columns)."""
+    x = torch.as_tensor(x)
+    jacobian = torch.autograd.functional.jacobian(f, x)
+    return jacobian.reshape(-1, x.numel()).numpy()
