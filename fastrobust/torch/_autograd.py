@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -113,6 +113,20 @@ def _general() -> bool:
     return bool(_in_transform()) or forward_ad._current_level >= 0
 
 
+def fusible(values: Sequence[Any]) -> bool:
+    """Whether these go into one pass of ordinary autograd: plain tensors of one dtype, the last of them constant."""
+    tensors = [v for v in values if v is not None]
+    return (
+        not (_compiling() or _general())
+        and torch.is_grad_enabled()
+        and all(type(t) in _kernels.PLAIN and (t.is_cpu or t.is_cuda) and t.layout is torch.strided for t in tensors)
+        and all(t.dtype in _FLOATS[2:] and t.dtype is tensors[0].dtype for t in tensors)
+        and all(t.device == tensors[0].device for t in tensors)
+        and any(t.requires_grad for t in tensors)
+        and (values[-1] is None or not values[-1].requires_grad)
+    )
+
+
 def _wanted(values: Sequence[Any]) -> tuple[bool, ...]:
     return tuple(isinstance(v, Tensor) and v.requires_grad for v in values)
 
@@ -199,6 +213,8 @@ class _Traced(torch.autograd.Function):
     def forward(x: Tensor, alpha: Tensor, scale: Tensor, family: str, names: tuple[str, ...], dtype: Any) -> Any:
         if not _compiling() and _plain((x, alpha, scale)):
             return tuple(_kernels.evaluate(family, names, x, alpha, scale, dtype))
+        if not _compiling() and any(type(t).__name__ == "DTensor" for t in (x, alpha, scale)):
+            return _kernels.sharded(family, names, x, alpha, scale, dtype)
         return tuple(_kernels.elementwise(x, alpha, scale, family, list(names), dtype))
 
     @staticmethod
@@ -388,37 +404,44 @@ class _Reduced(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha: Any, scale: Any, weights: Any, family: str, mean: bool, dtype: Any) -> Any:
         wrt = tuple(n for n, need in zip(_WRT, ctx.needs_input_grad, strict=False) if need)
-        numbers = _kernels.numbers(family, x, alpha, scale) if weights is None else None
-        if numbers is not None:
-            value, *gradients = _kernels.quick_sums(family, wrt, x, *numbers, mean)
-        else:
-            value, *gradients = _kernels.reduce(family, wrt, x, alpha, scale, weights, mean, dtype)
+        value, *gradients = _kernels.sums(family, wrt, x, alpha, scale, weights, mean, dtype)
         ctx.save_for_backward(*gradients)
         ctx.again = family, "mean" if mean else "sum", dtype
-        ctx.args = [_Watched(a) if isinstance(a, Tensor) else a for a in (x, alpha, scale, weights)]
+        ctx.args = [Watched(a) if isinstance(a, Tensor) else a for a in (x, alpha, scale, weights)]
         return value
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        found, wanted = ctx.saved_tensors, ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled():  # create_graph=True
-            args: list[Any] = [a.tensor() if isinstance(a, _Watched) else a for a in ctx.args]
-            if not any(a is None and isinstance(b, _Watched) for a, b in zip(args, ctx.args, strict=True)):
-                family, reduction, dtype = ctx.again
-                value = _composed(family, args[0], args[1], args[2], args[3], reduction, dtype)
-                inputs = [a for a, w in zip(args, wanted, strict=False) if w]
-                left = iter(torch.autograd.grad(value, inputs, gradient, create_graph=True))
-                return *(next(left) if w else None for w in wanted), None, None, None, None
-            found = torch._C._functions.DelayedError(
-                b"a second derivative through reduction='sum' or 'mean' needs x, alpha, scale and weights, of which "
-                b"one was freed or changed: keep them, or take reduction='none' and reduce the result", len(found)
-            )(*(f.detach().requires_grad_() for f in found))  # fmt: skip
-            found = found if isinstance(found, tuple) else (found,)
-        left = iter(found)
-        return *(gradient * next(left) if w else None for w in wanted), None, None, None, None
+        family, reduction, dtype = ctx.again
+
+        def again(x: Tensor, alpha: Any, scale: Any, weights: Any) -> Tensor:
+            return _composed(family, x, alpha, scale, weights, reduction, dtype)
+
+        return *pulled_back(ctx, gradient, 3, again), None, None, None, None
 
 
-class _Watched:
+def pulled_back(ctx: Any, gradient: Tensor, count: int, again: Callable[..., Tensor]) -> list[Tensor | None]:
+    """The gradients that ``ctx`` keeps times the one that comes, for the inputs that need them.
+
+    With create_graph=True by way of ``again``, which computes the value anew from ``ctx.args``, differentiably.
+    """
+    found, wanted = ctx.saved_tensors, ctx.needs_input_grad[:count]
+    if torch.is_grad_enabled():
+        args: list[Any] = [a.tensor() if isinstance(a, Watched) else a for a in ctx.args]
+        if not any(a is None and isinstance(b, Watched) for a, b in zip(args, ctx.args, strict=True)):
+            inputs = [a for a, w in zip(args, wanted, strict=False) if w]
+            left = iter(torch.autograd.grad(again(*args), inputs, gradient, create_graph=True))
+            return [next(left) if w else None for w in wanted]
+        found = torch._C._functions.DelayedError(
+            b"a second derivative through reduction='sum' or 'mean' needs x, alpha, scale and weights, of which one "
+            b"was freed or changed: keep them, or take reduction='none' and reduce the result", len(found)
+        )(*(f.detach().requires_grad_() for f in found))  # fmt: skip
+        found = found if isinstance(found, tuple) else (found,)
+    left = iter(found)
+    return [gradient * next(left) if w else None for w in wanted]
+
+
+class Watched:
     """A tensor, unless it was freed or changed since."""
 
     def __init__(self, tensor: Tensor) -> None:
@@ -456,8 +479,6 @@ class _ReducedTraced(torch.autograd.Function):
 def _named(family: str, names: tuple[str, ...], x: Tensor, alpha: Any, scale: Any, dtype: torch.dtype) -> list[Tensor]:
     """The named outputs for each element, by the route that the call needs."""
     args: tuple[Any, ...] = (x, alpha, scale)
-    if not _compiling() and type(x).__name__ == "DTensor":
-        _kernels.know_dtensor()
     wanted = _wanted(args) if torch.is_grad_enabled() else (False,) * 3
     if _compiling() or _general() or not _plain(args):
         # With the value, what its backward pass needs.

@@ -6,7 +6,6 @@ not plain: compilers, FakeTensor, DTensor and other subclasses see them as one s
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,7 +94,7 @@ def _argument(value: Any, dtype: torch.dtype) -> Any:
 
 def numbers(family: str, x: Any, alpha: Any, scale: Any) -> tuple[float, float] | None:
     """The parameters as numbers if a short way to the CPU's kernels is open: `quick` and `quick_sums`."""
-    if type(x) not in PLAIN or not x.is_cpu or x.dtype not in _WIDE or not x.dim():
+    if type(x) not in PLAIN or not x.is_cpu or x.dtype not in _WIDE or not x.dim() or x.layout is not torch.strided:
         return None
     if type(alpha) in PLAIN and not alpha.dim() and alpha.dtype is x.dtype and alpha.is_cpu:
         alpha = alpha.item()
@@ -122,6 +121,16 @@ def quick_sums(family: str, wrt: tuple[str, ...], x: Tensor, alpha: float, scale
         part: Any = getattr(found, "d" + name)
         results.append(torch.from_numpy(part) if name == "x" else torch.scalar_tensor(part, dtype=x.dtype))
     return results
+
+
+def sums(
+    family: str, wrt: tuple[str, ...], x: Tensor, alpha: Any, scale: Any, weights: Any, mean: bool, dtype: torch.dtype
+) -> list[Tensor]:
+    """`reduce`, by the short way if it is open."""
+    found = numbers(family, x, alpha, scale) if weights is None else None
+    if found is not None:
+        return quick_sums(family, wrt, x, *found, mean)
+    return reduce(family, wrt, x, alpha, scale, weights, mean, dtype)
 
 
 def evaluate(family: str, names: Sequence[str], x: Tensor, alpha: Any, scale: Any, dtype: torch.dtype) -> list[Tensor]:
@@ -272,21 +281,37 @@ def _(info: Any, in_dims: Any, alpha: Tensor, names: list[str]) -> tuple[list[Te
     return log_partition(alpha, names), [in_dims[0]] * len(names)
 
 
-@functools.cache
-def know_dtensor() -> None:
-    """Tell DTensor, which may not be loaded or built, along which axes the operators can be cut."""
+def sharded(
+    family: str, names: Sequence[str], x: Any, alpha: Any, scale: Any, dtype: torch.dtype
+) -> tuple[Tensor, ...]:
+    """The operator on DTensors: each process on its part of x, the parameters cut alike or whole."""
     from torch.distributed.tensor import Replicate, Shard
-    from torch.distributed.tensor.experimental import register_sharding
+    from torch.distributed.tensor.experimental import local_map
 
-    def cut(tensor: Any, axis: int, shape: torch.Size) -> Any:
-        """A placement of an argument when the results are cut along that axis."""
-        own = axis - (len(shape) - tensor.ndim)
-        return Shard(own) if own >= 0 and tensor.shape[own] == shape[axis] else Replicate()
+    shape = torch.broadcast_shapes(*(t.shape for t in (x, alpha, scale)))
+    leading = next(t for t in (x, alpha, scale) if hasattr(t, "placements"))
+    lead = len(shape) - leading.dim()
+    # The axes of the result that are cut, by axis of the mesh; an axis of length 1 is not.
+    cuts = [
+        p.dim % leading.dim() + lead if isinstance(p, Shard) and leading.shape[p.dim] == shape[p.dim + lead] else None
+        for p in leading.placements
+    ]
 
-    def strategies(tensors: Sequence[Any]) -> Any:
-        shape = torch.broadcast_shapes(*(t.shape for t in tensors))
-        found = [([Replicate()], [Replicate()] * len(tensors))]
-        return found + [([Shard(i)], [cut(t, i, shape) for t in tensors]) for i in range(len(shape))]
+    def placed(tensor: Any) -> Any:
+        if not hasattr(tensor, "placements"):
+            return None
+        own = [None if cut is None else cut - (len(shape) - tensor.dim()) for cut in cuts]
+        return tuple(
+            Replicate() if o is None or o < 0 or tensor.shape[o] != shape[c] else Shard(o)
+            for o, c in zip(own, cuts, strict=True)
+        )
 
-    register_sharding(elementwise)(lambda x, alpha, scale, *rest: strategies((x, alpha, scale)))
-    register_sharding(log_partition)(lambda alpha, names: strategies((alpha,)))
+    results = tuple(Replicate() if cut is None else Shard(cut) for cut in cuts)
+    whole = local_map(
+        lambda *args: tuple(elementwise(*args, family, list(names), dtype)),
+        out_placements=(results,) * len(names),
+        in_placements=tuple(map(placed, (x, alpha, scale))),
+        device_mesh=leading.device_mesh,
+        redistribute_inputs=True,
+    )
+    return whole(x, alpha, scale)

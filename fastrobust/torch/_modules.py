@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .. import _api
 from .. import _arguments as arguments
-from . import _autograd
+from . import _autograd, _kernels
 
 Reduction = Literal["none", "sum", "mean"]
 
@@ -213,18 +213,18 @@ class AdaptiveLoss(nn.Module):
     @property
     def alpha(self) -> Tensor:
         """The shape parameters."""
-        return self._alpha()
+        return self._alpha(self.latent_alpha)
 
     @property
     def scale(self) -> Tensor:
         """The scales."""
         return self._scale()
 
-    def _alpha(self) -> Tensor:
+    def _alpha(self, latent: Tensor | None) -> Tensor:
         low, high = self.alpha_range
-        if self.latent_alpha is None:
-            return self._like.new_full(self.axes.shape, low)
-        return low + (high - low) * torch.sigmoid(self.latent_alpha)
+        return (
+            self._like.new_full(self.axes.shape, low) if latent is None else low + (high - low) * torch.sigmoid(latent)
+        )
 
     def _scale(self) -> Tensor:
         return self.scales.scale(self.latent_scale, self._like, self.axes.shape)
@@ -232,12 +232,70 @@ class AdaptiveLoss(nn.Module):
     def forward(self, input: Tensor, target: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """The negative log-likelihood of ``input - target``; weights (or a mask) as in `fastrobust.nll`."""
         x = _residual(input, target)
-        alpha, scale = self.axes.placed(self._alpha(), x), self.axes.placed(self._scale(), x)
+        if self.reduction != "none" and _autograd.fusible((x, self.latent_alpha, self.latent_scale, weights)):
+            return _Fused.apply(x, self.latent_alpha, self.latent_scale, weights, self)
+        return self._nll(x, self.latent_alpha, self.latent_scale, weights)
+
+    def _nll(
+        self, x: Tensor, latent_alpha: Tensor | None, latent_scale: Tensor | None, weights: Tensor | None
+    ) -> Tensor:
+        """The loss in terms of the latent parameters."""
+        alpha = self.axes.placed(self._alpha(latent_alpha), x)
+        scale = self.axes.placed(self.scales.scale(latent_scale, self._like, self.axes.shape), x)
         return _api.nll(x, alpha, scale, reduction=self.reduction, weights=weights)
 
     def extra_repr(self) -> str:
         low, high = self.alpha_range
         return f"{self.axes}, alpha_range=({low:g}, {high:g}), {self.scales}, reduction={self.reduction!r}"
+
+
+class _Fused(torch.autograd.Function):
+    """From the latent parameters to the sum or mean, with all gradients, in one pass and few small operations."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, latent_alpha: Any, latent_scale: Any, weights: Any, module: AdaptiveLoss
+    ) -> Tensor:
+        axes, scales, (low, high) = module.axes, module.scales, module.alpha_range
+        wrt = tuple(n for n, need in zip(("x", "alpha", "scale"), ctx.needs_input_grad, strict=False) if need)
+        mean = module.reduction == "mean"
+        slopes: dict[str, Any] = {}
+        single = axes.features == 1 and x.is_cpu
+        alpha: Any = low
+        if latent_alpha is not None:
+            share = _sigmoid(latent_alpha.item()) if single else torch.sigmoid(latent_alpha)
+            alpha, slopes["alpha"] = low + (high - low) * share, (high - low) * share * (1 - share)
+        scale: Any = scales.start
+        if latent_scale is not None:
+            y = (latent_scale.item() if single else latent_scale) + _SHIFT
+            softplus = math.log1p(math.exp(-abs(y))) + max(y, 0.0) if single else nn.functional.softplus(y)
+            scale = scales.low + (scales.start - scales.low) * softplus
+            slopes["scale"] = (scales.start - scales.low) * (_sigmoid(y) if single else torch.sigmoid(y))
+        alpha, scale = (axes.placed(p, x) if isinstance(p, Tensor) else p for p in (alpha, scale))
+        found = _kernels.sums("nll", wrt, x, alpha, scale, weights, mean, x.dtype)
+        latent = {"alpha": latent_alpha, "scale": latent_scale}
+        kept = [
+            g if name == "x" else (g.reshape(latent[name].shape) * slopes[name])
+            for name, g in zip(wrt, found[1:], strict=True)
+        ]
+        ctx.save_for_backward(*kept)
+        ctx.args = [
+            _autograd.Watched(a) if isinstance(a, Tensor) else a for a in (x, latent_alpha, latent_scale, weights)
+        ]
+        ctx.module = module
+        return found[0]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        def again(x: Tensor, latent_alpha: Any, latent_scale: Any, weights: Any) -> Tensor:
+            # Without fusion, which would lead back here.
+            return ctx.module._nll(x, latent_alpha, latent_scale, weights)
+
+        return *_autograd.pulled_back(ctx, gradient, 3, again), None, None
+
+
+def _sigmoid(y: float) -> float:
+    return 1 / (1 + math.exp(-y)) if y > 0 else math.exp(y) / (1 + math.exp(y))
 
 
 def student_t_nll(x: Tensor, df: Tensor, scale: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class AdaptiveLossFunction(AdaptiveLoss):
 
     def alpha(self) -> Tensor:  # type: ignore[override]
         """The shape parameters, (1, num_dims)."""
-        return self._alpha()
+        return self._alpha(self.latent_alpha)
 
     def scale(self) -> Tensor:  # type: ignore[override]
         """The scales, (1, num_dims)."""
