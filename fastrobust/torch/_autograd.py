@@ -184,9 +184,13 @@ def _slopes(
     elif name == "dalpha":
         (weight,) = (part.double() for part in get("weight"))
         mixed = 0.5 * wx * weight * phi
-        twice = higher.dalpha_twice(torch, *wide) if wanted[1] else None
-        if twice is not None and family == "nll":
-            twice = twice + _log_z(("d2alpha",), wide[1])[0]
+        twice = None
+        if wanted[1] and _compiling():  # which would trace hundreds of operations
+            twice = _hessian(*args, family, dtype)[3]
+        elif wanted[1]:
+            twice = higher.dalpha_twice(torch, *wide)
+            if family == "nll":
+                twice = twice + _log_z(("d2alpha",), wide[1])[0]
         slopes = [mixed, twice, -(wx / wc) * mixed]
     else:
         (weight,) = (part.double() for part in get("weight"))
@@ -395,6 +399,26 @@ class _Value(torch.autograd.Function):
         )
 
 
+class _ValueTraced(torch.autograd.Function):
+    """`_Value` for the compiler: the value and the first derivatives named after it, which have none themselves."""
+
+    @staticmethod
+    def forward(x: Tensor, alpha: Tensor, scale: Tensor, family: str, names: tuple[str, ...], dtype: Any) -> Any:
+        return tuple(_kernels.elementwise(x, alpha, scale, family, list(names), dtype))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.names = inputs[4]
+        ctx.save_for_backward(*inputs[:3], *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> Any:
+        found = dict(zip(ctx.names[1:], ctx.saved_tensors[3:], strict=True))
+        pairs = zip(_FIRST, ctx.saved_tensors[:3], strict=True)
+        return *(_sum_to(gradient * found[n], a) if n in found else None for n, a in pairs), None, None, None
+
+
 class _Reduced(torch.autograd.Function):
     """The sum or mean, with d/dx for each element and the parameters' gradients from the same pass, which it keeps.
 
@@ -484,6 +508,8 @@ def _named(family: str, names: tuple[str, ...], x: Tensor, alpha: Any, scale: An
         # With the value, what its backward pass needs.
         more = tuple(n for n, w in zip(_FIRST, wanted, strict=True) if w and names == ("value",))
         x, alpha, scale = _tensors(x, alpha, scale)
+        if more and _compiling() and not _in_transform():
+            return [_ValueTraced.apply(x, alpha, scale, family, names + more, dtype)[0]]
         return _parts(family, names + more, x, alpha, scale, dtype)[: len(names)]
     if not any(wanted):
         return _kernels.evaluate(family, names, x, alpha, scale, dtype)
