@@ -1,7 +1,10 @@
-"""``--require-gpu``: a machine that should have a GPU fails where another one skips."""
+"""``--require-gpu``: a machine that should have a GPU fails where another one skips.  CuPy, and a stand-in for it."""
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,3 +28,19 @@ def cp(request: pytest.FixtureRequest) -> Any:
     if missing:
         pytest.skip(missing)
     return cupy
+
+
+@pytest.fixture
+def fake_cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The stand-in of that name in place of CuPy, and the backend over it."""
+    import fake_cupy
+
+    from fastrobust import _dispatch
+
+    found = fake_cupy.module()
+    monkeypatch.setitem(sys.modules, "cupy", found)
+    monkeypatch.delitem(sys.modules, "fastrobust._backends.cupy", raising=False)
+    monkeypatch.setattr(_dispatch, "_known", dict(_dispatch._known))
+    importlib.import_module("fastrobust._backends.cupy")
+    yield found
+    sys.modules.pop("fastrobust._backends.cupy", None)

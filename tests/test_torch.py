@@ -1,23 +1,16 @@
-"""Tensors: the same bits as NumPy's, derivatives of every order on every route, and what else PyTorch's users do."""
+"""Derivatives of tensors, of every order and on every route; on a GPU with ``-m gpu``."""
 
 from __future__ import annotations
 
-import copy
-import io
-import itertools
-import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import mpmath
-import numpy as np
-import oracle
 import pytest
 
 torch = pytest.importorskip("torch")
 
 import fastrobust as fr  # noqa: E402
-import fastrobust.torch as frt  # noqa: E402
+import fastrobust.torch  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:::torch")  # deprecations of its own
 D = torch.float64
@@ -29,19 +22,28 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "nll": fr.nll,
     "loss sum": lambda *args: fr.loss(*args, reduction="sum"),
     "nll mean": lambda *args: fr.nll(*args, reduction="mean"),
-    "nll weighted": lambda *args: fr.nll(*args, reduction="mean", weights=WEIGHTS),
+    "nll weighted": lambda *args: fr.nll(*args, reduction="mean", weights=weights()),
     "loss_and_grad": lambda *args: torch.stack(list(fr.loss_and_grad(*args))),
     "nll_and_grad": lambda *args: torch.stack(list(fr.nll_and_grad(*args))),
     "log_partition": lambda x, alpha, scale: x + fr.log_partition(alpha) * scale,
 }
-WEIGHTS = torch.tensor([[0.5, 0.0, 2.0]], dtype=D)
+
+
+def weights() -> Any:
+    return torch.tensor([[0.5, 0.0, 2.0]], dtype=D)
+
+
 every = pytest.mark.parametrize("name", FUNCTIONS)
 
 
-@pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
+@pytest.fixture(autouse=True, params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def _device(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.param == "cuda" and not torch.cuda.is_available():
+        message = "PyTorch finds no GPU"
+        pytest.fail(message) if request.config.getoption("--require-gpu") else pytest.skip(message)
     torch.manual_seed(0)
-    yield
+    with torch.device(request.param):
+        yield
     torch._dynamo.reset()
 
 
@@ -179,7 +181,7 @@ def test_operators_are_well_formed() -> None:
     ops = torch.ops.fastrobust
     for op, args in (
         (ops.elementwise, (x, alpha, scale, "nll", ["value", "dx"], D)),
-        (ops.reduction, (x, alpha, scale, WEIGHTS, "nll", ["x", "alpha"], True, D)),
+        (ops.reduction, (x, alpha, scale, weights(), "nll", ["x", "alpha"], True, D)),
         (ops.hessian, (x, alpha, scale, "nll", D)),
         (ops.log_partition, (alpha, ["value", "d2alpha"])),
     ):
@@ -194,386 +196,3 @@ def test_third_derivatives() -> None:
     )
     with pytest.raises(NotImplementedError, match="third derivative of log Z"):
         torch.func.grad(torch.func.grad(torch.func.grad(lambda a: fr.log_partition(a))))(torch.tensor(1.0))
-
-
-# --- values
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
-def test_values_are_the_kernels(dtype: str) -> None:
-    """Bit for bit, of numbers and tensors, whatever the layout; the halves rounded once."""
-    kind = getattr(torch, dtype)
-    wide = np.float64 if dtype == "float64" else np.float32
-    x = torch.randn(6, 5, dtype=torch.float64).to(kind)
-    alpha, scale = torch.linspace(0, 3, 5).to(kind), torch.tensor(0.7).to(kind)
-
-    def own(t: Any) -> Any:
-        return t.to(torch.float64).numpy().astype(wide) if isinstance(t, torch.Tensor) else t
-
-    for view in (
-        x,
-        x.T,
-        x[::2, 1:4],
-        x[:, :1].expand(6, 5),
-        x[0, 0],
-        x[:0],
-        x.reshape(1, 2, 3, 5).to(memory_format=torch.channels_last),
-    ):
-        for a, c in ((0.5, 1.5), (alpha[2], scale), (alpha if view.shape[-1:] == (5,) else 1.0, 2)):
-            for function in (fr.loss, fr.nll, fr.influence, fr.weight, fr.curvature):
-                found, expected = function(view, a, c), function(own(view), own(a), own(c))
-                assert found.dtype == kind and found.shape == np.shape(expected)
-                same = torch.from_numpy(np.atleast_1d(expected)).to(kind).reshape(found.shape)
-                assert torch.equal(found, same), (function, view.shape)
-    y = x.reshape(1, 2, 3, 5).to(memory_format=torch.channels_last)
-    assert fr.loss(y, 1.0, 1.0).stride() == y.stride()
-
-
-def test_dtypes_are_promoted_as_pytorch_does() -> None:
-    single, double = torch.ones(3), torch.ones(3, dtype=D)
-    assert fr.loss(single, double, 1.0).dtype == D
-    assert fr.loss(single, torch.tensor(1.0, dtype=D), 1.0).dtype == torch.float32
-    assert fr.loss(torch.tensor(1.0), double, 1.0).dtype == D
-    assert fr.loss(torch.arange(3), 1.0, 1.0).dtype == D
-    assert fr.loss(single.half(), single.bfloat16(), 1.0).dtype == torch.float32
-    assert fr.loss(single, torch.arange(3), 1.0).dtype == torch.float32
-    assert fr.loss(single, 1.0, 1.0, dtype=D).dtype == D
-    x = single.half().requires_grad_()
-    fr.loss(x, double.requires_grad_(), 1.0).sum().backward()
-    assert x.grad.dtype == torch.float16 and double.grad.dtype == D
-
-
-def test_autocast_computes_in_single_precision() -> None:
-    x = torch.tensor([300.0], dtype=torch.bfloat16, requires_grad=True)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = fr.loss(x, 1.0, 1.0)
-    assert y.dtype == torch.float32
-    y.backward()
-    assert x.grad.dtype == torch.bfloat16
-
-
-SPECIAL = [-np.inf, -2.0, 0.0, 1e-8, 1.0, 2.0, 2.0 + 1e-6, 4.0, np.inf]
-
-
-@pytest.mark.parametrize("alpha", SPECIAL, ids=str)
-def test_numbers_where_others_fail(alpha: float) -> None:
-    """Gradients by autograd in float32 at alpha = 0, 2, +-inf, of tiny and huge residuals: those of the oracle."""
-    residuals = np.float32([1e-20, 1e-4, 0.05, 1.0, 3.0, 50.0])
-    x = torch.tensor(residuals, requires_grad=True)
-    a = torch.full((6,), alpha, requires_grad=True)
-    c = torch.full((6,), 0.5, requires_grad=True)
-    found = torch.autograd.grad(fr.loss(x, a, c).sum(), (x, a, c))
-    expected = fr.loss_and_grad(residuals, a.detach().numpy(), c.detach().numpy())
-    for one, other in zip(found, expected[1:], strict=True):
-        assert np.array_equal(one.numpy(), other)
-    for slope, r in zip(found[1], residuals, strict=True):
-        assert slope.item() == pytest.approx(
-            float(oracle.dalpha(r, np.float32(alpha), 0.5, "float32")), rel=1e-5, abs=1e-37
-        )
-
-
-@pytest.mark.parametrize("alpha", [-60.0, -3.0, -1e-3, 1e-6, 0.9, 1.99, 2.01, 3.7])
-def test_second_derivatives_against_the_oracle(alpha: float) -> None:
-    """To 1e-8; the oracle's by differences in 60 digits."""
-    names = ("x", "alpha", "scale")
-    for x in (1e-3, 0.3, 2.0, 40.0, -700.0):
-        point = [torch.tensor(v, dtype=D) for v in (x, alpha, 0.8)]
-        found = torch.func.hessian(lambda *p: fr.loss(*p), (0, 1, 2))(*point)
-        with mpmath.workdps(60):
-            for i, j in itertools.combinations_with_replacement(range(3), 2):
-                orders = tuple((k == i) + (k == j) for k in range(3))
-                true = mpmath.diff(lambda *p: oracle.loss(*p), (x, alpha, 0.8), orders, h=mpmath.mpf(10) ** -16)
-                assert found[i][j].item() == pytest.approx(float(true), rel=1e-8), (names[i], names[j], x)
-
-
-def test_the_second_derivative_of_log_z_against_the_oracle() -> None:
-    for alpha in (1e-3, 0.02, 0.6, 1.0, 1.7, 1.999, 2.001, 3.0, 6.0, 50.0, 80.0):
-        found = torch.func.grad(torch.func.grad(fr.log_partition))(torch.tensor(alpha, dtype=D)).item()
-        with mpmath.workdps(40):
-            step = mpmath.mpf(10) ** -8
-            ends = [oracle.log_partition_dalpha(mpmath.mpf(alpha) + s) for s in (-step, step)]
-            true = (ends[1] - ends[0]) / (2 * step)
-        assert found == pytest.approx(float(true), rel=1e-9), alpha
-
-
-# --- memory
-
-
-def saved(function: Callable[[], Any]) -> int:
-    """Bytes that autograd keeps, each storage once."""
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Any) -> Any:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        function()
-    return sum(kept.values())
-
-
-def test_what_is_kept_for_the_backward_pass() -> None:
-    n = 10_000
-    x = torch.randn(n, requires_grad=True)
-    alpha, scale = torch.tensor(0.5, requires_grad=True), torch.tensor(0.7, requires_grad=True)
-    assert saved(lambda: fr.nll(x, alpha, scale, reduction="mean")) == 4 * n + 8
-    assert saved(lambda: fr.nll(x, 0.5, 0.7, reduction="mean")) == 4 * n
-    assert saved(lambda: fr.loss(x, alpha, scale)) == 4 * 4 * n + 8
-    assert saved(lambda: fr.loss(x, 0.5, 0.7)) == 2 * 4 * n
-    assert saved(lambda: fr.loss(x.detach(), 0.5, 0.7)) == 0
-
-
-def test_a_second_derivative_of_a_sum_whose_residuals_are_gone_is_refused() -> None:
-    w = torch.ones(3, requires_grad=True)
-    (slope,) = torch.autograd.grad(fr.loss(w * 2, 1.0, 1.0, reduction="mean"), w, create_graph=True)
-    close([slope], [2 * fr.loss_and_grad(torch.full((3,), 2.0), 1.0, 1.0, reduction="mean").dx])
-    with pytest.raises(RuntimeError, match="reduction='none'"):
-        slope.sum().backward()
-    x = torch.ones(3, requires_grad=True) * 2
-    (slope,) = torch.autograd.grad(fr.loss(x, 1.0, 1.0, reduction="mean"), x, create_graph=True)
-    x.add_(1)
-    with pytest.raises(RuntimeError, match=r"freed or changed|modified by an inplace"):
-        slope.sum().backward()
-
-
-def test_weights() -> None:
-    """A weight of 0 excludes an element and its gradient, NaN included; a mask is a weight."""
-    x = torch.tensor([1.0, np.nan, -2.0], requires_grad=True)
-    mask = torch.tensor([True, False, True])
-    for weights in (mask, mask.float(), mask.float().requires_grad_()):
-        for reduction in ("mean", "sum", "none"):
-            value = fr.loss(x, 1.0, 1.0, reduction=reduction, weights=weights)
-            expected = fr.loss(x[mask], 1.0, 1.0, reduction=reduction)
-            close([value.sum()], [expected.sum()])
-            (slope,) = torch.autograd.grad(value.sum(), x)
-            (other,) = torch.autograd.grad(expected.sum(), x)
-            close([slope], [torch.where(mask, other, 0.0)])
-    assert torch.isnan(fr.loss(x.detach()[:1], 1.0, 1.0, reduction="mean", weights=torch.zeros(1)))
-    w = torch.rand(4, 3, dtype=D, requires_grad=True)
-    args = (*arguments(), w)
-    for reduction in ("mean", "sum", "none"):
-        function = lambda x, a, c, w, r=reduction: fr.nll(x, a, c, weights=w, reduction=r)  # noqa: E731
-        assert torch.autograd.gradcheck(function, args) and torch.autograd.gradgradcheck(function, args)
-
-
-def test_out() -> None:
-    x, memory = torch.randn(5), torch.empty(5)
-    assert fr.loss(x, 1.0, 1.0, out=memory) is memory
-    close([memory], [fr.loss(x, 1.0, 1.0)])
-    found = fr.loss_and_grad(x, 1.0, 1.0, out=(None, memory, None, None))
-    assert found.dx is memory
-    with pytest.raises(RuntimeError, match="out= records no gradients"):
-        fr.loss(x.requires_grad_(), 1.0, 1.0, out=memory)
-    with pytest.raises(ValueError, match="out must be a tensor of shape"):
-        fr.loss(x.detach(), 1.0, 1.0, out=torch.empty(4))
-
-
-# --- other tensors
-
-
-def test_tensors_without_memory() -> None:
-    from torch._subclasses import FakeTensorMode
-
-    meta = fr.nll(torch.empty(3, 4, device="meta"), torch.empty(4, device="meta"), 0.5)
-    assert meta.is_meta and meta.shape == (3, 4)
-    assert fr.loss(torch.empty(3, device="meta"), 1.0, 1.0, reduction="mean").shape == ()
-    with FakeTensorMode() as mode:
-        fake = mode.from_tensor(torch.ones(3, requires_grad=True))
-        assert fr.loss(fake, 1.0, 1.0).shape == (3,)
-        fr.loss(fake, 1.0, 1.0, reduction="sum").backward()
-
-
-def test_a_subclass_of_tensor() -> None:
-    class Own(torch.Tensor):
-        pass
-
-    x = torch.randn(4).as_subclass(Own)
-    found = fr.loss(x, 1.0, 1.0)
-    assert type(found) is Own
-    close([found.as_subclass(torch.Tensor)], [fr.loss(x.as_subclass(torch.Tensor), 1.0, 1.0)])
-
-
-def test_inference_mode_checkpointing_and_conjugates() -> None:
-    from torch.utils.checkpoint import checkpoint
-
-    x, alpha, scale = arguments()
-    with torch.inference_mode():
-        close([fr.loss(x, alpha, scale)], [fr.loss(x.detach(), alpha.detach(), scale.detach())])
-    value = checkpoint(fr.loss, x, alpha, scale, use_reentrant=False)
-    close(torch.autograd.grad(value.sum(), (x, alpha, scale)), gradients("loss"))
-    z = torch.randn(3, dtype=torch.complex128)
-    close([fr.loss(torch.conj(z).imag, 1.0, 1.0)], [fr.loss(-z.imag, 1.0, 1.0)])
-
-
-# --- errors
-
-
-def test_errors() -> None:
-    x = torch.ones(3)
-    for error, message, call in (
-        (TypeError, "x is a tensor of torch.complex64", lambda: fr.loss(x.to(torch.complex64), 1.0, 1.0)),
-        (TypeError, "x is a tensor of torch.float32, torch.sparse_coo", lambda: fr.loss(x.to_sparse(), 1.0, 1.0)),
-        (TypeError, "convert one of them", lambda: fr.loss(x, np.ones(3), 1.0)),
-        (ValueError, "shapes do not broadcast: x", lambda: fr.loss(x, torch.ones(4), 1.0)),
-        (ValueError, "scale must be positive", lambda: fr.loss(x, 1.0, 0.0)),
-        (ValueError, "alpha must be >= 0", lambda: fr.nll(x, -1.0, 1.0)),
-        (ValueError, "reduction must be", lambda: fr.loss(x, 1.0, 1.0, reduction="max")),
-        (ValueError, "alpha is on meta and x on cpu", lambda: fr.loss(x, torch.ones(3, device="meta"), 1.0)),
-        (ValueError, "weights of shape", lambda: fr.loss(x, 1.0, 1.0, weights=torch.ones(4), reduction="sum")),
-        (TypeError, "where: not taken", lambda: fr.loss(x, 1.0, 1.0, where=x > 0)),
-        (TypeError, "dtype must be", lambda: fr.loss(x, 1.0, 1.0, dtype=torch.int32)),
-    ):
-        with pytest.raises(error, match=message):
-            call()
-    assert torch.isnan(fr.loss(x, 1.0, torch.tensor(-1.0))).all()
-    assert torch.isinf(fr.nll(x, torch.tensor(-1.0), 1.0)).all()
-
-
-# --- modules
-
-
-def fitted(criterion: Any, steps: int = 300) -> tuple[float, float, float]:
-    rng = np.random.default_rng(0)
-    x = rng.uniform(0, 1, 200).astype(np.float32)
-    y = 0.7 * x + 0.15 + 0.025 * rng.standard_normal(200)
-    y[:20] = rng.uniform(0, 3, 20)
-    model = torch.nn.Linear(1, 1)
-    optimizer = torch.optim.Adam([*model.parameters(), *criterion.parameters()], lr=0.02)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss = criterion(model(torch.tensor(x)[:, None]), torch.tensor(y, dtype=torch.float32)[:, None])
-        loss.backward()
-        optimizer.step()
-    return model.weight.item(), model.bias.item(), loss.item()
-
-
-@pytest.mark.parametrize("criterion", [frt.AdaptiveLoss(), frt.StudentTLoss(), frt.RobustLoss(0.0, 0.05)], ids=repr)
-def test_modules_fit_a_line_with_outliers(criterion: Any) -> None:
-    slope, offset, _ = fitted(criterion)
-    assert abs(slope - 0.7) < 0.05 and abs(offset - 0.15) < 0.03
-    if isinstance(criterion, frt.AdaptiveLoss):
-        assert criterion.alpha.item() < 0.3 and criterion.scale.item() < 0.2
-
-
-def test_axes_of_the_parameters() -> None:
-    x = torch.randn(2, 3, 4, 5)
-    for dim, features in ((1, 3), (-1, 5), (0, 2), (2, 4)):
-        criterion = frt.AdaptiveLoss(features, dim=dim, alpha_init=1.2, reduction="none")
-        with torch.no_grad():
-            criterion.latent_alpha.copy_(torch.linspace(-1, 1, features))
-        alpha = criterion.alpha.reshape(features, *[1] * (3 - dim % 4))
-        close([criterion(x)], [fr.nll(x, alpha, 1.0)])
-    pixels = frt.AdaptiveLoss((3, 4, 5), reduction="sum")
-    close([pixels(x)], [fr.nll(x, pixels.alpha, pixels.scale, reduction="sum")])
-    for bad in (lambda: frt.AdaptiveLoss(7)(x), lambda: frt.AdaptiveLoss(3, dim=4)(x), lambda: frt.StudentTLoss(2)(x)):
-        with pytest.raises(ValueError, match="axis dim="):
-            bad()
-
-
-def test_masks_and_targets() -> None:
-    x, y = torch.randn(6, 2), torch.randn(6, 2)
-    mask = torch.rand(6, 2) > 0.5
-    for criterion in (frt.AdaptiveLoss(2), frt.StudentTLoss(2), frt.RobustLoss(0.5, 2.0)):
-        close([criterion(x, y)], [criterion(x - y)])
-        full = type(criterion).forward(criterion, torch.where(mask, x, np.nan), y, weights=mask)
-        criterion.reduction = "none"
-        close([full], [criterion(x, y)[mask].mean()])
-
-
-def test_ranges_initial_values_and_what_is_fixed() -> None:
-    criterion = frt.AdaptiveLoss(2, alpha_range=(0, 3), alpha_init=0.5, scale_min=1e-3, scale_init=0.2)
-    close([criterion.alpha, criterion.scale], [torch.full((1, 2), 0.5), torch.full((1, 2), 0.2)])
-    fixed = frt.AdaptiveLoss(2, alpha_range=(1.5, 1.5), scale_min=0.3, scale_init=0.3, dtype=D)
-    assert list(fixed.parameters()) == [] and fixed.state_dict() == {}
-    close([fixed.alpha, fixed.scale], [torch.full((1, 2), 1.5, dtype=D), torch.full((1, 2), 0.3, dtype=D)])
-    assert fixed.float().alpha.dtype == torch.float32
-    for options in (
-        {"alpha_range": (-1, 1)}, {"alpha_range": (2, 1)}, {"alpha_init": 2.0}, {"scale_min": 0.0},
-        {"scale_init": 1e-9}, {"shape": 0}, {"reduction": "max"}, {"alpha_range": (1.0, np.inf)},
-    ):  # fmt: skip
-        with pytest.raises(ValueError, match=r"must"):
-            frt.AdaptiveLoss(**options)
-    assert "alpha_range=(0, 3)" in repr(criterion) and "alpha=0.5" in repr(frt.RobustLoss(0.5, 1.0))
-
-
-def test_copies_pickles_and_checkpoints() -> None:
-    for criterion in (frt.AdaptiveLoss(2), frt.StudentTLoss(2), frt.RobustLoss(torch.tensor(0.5), 2.0)):
-        x = torch.randn(4, 2)
-        copied = copy.deepcopy(criterion)
-        for other in (copied, pickle.loads(pickle.dumps(criterion))):
-            close([other(x)], [criterion(x)])
-        file = io.BytesIO()
-        torch.save(criterion, file)
-        file.seek(0)
-        close([torch.load(file, weights_only=False)(x)], [criterion(x)])
-        if list(copied.parameters()):
-            copied(x).backward()
-            assert all(p.grad is not None for p in copied.parameters())
-            assert all(p.grad is None for p in criterion.parameters())
-    old = {"latent_alpha": torch.tensor([[0.3, -1.0]]), "latent_scale": torch.tensor([[-2.0, 0.5]])}
-    criterion = frt.AdaptiveLoss(2)
-    criterion.load_state_dict(old)
-    close([criterion.alpha], [0.001 + 1.998 * torch.sigmoid(old["latent_alpha"])])
-    assert set(frt.StudentTLoss().state_dict()) == {"log_df", "latent_scale"}
-
-
-def test_modules_compile_and_export() -> None:
-    x = torch.randn(5, 2)
-    for criterion in (frt.AdaptiveLoss(2), frt.StudentTLoss(2), frt.RobustLoss(torch.tensor(0.5), 2.0)):
-        compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")
-        close([compiled(x)], [criterion(x)])
-        if list(criterion.parameters()):
-            expected = torch.autograd.grad(criterion(x), list(criterion.parameters()))
-            close(torch.autograd.grad(compiled(x), list(criterion.parameters())), expected)
-        close([torch.export.export(criterion, (x,)).module()(x)], [criterion(x)])
-    params = {n: p.detach() for n, p in criterion.named_parameters()}
-    close([torch.func.functional_call(criterion, params, (x,))], [criterion(x)])
-
-
-# --- several processes
-
-
-@pytest.fixture
-def group() -> Iterator[None]:
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.usefixtures("group")
-def test_distributed() -> None:
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
-
-    x = torch.randn(8, 3)
-
-    class Whole(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(1)
-            self.model, self.criterion = torch.nn.Linear(3, 3), frt.AdaptiveLoss(3)
-
-        def forward(self, x: Any) -> Any:
-            return self.criterion(self.model(x))
-
-    expected = Whole()
-    expected(x).backward()
-    ddp = torch.nn.parallel.DistributedDataParallel(Whole())
-    ddp(x).backward()
-    close([p.grad for p in ddp.parameters()], [p.grad for p in expected.parameters()])
-    mesh = init_device_mesh("cpu", (1,))
-    sharded = fully_shard(Whole(), mesh=mesh)
-    sharded(x).backward()
-    close([p.grad.full_tensor() for p in sharded.parameters()], [p.grad for p in expected.parameters()])
-
-    alpha = torch.tensor([0.5, 1.0, 1.5])
-    for placement in (Shard(0), Shard(1), Replicate()):
-        spread = distribute_tensor(x.clone().requires_grad_(), mesh, [placement])
-        a = distribute_tensor(alpha.clone().requires_grad_(), mesh, [Replicate()])
-        c = distribute_tensor(torch.tensor(0.7), mesh, [Replicate()])
-        value = fr.loss(spread, a, c)
-        close([value.full_tensor()], [fr.loss(x, alpha, 0.7)])
-        found = torch.autograd.grad(value.sum(), (spread, a))
-        whole = fr.loss_and_grad(x, alpha, 0.7)
-        close([g.full_tensor() for g in found], [whole.dx, whole.dalpha.sum(0)])
