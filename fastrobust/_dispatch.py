@@ -18,7 +18,10 @@ _LIBRARIES: dict[str, str | None] = {
     "jaxlib": None,
     "dask": None,
 }
-_INSTALL = {"cupy": 'pip install "fastrobust[cuda]", or the CuPy for your CUDA: cupy-cuda12x, cupy-cuda13x'}
+_INSTALL = {
+    "cupy": 'pip install "fastrobust[cuda]", or the CuPy for your CUDA: cupy-cuda12x, cupy-cuda13x',
+    "torch": 'pip install "fastrobust[torch]"',
+}
 _PLAIN = (float, int, bool, list, tuple)  # what needs no library
 _known: dict[type, ModuleType] = {}
 

@@ -433,3 +433,100 @@ def test_distributed() -> None:
         found = torch.autograd.grad(value.sum(), (spread, a))
         whole = fr.loss_and_grad(x, alpha, 0.7)
         close([g.full_tensor() for g in found], [whole.dx, whole.dalpha.sum(0)])
+
+
+# --- the distribution
+
+SHAPES = [0.0, 0.3, 1.0, 2.0, 4.0, 50.0, np.inf]
+
+
+def barron(alpha: Any, **options: Any) -> Any:
+    return frt.Barron(
+        torch.tensor(0.3, dtype=D), torch.as_tensor(alpha, dtype=D), torch.tensor(0.7, dtype=D), **options
+    )
+
+
+def test_the_normal_and_cauchy_among_them() -> None:
+    from scipy import stats
+
+    for alpha, known in ((2.0, stats.norm(0.3, 0.7)), (0.0, stats.cauchy(0.3, 0.7 * np.sqrt(2)))):
+        ours, x = barron(alpha), np.array([-40.0, -3.0, 0.0, 0.3, 2.0, 5.0])
+        at = torch.tensor(x)
+        np.testing.assert_allclose(ours.log_prob(at), known.logpdf(x), rtol=1e-13)
+        np.testing.assert_allclose(ours.cdf(at), known.cdf(x), rtol=1e-12)
+        p = np.array([1e-9, 0.01, 0.5, 0.7, 1 - 1e-6])
+        np.testing.assert_allclose(ours.icdf(torch.tensor(p)), known.ppf(p), rtol=1e-9)
+        assert ours.entropy().item() == pytest.approx(known.entropy(), rel=1e-12)
+    assert barron(2.0).variance.item() == pytest.approx(0.49, rel=1e-12)
+    assert torch.isinf(barron(0.0).variance) and torch.isnan(barron(0.0).mean) and barron(0.5).mean.item() == 0.3
+
+
+def test_quantiles_invert_the_distribution_function() -> None:
+    p = torch.tensor([1e-12, 1e-3, 0.2, 0.5, 0.8, 0.999, 0.0, 1.0], dtype=D)[:, None]
+    ours = barron(SHAPES)
+    found = ours.icdf(p)
+    torch.testing.assert_close(ours.cdf(found), p.expand(found.shape), rtol=1e-7, atol=0)
+    assert torch.isnan(ours.icdf(torch.tensor(1.5))).all()
+    assert torch.all(found[:6].diff(dim=0) > 0) and torch.all(found[-1] == np.inf) and torch.all(found[-2] == -np.inf)
+
+
+@pytest.mark.parametrize("alpha", SHAPES[1:], ids=str)
+def test_moments_and_entropy_against_quadrature(alpha: float) -> None:
+    from scipy import integrate
+
+    ours = barron(alpha)
+
+    def integral(g: Callable[[float], float]) -> float:
+        density = lambda z: np.exp(-fr.nll(z, alpha, 1.0))  # noqa: E731
+        function = lambda z: g(z) * density(z)  # noqa: E731
+        parts = [integrate.quad(function, *ends, epsabs=0, limit=200)[0] for ends in itertools.pairwise(ENDS)]
+        return 2 * sum(parts)
+
+    assert ours.variance.item() == pytest.approx(0.49 * integral(lambda z: z * z), rel=1e-7)
+    surprise = lambda z: min(fr.nll(z, alpha, 1.0), 1e4)  # noqa: E731
+    assert ours.entropy().item() == pytest.approx(np.log(0.7) + integral(surprise), rel=1e-7)
+
+
+ENDS = [0.0, 0.5, 1.0, 2.0, 4.0, 10.0, 100.0, 1e3, 1e4, 1e6]
+
+
+def test_derivatives_of_the_distribution() -> None:
+    leaves = [torch.tensor(v, dtype=D, requires_grad=True) for v in (0.3, [0.1, 0.5, 1.3, 2.5, 4.0], 0.7)]
+    x = torch.linspace(-3, 3, 5, dtype=D, requires_grad=True)
+    p = torch.tensor([0.1, 0.2, 0.5, 0.9, 0.99], dtype=D, requires_grad=True)
+    for name, at in (("cdf", x), ("log_prob", x), ("icdf", p)):
+        assert torch.autograd.gradcheck(lambda at, *a, n=name: getattr(frt.Barron(*a), n)(at), (at, *leaves))
+    assert torch.autograd.gradcheck(lambda a, c: frt.Barron(0.0, a, c).entropy(), leaves[1:])
+
+
+def test_samples() -> None:
+    """Their distribution, and their derivatives, which move moments as they should."""
+    from scipy import stats
+
+    for alpha in (0.0, 0.8, 2.0, 6.0):
+        ours = barron(alpha)
+        samples = ours.sample((5000,))
+        assert stats.kstest(samples.numpy(), lambda v, d=ours: d.cdf(torch.tensor(v)).numpy()).pvalue > 1e-3
+    loc, alpha, scale = (torch.tensor(v, dtype=D, requires_grad=True) for v in (0.3, 1.5, 0.7))
+    moment = ((frt.Barron(loc, alpha, scale).rsample((100_000,)) - 0.3) ** 2).mean()
+    found = torch.autograd.grad(moment, (loc, alpha, scale))
+    expected = torch.autograd.grad(frt.Barron(loc, alpha, scale).variance, (alpha, scale))
+    assert found[0].abs() < 0.02
+    np.testing.assert_allclose(found[1:], expected, rtol=0.05)
+
+
+def test_the_interface_of_distributions() -> None:
+    ours = frt.Barron(torch.zeros(3), 1.0, 2.0)
+    assert ours.batch_shape == (3,) and ours.event_shape == () and ours.has_rsample
+    wide = ours.expand((2, 3))
+    assert (
+        wide.batch_shape == (2, 3)
+        and wide.sample((4,)).shape == (4, 2, 3)
+        and wide.log_prob(torch.zeros(3)).shape == (2, 3)
+    )
+    assert torch.equal(ours.mode, torch.zeros(3)) and "Barron" in repr(ours)
+    independent = torch.distributions.Independent(ours, 1)
+    assert independent.log_prob(torch.zeros(3)).shape == ()
+    for bad in ((0.0, -1.0, 1.0), (0.0, 1.0, 0.0), (np.nan, 1.0, 1.0)):
+        with pytest.raises(ValueError, match="Expected parameter"):
+            frt.Barron(*bad, validate_args=True)

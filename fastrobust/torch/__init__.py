@@ -19,12 +19,14 @@ from .. import (
 )
 from .._dispatch import remember
 from . import _autograd, _kernels
+from ._distribution import Barron
 from ._modules import AdaptiveLoss, RobustLoss, StudentTLoss
 
 remember(_kernels.PLAIN, _autograd)  # a compiler cannot trace the look-up that imports
 
 __all__ = [
     "AdaptiveLoss",
+    "Barron",
     "LossGrad",
     "PartitionGrad",
     "RobustLoss",

@@ -45,8 +45,11 @@ def _prepared(family: str, **values: Any) -> tuple[torch.dtype, list[Any]]:
     arguments.check_numbers(values.get("alpha", 1.0), values.get("scale", 1.0), family)
     name, x = next(iter(values.items()))
     for what, value in values.items():
-        dense = not isinstance(value, Tensor) or (value.layout is torch.strided and not value.is_quantized)
-        if not dense or (isinstance(value, Tensor) and value.is_complex()):
+        if not isinstance(value, (Tensor, *arguments.NUMBERS)):
+            raise TypeError(f"{what} is a {type(value).__name__}: make it a tensor with torch.as_tensor()")
+        if isinstance(value, Tensor) and (
+            value.layout is not torch.strided or value.is_quantized or value.is_complex()
+        ):
             raise TypeError(
                 f"{what} is a tensor of {value.dtype}, {value.layout}, which fastrobust does not take: make it a dense "
                 "tensor of float16, bfloat16, float32 or float64"

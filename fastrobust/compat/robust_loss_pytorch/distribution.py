@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ... import log_partition as _log_partition
-from ...torch import loss, nll
+from ...torch import Barron, nll
 
 
 def analytical_base_partition_function(numer: int, denom: int) -> float:
@@ -53,19 +53,5 @@ class Distribution:
         return nll(x, alpha, scale)
 
     def draw_samples(self, alpha: Any, scale: Any) -> Tensor:
-        """A sample for each pair of alpha and scale, which broadcast, by rejection from Cauchy's distribution.
-
-        rho grows with alpha, so the density at alpha = 0 times Z(0)/Z(alpha) lies above; a third to all are accepted.
-        """
-        alpha, scale = torch.broadcast_tensors(_tensor(alpha), _tensor(scale))
-        if not (alpha >= 0).all() or not (scale > 0).all():
-            raise ValueError("alpha must be >= 0 and scale > 0 everywhere")
-        flat = alpha.detach().reshape(-1)
-        samples = torch.empty_like(flat)
-        left = torch.arange(flat.numel(), device=flat.device)
-        while left.numel():
-            x = math.sqrt(2) * torch.tan(math.pi * (torch.rand_like(flat[left]) - 0.5))
-            keep = torch.rand_like(x) < torch.exp(loss(x, 0.0, 1.0) - loss(x, flat[left], 1.0))
-            samples[left[keep]] = x[keep]
-            left = left[~keep]
-        return samples.reshape(alpha.shape) * scale
+        """A sample for each pair of alpha and scale, which broadcast; see `fastrobust.torch.Barron`."""
+        return Barron(0.0, alpha, scale, validate_args=True).sample()

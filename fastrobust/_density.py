@@ -1,0 +1,53 @@
+"""Integrals of Barron's density exp(-rho(x, alpha, 1)), by one quadrature, for any array library.
+
+``xp`` is the library: NumPy, PyTorch.  The double-exponential rule y = exp(pi/2 sinh(tau)) over all y > 0 takes
+algebraic tails (alpha = 0) as well as exponential ones with the same nodes: to 1e-14 for alpha <= 3, 1e-9 for 50.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from . import _api
+
+_NOTHING = 800.0
+_STEP, _COUNT = 0.05, 84
+_TAU = [_STEP * i for i in range(-_COUNT, _COUNT + 1)]
+_NODES = [math.exp(0.5 * math.pi * math.sinh(tau)) for tau in _TAU]
+_WEIGHTS = [_STEP * 0.5 * math.pi * math.cosh(tau) * y for tau, y in zip(_TAU, _NODES, strict=True)]
+
+
+def _integral(xp: Any, z: Any, alpha: Any, length: Any, moment: Callable[[Any, Any], Any]) -> Any:
+    """Of moment(s, rho) exp(-rho(s)) from z to infinity; ``length`` is that of the integrand's decay."""
+    total = 0.0
+    for y, weight in zip(_NODES, _WEIGHTS, strict=True):
+        s = z + y * length
+        rho = _api.loss(s, alpha, 1.0)
+        rho = xp.where(rho < _NOTHING, rho, _NOTHING)  # where moments are infinite, the density is 0
+        total = total + weight * moment(s, rho) * xp.exp(-rho)
+    return total * length
+
+
+def tail(xp: Any, z: Any, alpha: Any, length: Any) -> Any:
+    """The integral of the density, not normalized, from z >= 0 to infinity."""
+    return _integral(xp, z, alpha, length, lambda s, rho: 1.0)
+
+
+def decay(z: Any, alpha: Any) -> Any:
+    """A length for `tail`: that over which the density falls off beyond z >= 0."""
+    return 1 / (_api.influence(z, alpha, 1.0) + 1 / (1 + z))
+
+
+def expected_loss(xp: Any, alpha: Any) -> Any:
+    """E rho."""
+    return 2 * _integral(xp, xp.zeros_like(alpha), alpha, 1.0, lambda s, rho: rho) * xp.exp(-_api.log_partition(alpha))
+
+
+def second_moment(xp: Any, alpha: Any) -> Any:
+    """E x^2 at scale 1; infinite at alpha = 0."""
+    found = (
+        2 * _integral(xp, xp.zeros_like(alpha), alpha, 1.0, lambda s, rho: s * s) * xp.exp(-_api.log_partition(alpha))
+    )
+    return xp.where(alpha > 0, found, math.inf)

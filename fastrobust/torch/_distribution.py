@@ -1,0 +1,195 @@
+"""Barron's distribution, for `torch.distributions`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+from torch.distributions.utils import broadcast_all
+
+from .. import _api, _density
+
+_ONE = torch.Size()
+_NEWTON = 60  # steps at most; a few suffice
+
+
+class Barron(Distribution):
+    """The distribution with density exp(-rho(x - loc, alpha, scale)) / (scale Z(alpha)).
+
+    alpha = 2 is the normal, 1 a smoothed Laplace, 0 Student's t with one degree of freedom (Cauchy's, sqrt(2) times as
+    wide); beyond 2 the tails are lighter than the normal's.
+
+    Parameters
+    ----------
+    loc : float or Tensor
+        The centre, of which the density is symmetric.
+    alpha : float or Tensor
+        Shape, >= 0; infinity is one.
+    scale : float or Tensor
+        c > 0.
+    validate_args : bool, optional
+
+    Notes
+    -----
+    `sample` rejects from Cauchy's distribution: a third to all of the draws are kept. `rsample` differentiates the same
+    samples in all three parameters, in alpha implicitly through the distribution function. `cdf`, `icdf`, `entropy` and
+    `variance` integrate numerically, with some 170 evaluations of the density: `cdf` is right to 1e-9 of itself in both
+    tails in float64, and differentiable. Source: J. T. Barron, CVPR 2019, section 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastrobust.torch import Barron
+    >>> _ = torch.manual_seed(0)
+    >>> normal = Barron(0.0, 2.0, 1.0)
+    >>> round(normal.log_prob(torch.tensor(1.0)).item(), 6), round(normal.cdf(torch.tensor(1.0)).item(), 6)
+    (-1.418939, 0.841345)
+    >>> Barron(torch.zeros(3), 0.5, 2.0).sample((1000,)).shape
+    torch.Size([1000, 3])
+    """
+
+    arg_constraints = {
+        "loc": constraints.real,
+        "alpha": constraints.greater_than_eq(0.0),
+        "scale": constraints.positive,
+    }
+    support = constraints.real
+    has_rsample = True
+
+    def __init__(self, loc: Any, alpha: Any, scale: Any, validate_args: bool | None = None) -> None:
+        self.loc, self.alpha, self.scale = broadcast_all(loc, alpha, scale)
+        super().__init__(self.loc.shape, validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Barron:
+        """The same distribution with that batch shape, without copies."""
+        new = self._get_checked_instance(Barron, _instance)
+        shape = torch.Size(batch_shape)
+        new.loc, new.alpha, new.scale = (p.expand(shape) for p in (self.loc, self.alpha, self.scale))
+        super(Barron, new).__init__(shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    @property
+    def mean(self) -> Tensor:
+        """loc; NaN for alpha = 0, where there is none."""
+        return torch.where(self.alpha > 0, self.loc, math.nan)
+
+    @property
+    def mode(self) -> Tensor:
+        """loc."""
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        """Infinite for alpha = 0; beyond 10^4 already at alpha = 0.04."""
+        wide = _density.second_moment(torch, self.alpha.double())
+        return wide.to(self.alpha.dtype) * self.scale**2
+
+    def entropy(self) -> Tensor:
+        """log c + log Z + E rho, in nats."""
+        alpha = self.alpha.double()
+        found = _density.expected_loss(torch, alpha) + _api.log_partition(alpha)
+        return found.to(self.alpha.dtype) + torch.log(self.scale)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The logarithm of the density; see `fastrobust.nll`."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return -_api.nll(value - self.loc, self.alpha, self.scale)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """The probability of what is below; right in both tails."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return _cdf((value - self.loc) / self.scale, self.alpha)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """The quantile of a probability."""
+        z = _quantile(torch.as_tensor(value, dtype=self.alpha.dtype, device=self.alpha.device), self.alpha)
+        return self.loc + self.scale * z
+
+    def rsample(self, sample_shape: Any = _ONE) -> Tensor:
+        """Samples that can be differentiated in loc, alpha and scale."""
+        shape = self._extended_shape(sample_shape)
+        alpha = self.alpha.expand(shape)
+        with torch.no_grad():
+            z = _drawn(alpha)
+        if alpha.requires_grad and torch.is_grad_enabled():
+            z = _moved(z, alpha)
+        return self.loc + self.scale * z
+
+    def sample(self, sample_shape: Any = _ONE) -> Tensor:
+        """Samples."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+
+def _drawn(alpha: Tensor) -> Tensor:
+    """A sample at scale 1 for each alpha, by rejection from Cauchy's distribution.
+
+    rho grows with alpha, so the density at alpha = 0 times Z(0)/Z(alpha) lies above.
+    """
+    flat = alpha.reshape(-1)
+    samples = torch.empty_like(flat)
+    left = torch.arange(flat.numel(), device=flat.device)
+    while left.numel():
+        shapes = flat[left]
+        x = math.sqrt(2) * torch.tan(math.pi * (torch.rand_like(shapes) - 0.5))
+        keep = torch.rand_like(x) < torch.exp(_api.loss(x, 0.0, 1.0) - _api.loss(x, shapes, 1.0))
+        samples[left[keep]] = x[keep]
+        left = left[~keep]
+    return samples.reshape(alpha.shape)
+
+
+def _cdf(z: Tensor, alpha: Tensor) -> Tensor:
+    """The distribution function at scale 1, by the tail beyond |z|; in double."""
+    wide, shape = torch.broadcast_tensors(z.double(), alpha.double())
+    infinite = torch.isinf(wide)
+    beyond = torch.where(infinite, 0.0, torch.abs(wide))
+    with torch.no_grad():
+        length = _density.decay(beyond, shape)
+    tail = _density.tail(torch, beyond, shape, length) * torch.exp(-_api.log_partition(shape))
+    tail = torch.where(infinite, 0.0, tail)
+    return torch.where(wide < 0, tail, 1 - tail).to(torch.promote_types(z.dtype, alpha.dtype))
+
+
+def _moved(z: Tensor, alpha: Tensor) -> Tensor:
+    """The samples z, with their derivative in alpha at a fixed probability: -(d cdf/dalpha)/density."""
+    probability = _cdf(z, alpha)
+    density = torch.exp(-_api.nll(z, alpha.detach(), 1.0))
+    return z - (probability - probability.detach()) / density
+
+
+def _quantile(p: Tensor, alpha: Tensor) -> Tensor:
+    """The inverse of `_cdf`: Newton's steps in the logarithm of the tail, kept between bounds."""
+    p, alpha = torch.broadcast_tensors(p, alpha)
+    with torch.no_grad():
+        shape, below = alpha.double(), torch.minimum(p, 1 - p).double()
+        lower = torch.zeros_like(below)
+        # The tail at alpha = 0, where the density is highest relative to its value at 0.
+        upper = math.sqrt(2) / torch.tan(math.pi * torch.clamp(below, min=1e-300)) + 1
+        z = torch.minimum(upper, torch.sqrt(-2 * torch.log(2 * torch.clamp(below, min=1e-300))))
+        log_z = _api.log_partition(shape)
+        for _ in range(_NEWTON):
+            tail = _density.tail(torch, z, shape, _density.decay(z, shape)) * torch.exp(-log_z)
+            lower, upper = torch.where(tail > below, z, lower), torch.where(tail > below, upper, z)
+            density = torch.exp(-_api.loss(z, shape, 1.0) - log_z)
+            step = tail / density * torch.log(tail / below)
+            step = torch.where(z > 1, z * torch.exp(step / z), z + step)  # in log z far out, where tails are powers
+            inside = (step > lower) & (step < upper)
+            new = torch.where(inside, step, 0.5 * (lower + upper))
+            done = torch.abs(new - z) <= 1e-15 * z
+            z = new
+            if bool(done.all()):
+                break
+        z = torch.where(below == 0, math.inf, z)
+        z = torch.where(p < 0.5, -z, z).to(torch.promote_types(p.dtype, alpha.dtype))
+        z = torch.where((p < 0) | (p > 1), math.nan, z)
+    if torch.is_grad_enabled() and (p.requires_grad or alpha.requires_grad):
+        density = torch.exp(-_api.nll(z, alpha.detach(), 1.0))
+        probability = _cdf(z, alpha)
+        z = z + (p - p.detach() - (probability - probability.detach())) / density
+    return z
