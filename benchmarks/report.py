@@ -374,6 +374,40 @@ def gpu(path: Path) -> str:
     return "\n".join(lines)
 
 
+# --- README: a step in PyTorch
+
+
+def step(path: Path) -> str:
+    """Microseconds of a training step, and what autograd keeps, against the others."""
+    if not path.is_file():
+        return "Not measured yet: `python -m benchmarks.torch_step` does."
+    rows = [row for row in read_csv(path) if row["device"] == "cpu"]
+    names = list(dict.fromkeys(row["module"] for row in rows))
+    cases = list(dict.fromkeys((row["features"], row["size"]) for row in rows))
+
+    def cell(name: str, case: tuple[str, str]) -> str:
+        row = next(r for r in rows if (r["module"], r["features"], r["size"]) == (name, *case))
+        kept = f", {int(row['saved_bytes']) / 1e6:.1f} MB" if int(case[1]) >= 10**6 else ""
+        return f"{float(row['median_s']) * 1e6:,.0f}{kept}"
+
+    first = rows[0]
+    lines = [
+        "Microseconds of a step with learned α and c (mean negative log-likelihood, forward, backward, float32), and "
+        "what autograd keeps in between:",
+        "",
+        "| residuals, pairs of α and c | " + " | ".join(names) + " |",
+        "|---|" + "---:|" * len(names),
+        *(
+            f"| {int(size):,}, {features} | " + " | ".join(cell(name, (features, size)) for name in names) + " |"
+            for features, size in cases
+        ),
+        "",
+        f"{first['cpu']}, {first['cores']} cores, torch {first['torch']}; {first['date']}, commit {first['commit']}. "
+        "Generated from [benchmarks/results/torch.csv](benchmarks/results/torch.csv).",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
 # --- README
 
 
@@ -405,6 +439,7 @@ def main(arguments: list[str] | None = None) -> int:
     old = chosen.readme.read_text(encoding="utf-8")
     new = replaced(replaced(old, "accuracy", accuracy(read_csv(files[1]))), "speed", speed(data))
     new = replaced(new, "gpu", gpu(chosen.results / "gpu.csv"))
+    new = replaced(new, "torch", step(chosen.results / "torch.csv"))
     if chosen.check:
         if new != old:
             print(f"{chosen.readme.name} is stale: run python -m benchmarks.report", file=sys.stderr)

@@ -135,6 +135,18 @@ def behind_the_public_functions(module: str, found: Import) -> bool:
     return found.name not in public and not (found.name + ".").startswith("fastrobust.cli.")
 
 
+def adapters_above_adapters(module: str, found: Import) -> bool:
+    """Other packages' interfaces stand on the adapters and the public functions; nothing stands on them."""
+    if found.top != "fastrobust":
+        return False
+    if module.startswith("fastrobust.compat"):
+        allowed = {"fastrobust", *(f"fastrobust.{name}" for name in PUBLIC)}
+        return found.name not in allowed and not found.name.startswith(("fastrobust.compat.", "fastrobust.torch."))
+    if module.startswith("fastrobust.torch"):
+        return found.name.startswith("fastrobust.compat")
+    return module.startswith("fastrobust") and found.name.startswith(("fastrobust.compat", "fastrobust.torch"))
+
+
 def a_top_level_kernels(module: str, found: Import) -> bool:
     """`kernels` belongs to another project."""
     return found.top == "kernels"
@@ -194,6 +206,11 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
             "from fastrobust.kernels.cache import clear",
             "from fastrobust.kernels import native",
         ),
+    },
+    adapters_above_adapters: {
+        "fastrobust.compat.robust_loss_pytorch.general": ("from ..._api import loss", "from ...kernels import higher"),
+        "fastrobust._api": ("from .torch import loss",),
+        "fastrobust.torch._modules": ("from ..compat.robust_loss_pytorch import util",),
     },
     a_top_level_kernels: {
         "tests.test_kernels": ("import kernels", "from kernels import native", "from kernels.loss import values"),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import io
 import itertools
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import mpmath
@@ -384,6 +388,24 @@ def test_modules_compile_and_export() -> None:
         close([torch.export.export(criterion, (x,)).module()(x)], [criterion(x)])
     params = {n: p.detach() for n, p in criterion.named_parameters()}
     close([torch.func.functional_call(criterion, params, (x,))], [criterion(x)])
+
+
+@pytest.mark.parametrize("name", ["RobustLoss", "AdaptiveLoss", "StudentTLoss", "Barron"])
+def test_the_examples_run_and_print_what_they_say(name: str) -> None:
+    runner, told = doctest.DocTestRunner(verbose=False), []
+    for test in doctest.DocTestFinder(recurse=False).find(getattr(frt, name), name, globs={}):
+        runner.run(test, out=told.append)
+    assert runner.summarize(verbose=False).attempted >= 3 and not runner.summarize(verbose=False).failed, "".join(told)
+
+
+@pytest.mark.parametrize("figure", ["fit.png", "fit.gif"])
+def test_the_example_runs(figure: str, tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "examples" / "line_torch.py"
+    command = [sys.executable, str(script), "--steps", "40", "--count", "100", "--figure", figure]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "adaptive loss  y = " in done.stdout and [p.name for p in tmp_path.iterdir()] == [figure]
+    refused = subprocess.run([*command, "--steps", "0"], cwd=tmp_path, capture_output=True, text=True)
+    assert refused.returncode == 2 and "--steps must be" in refused.stderr
 
 
 # --- several processes
