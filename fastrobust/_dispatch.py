@@ -18,26 +18,34 @@ _LIBRARIES: dict[str, str | None] = {
     "jaxlib": None,
     "dask": None,
 }
-_INSTALL = {
+INSTALL = {
     "cupy": 'pip install "fastrobust[cuda]", or the CuPy for your CUDA: cupy-cuda12x, cupy-cuda13x',
     "torch": 'pip install "fastrobust[torch]"',
 }
-_PLAIN = (float, int, bool, list, tuple)  # what needs no library
+_PLAIN = frozenset((float, int, bool, list, tuple))  # what needs no library
 _known: dict[type, ModuleType] = {}
 
 
 def backend(x: Any, alpha: Any = 1.0, scale: Any = 1.0, weights: Any = None, leading: str = "x") -> ModuleType:
     """The backend for x (called ``leading`` in errors), which the other arguments must fit."""
     found = _known.get(type(x)) or _find(leading, x)
-    for name, value in (("alpha", alpha), ("scale", scale), ("weights", weights)):
-        if value is None and name == "weights":
-            continue
-        plain = type(value) in _PLAIN or isinstance(value, (float, int))  # NumPy's float64 scalars are floats
-        if not plain and (_known.get(type(value)) or _find(name, value)) is not found:
-            raise TypeError(
-                f"{name} is a {_name(value)} and {leading} a {_name(x)}: convert one of them, to have one library"
-            )
+    kind = type(alpha)
+    if kind not in _PLAIN and _known.get(kind) is not found:
+        _fits("alpha", alpha, found, leading, x)
+    kind = type(scale)
+    if kind not in _PLAIN and _known.get(kind) is not found:
+        _fits("scale", scale, found, leading, x)
+    if weights is not None and type(weights) not in _PLAIN:
+        _fits("weights", weights, found, leading, x)
     return found
+
+
+def _fits(name: str, value: Any, found: ModuleType, leading: str, x: Any) -> None:
+    """Refuse a value of another library; NumPy's float64 scalars are floats."""
+    if not isinstance(value, (float, int)) and (_known.get(type(value)) or _find(name, value)) is not found:
+        raise TypeError(
+            f"{name} is a {_name(value)} and {leading} a {_name(x)}: convert one of them, to have one library"
+        )
 
 
 def remember(kinds: tuple[type, ...], module: ModuleType) -> None:
@@ -72,7 +80,7 @@ def _find(name: str, value: Any) -> ModuleType:
             if library is None or error.name != library:
                 raise
             raise ImportError(
-                f"{name} is a {_name(value)}, for which {library} is missing: {_INSTALL[library]}"
+                f"{name} is a {_name(value)}, for which {library} is missing: {INSTALL[library]}"
             ) from None
     return _known[kind]
 

@@ -124,6 +124,65 @@ def test_the_arrays_device_is_used_and_the_current_one_kept(cp: Any) -> None:
     gpu_checks.same(found, fr.loss(x.get(), 0.5, 1.5))
 
 
+@pytest.fixture
+def torch(cp: Any, request: pytest.FixtureRequest) -> Any:
+    found = pytest.importorskip("torch")
+    if not found.cuda.is_available():
+        message = "PyTorch finds no GPU"
+        pytest.fail(message) if request.config.getoption("--require-gpu") else pytest.skip(message)
+    return found
+
+
+def test_tensors_have_the_bits_of_the_cpu(torch: Any) -> None:
+    x = torch.randn(1000, 7)
+    for alpha, scale in ((0.5, 1.5), (torch.rand(7), torch.rand(7) + 0.5), (torch.rand(1000, 7), torch.tensor(0.7))):
+        on_gpu = [v.cuda() if isinstance(v, torch.Tensor) else v for v in (x, alpha, scale)]
+        for name, one, other in zip(GRADIENTS, fr.nll_and_grad(*on_gpu), fr.nll_and_grad(x, alpha, scale), strict=True):
+            assert one.is_cuda and torch.equal(one.cpu(), other), name
+        found, expected = fr.nll_and_grad(*on_gpu, reduction="mean"), fr.nll_and_grad(x, alpha, scale, reduction="mean")
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one.cpu(), other, rtol=1e-6, atol=1e-9)
+
+
+def test_tensors_on_another_stream_and_no_waiting(torch: Any) -> None:
+    """A late producer on PyTorch's current stream; a training step does not wait for the GPU."""
+    import fastrobust.torch as frt
+
+    criterion = frt.AdaptiveLoss(device="cuda")
+    x = torch.zeros(1_000_000, device="cuda", requires_grad=True)
+    criterion(x).backward()  # kernels are loaded
+    fr.loss(x, 0.5, 1.5).sum().backward()
+    big, stream = torch.ones(6000, 6000, device="cuda"), torch.cuda.Stream()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.cuda.stream(stream):
+            for _ in range(20):
+                big = big @ big * 1e-4
+            late = x.detach() + 3 + 0 * big[0, 0].clamp(0, 0)
+            late.requires_grad_()
+            found = fr.loss(late, 0.5, 1.5)
+            criterion(late).backward()
+            assert not stream.query(), "the producer was not late"
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    stream.synchronize()
+    assert torch.equal(found.cpu(), fr.loss(torch.full((1_000_000,), 3.0), 0.5, 1.5))
+
+
+def test_tensors_in_a_cuda_graph(torch: Any) -> None:
+    x = torch.randn(100_000, device="cuda")
+    fr.loss(x, 0.5, 1.5)
+    torch.cuda.synchronize()
+    graph, static = torch.cuda.CUDAGraph(), x.clone()
+    with torch.cuda.graph(graph):
+        found = fr.loss(static, 0.5, 1.5)
+    static.copy_(2 * x)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(found.cpu(), fr.loss(2 * x.cpu(), 0.5, 1.5))
+
+
 def test_compute_sanitizer_finds_nothing(cp: Any, tmp_path: Path) -> None:
     program = shutil.which("compute-sanitizer")
     if program is None:

@@ -265,6 +265,12 @@ def test_cuda_tensors_go_through_cupy(fake_cupy: Any, monkeypatch: pytest.Monkey
     assert fake_cupy.cuda.function.Module and len(results[1]) == len(results[0])
 
 
+def test_cuda_tensors_without_cupy_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(ImportError, match=r"CuPy, which is missing: pip install"):
+        _kernels._cupy()
+
+
 # --- errors
 
 

@@ -65,7 +65,7 @@ def _prepared(family: str, **values: Any) -> tuple[torch.dtype, list[Any]]:
             if value.device != x.device:
                 if value.dim() or not value.is_cpu:
                     raise ValueError(f"{what} is on {value.device} and {name} on {x.device}: move one with .to()")
-                value = value.to(x.device)
+                value = value.to(x.device, non_blocking=True)  # else the GPU would be waited for
         found.append(value)
     if dtype not in _FLOATS:
         raise TypeError(f"{name} has dtype {dtype}: make it float16, bfloat16, float32 or float64 with .to()")

@@ -33,9 +33,15 @@ def _array(tensor: Tensor) -> Any:
         tensor = tensor.detach()
     if tensor.is_cpu:
         return tensor.numpy() if not tensor.is_neg() else tensor.resolve_neg().numpy()
-    import cupy
+    return _cupy().from_dlpack(tensor)
 
-    return cupy.from_dlpack(tensor)
+
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ImportError:
+        raise ImportError(f"CUDA tensors go through CuPy, which is missing: {_dispatch.INSTALL['cupy']}") from None
+    return cupy
 
 
 def _tensor(array: Any) -> Tensor:
@@ -50,8 +56,7 @@ class _Stream:
         self.device = device
 
     def __enter__(self) -> None:
-        import cupy
-
+        cupy = _cupy()
         # The device first: a stream belongs to one.
         self.contexts = [
             cupy.cuda.Device(self.device.index),
