@@ -6,7 +6,9 @@ not plain: compilers, FakeTensor, DTensor and other subclasses see them as one s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -49,45 +51,40 @@ def _tensor(array: Any) -> Tensor:
     return torch.from_numpy(array) if hasattr(array, "__array_interface__") else from_dlpack(array)
 
 
-class _Stream:
-    """Makes PyTorch's current stream CuPy's for as long as kernels are queued."""
+class _External:
+    """A stream of PyTorch, for `cupy.cuda.Stream.from_external`."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, pointer: int) -> None:
+        self.pointer = pointer
 
-    def __enter__(self) -> None:
-        cupy = _cupy()
-        # The device first: a stream belongs to one.
-        self.contexts = [
-            cupy.cuda.Device(self.device.index),
-            cupy.cuda.ExternalStream(torch.cuda.current_stream(self.device).cuda_stream, self.device.index),
-        ]
-        for context in self.contexts:
-            context.__enter__()
-
-    def __exit__(self, *args: Any) -> None:
-        for context in reversed(self.contexts):
-            context.__exit__(*args)
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer  # version of the protocol, and the stream
 
 
-class _Nothing:
-    def __enter__(self) -> None:
-        pass
+@functools.cache
+def _allocator() -> Any:
+    """PyTorch's memory for CuPy's arrays: one pool for both, which knows streams and the capture of graphs."""
 
-    def __exit__(self, *args: Any) -> None:
-        pass
+    def allocate(size: int, device: int) -> int:
+        return torch.cuda.caching_allocator_alloc(size, device, torch.cuda.current_stream(device))
+
+    return _cupy().cuda.PythonFunctionAllocator(
+        allocate, lambda pointer, device: torch.cuda.caching_allocator_delete(pointer)
+    )
 
 
-_NOTHING = _Nothing()
-
-
-def _on(x: Tensor) -> Any:
-    """The context in which the kernels for x are queued; refuses devices without kernels."""
+@contextlib.contextmanager
+def _on(x: Tensor) -> Iterator[None]:
+    """The device, the stream and the memory for the kernels for x; refuses devices without kernels."""
     if x.is_cpu:
-        return _NOTHING
+        yield
+        return
     if not x.is_cuda:
         raise TypeError(f"x is on {x.device}, for which fastrobust has no kernels: move it with .cpu() or .cuda()")
-    return _Stream(x.device)
+    cuda = _cupy().cuda
+    stream = cuda.Stream.from_external(_External(torch.cuda.current_stream(x.device).cuda_stream))
+    with cuda.Device(x.device.index), stream, cuda.using_allocator(_allocator().malloc):
+        yield
 
 
 def _argument(value: Any, dtype: torch.dtype) -> Any:
