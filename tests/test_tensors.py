@@ -164,16 +164,21 @@ def test_what_is_kept_for_the_backward_pass() -> None:
 
 
 def test_a_second_derivative_of_a_sum_whose_residuals_are_gone_is_refused() -> None:
-    w = torch.ones(3, requires_grad=True)
-    (slope,) = torch.autograd.grad(fr.loss(w * 2, 1.0, 1.0, reduction="mean"), w, create_graph=True)
-    close([slope], [2 * fr.loss_and_grad(torch.full((3,), 2.0), 1.0, 1.0, reduction="mean").dx])
-    with pytest.raises(RuntimeError, match="reduction='none'"):
-        slope.sum().backward()
-    x = torch.ones(3, requires_grad=True) * 2
-    (slope,) = torch.autograd.grad(fr.loss(x, 1.0, 1.0, reduction="mean"), x, create_graph=True)
-    x.add_(1)
-    with pytest.raises(RuntimeError, match=r"freed or changed|modified by an inplace"):
-        slope.sum().backward()
+    """An error, not zeros: for functions and modules."""
+    for function in (lambda r: fr.loss(r, 1.0, 1.0, reduction="mean"), frt.AdaptiveLoss()):
+        w = torch.ones(3, requires_grad=True)
+        with pytest.raises(RuntimeError, match="reduction='none'"):
+            torch.autograd.grad(function(w * 2), w, create_graph=True)
+        x = w * 2
+        (slope,) = torch.autograd.grad(function(x), w, create_graph=True)
+        (bend,) = torch.autograd.grad(slope.sum(), w)
+        single = torch.ones((), requires_grad=True)
+        expected = torch.func.hessian(lambda v, f=function: f((v * 2)[None]))(single.detach())
+        torch.testing.assert_close(bend, (expected / 3).expand(3), rtol=1e-5, atol=1e-8)
+        value = function(x)
+        x.detach().add_(1)
+        with pytest.raises(RuntimeError, match="changed in place"):
+            torch.autograd.grad(value, w, create_graph=True)
 
 
 def test_weights() -> None:

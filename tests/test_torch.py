@@ -14,6 +14,7 @@ import fastrobust.torch  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:::torch")  # deprecations of its own
 D = torch.float64
+WHERE = {"device": "cpu"}  # where a test's tensors are: a default device would be a mode that compilers see
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "loss": fr.loss,
     "influence": fr.influence,
@@ -30,7 +31,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def weights() -> Any:
-    return torch.tensor([[0.5, 0.0, 2.0]], dtype=D)
+    return torch.tensor([[0.5, 0.0, 2.0]], dtype=D, **WHERE)
 
 
 every = pytest.mark.parametrize("name", FUNCTIONS)
@@ -42,8 +43,9 @@ def _device(request: pytest.FixtureRequest) -> Iterator[None]:
         message = "PyTorch finds no GPU"
         pytest.fail(message) if request.config.getoption("--require-gpu") else pytest.skip(message)
     torch.manual_seed(0)
-    with torch.device(request.param):
-        yield
+    WHERE["device"] = request.param
+    yield
+    WHERE["device"] = "cpu"
     torch._dynamo.reset()
 
 
@@ -51,7 +53,7 @@ def arguments(requires_grad: bool = True) -> tuple[Any, Any, Any]:
     torch.manual_seed(0)
     x = torch.randn(4, 3, dtype=D)
     alpha, scale = torch.tensor([0.3, 1.1, 2.6], dtype=D), torch.tensor(0.7, dtype=D)
-    return tuple(t.requires_grad_(requires_grad) for t in (x, alpha, scale))
+    return tuple(t.to(**WHERE).requires_grad_(requires_grad) for t in (x, alpha, scale))
 
 
 def gradients(name: str) -> tuple[Any, ...]:
@@ -109,7 +111,7 @@ def test_functional_transforms(name: str) -> None:
 @pytest.mark.parametrize("name", ["loss", "nll", "curvature", "loss sum"])
 def test_vmap(name: str, dims: tuple[Any, ...]) -> None:
     function, size = FUNCTIONS[name], 3
-    x, alpha, scale = torch.randn(size, size, dtype=D), torch.rand(size, dtype=D), torch.rand(size, dtype=D) + 0.5
+    x, alpha, scale = (torch.rand(s, dtype=D, **WHERE) + 0.5 for s in ((size, size), size, size))
     args = [x, alpha, scale if dims[2] == 0 else scale[0]]
     found = torch.func.vmap(function, dims)(*args)
     rows = [[a if d is None else a.select(d, i) for a, d in zip(args, dims, strict=True)] for i in range(size)]
@@ -195,4 +197,4 @@ def test_third_derivatives() -> None:
         lambda *a: torch.autograd.grad(fr.loss(*a).sum(), a[0], create_graph=True)[0], (x, alpha, scale)
     )
     with pytest.raises(NotImplementedError, match="third derivative of log Z"):
-        torch.func.grad(torch.func.grad(torch.func.grad(lambda a: fr.log_partition(a))))(torch.tensor(1.0))
+        torch.func.grad(torch.func.grad(torch.func.grad(lambda a: fr.log_partition(a))))(torch.tensor(1.0, **WHERE))

@@ -434,7 +434,7 @@ class _Reduced(torch.autograd.Function):
         value, *gradients = _kernels.sums(family, wrt, x, alpha, scale, weights, mean, dtype)
         ctx.save_for_backward(*gradients)
         ctx.again = family, "mean" if mean else "sum", dtype
-        ctx.args = [Watched(a) if isinstance(a, Tensor) else a for a in (x, alpha, scale, weights)]
+        ctx.args = watched(x, (alpha, scale, weights))
         return value
 
     @staticmethod
@@ -455,28 +455,34 @@ def pulled_back(ctx: Any, gradient: Tensor, count: int, again: Callable[..., Ten
     found, wanted = ctx.saved_tensors, ctx.needs_input_grad[:count]
     if torch.is_grad_enabled():
         args: list[Any] = [a.tensor() if isinstance(a, Watched) else a for a in ctx.args]
-        if not any(a is None and isinstance(b, Watched) for a, b in zip(args, ctx.args, strict=True)):
-            inputs = [a for a, w in zip(args, wanted, strict=False) if w]
-            left = iter(torch.autograd.grad(again(*args), inputs, gradient, create_graph=True))
-            return [next(left) if w else None for w in wanted]
-        found = torch._C._functions.DelayedError(
-            b"a second derivative through reduction='sum' or 'mean' needs x, alpha, scale and weights, of which one "
-            b"was freed or changed: keep them, or take reduction='none' and reduce the result", len(found)
-        )(*(f.detach().requires_grad_() for f in found))  # fmt: skip
-        found = found if isinstance(found, tuple) else (found,)
-    left = iter(found)
-    return [gradient * next(left) if w else None for w in wanted]
+        inputs = [a for a, w in zip(args, wanted, strict=False) if w]
+        left = iter(torch.autograd.grad(again(*args), inputs, gradient, create_graph=True))
+    else:
+        left = iter([gradient * f for f in found])
+    return [next(left) if w else None for w in wanted]
 
 
 class Watched:
-    """A tensor, unless it was freed or changed since."""
+    """A tensor as it is now; ``weak``: if somebody else keeps it."""
 
-    def __init__(self, tensor: Tensor) -> None:
-        self.reference, self.version = weakref.ref(tensor), tensor._version
+    def __init__(self, tensor: Tensor, weak: bool) -> None:
+        self.reference: Callable[[], Any] = weakref.ref(tensor) if weak else lambda: tensor
+        self.version = tensor._version
 
-    def tensor(self) -> Tensor | None:
+    def tensor(self) -> Tensor:
         found = self.reference()
-        return found if found is not None and found._version == self.version else None
+        if found is None or found._version != self.version:
+            raise RuntimeError(
+                "create_graph=True through reduction='sum' or 'mean' needs the residuals and parameters as they were, "
+                f"but one was {'freed' if found is None else 'changed in place'}: keep the tensor that was passed, or "
+                "take reduction='none' and reduce the result"
+            )
+        return found
+
+
+def watched(x: Tensor, others: Sequence[Any]) -> list[Any]:
+    """What `pulled_back` needs for second derivatives: x, of which no memory is held, and smaller things."""
+    return [Watched(x, True), *(Watched(a, False) if isinstance(a, Tensor) else a for a in others)]
 
 
 class _ReducedTraced(torch.autograd.Function):

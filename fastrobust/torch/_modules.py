@@ -279,9 +279,7 @@ class _Fused(torch.autograd.Function):
             for name, g in zip(wrt, found[1:], strict=True)
         ]
         ctx.save_for_backward(*kept)
-        ctx.args = [
-            _autograd.Watched(a) if isinstance(a, Tensor) else a for a in (x, latent_alpha, latent_scale, weights)
-        ]
+        ctx.args = _autograd.watched(x, (latent_alpha, latent_scale, weights))
         ctx.module = module
         return found[0]
 
