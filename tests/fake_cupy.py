@@ -40,8 +40,6 @@ def _own(array: Any) -> Any:
 
 
 class Device:
-    attributes = {"MultiProcessorCount": 2}
-
     def __init__(self, number: int) -> None:
         self.id = number
 
@@ -84,9 +82,13 @@ def module() -> types.ModuleType:
     for name in ("empty", "zeros", "full", "asarray", "where", "broadcast_to"):
         setattr(found, name, _made(name))
     found.ascontiguousarray = lambda a: _own(np.ascontiguousarray(a))  # one axis at least, as CuPy's
-    found.may_share_memory = np.may_share_memory
     found.from_dlpack = lambda a: _own(np.from_dlpack(a))
     tricks = types.SimpleNamespace(as_strided=lambda a, *args: np.lib.stride_tricks.as_strided(a, *args, subok=True))
     found.lib = types.SimpleNamespace(stride_tricks=tricks)
-    found.cuda = types.SimpleNamespace(Device=Device, function=types.SimpleNamespace(Module=Module))
+    found.cuda = types.SimpleNamespace(
+        Device=Device,
+        function=types.SimpleNamespace(Module=Module),
+        runtime=types.SimpleNamespace(cudaDevAttrMultiProcessorCount=16, deviceGetAttribute=lambda what, device: 2),
+        get_current_stream=lambda: types.SimpleNamespace(is_capturing=lambda: False),
+    )
     return found  # type: ignore[no-any-return]

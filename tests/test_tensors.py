@@ -181,6 +181,52 @@ def test_a_second_derivative_of_a_sum_whose_residuals_are_gone_is_refused() -> N
             torch.autograd.grad(value, w, create_graph=True)
 
 
+def test_arguments_that_depend_on_each_other() -> None:
+    """With create_graph=True too, each counts once; hooks run once."""
+    x = torch.randn(5, dtype=D, requires_grad=True)
+    for function in (
+        lambda x, r: fr.loss(x, 1.0, x.std(), reduction=r),
+        lambda x, r: fr.loss(x, x.abs(), 1.0, reduction=r),
+    ):
+        (expected,) = torch.autograd.grad(function(x, "none").sum(), x, create_graph=True)
+        (found,) = torch.autograd.grad(function(x, "sum"), x, create_graph=True)
+        close([found], [expected])
+        close(torch.autograd.grad(found.sum(), x), torch.autograd.grad(expected.sum(), x))
+    y = x * 1
+    y.register_hook(lambda g: 10 * g)
+    close(
+        torch.autograd.grad(fr.loss(y, 1.0, 1.0, reduction="sum"), x, create_graph=True),
+        [10 * fr.influence(x, 1.0, 1.0)],
+    )
+
+
+def test_what_no_route_can_differentiate_is_refused() -> None:
+    x = torch.tensor(3.0, dtype=D)
+    grad, compiled = torch.func.grad, lambda f: torch.compile(f, fullgraph=True, backend="aot_eager")
+    for function in (lambda t: fr.loss(t, 1.0, 2.0), fr.log_partition):
+        with pytest.raises(NotImplementedError, match="forward mode within forward mode"):
+            torch.func.jacfwd(torch.func.jacfwd(function))(x)
+        with pytest.raises(Exception, match="differentiates this 2 times at most"):
+            compiled(grad(grad(grad(function))))(x)
+    with pytest.raises(Exception, match="differentiates this 1 times at most"):
+        compiled(grad(grad(lambda t: fr.influence(t, 1.0, 2.0))))(x)
+
+
+def test_transforms_inside_the_compiler_at_infinity() -> None:
+    x = torch.tensor([0.0, 1.0, 1e300, np.inf, np.nan], dtype=D)
+    for alpha in (np.inf, 1.0, 2.0, -np.inf):
+        args = (x, torch.tensor(alpha, dtype=D))
+        for function in (lambda x, a: fr.loss(x, a, 1.0), lambda x, a: fr.influence(x, a, 1.0)):
+            batched = torch.func.vmap(function, (0, None))
+            found = torch.compile(batched, fullgraph=True, backend="aot_eager")(*args)
+            torch.testing.assert_close(found, batched(*args), rtol=0, atol=0, equal_nan=True)
+            torch._dynamo.reset()
+    batched = torch.func.vmap(fr.log_partition)
+    a = torch.tensor([np.inf, -1.0, np.nan, 0.0, 2.0], dtype=D)
+    found = torch.compile(batched, fullgraph=True, backend="aot_eager")(a)
+    torch.testing.assert_close(found, batched(a), rtol=0, atol=0, equal_nan=True)
+
+
 def test_weights() -> None:
     """A weight of 0 excludes an element and its gradient, NaN included; a mask is a weight."""
     x = torch.tensor([1.0, np.nan, -2.0], requires_grad=True)
@@ -209,6 +255,9 @@ def test_out() -> None:
     assert found.dx is memory
     with pytest.raises(RuntimeError, match="out= records no gradients"):
         fr.loss(x.requires_grad_(), 1.0, 1.0, out=memory)
+    with pytest.raises(TypeError, match=r"out of dtype torch.int64 does not take"):
+        fr.loss(x.detach(), 1.0, 1.0, out=torch.empty(5, dtype=torch.int64))
+    assert fr.loss(x.detach(), torch.ones(5, dtype=D), 1.0, dtype=torch.float32).dtype == torch.float32
     with pytest.raises(ValueError, match="out must be a tensor of shape"):
         fr.loss(x.detach(), 1.0, 1.0, out=torch.empty(4))
 
@@ -284,6 +333,8 @@ def test_errors() -> None:
     for error, message, call in (
         (TypeError, "x is a tensor of torch.complex64", lambda: fr.loss(x.to(torch.complex64), 1.0, 1.0)),
         (TypeError, "x is a tensor of torch.float32, torch.sparse_coo", lambda: fr.loss(x.to_sparse(), 1.0, 1.0)),
+        (TypeError, "float8", lambda: fr.loss(x, x.to(torch.float8_e4m3fn), 1.0)),
+        (ValueError, "weights of shape", lambda: frt.StudentTLoss()(x, weights=torch.ones(2, 3))),
         (TypeError, "convert one of them", lambda: fr.loss(x, np.ones(3), 1.0)),
         (ValueError, "shapes do not broadcast: x", lambda: fr.loss(x, torch.ones(4), 1.0)),
         (ValueError, "scale must be positive", lambda: fr.loss(x, 1.0, 0.0)),
@@ -365,6 +416,29 @@ def test_ranges_initial_values_and_what_is_fixed() -> None:
         with pytest.raises(ValueError, match=r"must"):
             frt.AdaptiveLoss(**options)
     assert "alpha_range=(0, 3)" in repr(criterion) and "alpha=0.5" in repr(frt.RobustLoss(0.5, 1.0))
+
+
+def test_fixed_and_given_parameters() -> None:
+    fixed = frt.AdaptiveLoss(np.int64(3), alpha_range=(1.0, 1.0), scale_init=1e-5, dtype=D)
+    for requires_grad in (False, True):
+        assert fixed(torch.randn(6, 3, requires_grad=requires_grad)).dtype == D
+    assert [n for n, _ in frt.RobustLoss(torch.nn.Parameter(torch.tensor(0.5)), 1.0).named_parameters()] == ["alpha"]
+
+
+def test_student_t_in_single_precision() -> None:
+    """Many degrees of freedom, huge residuals, halves: as in double."""
+    for log_df in (-3.0, 0.0, 8.0, 14.0, 20.0):
+        results = []
+        for dtype in (torch.float32, D):
+            x = torch.tensor([0.5, 1.0, -2.0, 300.0, 1e20], dtype=dtype, requires_grad=True)
+            criterion = frt.StudentTLoss(dtype=dtype, reduction="none")
+            with torch.no_grad():
+                criterion.log_df.fill_(log_df)
+            value = criterion(x)
+            results.append([value, *torch.autograd.grad(value[:3].mean() + value[4] * 0, (x, criterion.log_df))])
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one, other.to(one.dtype), rtol=2e-5, atol=1e-6)
+    assert torch.isfinite(frt.StudentTLoss(dtype=torch.float16)(torch.tensor([300.0]).half()))
 
 
 def test_copies_pickles_and_checkpoints() -> None:
@@ -491,6 +565,20 @@ def test_derivatives_of_the_distribution() -> None:
     for name, at in (("cdf", x), ("log_prob", x), ("icdf", p)):
         assert torch.autograd.gradcheck(lambda at, *a, n=name: getattr(frt.Barron(*a), n)(at), (at, *leaves))
     assert torch.autograd.gradcheck(lambda a, c: frt.Barron(0.0, a, c).entropy(), leaves[1:])
+    ends = torch.tensor([0.0, 0.5, 1.0], dtype=D, requires_grad=True)
+    assert frt.Barron(0.0, leaves[1][0], 1.0).icdf(ends).tolist() == [-np.inf, 0.0, np.inf]
+    moved = frt.Barron(0.0, leaves[1], 1.0).rsample().sum()
+    with pytest.raises(NotImplementedError, match="differentiable once"):
+        torch.autograd.grad(moved, leaves[1], create_graph=True)
+    heavy = torch.tensor([15.0, 20.0, 50.0, 1e3, np.inf], dtype=D, requires_grad=True)
+    light = frt.Barron(0.0, heavy, 1.0)
+    for value in (light.cdf(torch.tensor(0.5)), light.entropy(), light.variance, light.rsample()):
+        (slope,) = torch.autograd.grad(value.sum(), heavy)
+        assert torch.isfinite(slope).all()
+    step = torch.tensor([49.9, 50.1], dtype=D)
+    expected = frt.Barron(0.0, step, 1.0).entropy().diff() / 0.2
+    (slope,) = torch.autograd.grad(light.entropy()[2], heavy)
+    assert slope[2].item() == pytest.approx(expected.item(), rel=1e-3)
 
 
 def test_samples() -> None:
@@ -504,6 +592,8 @@ def test_samples() -> None:
     loc, alpha, scale = (torch.tensor(v, dtype=D, requires_grad=True) for v in (0.3, 1.5, 0.7))
     moment = ((frt.Barron(loc, alpha, scale).rsample((100_000,)) - 0.3) ** 2).mean()
     found = torch.autograd.grad(moment, (loc, alpha, scale))
+    odd = frt.Barron(0.0, torch.tensor([np.nan, -1.0, 1.0]), 1.0, validate_args=False)
+    assert torch.isnan(odd.sample()).tolist() == [True, True, False]
     expected = torch.autograd.grad(frt.Barron(loc, alpha, scale).variance, (alpha, scale))
     assert found[0].abs() < 0.02
     np.testing.assert_allclose(found[1:], expected, rtol=0.05)

@@ -1,16 +1,18 @@
 """CuPy arrays, and other CUDA arrays by way of them: the CUDA kernels on the current stream of the arrays' device.
 
-Nothing here waits for the GPU.  Memory comes from CuPy's pool; what a call needs besides its results is given back to
-it when the call returns, which is right on one stream.  Read where they are: x of the result's dtype with any strides
+Nothing here waits for the GPU; CuPy does for memory that names a stream in its `__cuda_array_interface__`.  Memory
+comes from CuPy's pool; what a call needs besides its results is given back to it when the call returns, which is right
+on one stream.  Read where they are: x of the result's dtype with any strides
 that come down to four axes, parameters of the computing type likewise.  Anything else is copied once: x of another
 dtype, parameters of another dtype, more axes, weights that are not contiguous.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cupy
@@ -26,7 +28,28 @@ from ..kernels import launch, ptx
 @functools.cache
 def _device(number: int) -> tuple[int, dict[tuple[Any, ...], Any]]:
     """Its multiprocessors, and the kernels that were loaded there."""
-    return cupy.cuda.Device(number).attributes["MultiProcessorCount"], {}
+    runtime = cupy.cuda.runtime
+    return runtime.deviceGetAttribute(runtime.cudaDevAttrMultiProcessorCount, number), {}
+
+
+_captured: list[Any] = []
+
+
+@contextlib.contextmanager
+def _on(number: int) -> Iterator[None]:
+    """The device.  Memory of a call that is captured in a graph is kept: every replay writes to it again."""
+    with cupy.cuda.Device(number):
+        if not cupy.cuda.get_current_stream().is_capturing():
+            yield
+            return
+        allocate = cupy.cuda.get_allocator()
+
+        def keep(size: int) -> Any:
+            _captured.append(allocate(size))
+            return _captured[-1]
+
+        with cupy.cuda.using_allocator(keep):
+            yield
 
 
 def _start(number: int, loaded: dict[tuple[Any, ...], Any], what: tuple[Any, ...], blocks: int, words: Any) -> None:
@@ -94,7 +117,7 @@ def _arguments(family: str, wanted: Any, **values: Any) -> tuple[np.dtype[Any], 
     number = arrays[leading].device.id
     for name, array in arrays.items():
         _here(name, array, leading, number)
-    with cupy.cuda.Device(number):
+    with _on(number):
         for name, value in found.items():
             if isinstance(value, cupy.ndarray):
                 found[name] = value.astype(storage if name == leading else compute, copy=False)
@@ -177,11 +200,24 @@ def _results(
 
 
 def _overlaps(out: Any, array: Any) -> bool:
-    """Whether writing to out spoils array; element by element in place does not."""
-    if not isinstance(array, cupy.ndarray) or not cupy.may_share_memory(out, array):
+    """Whether writing to out spoils array; element by element in place does not.
+
+    By addresses: CuPy's own function takes views of other libraries' memory for memory of their own.
+    """
+    if not isinstance(array, cupy.ndarray):
         return False
+    (first, last), (begin, end) = _bounds(out), _bounds(array)
     same = out.shape == array.shape and out.strides == array.strides and out.dtype == array.dtype
-    return not (same and out.data.ptr == array.data.ptr)
+    return first < end and begin < last and not (same and out.data.ptr == array.data.ptr)
+
+
+def _bounds(array: Any) -> tuple[int, int]:
+    """The addresses between which its elements lie."""
+    if array.size == 0:
+        return 0, 0
+    ends = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+    low, high = sum(min(e, 0) for e in ends), sum(max(e, 0) for e in ends)
+    return array.data.ptr + low, array.data.ptr + high + array.itemsize
 
 
 def _handed(given: Sequence[Any], memory: Sequence[Any]) -> list[Any]:
@@ -204,7 +240,7 @@ def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any
     """The named outputs for each element: an array, or a tuple of them."""
     _check_options(options)
     result, storage, found, number = _arguments(family, options.get("dtype"), x=x, alpha=alpha, scale=scale)
-    with cupy.cuda.Device(number):
+    with _on(number):
         results = _evaluated(family, names, storage, found, options.get("out"), number)
         return _chosen(results, result, options)
 
@@ -234,7 +270,7 @@ def weighted(
     _check_options(options)
     result, storage, found, number = _arguments(family, options.get("dtype"), x=x, alpha=alpha, scale=scale)
     compute = np.dtype(arguments.compute_type(storage))
-    with cupy.cuda.Device(number):
+    with _on(number):
         shape = _shape(found)
         given = _given(options.get("out"), names, dict.fromkeys(names, shape), compute, number)
         weights = _weights(weights, shape, compute, number)
@@ -248,7 +284,7 @@ def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> An
     """log Z, or log Z and its derivative, for each element."""
     _check_options(options)
     result, storage, found, number = _arguments("loss", options.get("dtype"), alpha=alpha)
-    with cupy.cuda.Device(number):
+    with _on(number):
         alpha = _contiguous(found["alpha"])
         shapes = dict.fromkeys(names, alpha.shape)
         given, memory = _results(options.get("out"), names, shapes, storage, [alpha], number)
@@ -282,7 +318,7 @@ def reduce(
 ) -> LossGrad:
     """Sum or weighted mean of the loss, dx for each element, the other gradients in their parameters' shapes."""
     dtype, _, found, number = _arguments(family, None, x=x, alpha=alpha, scale=scale)
-    with cupy.cuda.Device(number):
+    with _on(number):
         return _reduced(family, wrt, dtype, found, reduction, weights, out, number)
 
 

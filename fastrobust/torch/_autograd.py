@@ -33,6 +33,7 @@ from . import _kernels
 _WRT, _FIRST = ("x", "alpha", "scale"), ("dx", "dalpha", "dscale")
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PROMOTED = {(a, b): torch.promote_types(a, b) for a in _FLOATS for b in _FLOATS}
+_TRANSFORM = torch._C._functorch.TransformType
 _in_transform = torch._C._are_functorch_transforms_active
 _compiling = torch.compiler.is_compiling
 
@@ -48,7 +49,10 @@ def _prepared(family: str, **values: Any) -> tuple[torch.dtype, list[Any]]:
         if not isinstance(value, (Tensor, *arguments.NUMBERS)):
             raise TypeError(f"{what} is a {type(value).__name__}: make it a tensor with torch.as_tensor()")
         if isinstance(value, Tensor) and (
-            value.layout is not torch.strided or value.is_quantized or value.is_complex()
+            value.layout is not torch.strided
+            or value.is_complex()
+            or (value.is_floating_point() and value.dtype not in _FLOATS)
+            or value.is_quantized
         ):
             raise TypeError(
                 f"{what} is a tensor of {value.dtype}, {value.layout}, which fastrobust does not take: make it a dense "
@@ -61,7 +65,7 @@ def _prepared(family: str, **values: Any) -> tuple[torch.dtype, list[Any]]:
     dtype, found = x.dtype, [x]
     for what, value in list(values.items())[1:]:
         if isinstance(value, Tensor):
-            dtype = _promoted(dtype, value, x.dim())
+            dtype = promoted(dtype, value, x.dim())
             if value.device != x.device:
                 if value.dim() or not value.is_cpu:
                     raise ValueError(f"{what} is on {value.device} and {name} on {x.device}: move one with .to()")
@@ -72,7 +76,7 @@ def _prepared(family: str, **values: Any) -> tuple[torch.dtype, list[Any]]:
     return dtype, found
 
 
-def _promoted(dtype: torch.dtype, value: Tensor, dim: int) -> torch.dtype:
+def promoted(dtype: torch.dtype, value: Tensor, dim: int) -> torch.dtype:
     """The dtype of both, by PyTorch's rule: tensors without axes give way to others.  Dynamo knows no `result_type`."""
     if not value.is_floating_point() or (dim and not value.dim()):
         return dtype
@@ -130,6 +134,19 @@ def fusible(values: Sequence[Any]) -> bool:
     )
 
 
+def _one_forward() -> None:
+    """Refuse forward mode within forward mode, through which PyTorch takes a `Function` for a constant."""
+    if _in_transform() and _levels()[1] > 1:
+        raise NotImplementedError("forward mode within forward mode: take jacfwd(jacrev(f)) or torch.func.hessian")
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _levels() -> tuple[int, int]:
+    """How many levels of `torch.func` differentiate in reverse, and how many forward."""
+    kinds = [level.key() for level in torch._C._functorch.get_interpreter_stack() or []]
+    return kinds.count(_TRANSFORM.Grad), kinds.count(_TRANSFORM.Jvp)
+
+
 def _wanted(values: Sequence[Any]) -> tuple[bool, ...]:
     return tuple(isinstance(v, Tensor) and v.requires_grad for v in values)
 
@@ -140,21 +157,29 @@ def _wanted(values: Sequence[Any]) -> tuple[bool, ...]:
 def _parts(family: str, names: tuple[str, ...], x: Tensor, alpha: Tensor, scale: Tensor, dtype: Any) -> list[Tensor]:
     """The named outputs, differentiable; all arguments are tensors."""
     if _compiling():
-        if _in_transform():
+        if _general():
             return _expanded(family, names, x, alpha, scale, dtype)
         return list(_Traced.apply(x, alpha, scale, family, names, dtype))
+    _one_forward()
     return list(_Parts.apply(x, alpha, scale, family, names, dtype))
 
 
 def _log_z(names: tuple[str, ...], alpha: Tensor) -> list[Tensor]:
     if _compiling():
-        if not _in_transform():
+        if not _general():
             return list(_LogZTraced.apply(alpha, names))
+        _few_levels(2 if names == ("value",) else 1)
         fixed = alpha.detach()  # see `_expanded`
-        step, order = alpha - fixed, ("value", "dalpha", "d2alpha")
+        step, order = torch.where(torch.isfinite(fixed), alpha - fixed, 0.0), ("value", "dalpha", "d2alpha")
         value, slope, bend = _kernels.log_partition(fixed, list(order))
-        found = {"value": value + (slope + 0.5 * bend * step) * step, "dalpha": slope + bend * step, "d2alpha": bend}
+        first, second = _finite(slope), _finite(bend)
+        found = {
+            "value": value + (first + 0.5 * second * step) * step,
+            "dalpha": slope + second * step,
+            "d2alpha": bend,
+        }
         return [found[name] for name in names]
+    _one_forward()
     return list(_LogZ.apply(alpha, names))
 
 
@@ -279,9 +304,10 @@ def _expanded(family: str, names: tuple[str, ...], x: Tensor, alpha: Tensor, sca
     Dynamo traces neither our rules for `torch.func` nor an operator's; it takes them for constants, silently.  Exact
     for two derivatives of the value and one of anything else.
     """
+    _few_levels(2 if names == ("value",) else 1)
     args = [x, alpha, scale]
     fixed = [a.detach() for a in args]
-    steps = [a - f for a, f in zip(args, fixed, strict=True)]
+    steps = [torch.where(torch.isfinite(f), a - f, 0.0) for a, f in zip(args, fixed, strict=True)]
     needed = tuple(dict.fromkeys((*names, *_FIRST, "weight", "curvature")))
     have = dict(zip(needed, _kernels.elementwise(*fixed, family, list(needed), dtype), strict=True))
     xx, xa, xc, aa, ac, cc = _hessian(*fixed, family, dtype)
@@ -289,7 +315,7 @@ def _expanded(family: str, names: tuple[str, ...], x: Tensor, alpha: Tensor, sca
     results = []
     for name in names:
         if name == "value":
-            slopes: Any = [have[n] + 0.5 * _dot(rows[n], steps) for n in _FIRST]
+            slopes: Any = [_finite(have[n]) + 0.5 * _dot(rows[n], steps) for n in _FIRST]
         elif name in rows:
             slopes = rows[name]
         else:
@@ -298,8 +324,21 @@ def _expanded(family: str, names: tuple[str, ...], x: Tensor, alpha: Tensor, sca
     return results
 
 
+def _finite(slope: Tensor) -> Tensor:
+    """A factor of 0 that leaves it 0."""
+    return torch.nan_to_num(slope)
+
+
+def _few_levels(most: int) -> None:
+    """Refuse more derivatives than `_expanded` has: they would be 0."""
+    if sum(_levels()) > most:
+        raise NotImplementedError(
+            f"inside torch.compile, torch.func differentiates this {most} times at most: apply torch.func outside"
+        )
+
+
 def _dot(factors: Sequence[Any], steps: Sequence[Tensor]) -> Tensor:
-    return factors[0] * steps[0] + factors[1] * steps[1] + factors[2] * steps[2]
+    return sum(_finite(f) * s for f, s in zip(factors[1:], steps[1:], strict=True)) + _finite(factors[0]) * steps[0]
 
 
 def _second(x: Tensor, alpha: Tensor, scale: Tensor, family: str, dtype: torch.dtype) -> list[Tensor]:
@@ -454,7 +493,8 @@ def pulled_back(ctx: Any, gradient: Tensor, count: int, again: Callable[..., Ten
     """
     found, wanted = ctx.saved_tensors, ctx.needs_input_grad[:count]
     if torch.is_grad_enabled():
-        args: list[Any] = [a.tensor() if isinstance(a, Watched) else a for a in ctx.args]
+        # Aliases, lest what one argument has to do with another be counted here and again by the engine.
+        args: list[Any] = [a.tensor().view_as(a.tensor()) if isinstance(a, Watched) else a for a in ctx.args]
         inputs = [a for a, w in zip(args, wanted, strict=False) if w]
         left = iter(torch.autograd.grad(again(*args), inputs, gradient, create_graph=True))
     else:
@@ -467,11 +507,11 @@ class Watched:
 
     def __init__(self, tensor: Tensor, weak: bool) -> None:
         self.reference: Callable[[], Any] = weakref.ref(tensor) if weak else lambda: tensor
-        self.version = tensor._version
+        self.version = 0 if tensor.is_inference() else tensor._version
 
     def tensor(self) -> Tensor:
         found = self.reference()
-        if found is None or found._version != self.version:
+        if found is None or (not found.is_inference() and found._version != self.version):
             raise RuntimeError(
                 "create_graph=True through reduction='sum' or 'mean' needs the residuals and parameters as they were, "
                 f"but one was {'freed' if found is None else 'changed in place'}: keep the tensor that was passed, or "
@@ -517,7 +557,7 @@ def _named(family: str, names: tuple[str, ...], x: Tensor, alpha: Any, scale: An
         # With the value, what its backward pass needs.
         more = tuple(n for n, w in zip(_FIRST, wanted, strict=True) if w and names == ("value",))
         x, alpha, scale = _tensors(x, alpha, scale)
-        if more and _compiling() and not _in_transform():
+        if more and _compiling() and not _general():
             return [_ValueTraced.apply(x, alpha, scale, family, names + more, dtype)[0]]
         return _parts(family, names + more, x, alpha, scale, dtype)[: len(names)]
     if not any(wanted):
@@ -552,7 +592,7 @@ def weighed(value: Tensor, weights: Tensor | None, reduction: str) -> Tensor:
     return torch.where(count == 0, math.nan, total / count)
 
 
-def _weights(weights: Any, x: Tensor, shape: torch.Size) -> Tensor:
+def weights_for(weights: Any, x: Tensor, shape: torch.Size) -> Tensor:
     """As a tensor that broadcasts to the shape of the result."""
     if not isinstance(weights, Tensor):
         weights = torch.as_tensor(weights, dtype=_kernels.compute_type(x.dtype), device=x.device)
@@ -585,6 +625,8 @@ def _filled(results: list[Tensor], options: dict[str, Any]) -> list[Tensor]:
         if given is not None:
             if not isinstance(given, Tensor) or given.shape != result.shape:
                 raise ValueError(f"out must be a tensor of shape {tuple(result.shape)}, got {given!r:.200}")
+            if not torch.can_cast(result.dtype, given.dtype):
+                raise TypeError(f"out of dtype {given.dtype} does not take {result.dtype}: pass a wider one")
             if given.requires_grad or result.requires_grad:
                 raise RuntimeError("out= records no gradients: leave it out, or call under torch.no_grad()")
             given.copy_(result)
@@ -620,7 +662,7 @@ def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any
     _shape(x, alpha, scale)
     results = _named(family, names, x, alpha, scale, dtype)
     if options:
-        results = _filled(results, options)
+        results = _filled([r.to(options.get("dtype") or dtype) for r in results], options)
     return results[0] if len(names) == 1 else tuple(results)
 
 
@@ -629,7 +671,7 @@ def weighted(
 ) -> Any:
     """`evaluate`, each output multiplied by the weights; a weight of 0 excludes an element, whatever its value."""
     dtype, (x, alpha, scale) = _prepared(family, x=_options(options, x), alpha=alpha, scale=scale)
-    weights = _weights(weights, x, _shape(x, alpha, scale))
+    weights = weights_for(weights, x, _shape(x, alpha, scale))
     found = _named(family, names, torch.where(weights == 0, 0.0, x), alpha, scale, dtype)
     results = [weighed(part, weights, "none").to(dtype) for part in found]
     results = _filled(results, options)
@@ -660,12 +702,12 @@ def reduce(
     x, alpha, scale = args
     shape = _shape(x, alpha, scale)
     if weights is not None:
-        weights = _weights(weights, x, shape)
+        weights = weights_for(weights, x, shape)
     everything = [*args, weights]
     recording = torch.is_grad_enabled() and any(_wanted(everything))
     fused = weights is None or not weights.requires_grad
     mean = reduction == "mean"
-    if _compiling() and not _in_transform() and fused and not (recording and wrt):
+    if _compiling() and not _general() and fused and not (recording and wrt):
         names = tuple(n for n, w in zip(_WRT, _wanted(args), strict=True) if w) if recording else wrt
         found = list(_ReducedTraced.apply(*_tensors(*args), weights, family, names, mean, dtype))
         results = dict(zip(("value", *("d" + n for n in names)), found, strict=True))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.dlpack import from_dlpack
 
 from .. import _dispatch
 from .._backends import numpy as _numpy
@@ -33,8 +34,10 @@ def _array(tensor: Tensor) -> Any:
     """The same memory as an array of NumPy or CuPy."""
     if tensor.requires_grad:
         tensor = tensor.detach()
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()  # which DLPack does not
     if tensor.is_cpu:
-        return tensor.numpy() if not tensor.is_neg() else tensor.resolve_neg().numpy()
+        return tensor.numpy()
     return _cupy().from_dlpack(tensor)
 
 
@@ -44,11 +47,6 @@ def _cupy() -> Any:
     except ImportError:
         raise ImportError(f"CUDA tensors go through CuPy, which is missing: {_dispatch.INSTALL['cupy']}") from None
     return cupy
-
-
-def _tensor(array: Any) -> Tensor:
-    """The same memory as a tensor."""
-    return torch.from_numpy(array) if hasattr(array, "__array_interface__") else from_dlpack(array)
 
 
 class _External:
@@ -140,16 +138,25 @@ def evaluate(family: str, names: Sequence[str], x: Tensor, alpha: Any, scale: An
     compute = compute_type(dtype)
     with _on(x):
         array = _array(x if x.dtype == compute else x.to(compute))
+        parameters = [_argument(p, compute) for p in (alpha, scale)]
         target = _dispatch.backend(array)
-        single = x.dim() == 0
-        found = target.evaluate(
-            family, tuple(names), array.reshape(1) if single else array,
-            _argument(alpha, compute), _argument(scale, compute), {},
-        )  # fmt: skip
-        results = [_tensor(f) for f in (found if type(found) is tuple else (found,))]
-    if single and all(not isinstance(p, Tensor) or p.dim() == 0 for p in (alpha, scale)):
-        results = [r.reshape(()) for r in results]
+        if target is _numpy:
+            single = x.dim() == 0
+            found = target.evaluate(family, tuple(names), array.reshape(1) if single else array, *parameters, {})
+            results = [torch.from_numpy(f) for f in (found if type(found) is tuple else (found,))]
+            if single and all(np.ndim(p) == 0 for p in parameters):
+                results = [r.reshape(()) for r in results]
+        else:
+            # In PyTorch's own storages, which know the streams that use them.
+            shape = _broadcast(x, alpha, scale)
+            results = [torch.empty(shape, dtype=compute, device=x.device) for _ in names]
+            if results[0].numel():
+                target.evaluate(family, tuple(names), array, *parameters, {"out": tuple(map(_array, results))})
     return results if dtype == compute else [r.to(dtype) for r in results]
+
+
+def _broadcast(x: Tensor, alpha: Any, scale: Any) -> torch.Size:
+    return torch.broadcast_shapes(*(t.shape for t in (x, alpha, scale) if isinstance(t, Tensor)))
 
 
 def reduce(
@@ -157,37 +164,50 @@ def reduce(
 ) -> list[Tensor]:
     """The sum or mean, then the gradients in the order of ``wrt``, from plain tensors."""
     compute = compute_type(dtype)
+    reduction = "mean" if mean else "sum"
+    own = {"alpha": alpha, "scale": scale}
+    shapes = {name: p.shape if isinstance(p, Tensor) else torch.Size() for name, p in own.items()}
     with _on(x):
         array = _array(x if x.dtype == compute else x.to(compute))
-        target = _dispatch.backend(array)
+        parameters = [_argument(p, compute) for p in (alpha, scale)]
         weights = _array(weights.to(compute)) if isinstance(weights, Tensor) else weights
-        found = target.reduce(
-            family, wrt, array, _argument(alpha, compute), _argument(scale, compute),
-            "mean" if mean else "sum", weights, None,
-        )  # fmt: skip
-        arrays = [found.value, *(getattr(found, "d" + name) for name in wrt)]
-        # NumPy makes numbers of results without axes.
-        results = [_tensor(a) if hasattr(a, "strides") and a.ndim else _number(a, compute) for a in arrays]
-    shapes = {"x": None, "alpha": alpha, "scale": scale}
-    for i, name in enumerate(wrt, 1):
-        if isinstance(shapes[name], Tensor):
-            results[i] = results[i].reshape(shapes[name].shape)
+        target = _dispatch.backend(array)
+        if target is _numpy:
+            found = target.reduce(family, wrt, array, *parameters, reduction, weights, None)
+            arrays = [found.value, *(getattr(found, "d" + name) for name in wrt)]
+            # NumPy makes numbers of results without axes.
+            results = [
+                torch.from_numpy(a)
+                if hasattr(a, "strides") and a.ndim
+                else torch.scalar_tensor(float(a), dtype=compute)
+                for a in arrays
+            ]
+            results[1:] = [r.reshape(shapes.get(name, r.shape)) for name, r in zip(wrt, results[1:], strict=True)]
+        else:
+            shapes["x"] = _broadcast(x, alpha, scale)
+            results = [torch.empty(shapes[n] if n else (), dtype=compute, device=x.device) for n in ("", *wrt)]
+            if shapes["x"].numel():
+                memory = dict(zip(("", *wrt), map(_array, results), strict=True))
+                out = tuple(memory.get(name) for name in ("", "x", "alpha", "scale"))
+                target.reduce(family, wrt, array, *parameters, reduction, weights, out)
+            else:
+                results = [r.fill_(math.nan if mean else 0.0) for r in results]
     return results if dtype == compute else [r.to(dtype) for r in results]
-
-
-def _number(value: Any, dtype: torch.dtype) -> Tensor:
-    if hasattr(value, "__cuda_array_interface__"):
-        return from_dlpack(value)
-    return torch.scalar_tensor(float(value), dtype=dtype)
 
 
 def partition(names: Sequence[str], alpha: Tensor) -> list[Tensor]:
     """log Z and its derivatives, those named."""
     compute = compute_type(alpha.dtype)
     with _on(alpha):
-        array = _array(alpha if alpha.dtype == compute else alpha.to(compute))
-        found = _dispatch.backend(array).partition(tuple(names), array.reshape(-1), {})
-        results = [_tensor(f).reshape(alpha.shape) for f in (found if type(found) is tuple else (found,))]
+        array = _array((alpha if alpha.dtype == compute else alpha.to(compute)).reshape(-1))
+        target = _dispatch.backend(array)
+        if target is _numpy:
+            found = target.partition(tuple(names), array, {})
+            results = [torch.from_numpy(f).reshape(alpha.shape) for f in (found if type(found) is tuple else (found,))]
+        else:
+            results = [torch.empty(alpha.shape, dtype=compute, device=alpha.device) for _ in names]
+            if alpha.numel():
+                target.partition(tuple(names), array, {"out": tuple(_array(r.reshape(-1)) for r in results)})
     return results if alpha.dtype == compute else [r.to(alpha.dtype) for r in results]
 
 

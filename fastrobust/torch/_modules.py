@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -27,8 +28,8 @@ class _Axes:
     """Where parameters lie in the residuals."""
 
     def __init__(self, shape: int | Sequence[int], dim: int) -> None:
-        self.features = shape if isinstance(shape, int) else None
-        self.shape = (1, shape) if isinstance(shape, int) else tuple(shape)
+        self.features = operator.index(shape) if hasattr(shape, "__index__") else None
+        self.shape = tuple(shape) if self.features is None else (1, self.features)  # type: ignore[arg-type]
         self.dim = dim
         if any(n < 1 for n in self.shape):
             raise ValueError(f"shape must be a positive number of features, or a shape without 0, got {shape!r}")
@@ -98,7 +99,7 @@ class RobustLoss(nn.Module):
         arguments.check_numbers(alpha, scale, "loss")
         self.reduction = reduction
         for name, value in (("alpha", alpha), ("scale", scale)):
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
                 self.register_buffer(name, value)
             else:
                 setattr(self, name, value)
@@ -232,7 +233,9 @@ class AdaptiveLoss(nn.Module):
     def forward(self, input: Tensor, target: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """The negative log-likelihood of ``input - target``; weights (or a mask) as in `fastrobust.nll`."""
         x = _residual(input, target)
-        if self.reduction != "none" and _autograd.fusible((x, self.latent_alpha, self.latent_scale, weights)):
+        if self.reduction != "none" and _autograd.fusible(
+            (x, self.latent_alpha, self.latent_scale, self._like, weights)
+        ):
             return _Fused.apply(x, self.latent_alpha, self.latent_scale, weights, self)
         return self._nll(x, self.latent_alpha, self.latent_scale, weights)
 
@@ -298,9 +301,17 @@ def _sigmoid(y: float) -> float:
 
 def student_t_nll(x: Tensor, df: Tensor, scale: Tensor) -> Tensor:
     """The negative log-likelihood of Student's t."""
-    half = 0.5 * (df + 1)
-    constant = torch.lgamma(0.5 * df) - torch.lgamma(half) + 0.5 * torch.log(math.pi * df) + torch.log(scale)
-    return half * torch.log1p((x / scale) ** 2 / df) + constant
+    dtype = _autograd.promoted(x.dtype, scale, x.dim())
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    x, df, scale = x.to(wide), df.double(), scale.double()
+    # In double, since the two lgamma cancel for large df.
+    constant = torch.lgamma(0.5 * df) - torch.lgamma(0.5 * (df + 1)) + 0.5 * torch.log(math.pi * df) + torch.log(scale)
+    z = (x / scale.to(wide)).abs()
+    big = z > 1e15  # where z^2 may overflow, and 1 is nothing beside z^2/df
+    small = torch.where(big, 1.0, z)
+    log = torch.log1p(small * small / df.to(wide))
+    log = torch.where(big, 2 * torch.log(torch.where(big, z, 1.0)) - torch.log(df).to(wide), log)
+    return ((0.5 * (df + 1)).to(wide) * log + constant.to(wide)).to(dtype)
 
 
 class StudentTLoss(nn.Module):
@@ -368,7 +379,9 @@ class StudentTLoss(nn.Module):
         """The negative log-likelihood of ``input - target``; weights (or a mask) as in `fastrobust.nll`."""
         x = _residual(input, target)
         df, scale = self.axes.placed(self._df(), x), self.axes.placed(self._scale(), x)
-        x = x if weights is None else torch.where(weights == 0, 0.0, x)
+        if weights is not None:
+            weights = _autograd.weights_for(weights, x, torch.broadcast_shapes(x.shape, df.shape, scale.shape))
+            x = torch.where(weights == 0, 0.0, x)
         return _autograd.weighed(student_t_nll(x, df, scale), weights, self.reduction)
 
     def extra_repr(self) -> str:
