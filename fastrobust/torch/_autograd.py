@@ -122,16 +122,18 @@ def _general() -> bool:
 
 def fusible(values: Sequence[Any]) -> bool:
     """Whether these go into one pass of ordinary autograd: plain tensors of one dtype, the last of them constant."""
-    tensors = [v for v in values if v is not None]
-    return (
-        not (_compiling() or _general())
-        and torch.is_grad_enabled()
-        and all(type(t) in _kernels.PLAIN and (t.is_cpu or t.is_cuda) and t.layout is torch.strided for t in tensors)
-        and all(t.dtype in _FLOATS[2:] and t.dtype is tensors[0].dtype for t in tensors)
-        and all(t.device == tensors[0].device for t in tensors)
-        and any(t.requires_grad for t in tensors)
-        and (values[-1] is None or not values[-1].requires_grad)
-    )
+    if _compiling() or _general() or not torch.is_grad_enabled():
+        return False
+    dtype, device, wanted = values[0].dtype, values[0].device, False
+    for value in values:
+        if value is not None:
+            if type(value) not in _kernels.PLAIN or value.dtype is not dtype or value.device != device:
+                return False
+            if value.layout is not torch.strided:
+                return False
+            wanted = wanted or value.requires_grad
+    constant = values[-1] is None or not values[-1].requires_grad
+    return wanted and constant and dtype in _FLOATS[2:] and device.type in ("cpu", "cuda")
 
 
 def _one_forward() -> None:
@@ -145,6 +147,15 @@ def _levels() -> tuple[int, int]:
     """How many levels of `torch.func` differentiate in reverse, and how many forward."""
     kinds = [level.key() for level in torch._C._functorch.get_interpreter_stack() or []]
     return kinds.count(_TRANSFORM.Grad), kinds.count(_TRANSFORM.Jvp)
+
+
+def _recorded(x: Tensor, alpha: Any, scale: Any) -> bool:
+    """Whether autograd follows a call of plain tensors and numbers."""
+    return torch.is_grad_enabled() and (
+        x.requires_grad
+        or (type(alpha) in _kernels.PLAIN and alpha.requires_grad)
+        or (type(scale) in _kernels.PLAIN and scale.requires_grad)
+    )
 
 
 def _wanted(values: Sequence[Any]) -> tuple[bool, ...]:
@@ -415,9 +426,8 @@ class _Value(torch.autograd.Function):
     """One output of the loss for each element, and the derivatives that are needed, in one pass."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: Any, scale: Any, family: str, dtype: Any) -> Any:
+    def forward(ctx: Any, x: Tensor, alpha: Any, scale: Any, family: str, dtype: Any, numbers: Any) -> Any:
         names = ("value", *(n for n, need in zip(_FIRST, ctx.needs_input_grad, strict=False) if need))
-        numbers = _kernels.numbers(family, x, alpha, scale)
         if numbers is not None:
             value, *slopes = _kernels.quick(family, names, x, *numbers)
         else:
@@ -434,11 +444,8 @@ class _Value(torch.autograd.Function):
             full = _tensors(x, *(p if t is None else t for p, t in zip(ctx.parameters, args[1:], strict=True)))
             slopes = [s for s in _slopes(ctx.family, "value", full, ctx.dtype, {}, wanted) if s is not None]
         left = iter(slopes)
-        return (
-            *(_sum_to(gradient * next(left), a) if w else None for a, w in zip(args, wanted, strict=True)),
-            None,
-            None,
-        )
+        parts = [_sum_to(gradient * next(left), a) if w else None for a, w in zip(args, wanted, strict=True)]
+        return *parts, None, None, None
 
 
 class _ValueTraced(torch.autograd.Function):
@@ -563,7 +570,7 @@ def _named(family: str, names: tuple[str, ...], x: Tensor, alpha: Any, scale: An
     if not any(wanted):
         return _kernels.evaluate(family, names, x, alpha, scale, dtype)
     if names == ("value",):
-        return [_Value.apply(x, alpha, scale, family, dtype)]
+        return [_Value.apply(x, alpha, scale, family, dtype, None)]
     x, alpha, scale = _tensors(x, alpha, scale)
     return _parts(family, names, x, alpha, scale, dtype)
 
@@ -649,13 +656,11 @@ def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any
     if not options and not _compiling() and not _general():
         numbers = _kernels.numbers(family, x, alpha, scale)
         if numbers is not None:
-            results = None
-            if not (torch.is_grad_enabled() and any(_wanted((x, alpha, scale)))):
+            if not _recorded(x, alpha, scale):
                 results = _kernels.quick(family, names, x, *numbers)
-            elif names == ("value",):
-                results = [_Value.apply(x, alpha, scale, family, x.dtype)]
-            if results is not None:
                 return results[0] if len(names) == 1 else tuple(results)
+            if names == ("value",):
+                return _Value.apply(x, alpha, scale, family, x.dtype, numbers)
     if options:
         x = _options(options, x)
     dtype, (x, alpha, scale) = _prepared(family, x=x, alpha=alpha, scale=scale)
@@ -692,7 +697,7 @@ def reduce(
     if weights is out is None and not _compiling() and not _general():
         numbers = _kernels.numbers(family, x, alpha, scale)
         if numbers is not None:
-            if not (torch.is_grad_enabled() and any(_wanted((x, alpha, scale)))):
+            if not _recorded(x, alpha, scale):
                 found = _kernels.quick_sums(family, wrt, x, *numbers, reduction == "mean")
                 return LossGrad(found[0], *(found[wrt.index(n) + 1] if n in wrt else None for n in _WRT))
             if not wrt:
