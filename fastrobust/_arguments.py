@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,14 @@ def check_numbers(alpha: Any, scale: Any, family: str) -> None:
         raise ValueError(
             f"alpha must be >= 0 in the likelihood, got {_shown(alpha)}: below, it cannot be normalized; use loss"
         )
+
+
+def number(value: float) -> float:
+    """As a float; what is too large for one is infinite, which alpha may be."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def broadcast(**arrays: Any) -> tuple[int, ...]:

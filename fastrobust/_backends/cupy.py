@@ -122,7 +122,7 @@ def _arguments(family: str, wanted: Any, **values: Any) -> tuple[np.dtype[Any], 
             if isinstance(value, cupy.ndarray):
                 found[name] = value.astype(storage if name == leading else compute, copy=False)
             else:
-                found[name] = _number(value)
+                found[name] = arguments.number(value)
     return result, storage, found, number
 
 
@@ -134,14 +134,6 @@ def _shape(found: dict[str, Any]) -> tuple[int, ...]:
 def _contiguous(array: Any) -> Any:
     """CuPy's own function gives an array without axes one."""
     return array if array.flags.c_contiguous else cupy.ascontiguousarray(array)
-
-
-def _number(value: float) -> float:
-    """As a float; what is too large for one is infinite, which alpha may be."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
 
 
 def _view(array: Any) -> launch.Array:

@@ -86,7 +86,7 @@ def promoted(dtype: torch.dtype, value: Tensor, dim: int) -> torch.dtype:
 def _shape(x: Tensor, alpha: Any, scale: Any) -> torch.Size:
     """The common shape, or an error that names the arguments."""
     if _compiling():
-        return torch.broadcast_shapes(*(v.shape for v in (x, alpha, scale) if isinstance(v, Tensor)))
+        return _kernels.broadcast(x, alpha, scale)
     shapes = {n: v for n, v in (("x", x), ("alpha", alpha), ("scale", scale)) if isinstance(v, Tensor)}
     return torch.Size(arguments.broadcast(**shapes))
 
@@ -97,17 +97,10 @@ def _tensors(x: Tensor, alpha: Any, scale: Any) -> Any:
     return [
         x,
         *(
-            p if isinstance(p, Tensor) else torch.full((), _float(p), dtype=compute, device=x.device)
+            p if isinstance(p, Tensor) else torch.full((), arguments.number(p), dtype=compute, device=x.device)
             for p in (alpha, scale)
         ),
     ]
-
-
-def _float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
 
 
 def _plain(values: Sequence[Any]) -> bool:
@@ -490,18 +483,17 @@ class _Reduced(torch.autograd.Function):
         def again(x: Tensor, alpha: Any, scale: Any, weights: Any) -> Tensor:
             return _composed(family, x, alpha, scale, weights, reduction, dtype)
 
-        return *pulled_back(ctx, gradient, 3, again), None, None, None, None
+        return *pulled_back(ctx, gradient, again), None, None, None, None
 
 
-def pulled_back(ctx: Any, gradient: Tensor, count: int, again: Callable[..., Tensor]) -> list[Tensor | None]:
-    """The gradients that ``ctx`` keeps times the one that comes, for the inputs that need them.
+def pulled_back(ctx: Any, gradient: Tensor, again: Callable[..., Tensor]) -> list[Tensor | None]:
+    """The gradients that ``ctx`` keeps times the one that comes, for those of the first three inputs that need one.
 
     With create_graph=True by way of ``again``, which computes the value anew from ``ctx.args``, differentiably.
     """
-    found, wanted = ctx.saved_tensors, ctx.needs_input_grad[:count]
+    found, wanted = ctx.saved_tensors, ctx.needs_input_grad[:3]
     if torch.is_grad_enabled():
-        # Aliases, lest what one argument has to do with another be counted here and again by the engine.
-        args: list[Any] = [a.tensor().view_as(a.tensor()) if isinstance(a, Watched) else a for a in ctx.args]
+        args: list[Any] = [a.alias() if isinstance(a, Watched) else a for a in ctx.args]
         inputs = [a for a, w in zip(args, wanted, strict=False) if w]
         left = iter(torch.autograd.grad(again(*args), inputs, gradient, create_graph=True))
     else:
@@ -516,7 +508,8 @@ class Watched:
         self.reference: Callable[[], Any] = weakref.ref(tensor) if weak else lambda: tensor
         self.version = 0 if tensor.is_inference() else tensor._version
 
-    def tensor(self) -> Tensor:
+    def alias(self) -> Tensor:
+        """Lest what one argument has to do with another be counted in `pulled_back` and again by the engine."""
         found = self.reference()
         if found is None or (not found.is_inference() and found._version != self.version):
             raise RuntimeError(
@@ -524,7 +517,7 @@ class Watched:
                 f"but one was {'freed' if found is None else 'changed in place'}: keep the tensor that was passed, or "
                 "take reduction='none' and reduce the result"
             )
-        return found
+        return found.view_as(found)
 
 
 def watched(x: Tensor, others: Sequence[Any]) -> list[Any]:
@@ -734,19 +727,16 @@ def _composed_gradients(
 ) -> dict[str, Tensor]:
     """`reduce` in tensor operations."""
     x, alpha, scale = args
-    results = {"value": _composed(family, x, alpha, scale, weights, reduction, dtype)}
     if not wrt:
-        return results
+        return {"value": _composed(family, x, alpha, scale, weights, reduction, dtype)}
+    if weights is not None:
+        x = torch.where(weights == 0, 0.0, x)
     names = tuple("d" + n for n in wrt)
-    excluded: Any = None if weights is None else weights == 0
-    x = x if excluded is None else torch.where(excluded, 0.0, x)
-    each = _named(family, names, x, alpha, scale, dtype)
-    count: Any = (
-        1 if reduction == "sum" else each[0].numel() if weights is None else weights.expand(each[0].shape).sum()
-    )
+    value, *each = _named(family, ("value", *names), x, alpha, scale, dtype)
+    results = {"value": weighed(value, weights, reduction).to(dtype)}
+    count: Any = 1 if reduction == "sum" else value.numel() if weights is None else weights.expand(value.shape).sum()
     for name, part in zip(names, each, strict=True):
-        if weights is not None:
-            part = torch.where(excluded, 0.0, part * weights)
+        part = weighed(part, weights, "none")
         if name != "dx":
             like = alpha if name == "dalpha" else scale
             part = part.sum_to_size(like.shape if isinstance(like, Tensor) else ())

@@ -148,14 +148,15 @@ def evaluate(family: str, names: Sequence[str], x: Tensor, alpha: Any, scale: An
                 results = [r.reshape(()) for r in results]
         else:
             # In PyTorch's own storages, which know the streams that use them.
-            shape = _broadcast(x, alpha, scale)
+            shape = broadcast(x, alpha, scale)
             results = [torch.empty(shape, dtype=compute, device=x.device) for _ in names]
             if results[0].numel():
                 target.evaluate(family, tuple(names), array, *parameters, {"out": tuple(map(_array, results))})
     return results if dtype == compute else [r.to(dtype) for r in results]
 
 
-def _broadcast(x: Tensor, alpha: Any, scale: Any) -> torch.Size:
+def broadcast(x: Tensor, alpha: Any, scale: Any) -> torch.Size:
+    """The common shape of what are tensors."""
     return torch.broadcast_shapes(*(t.shape for t in (x, alpha, scale) if isinstance(t, Tensor)))
 
 
@@ -184,7 +185,7 @@ def reduce(
             ]
             results[1:] = [r.reshape(shapes.get(name, r.shape)) for name, r in zip(wrt, results[1:], strict=True)]
         else:
-            shapes["x"] = _broadcast(x, alpha, scale)
+            shapes["x"] = broadcast(x, alpha, scale)
             results = [torch.empty(shapes[n] if n else (), dtype=compute, device=x.device) for n in ("", *wrt)]
             if shapes["x"].numel():
                 memory = dict(zip(("", *wrt), map(_array, results), strict=True))

@@ -21,7 +21,7 @@ def _residual(input: Tensor, target: Tensor | None) -> Tensor:
     return input if target is None else input - target
 
 
-_SHIFT = math.log(math.e - 1)  # softplus of it is 1
+SHIFT = math.log(math.e - 1)  # softplus of it is 1
 
 
 class _Axes:
@@ -64,7 +64,7 @@ class _Scales:
     def scale(self, latent: Tensor | None, like: Tensor, shape: Any) -> Tensor:
         if latent is None:
             return like.new_full(shape, self.start)
-        return self.low + (self.start - self.low) * nn.functional.softplus(latent + _SHIFT)
+        return self.low + (self.start - self.low) * nn.functional.softplus(latent + SHIFT)
 
     def __str__(self) -> str:
         return f"scale_min={self.low:g}, scale_init={self.start:g}"
@@ -270,7 +270,7 @@ class _Fused(torch.autograd.Function):
             alpha, slopes["alpha"] = low + (high - low) * share, (high - low) * share * (1 - share)
         scale: Any = scales.start
         if latent_scale is not None:
-            y = (latent_scale.item() if single else latent_scale) + _SHIFT
+            y = (latent_scale.item() if single else latent_scale) + SHIFT
             softplus = math.log1p(math.exp(-abs(y))) + max(y, 0.0) if single else nn.functional.softplus(y)
             scale = scales.low + (scales.start - scales.low) * softplus
             slopes["scale"] = (scales.start - scales.low) * (_sigmoid(y) if single else torch.sigmoid(y))
@@ -292,7 +292,7 @@ class _Fused(torch.autograd.Function):
             # Without fusion, which would lead back here.
             return ctx.module._nll(x, latent_alpha, latent_scale, weights)
 
-        return *_autograd.pulled_back(ctx, gradient, 3, again), None, None
+        return *_autograd.pulled_back(ctx, gradient, again), None, None
 
 
 def _sigmoid(y: float) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...torch._modules import student_t_nll
+from ...torch._modules import SHIFT, student_t_nll
 
 _LOG_MAX, _EXP_MAX = 33e37, 87.5  # the largest arguments whose results fit into float32
 
@@ -63,21 +63,18 @@ def inv_affine_sigmoid(probs: Any, lo: float = 0, hi: float = 1) -> Tensor:
     return logit((torch.as_tensor(probs) - lo) / (hi - lo))
 
 
-_SHIFT = math.log(math.e - 1)  # softplus of it is 1
-
-
 def affine_softplus(x: Any, lo: float = 0, ref: float = 1) -> Tensor:
     """From the real line to (lo, inf), with ref at 0."""
     if not lo < ref:
         raise ValueError(f"lo must be less than ref, got {lo!r} and {ref!r}")
-    return (ref - lo) * torch.nn.functional.softplus(torch.as_tensor(x) + _SHIFT) + lo
+    return (ref - lo) * torch.nn.functional.softplus(torch.as_tensor(x) + SHIFT) + lo
 
 
 def inv_affine_softplus(y: Any, lo: float = 0, ref: float = 1) -> Tensor:
     """Inverse of `affine_softplus`."""
     if not lo < ref:
         raise ValueError(f"lo must be less than ref, got {lo!r} and {ref!r}")
-    return inv_softplus((torch.as_tensor(y) - lo) / (ref - lo)) - _SHIFT
+    return inv_softplus((torch.as_tensor(y) - lo) / (ref - lo)) - SHIFT
 
 
 def students_t_nll(x: Any, df: Any, scale: Any) -> Tensor:
