@@ -83,10 +83,13 @@ def number(value: float) -> float:
         return math.inf if value > 0 else -math.inf
 
 
+_broadcast = functools.lru_cache(np.broadcast_shapes)  # which takes 5 us
+
+
 def broadcast(**arrays: Any) -> tuple[int, ...]:
     """The common shape."""
     try:
-        return np.broadcast_shapes(*(a.shape for a in arrays.values()))
+        return _broadcast(*(a.shape for a in arrays.values()))
     except ValueError:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise ValueError(

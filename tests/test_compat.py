@@ -99,6 +99,9 @@ def test_distribution() -> None:
     assert torch.all(curve.diff() > 0)
     back = distribution.inv_partition_spline_curve(curve)
     torch.testing.assert_close(back, torch.linspace(0, 20, 401, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+    points = torch.tensor([0.5, 4.0, 7.0, 9.0], dtype=torch.float64, requires_grad=True)  # alpha = 2 is at 4
+    assert torch.autograd.gradcheck(distribution.inv_partition_spline_curve, points)
+    assert dist.draw_samples(torch.tensor([1, 2]), torch.tensor(1)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.7, 1.0, 2.0, 5.0])
@@ -131,6 +134,9 @@ def test_cubic_spline() -> None:
     np.testing.assert_allclose(found[inside].detach().numpy(), expected[inside.numpy()], atol=1e-12)
     np.testing.assert_allclose(found[x < 0].detach().numpy(), values[0] + tangents[0] * x[x < 0].detach().numpy())
     np.testing.assert_allclose(found[x > 5].detach().numpy(), values[5] + tangents[5] * (x[x > 5].detach().numpy() - 5))
+    ends = torch.tensor([-torch.inf, torch.inf], dtype=torch.float64)
+    level = cubic_spline.interpolate1d(ends, torch.tensor([1.0, 2.0]).double(), torch.zeros(2).double())
+    assert level.tolist() == [1.0, 2.0]
     assert torch.autograd.gradcheck(
         lambda x: cubic_spline.interpolate1d(x, torch.tensor(values), torch.tensor(tangents)), x
     )
@@ -154,6 +160,10 @@ def test_util() -> None:
     np.testing.assert_allclose(util.students_t_nll(torch.tensor(x), 3.0, 0.5), -stats.t.logpdf(x, 3.0, scale=0.5))
     rgb = torch.rand(4, 5, 3, dtype=torch.float64)
     torch.testing.assert_close(util.syuv_to_rgb(util.rgb_to_syuv(rgb)), rgb)
+    half = util.rgb_to_syuv(rgb.half())
+    assert half.dtype == util.syuv_to_rgb(half).dtype == torch.float16
+    pixels = torch.tensor([[0, 128, 255]], dtype=torch.uint8)
+    torch.testing.assert_close(util.rgb_to_syuv(pixels), util.rgb_to_syuv(pixels.float()))
     jacobian = util.compute_jacobian(util.rgb_to_syuv, rgb[0, 0])
     assert abs(np.linalg.det(jacobian)) == pytest.approx(1, abs=1e-6), "volumes are kept"
     image = torch.rand(2, 6, 5, dtype=torch.float64)

@@ -526,6 +526,10 @@ def test_the_normal_and_cauchy_among_them() -> None:
         np.testing.assert_allclose(ours.icdf(torch.tensor(p)), known.ppf(p), rtol=1e-9)
         assert ours.entropy().item() == pytest.approx(known.entropy(), rel=1e-12)
     assert barron(2.0).variance.item() == pytest.approx(0.49, rel=1e-12)
+    # At 0.003 from mpmath, 30 digits; the integrand peaks at 10^59.
+    for alpha, variance in ((0.005, 2.6917555709561399e20), (0.003, 1.1779088081086911e33)):
+        wide = frt.Barron(0.0, torch.tensor(alpha, dtype=torch.float64), 1.0)
+        assert wide.variance.item() == pytest.approx(variance, rel=1e-12)
     assert torch.isinf(barron(0.0).variance) and torch.isnan(barron(0.0).mean) and barron(0.5).mean.item() == 0.3
 
 

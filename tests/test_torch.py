@@ -141,6 +141,29 @@ def test_compiled_by_inductor(name: str) -> None:
     close(found, [2 * g for g in gradients(name)])
 
 
+def test_compiled_into_graphs() -> None:
+    """On a GPU the calls are recorded in the second call, with memory of the graph, and replayed from then on."""
+    args = arguments()
+    compiled = torch.compile(lambda *a: FUNCTIONS["nll mean"](*a) * 2, fullgraph=True, mode="reduce-overhead")
+    for step in range(4):
+        torch.compiler.cudagraph_mark_step_begin()
+        moved = [(a.detach() * (1 + step)).requires_grad_() for a in args]
+        found = torch.autograd.grad(compiled(*moved), moved)
+        close(found, [2 * g for g in torch.autograd.grad(FUNCTIONS["nll mean"](*moved), moved)])
+
+
+@every
+def test_nothing(name: str) -> None:
+    """No residuals: values and gradients without elements, or those of a sum of nothing."""
+    _, alpha, scale = arguments()
+    x = torch.zeros(0, 3, dtype=D, **WHERE).requires_grad_()
+    found = FUNCTIONS[name](x, alpha, scale)
+    dx, *others = torch.autograd.grad(found.sum(), (x, alpha, scale), allow_unused=True, materialize_grads=True)
+    assert dx.shape == x.shape and found.device == x.device
+    if "mean" not in name and "weighted" not in name:
+        assert found.sum() == 0 and all(torch.all(g == 0) for g in others)
+
+
 @pytest.mark.parametrize("name", ["loss", "nll", "influence", "curvature", "nll weighted", "log_partition"])
 def test_transforms_inside_the_compiler(name: str) -> None:
     args, function = arguments(False), FUNCTIONS[name]

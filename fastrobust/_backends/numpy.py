@@ -99,6 +99,9 @@ def _arguments(family: str, x: Any, alpha: Any, scale: Any, dtype: Any = None) -
 
     Python numbers, among which NumPy counts its float64 scalars, and integer parameters take the dtype of the rest.
     """
+    plain = {type(x), type(alpha), type(scale)} == {np.ndarray} and x.dtype is alpha.dtype is scale.dtype
+    if plain and dtype is None and x.dtype.char in "fd" and x.dtype.isnative:
+        return x.dtype, x, alpha, scale  # nothing to look at
     arguments.check_numbers(alpha, scale, family)
     arrays = {"x": _array("x", x)}
     weak = {}
@@ -174,7 +177,9 @@ def _tile(parameter: Any, tail: tuple[int, ...], repeat: int) -> Any:
     if parameter.size == 1:
         return parameter.reshape(1)
     inner = parameter.reshape(parameter.shape[max(0, parameter.ndim - len(tail)) :])  # leading axes have length 1
-    return np.tile(np.broadcast_to(inner, tail).reshape(-1), repeat)
+    tile = np.empty((repeat, *tail), parameter.dtype)
+    tile[...] = inner
+    return tile.reshape(-1)
 
 
 def _run(ufunc: np.ufunc, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
@@ -443,7 +448,7 @@ def _reduce(
         weights = np.ascontiguousarray(_weights(weights, shape, compute))
     total = math.prod(shape) if weights is None else float(weights.sum(dtype=np.float64))
     factor = 1.0 if reduction == "sum" else math.nan if total == 0 else 1.0 / total
-    x = np.ascontiguousarray(np.broadcast_to(x, shape))
+    x = np.ascontiguousarray(x if x.shape == shape else np.broadcast_to(x, shape))
     dx = None
     if "x" in wrt:
         dx = given["dx"]

@@ -99,6 +99,8 @@ class RobustLoss(nn.Module):
         arguments.check_numbers(alpha, scale, "loss")
         self.reduction = reduction
         for name, value in (("alpha", alpha), ("scale", scale)):
+            if not isinstance(value, (Tensor, *arguments.NUMBERS)):
+                raise TypeError(f"{name} must be a number or a tensor, got {value!r}")
             if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
                 self.register_buffer(name, value)
             else:

@@ -30,5 +30,7 @@ def interpolate1d(x: Tensor, values: Tensor, tangents: Tensor) -> Tensor:
     p, q, dp, dq = values[knot], values[knot + 1], tangents[knot], tangents[knot + 1]
     # Hermite's polynomial as corrections to the straight line.
     inside = p + t * (q - p) + t * (1 - t) * ((1 - t) * (dp - (q - p)) - t * (dq - (q - p)))
-    below, above = values[0] + tangents[0] * x, values[-1] + tangents[-1] * (x - last)
+    below, above = (
+        values[i] + torch.where(tangents[i] == 0, 0.0, tangents[i] * (x - knot)) for i, knot in ((0, 0), (-1, last))
+    )  # a level end stays level up to infinity
     return torch.where(x < 0, below, torch.where(x > last, above, inside))

@@ -21,7 +21,9 @@ def analytical_base_partition_function(numer: int, denom: int) -> float:
 
 
 def _tensor(value: Any) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.get_default_dtype())
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value
+    return torch.as_tensor(value, dtype=torch.get_default_dtype())
 
 
 def partition_spline_curve(alpha: Any) -> Tensor:
@@ -35,10 +37,12 @@ def partition_spline_curve(alpha: Any) -> Tensor:
 def inv_partition_spline_curve(x: Any) -> Tensor:
     """alpha at which `partition_spline_curve` is x, x >= 0."""
     x = _tensor(x)
-    height = (torch.clamp(x, max=8) - 4).abs()
+    below = x < 4
+    distance = torch.clamp(x, max=8) - 4
+    height = torch.where(below, -distance, distance)  # not abs(), whose derivative at 0 would be 0
     y = 0.5 * (height - 2.5 + torch.sqrt((2.5 - height) ** 2 + height))  # y^2 + (2.5 - height) y = height/4
     far = (torch.exp(3.6 * (torch.clamp(x, min=8) - 8)) + 15) / 4
-    return torch.where(x < 8, 2 + torch.copysign(y, x - 4), far)
+    return torch.where(x < 8, 2 + torch.where(below, -y, y), far)
 
 
 class Distribution:
@@ -54,4 +58,4 @@ class Distribution:
 
     def draw_samples(self, alpha: Any, scale: Any) -> Tensor:
         """A sample for each pair of alpha and scale, which broadcast; see `fastrobust.torch.Barron`."""
-        return Barron(0.0, alpha, scale, validate_args=True).sample()
+        return Barron(0.0, _tensor(alpha), _tensor(scale), validate_args=True).sample()

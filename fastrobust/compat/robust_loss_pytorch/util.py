@@ -83,28 +83,31 @@ def students_t_nll(x: Any, df: Any, scale: Any) -> Tensor:
 
 
 # The YUV of PAL, scaled so that it keeps volumes: distributions of pixels are densities in either space.
-_VOLUME_PRESERVING = 1.580227820074
-_YUV = (
-    (0.299, 0.587, 0.114),
-    (-0.14714119, -0.28886916, 0.43601035),
-    (0.61497538, -0.51496512, -0.10001026),
+_MATRIX = 1.580227820074 * torch.tensor(
+    [
+        [0.299, 0.587, 0.114],
+        [-0.14714119, -0.28886916, 0.43601035],
+        [0.61497538, -0.51496512, -0.10001026],
+    ],
+    dtype=torch.float64,
 )
 
 
-def _matrix(like: Tensor) -> Tensor:
-    return _VOLUME_PRESERVING * torch.tensor(_YUV, dtype=like.dtype, device=like.device)
+def _transformed(image: Any, matrix: Tensor) -> Tensor:
+    image = torch.as_tensor(image)
+    if not image.is_floating_point():
+        image = image.to(torch.get_default_dtype())
+    return image @ matrix.to(image).T
 
 
 def rgb_to_syuv(rgb: Any) -> Tensor:
     """RGB, shape (..., 3), to a volume-preserving YUV."""
-    rgb = torch.as_tensor(rgb)
-    return rgb @ _matrix(rgb).T
+    return _transformed(rgb, _MATRIX)
 
 
 def syuv_to_rgb(yuv: Any) -> Tensor:
     """Inverse of `rgb_to_syuv`."""
-    yuv = torch.as_tensor(yuv)
-    return yuv @ torch.linalg.inv(_matrix(yuv)).T
+    return _transformed(yuv, torch.linalg.inv(_MATRIX))
 
 
 def _dct(n: int, like: Tensor) -> Tensor:
