@@ -30,7 +30,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 @functools.cache
-def _ufunc(name: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> np.ufunc:
+def ufunc_for(name: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> np.ufunc:
     """The ufunc over one kernel, of (x, alpha, scale) or of alpha alone.  Kernels are built here, at the first call."""
     from numpy._core._multiarray_umath import _UFUNC_API
 
@@ -250,6 +250,11 @@ def _apply(ufunc: np.ufunc, names: tuple[str, ...], dtype: Any, arrays: dict[str
     return results[0] if len(results) == 1 else results
 
 
+def in_range(family: str, alpha: float, scale: float) -> bool:
+    """Whether these numbers need no attention: neither a message nor a rounding to infinity."""
+    return -_LARGEST <= alpha <= _LARGEST and 0 < scale <= _LARGEST and (alpha >= 0 or family != "nll")
+
+
 def _fast(family: str, x: Any, alpha: Any, scale: Any) -> bool:
     """Whether x is a plain array with a kernel and the parameters are numbers that need no attention."""
     return (
@@ -258,9 +263,7 @@ def _fast(family: str, x: Any, alpha: Any, scale: Any) -> bool:
         and x.dtype.isnative
         and (type(alpha) in arguments.NUMBERS or type(alpha) is x.dtype.type)
         and (type(scale) in arguments.NUMBERS or type(scale) is x.dtype.type)
-        and -_LARGEST <= alpha <= _LARGEST
-        and 0 < scale <= _LARGEST
-        and (alpha >= 0 or family != "nll")
+        and in_range(family, alpha, scale)
     )
 
 
@@ -276,11 +279,11 @@ def _simple(options: dict[str, Any], x: Any) -> bool:
 def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
     """The named outputs for each element: an array, or a tuple of them; ``options`` are those of a ufunc call."""
     if _fast(family, x, alpha, scale) and x.size < PARALLEL and (not options or _simple(options, x)):
-        return _ufunc(family, names, x.dtype.type, "shared")(x, alpha, scale, **options)
+        return ufunc_for(family, names, x.dtype.type, "shared")(x, alpha, scale, **options)
     dtype, x, alpha, scale = _arguments(family, x, alpha, scale, options.get("dtype"))
     if all(hasattr(a, "shape") for a in (x, alpha, scale)):
         arguments.broadcast(x=x, alpha=alpha, scale=scale)  # before a kernel is compiled
-    ufunc = _ufunc(family, names, arguments.compute_type(dtype), _layout(alpha, scale))
+    ufunc = ufunc_for(family, names, arguments.compute_type(dtype), _layout(alpha, scale))
     return _apply(ufunc, names, dtype, {"x": x, "alpha": alpha, "scale": scale}, options)
 
 
@@ -303,7 +306,7 @@ def weighted(
     if any(o is not None and np.may_share_memory(o, weights) for o in given):
         weights = weights.copy()
     results = [np.empty_like(x, compute, shape=shape) for _ in names]
-    _run(_ufunc(family, names, compute, _layout(alpha, scale)), [x, alpha, scale], results)
+    _run(ufunc_for(family, names, compute, _layout(alpha, scale)), [x, alpha, scale], results)
     for i, (result, out) in enumerate(zip(results, given, strict=True)):
         _weigh(result, weights)
         with np.errstate(over="ignore", under="ignore"):
@@ -322,7 +325,7 @@ def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> An
     dtype = arguments.result_dtype({"alpha": alpha}, "alpha")
     if options.get("dtype") is not None:
         dtype = arguments.requested(options["dtype"])
-    ufunc = _ufunc("log_partition", names, arguments.compute_type(dtype), "each")
+    ufunc = ufunc_for("log_partition", names, arguments.compute_type(dtype), "each")
     return _apply(ufunc, names, dtype, {"alpha": alpha}, options)
 
 
@@ -549,7 +552,7 @@ def _sums_each(
     family: str, outputs: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, dx: Any, factor: float
 ) -> tuple[Any, Any, Any]:
     """The same where a parameter varies along the first axis."""
-    ufunc = _ufunc(family, outputs, x.dtype.type, "each")
+    ufunc = ufunc_for(family, outputs, x.dtype.type, "each")
     parameters = {"dalpha": alpha, "dscale": scale}
     stored = {
         name: np.empty(x.shape, x.dtype) for name, a in parameters.items() if name in outputs and a.size == x.size

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import _arguments as arguments
 from .. import _dispatch
 from .._backends import numpy as _numpy
 
 PLAIN = (Tensor, torch.nn.Parameter)
 _HALVES = (torch.float16, torch.bfloat16)
-_NO_OPTIONS: dict[str, Any] = {}
 _WIDE = (torch.float32, torch.float64)
 
 
@@ -98,18 +98,19 @@ def numbers(family: str, x: Any, alpha: Any, scale: Any) -> tuple[float, float] 
         return None
     if type(alpha) in PLAIN and not alpha.dim() and alpha.dtype is x.dtype and alpha.is_cpu:
         alpha = alpha.item()
-        if alpha < 0 and family == "nll":
-            return None
     if type(scale) in PLAIN and not scale.dim() and scale.dtype is x.dtype and scale.is_cpu:
         scale = scale.item()
-        if not scale > 0:
-            return None
-    return (alpha, scale) if isinstance(alpha, (float, int)) and isinstance(scale, (float, int)) else None
+    usual = type(alpha) in arguments.NUMBERS and type(scale) in arguments.NUMBERS
+    return (alpha, scale) if usual and _numpy.in_range(family, alpha, scale) else None
 
 
 def quick(family: str, names: tuple[str, ...], x: Tensor, alpha: float, scale: float) -> list[Tensor]:
     """`evaluate` where `numbers` found some."""
-    found = _numpy.evaluate(family, names, _array(x), alpha, scale, _NO_OPTIONS)
+    array = _array(x)
+    if array.size < _numpy.PARALLEL:
+        found = _numpy.ufunc_for(family, names, array.dtype.type, "shared")(array, alpha, scale)
+    else:
+        found = _numpy.evaluate(family, names, array, alpha, scale, {})
     return [torch.from_numpy(found)] if len(names) == 1 else [torch.from_numpy(f) for f in found]
 
 
