@@ -39,7 +39,7 @@ Floating = type[np.floating[Any]]
 
 
 @intrinsic
-def _pointer(typing: Any, address: Any, like: Any) -> Any:
+def pointer(typing: Any, address: Any, like: Any) -> Any:
     """The address as a pointer to numbers like ``like``."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -49,7 +49,7 @@ def _pointer(typing: Any, address: Any, like: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
-def _buffer(typing: Any, count: Any, like: Any) -> Any:
+def stack(typing: Any, count: Any, like: Any) -> Any:
     """Memory for ``count`` numbers on the stack, aligned to 64 bytes."""
     if not isinstance(count, types.IntegerLiteral):
         return None
@@ -180,9 +180,9 @@ def _fetcher(zero: Any) -> Callable[..., Any]:
 
     def fetch(address, step, m, buffer):
         if step == size and m == BLOCK:
-            return _pointer(address, zero)
+            return pointer(address, zero)
         for i in range(m):
-            buffer[i] = _pointer(address + i * step, zero)[0]
+            buffer[i] = pointer(address + i * step, zero)[0]
         for i in range(m, (m + LANES - 1) & -LANES):
             buffer[i] = buffer[0]
         return buffer
@@ -196,12 +196,12 @@ def _deliverer(zero: Any) -> Callable[..., Any]:
 
     def deliver(address, step, m, buffer, first):
         if step == size:
-            target = _pointer(address, zero)
+            target = pointer(address, zero)
             for i in range(m):
                 target[i] = buffer[first + i]
         else:
             for i in range(m):
-                _pointer(address + i * step, zero)[0] = buffer[first + i]
+                pointer(address + i * step, zero)[0] = buffer[first + i]
 
     return scalar(deliver)
 
@@ -220,7 +220,7 @@ def _preparer(family: str, zero: Any, layout: str) -> Callable[..., Any]:
         return shape(alpha[0], log_z, slope), width(scale[0])
 
     def each(alpha, scale, n, shapes, widths):
-        log_z, slope = _buffer(BLOCK, zero), _buffer(BLOCK, zero)
+        log_z, slope = stack(BLOCK, zero), stack(BLOCK, zero)
         for i in range(n):  # a loop of its own: the look-ups would keep the other from being vectorized
             log_z[i], slope[i] = table(alpha[i])
         for i in range(n):
@@ -311,9 +311,9 @@ def elementwise(family: str, outputs: tuple[str, ...], dtype: Floating, layout: 
 
     def loop(args, dims, steps):
         n = dims[0]
-        xs, alphas, scales = _buffer(BLOCK, zero), _buffer(BLOCK, zero), _buffer(BLOCK, zero)
+        xs, alphas, scales = stack(BLOCK, zero), stack(BLOCK, zero), stack(BLOCK, zero)
         shapes, widths = _buffers(numbers, zero), _buffers(others, zero)
-        out = _buffer(total, zero)
+        out = stack(total, zero)
         same = steps[1] == 0 and steps[2] == 0
         block = BLOCK if whole or same else 1
         # Outputs too large for the caches are written past them, which saves reading them first; that takes whole
@@ -355,7 +355,7 @@ def partition(outputs: tuple[str, ...], dtype: Floating) -> Callable[..., Any]:
 
     def loop(args, dims, steps):
         n = dims[0]
-        alphas, out = _buffer(BLOCK, zero), _buffer(total, zero)
+        alphas, out = stack(BLOCK, zero), stack(total, zero)
         for start in range(0, n, BLOCK):
             m = min(BLOCK, n - start)
             alpha = fetch(args[0] + start * steps[0], steps[0], m, alphas)
@@ -415,14 +415,14 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
 
     def panel(args, dims, steps):
         rows, n = dims[0], dims[1]
-        xs, ws, out = _buffer(BLOCK, zero), _buffer(BLOCK, zero), _buffer(total, zero)
-        alphas, scales = _buffer(BLOCK, zero), _buffer(BLOCK, zero)
+        xs, ws, out = stack(BLOCK, zero), stack(BLOCK, zero), stack(total, zero)
+        alphas, scales = stack(BLOCK, zero), stack(BLOCK, zero)
         shapes, widths = _buffers(numbers, zero), _buffers(others, zero)
-        partial = _buffer(lanes, double)
+        partial = stack(lanes, double)
         for i in range(lanes):
             partial[i] = 0.0
-        sums = _pointer(args[6], double)
-        factor = _pointer(args[5], zero)[0]
+        sums = pointer(args[6], double)
+        factor = pointer(args[5], zero)[0]
         alpha, scale = fetch(args[1], steps[1], 1, alphas), fetch(args[2], steps[2], 1, scales)
         s, w = prepare(alpha, scale, 1, shapes, widths)
         for start in range(0, n, BLOCK):

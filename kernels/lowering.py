@@ -40,12 +40,12 @@ _DEFINITION = re.compile(
 
 
 def _inlined(text: str, entry: str) -> str:
-    """The module with every function but one to be inlined.  By text: llvmlite 0.46 marks the return value instead."""
-    return _DEFINITION.sub(lambda m: m[1] if m[2] == entry else f"{m[1]} alwaysinline", text)
+    """The module with every function but the entries to be inlined.  By text: llvmlite 0.46 marks the return value instead."""
+    return _DEFINITION.sub(lambda m: m[1] if m[2].startswith(entry) else f"{m[1]} alwaysinline", text)
 
 
 def link(machine: Any, modules: list[str], entry: str) -> Any:
-    """One module for that machine, of which everything but ``entry`` is internal and inlined."""
+    """One module for that machine, of which everything is internal and inlined but what begins with ``entry``."""
     head = f'target datalayout = "{machine.target_data}"\ntarget triple = "{machine.triple}"\n'
     linked = None
     for text in modules:
@@ -57,10 +57,10 @@ def link(machine: Any, modules: list[str], entry: str) -> Any:
             linked.link_in(module)
     assert linked is not None
     for function in linked.functions:
-        if function.name != entry and not function.is_declaration:
+        if not function.name.startswith(entry) and not function.is_declaration:
             function.linkage = "internal"
     for variable in linked.global_variables:
-        if not variable.is_declaration:
+        if not variable.name.startswith(entry) and not variable.is_declaration:
             variable.linkage = "internal"
     return linked
 

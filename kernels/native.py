@@ -54,15 +54,33 @@ def kernel(kind: str, *what: Any) -> int:
 
         return bytes(_target()[0].emit_object(optimized(name, getattr(cpu, kind)(*what), cpu.SIGNATURE)))
 
+    return _addresses(name, (name,), compiled)[0]
+
+
+def handler(words: int) -> tuple[int, int, int]:
+    """Addresses of the handler of `xla`, of what its threads run, and of its table of so many words."""
+    name = cache.name_of("xla", ("handler",))
+
+    def compiled() -> bytes:
+        from . import xla
+
+        module = optimized(name, xla.handler, xla.SIGNATURE, _HANDLER.replace("WORDS", str(words)))
+        return bytes(_target()[0].emit_object(module))
+
+    found = _addresses(name, (name, f"{name}_task", f"{name}_table"), compiled)
+    return found[0], found[1], found[2]
+
+
+def _addresses(name: str, symbols: tuple[str, ...], compiled: Callable[[], bytes]) -> list[int]:
+    """Of symbols in the object of that name, loaded once."""
     with cache.lock:
         if name not in _libraries:
-            _libraries[name] = _load(name, cache.fetch(name, _target()[1], compiled))
-        return int(_libraries[name][name])
-
-
-def _load(name: str, payload: bytes) -> Any:
-    builder = llvm.JITLibraryBuilder().add_object_img(payload).add_current_process().export_symbol(name)
-    return builder.link(_linker(), name)
+            payload = cache.fetch(name, _target()[1], compiled)
+            builder = llvm.JITLibraryBuilder().add_object_img(payload).add_current_process()
+            for symbol in symbols:
+                builder.export_symbol(symbol)
+            _libraries[name] = builder.link(_linker(), name)
+        return [int(_libraries[name][symbol]) for symbol in symbols]
 
 
 @functools.cache
@@ -71,22 +89,44 @@ def _linker() -> Any:
     return llvm.create_lljit_compiler(use_jit_link=_JITLINK)
 
 
-def optimized(name: str, function: Callable[..., Any], signature: Any) -> Any:
-    """The optimized LLVM module of a kernel ``void name(intp*, intp*, intp*, void*)`` for this CPU."""
-    modules, description = lower(function, signature)
-    inner = description.llvm_func_name
-    # The entry has NumPy's signature of an inner loop.  LLVM would stop at 256 bits on some CPUs that have 512.
-    entry = f"""
-declare i32 @"{inner}"(ptr, ptr, ptr, ptr, ptr)
-define void @"{name}"(ptr %args, ptr %dims, ptr %steps, ptr %data) #0 {{
+# The entry has NumPy's signature of an inner loop.  LLVM would stop at 256 bits on some CPUs that have 512.
+_LOOP = """
+declare i32 @"INNER"(ptr, ptr, ptr, ptr, ptr)
+define void @"NAME"(ptr %args, ptr %dims, ptr %steps, ptr %data) #0 {
   %result = alloca ptr
   %error = alloca ptr
-  %status = call i32 @"{inner}"(ptr %result, ptr %error, ptr %args, ptr %dims, ptr %steps)
+  %status = call i32 @"INNER"(ptr %result, ptr %error, ptr %args, ptr %dims, ptr %steps)
   ret void
-}}
-attributes #0 = {{ nounwind "prefer-vector-width"="512" }}
+}
+attributes #0 = { nounwind "prefer-vector-width"="512" }
 """
+
+# The entries have XLA's signatures of a handler and of a task; the latter goes without the table.
+_HANDLER = """
+@"NAME_table" = global [WORDS x i64] zeroinitializer, align 64
+declare i32 @"INNER"(ptr, ptr, ptr, ptr)
+define ptr @"NAME"(ptr %frame) #0 {
+  %result = alloca ptr
+  %error = alloca ptr
+  %status = call i32 @"INNER"(ptr %result, ptr %error, ptr %frame, ptr @"NAME_table")
+  %found = load ptr, ptr %result
+  ret ptr %found
+}
+define void @"NAME_task"(ptr %data) #0 {
+  %result = alloca ptr
+  %error = alloca ptr
+  %status = call i32 @"INNER"(ptr %result, ptr %error, ptr %data, ptr null)
+  ret void
+}
+attributes #0 = { nounwind }
+"""
+
+
+def optimized(name: str, function: Callable[..., Any], signature: Any, entry: str = _LOOP) -> Any:
+    """The optimized LLVM module of a function for this CPU, behind entries of the names that begin with ``name``."""
+    modules, description = lower(function, signature)
     machine, _ = _target()
-    module = link(machine, [entry, *modules], name)
+    text = entry.replace("INNER", description.llvm_func_name).replace("NAME", name)
+    module = link(machine, [text, *modules], name)
     optimize(machine, module, vectorize=True)
     return module

@@ -187,6 +187,8 @@ def _series(
         table = [T(c) for c in (single if args[0].itemsize == 4 else double)]
         return evaluate(*args, table, fma, lambda a, b: a * b)
 
+    value.series = evaluate, single, double  # type: ignore[attr-defined]  # for `traced`
+
     @type_callable(value)
     def typer(context: Any) -> Any:
         return (
@@ -230,6 +232,8 @@ def piecewise(single: Any, double: Any) -> Callable[[Any, Any], Any]:
 
     def value(w: Any, i: Any) -> Any:
         return horner(w, tables[types.float32 if w.itemsize == 4 else types.float64][i], fma)
+
+    value.tables = horner, *tables.values()  # type: ignore[attr-defined]  # for `traced`
 
     @type_callable(value)
     def typer(context: Any) -> Any:

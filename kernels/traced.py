@@ -1,0 +1,172 @@
+"""The scalar functions over whole arrays, for libraries that trace programs and have compilers of their own: JAX.
+
+The formulas are those of `loss`, `partition` and `likelihood` themselves: their sources are read anew with a select for
+each conditional expression, and the primitives in the library's operations.  A product with its rounding error takes
+seventeen of them instead of an fma, so this is slow beside compiled kernels; it is for where there are none.  Nearly
+as accurate: the emulated fma rounds twice, and subnormal numbers may be flushed to 0.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import textwrap
+from collections.abc import Callable, Sequence
+from types import FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from . import likelihood, loss, partition, primitives
+
+__all__ = ["evaluate"]
+
+
+def evaluate(xp: Any, lax: Any, family: str, names: Sequence[str], x: Any, *parameters: Any) -> tuple[Any, ...]:
+    """The named outputs; ``xp`` and ``lax`` are jax.numpy and jax.lax, the operands of one type and broadcastable."""
+    lifted = _Lifter(xp, lax)
+    if family == "partition":
+        found = dict(zip(partition.PARTITION, lifted(partition.log_partition_parts)(x), strict=True))
+        return tuple(found[name] for name in names)
+    alpha, scale = parameters
+    functions = likelihood.FAMILIES[family]
+    log_z, slope = lifted(partition.log_partition)(alpha) if functions.tabulated else (alpha, alpha)
+    shape, width = lifted(functions.shape)(alpha, log_z, slope), lifted(functions.width)(scale)
+    log = lifted(loss.logarithm)(x, shape, width, True)
+    values, exp = lifted(functions.values)(x, log, shape, width, True)
+    found = dict(zip(likelihood.VALUES, values, strict=True))
+    if "dalpha" in names:
+        close = lifted(loss.close)(shape)
+        found["dalpha"] = lifted(functions.dalpha)(x, log, exp, shape, width, True, close)
+    common = xp.broadcast_shapes(x.shape, alpha.shape, scale.shape)
+    return tuple(xp.broadcast_to(found[name], common) for name in names)
+
+
+class _Selects(ast.NodeTransformer):
+    """Conditional expressions, and, or and not as functions of arrays."""
+
+    def visit_IfExp(self, node: ast.IfExp) -> Any:
+        self.generic_visit(node)
+        return _call("select", node.test, node.body, node.orelse)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> Any:
+        self.generic_visit(node)
+        operator: ast.operator = ast.BitAnd() if isinstance(node.op, ast.And) else ast.BitOr()
+        return functools.reduce(lambda a, b: ast.BinOp(a, operator, b), node.values)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
+        self.generic_visit(node)
+        return _call("negation", node.operand) if isinstance(node.op, ast.Not) else node
+
+
+def _call(name: str, *args: Any) -> ast.Call:
+    return ast.Call(ast.Name(f"{name}_", ast.Load()), list(args), [])
+
+
+@functools.cache
+def _code(function: FunctionType) -> Any:
+    """The code of a function with selects."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    definition = tree.body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    definition.decorator_list = []
+    return compile(ast.fix_missing_locations(_Selects().visit(tree)), inspect.getfile(function), "exec")
+
+
+class _Lifter:
+    """Scalar functions, for one library."""
+
+    def __init__(self, xp: Any, lax: Any) -> None:
+        self.xp, self.lax, self.done = xp, lax, {primitives.fma: self.fma, primitives.bits: self.bits}
+        self.done[primitives.from_bits] = self.bits  # the other way, by the type
+        self.builtins = {
+            "type": self.type, "min": xp.minimum, "max": xp.maximum, "abs": xp.abs,
+            "select_": self.select, "negation_": lambda test: not test if isinstance(test, bool) else ~test,
+        }  # fmt: skip
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function over arrays."""
+        if function not in self.done:
+            self.done[function] = self.lift(function)
+        return self.done[function]
+
+    def lift(self, function: Any) -> Callable[..., Any]:
+        if function.__module__ == primitives.__name__:
+            return self.primitive(function)
+        known = function.__globals__
+        names = self.builtins | {n: self.named(known[n]) for n in function.__code__.co_names if n in known}
+        exec(_code(function), names)  # our own source, read anew
+        return names[function.__name__]  # type: ignore[no-any-return]
+
+    def named(self, value: Any) -> Any:
+        """What a name means in a lifted function."""
+        if isinstance(value, ModuleType):
+            return _Module(self, value)
+        return self(value) if isinstance(value, FunctionType) else value
+
+    def primitive(self, function: Any) -> Callable[..., Any]:
+        """A constant works on arrays as it is; polynomials get arithmetic of arrays."""
+        series, tables = getattr(function, "series", None), getattr(function, "tables", None)
+        if series is not None:
+            evaluate, single, double = series
+
+            def polynomial(*args: Any) -> Any:
+                T = self.type(args[0])
+                table = [T(float(c)) for c in (single if args[0].dtype.itemsize == 4 else double)]
+                return evaluate(*args, table, self.fma, lambda a, b: a * b)
+
+            return polynomial
+        if tables is not None:
+            horner, single, double = tables
+
+            def piecewise(w: Any, i: Any) -> Any:
+                rows = self.xp.asarray(single if w.dtype.itemsize == 4 else double)[i]
+                return horner(w, [rows[..., j] for j in range(rows.shape[-1])], self.fma)
+
+            return piecewise
+        return function  # type: ignore[no-any-return]
+
+    def type(self, value: Any) -> Callable[[Any], Any]:
+        dtype = np.dtype(value.dtype)
+        return lambda v: dtype.type(v) if isinstance(v, (int, float)) else v.astype(dtype)
+
+    def select(self, test: Any, yes: Any, no: Any) -> Any:
+        if isinstance(test, bool):
+            return yes if test else no
+        if isinstance(yes, tuple):
+            return tuple(self.xp.where(test, a, b) for a, b in zip(yes, no, strict=True))
+        return self.xp.where(test, yes, no)
+
+    def bits(self, value: Any) -> Any:
+        kind = {"float32": "uint32", "uint32": "float32", "float64": "uint64", "uint64": "float64"}[value.dtype.name]
+        return self.lax.bitcast_convert_type(value, np.dtype(kind))
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """a b + c, of which the product is exact (Dekker) and the sum rounded twice."""
+        T = self.type(a)
+        factor = T(4097.0 if a.dtype.itemsize == 4 else 134217729.0)
+        a, b = self.xp.asarray(a), self.xp.asarray(b)
+        plain = a * b
+        (ah, al), (bh, bl) = self.split(a, factor), self.split(b, factor)
+        error = ((ah * bh - plain) + ah * bl + al * bh) + al * bl
+        total = plain + c
+        back = total - plain
+        rest = (plain - (total - back)) + (c - back)
+        found = total + (rest + error)
+        return self.xp.where(abs(found) < np.inf, found, total)
+
+    def split(self, a: Any, factor: Any) -> tuple[Any, Any]:
+        big = factor * a
+        high = big - (big - a)
+        return high, a - high
+
+
+class _Module:
+    """A module whose functions are lifted."""
+
+    def __init__(self, lifter: _Lifter, module: ModuleType) -> None:
+        self._lifter, self._module = lifter, module
+
+    def __getattr__(self, name: str) -> Any:
+        return self._lifter.named(getattr(self._module, name))

@@ -1,0 +1,498 @@
+"""The handler of XLA's foreign function interface: the CPU kernels as steps of XLA's programs, without Python between.
+
+It gets a call frame (see `xla_frame`): the operands' memory and shapes, and one attribute, the number of a kernel.  It
+plans the work, hands it out to XLA's threads where there is much of it, and calls the kernel's machine code, which it
+finds in a table by its number; if that is not there yet, a function of Python's puts it there.
+
+A plan says how x, alpha and scale lie along the axes of the results, from the last axis on, those joined that may be:
+
+=======  ==========================================================================  ==========================
+mode     when                                                                        a unit of work is
+=======  ==========================================================================  ==========================
+LINE     one axis                                                                    an element
+ROWS     the last axis is long                                                       a row
+TILES    x is contiguous, the parameters vary along the last of two axes only        `TILE` elements or so, for
+                                                                                     which they are repeated
+GATHER   any other: the operands are copied together, element by element             `TILE` elements
+=======  ==========================================================================  ==========================
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import intp, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from . import native
+from .cpu import pointer, stack
+from .primitives import scalar
+from .xla_frame import (
+    API_ERROR_CREATE, API_ERROR_DESTROY, API_MAJOR, API_MINOR, API_SCHEDULE, API_THREADS, API_VERSION, BUFFER_DATA,
+    BUFFER_DIMS, BUFFER_RANK, BUFFER_SIZE, BUFFER_TYPE, CODES, DOUBLE, ERROR_CREATE_SIZE, ERROR_DESTROY_SIZE,
+    EXTENSION_METADATA, FLOAT, FRAME_API, FRAME_ARGS, FRAME_ATTRS, FRAME_CONTEXT, FRAME_EXTENSION, FRAME_RETS,
+    FRAME_SIZE, INVALID_ARGUMENT, KERNELS, LAYOUTS, MESSAGE, METADATA, METADATA_TRAITS, METADATA_VERSION, OUTPUTS,
+    PARTITIONS, RESOLVE, SCALAR_VALUE, SCHEDULE_SIZE, TASK, THREADS_SIZE, UNIMPLEMENTED, VERSION,
+)  # fmt: skip
+
+__all__ = ["SIGNATURE", "handler"]
+
+_WORDS = types.CPointer(intp)
+SIGNATURE = intp(_WORDS, _WORDS)
+
+PARALLEL = 1 << 17  # elements from which on threads pay
+TILE = 1024  # elements of a tile, or a few less
+LONG = 256  # elements from which on a row is worth a call of its own
+PIECES = 4  # of work for each thread, so that none waits long for another
+AXES = 32
+ARRAYS = 3 + len(OUTPUTS)  # of a kernel, at most
+
+LINE, ROWS, TILES, GATHER = range(4)
+# Words of a plan; then, for each axis, its length and the strides of x, alpha and scale in bytes; then the outputs.
+KERNEL, MODE, ITEM, INPUTS, COUNT, UNITS, AXES_USED, OPERANDS = range(8)
+LENGTHS = OPERANDS + 3
+STRIDES = LENGTHS + AXES
+PLACES = STRIDES + 3 * AXES
+PLAN = PLACES + len(OUTPUTS)
+# What threads share, behind a plan: the next piece, how many are done, who still looks at it; units of a piece, pieces.
+NEXT, DONE, USERS, GRAIN, PARTS = range(PLAN, PLAN + 5)
+SHARED = PLAN + 5
+
+_word = np.int64(0)
+_BAD_VERSION, _BAD_TYPES, _BAD_SHAPES, _NO_KERNEL = range(4)  # messages
+
+
+@intrinsic
+def _ask(typing: Any, function: Any, argument: Any) -> Any:
+    """The word that the C function at that address returns for one word."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        kind = ir.FunctionType(word, [word])
+        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+
+    return intp(intp, intp), lower
+
+
+@intrinsic
+def _run(typing: Any, kernel: Any, args: Any, dims: Any, steps: Any) -> Any:
+    """Call a kernel of `cpu`."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        memory = ir.IntType(64).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [memory] * 4)
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [*args[1:], ir.Constant(memory, None)])
+        return context.get_dummy_value()
+
+    return types.void(intp, _WORDS, _WORDS, _WORDS), lower
+
+
+@intrinsic
+def _address(typing: Any, memory: Any) -> Any:
+    """The address of memory."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ptrtoint(args[0], ir.IntType(64))
+
+    return intp(memory), lower
+
+
+@intrinsic
+def _add(typing: Any, memory: Any, i: Any, amount: Any) -> Any:
+    """memory[i] += amount in one step, for all threads to see; what was there before."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", builder.gep(args[0], [args[1]]), args[2], "seq_cst")
+
+    return intp(_WORDS, intp, intp), lower
+
+
+def _c_function(name: str, arguments: int) -> Any:
+    """A function of the C library, from words to a word."""
+
+    def typed(typing: Any, *args: Any) -> Any:
+        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            word = ir.IntType(64)
+            kind = ir.FunctionType(word, [word] * arguments)
+            return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+        return intp(*[intp] * arguments), lower
+
+    if arguments == 0:
+        return intrinsic(lambda typing: typed(typing))
+    return intrinsic(lambda typing, argument: typed(typing, argument))
+
+
+_malloc, _free, _yield = _c_function("malloc", 1), _c_function("free", 1), _c_function("sched_yield", 0)
+
+
+@intrinsic
+def _swap_modes(typing: Any, modes: Any) -> Any:
+    """Set the modes of floating-point arithmetic and return those before; XLA's threads flush subnormals to 0."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word, module = ir.IntType(64), builder.module
+        if native.host_is_x86():
+            narrow = ir.IntType(32)
+            memory = cgutils.alloca_once(builder, narrow)
+            place = builder.bitcast(memory, ir.IntType(8).as_pointer())
+            kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
+            builder.call(cgutils.get_or_insert_function(module, kind, "llvm.x86.sse.stmxcsr"), [place])
+            before = builder.zext(builder.load(memory), word)
+            builder.store(builder.trunc(args[0], narrow), memory)
+            builder.call(cgutils.get_or_insert_function(module, kind, "llvm.x86.sse.ldmxcsr"), [place])
+            return before
+        get, put = ir.FunctionType(word, []), ir.FunctionType(ir.VoidType(), [word])
+        before = builder.call(cgutils.get_or_insert_function(module, get, "llvm.aarch64.get.fpcr"), [])
+        builder.call(cgutils.get_or_insert_function(module, put, "llvm.aarch64.set.fpcr"), [args[0]])
+        return before
+
+    return intp(intp), lower
+
+
+_PLAIN_MODES = 0x1F80 if native.host_is_x86() else 0  # round to nearest, no exceptions, subnormals as they are
+
+
+@scalar
+def _failed(frame, table, message, code):
+    """An error for XLA, if its interface has one as known here."""
+    api = pointer(frame[FRAME_API], _word)
+    args = stack(4, _word)
+    args[0], args[1], args[2], args[3] = ERROR_CREATE_SIZE, 0, table[MESSAGE + message], code
+    return _ask(api[API_ERROR_CREATE], _address(args))
+
+
+@scalar
+def _described(frame, table):
+    """Answer XLA's question for the version: the lower of its own and ours; note its own."""
+    extension = pointer(frame[FRAME_EXTENSION], _word)
+    if extension[1] & 0xFFFFFFFF == METADATA:
+        theirs = pointer(frame[FRAME_API], _word)[API_VERSION]
+        table[VERSION] = theirs
+        metadata = pointer(extension[EXTENSION_METADATA], _word)
+        metadata[METADATA_VERSION] = API_MAJOR | min(theirs >> 32, API_MINOR) << 32
+        pointer(_address(metadata) + 8 * METADATA_TRAITS, np.uint32(0))[0] = np.uint32(0)
+    return 0
+
+
+@scalar
+def _buffer(frame, vector, i):
+    """Operand or result i."""
+    return pointer(pointer(frame[vector[1]], _word)[i], _word)
+
+
+@scalar
+def _evaluate(plan, at, x, alpha, scale, n, steps):
+    """The kernel on n elements from these addresses on, to the results from the element ``at`` on."""
+    args, dims, first = stack(ARRAYS, _word), stack(1, _word), plan[INPUTS]
+    args[0], args[1], args[2], dims[0] = x, alpha, scale, n
+    for j in range(plan[COUNT]):
+        args[first + j] = plan[PLACES + j] + at * plan[ITEM]
+        steps[first + j] = plan[ITEM]
+    _run(plan[KERNEL], args, dims, steps)
+
+
+@scalar
+def _rows(plan, first, last):
+    """Rows of the last axis, or a part of the only one."""
+    steps, index = stack(ARRAYS, _word), stack(AXES, _word)
+    for k in range(3):
+        steps[k] = plan[STRIDES + k * AXES]
+    x, alpha, scale = plan[OPERANDS], plan[OPERANDS + 1], plan[OPERANDS + 2]
+    if plan[MODE] == LINE:
+        _evaluate(
+            plan, first, x + first * steps[0], alpha + first * steps[1], scale + first * steps[2], last - first, steps
+        )
+    else:
+        used, n = plan[AXES_USED], plan[LENGTHS]
+        rest = first
+        for axis in range(1, used):
+            index[axis] = rest % plan[LENGTHS + axis]
+            rest //= plan[LENGTHS + axis]
+        for row in range(first, last):
+            a, b, c = x, alpha, scale
+            for axis in range(1, used):
+                a += index[axis] * plan[STRIDES + axis]
+                b += index[axis] * plan[STRIDES + AXES + axis]
+                c += index[axis] * plan[STRIDES + 2 * AXES + axis]
+            _evaluate(plan, row * n, a, b, c, n, steps)
+            axis = 1
+            while axis < used:
+                index[axis] += 1
+                if index[axis] < plan[LENGTHS + axis]:
+                    break
+                index[axis] = 0
+                axis += 1
+
+
+def _copier(zero: Any) -> Any:
+    """Spans of the modes `TILES` and `GATHER` for numbers like ``zero``."""
+    size = zero.itemsize
+
+    @scalar
+    def tiles(plan, first, last, total):
+        n = plan[LENGTHS]
+        width = TILE // n * n
+        alphas, scales = stack(TILE, zero), stack(TILE, zero)
+        for i in range(width):
+            alphas[i] = pointer(plan[OPERANDS + 1] + (i % n) * plan[STRIDES + AXES], zero)[0]
+            scales[i] = pointer(plan[OPERANDS + 2] + (i % n) * plan[STRIDES + 2 * AXES], zero)[0]
+        steps = stack(ARRAYS, _word)
+        steps[0], steps[1], steps[2] = size, size, size
+        for unit in range(first, last):
+            at = unit * width
+            _evaluate(
+                plan, at, plan[OPERANDS] + at * size, _address(alphas), _address(scales), min(width, total - at), steps
+            )
+
+    @scalar
+    def gather(plan, first, last, total):
+        used = plan[AXES_USED]
+        xs, alphas, scales = stack(TILE, zero), stack(TILE, zero), stack(TILE, zero)
+        steps, index = stack(ARRAYS, _word), stack(AXES, _word)
+        steps[0], steps[1], steps[2] = size, size, size
+        a, b, c = plan[OPERANDS], plan[OPERANDS + 1], plan[OPERANDS + 2]
+        rest = first * TILE
+        for axis in range(used):
+            index[axis] = rest % plan[LENGTHS + axis]
+            rest //= plan[LENGTHS + axis]
+            a += index[axis] * plan[STRIDES + axis]
+            b += index[axis] * plan[STRIDES + AXES + axis]
+            c += index[axis] * plan[STRIDES + 2 * AXES + axis]
+        for unit in range(first, last):
+            at = unit * TILE
+            m = min(TILE, total - at)
+            for i in range(m):
+                xs[i], alphas[i], scales[i] = pointer(a, zero)[0], pointer(b, zero)[0], pointer(c, zero)[0]
+                axis = 0
+                while axis < used:
+                    index[axis] += 1
+                    a += plan[STRIDES + axis]
+                    b += plan[STRIDES + AXES + axis]
+                    c += plan[STRIDES + 2 * AXES + axis]
+                    if index[axis] < plan[LENGTHS + axis]:
+                        break
+                    index[axis] = 0
+                    a -= plan[LENGTHS + axis] * plan[STRIDES + axis]
+                    b -= plan[LENGTHS + axis] * plan[STRIDES + AXES + axis]
+                    c -= plan[LENGTHS + axis] * plan[STRIDES + 2 * AXES + axis]
+                    axis += 1
+            _evaluate(plan, at, _address(xs), _address(alphas), _address(scales), m, steps)
+
+    @scalar
+    def copied(plan, first, last):
+        total = 1
+        for axis in range(plan[AXES_USED]):
+            total *= plan[LENGTHS + axis]
+        if plan[MODE] == TILES:
+            tiles(plan, first, last, total)
+        else:
+            gather(plan, first, last, total)
+
+    return copied
+
+
+_copied4, _copied8 = _copier(np.float32(0)), _copier(np.float64(0))
+
+
+@scalar
+def _span(plan, first, last):
+    """Units of work from first to last."""
+    if plan[MODE] == LINE or plan[MODE] == ROWS:
+        _rows(plan, first, last)
+    elif plan[ITEM] == 4:
+        _copied4(plan, first, last)
+    else:
+        _copied8(plan, first, last)
+
+
+@scalar
+def _take_part(plan):
+    """Do pieces until there are none left, then forget the plan; whoever is the last frees its memory."""
+    while True:
+        piece = _add(plan, NEXT, 1)
+        if piece >= plan[PARTS]:
+            break
+        first = piece * plan[GRAIN]
+        _span(plan, first, min(first + plan[GRAIN], plan[UNITS]))
+        _add(plan, DONE, 1)
+
+
+@scalar
+def _leave(plan):
+    if _add(plan, USERS, -1) == 1:
+        _free(_address(plan))
+
+
+@scalar
+def _share(frame, table, plan, threads):
+    """The plan on several threads; False if there is no memory for it."""
+    address = _malloc(8 * SHARED)
+    if address == 0:
+        return False
+    shared = pointer(address, _word)
+    for i in range(PLAN):
+        shared[i] = plan[i]
+    pieces = min(threads * PIECES, plan[UNITS])
+    grain = -(-plan[UNITS] // pieces)
+    grain = -(-grain // 256) * 256 if plan[MODE] == LINE else grain
+    pieces = -(-plan[UNITS] // grain)
+    shared[NEXT], shared[DONE], shared[GRAIN], shared[PARTS] = 0, 0, grain, pieces
+    shared[USERS] = threads
+    api = pointer(frame[FRAME_API], _word)
+    args = stack(5, _word)
+    for _ in range(threads - 1):
+        args[0], args[1], args[2], args[3], args[4] = SCHEDULE_SIZE, 0, frame[FRAME_CONTEXT], table[TASK], address
+        error = _ask(api[API_SCHEDULE], _address(args))
+        if error != 0:
+            args[0], args[1], args[2] = ERROR_DESTROY_SIZE, 0, error
+            _ask(api[API_ERROR_DESTROY], _address(args))
+            _add(shared, USERS, -1)
+    _take_part(shared)
+    while _add(shared, DONE, 0) < pieces:
+        _yield()
+    _leave(shared)
+    return True
+
+
+@scalar
+def _threads(frame):
+    """How many threads XLA has."""
+    count, args = stack(1, _word), stack(4, _word)
+    api = pointer(frame[FRAME_API], _word)
+    count[0] = 1
+    args[0], args[1], args[2], args[3] = THREADS_SIZE, 0, frame[FRAME_CONTEXT], _address(count)
+    error = _ask(api[API_THREADS], _address(args))
+    if error != 0:
+        args[0], args[1], args[2] = ERROR_DESTROY_SIZE, 0, error
+        _ask(api[API_ERROR_DESTROY], _address(args))
+        return 1
+    return min(count[0], 64)
+
+
+@scalar
+def _planned(frame, plan, item):
+    """How the operands lie along the axes of the results; how many elements, or -1 if they do not fit."""
+    operands = frame[FRAME_ARGS[0]]
+    like = _buffer(frame, FRAME_RETS, 0)
+    rank, lengths = like[BUFFER_RANK], pointer(like[BUFFER_DIMS], _word)
+    if rank > AXES:
+        return -1
+    total, used = 1, 0
+    own = stack(3, _word)  # the strides of contiguous operands
+    for k in range(3):
+        own[k] = item
+        plan[OPERANDS + k] = _buffer(frame, FRAME_ARGS, min(k, operands - 1))[BUFFER_DATA]
+    for i in range(rank):
+        axis = rank - 1 - i
+        n = lengths[axis]
+        total *= n
+        joined = used > 0
+        for k in range(3):
+            buffer = _buffer(frame, FRAME_ARGS, min(k, operands - 1))
+            if buffer[BUFFER_RANK] != rank:
+                return -1
+            m = pointer(buffer[BUFFER_DIMS], _word)[axis]
+            if m != n and m != 1:
+                return -1
+            place = STRIDES + k * AXES + used
+            plan[place] = own[k] if m > 1 else 0
+            joined = joined and plan[place] == plan[place - 1] * plan[LENGTHS + used - 1]
+            own[k] *= m
+        if n != 1:
+            if joined:
+                plan[LENGTHS + used - 1] *= n
+            else:
+                plan[LENGTHS + used] = n
+                used += 1
+    if used == 0:
+        plan[LENGTHS] = 1
+        for k in range(3):
+            plan[STRIDES + k * AXES] = 0
+        used = 1
+    plan[AXES_USED] = used
+    return total
+
+
+@scalar
+def _choose(plan, total, item):
+    """The mode of a plan and how many units of work it has."""
+    n, used = plan[LENGTHS], plan[AXES_USED]
+    if used == 1:
+        plan[MODE], plan[UNITS] = LINE, total
+    elif n >= LONG:
+        plan[MODE], plan[UNITS] = ROWS, total // n
+    elif (
+        used == 2
+        and plan[STRIDES] == item
+        and plan[STRIDES + 1] == n * item
+        and plan[STRIDES + AXES + 1] == 0
+        and plan[STRIDES + 2 * AXES + 1] == 0
+    ):
+        width = TILE // n * n
+        plan[MODE], plan[UNITS] = TILES, (total + width - 1) // width
+    else:
+        plan[MODE], plan[UNITS] = GATHER, (total + TILE - 1) // TILE
+
+
+@scalar
+def _executed(frame, table):
+    """Do what the frame says."""
+    kind = _buffer(frame, FRAME_ARGS, 0)[BUFFER_TYPE] & 0xFFFFFFFF
+    code = pointer(pointer(pointer(frame[FRAME_ATTRS[1]], _word)[0], _word)[SCALAR_VALUE], _word)[0]
+    if (kind != FLOAT and kind != DOUBLE) or code < 0 or code >= CODES:
+        return _failed(frame, table, _BAD_TYPES, INVALID_ARGUMENT)
+    for vector in (FRAME_ARGS, FRAME_RETS):
+        for i in range(frame[vector[0]]):
+            buffer = _buffer(frame, vector, i)
+            if buffer[0] < BUFFER_SIZE:
+                return _failed(frame, table, _BAD_VERSION, UNIMPLEMENTED)
+            if buffer[BUFFER_TYPE] & 0xFFFFFFFF != kind:
+                return _failed(frame, table, _BAD_TYPES, INVALID_ARGUMENT)
+    plan = stack(PLAN, _word)
+    item = 4 if kind == FLOAT else 8
+    total = _planned(frame, plan, item)
+    count = frame[FRAME_RETS[0]]
+    if total < 0 or count > len(OUTPUTS):
+        return _failed(frame, table, _BAD_SHAPES, INVALID_ARGUMENT)
+    if total == 0:
+        return 0
+    plan[ITEM], plan[INPUTS], plan[COUNT] = item, frame[FRAME_ARGS[0]], count
+    for j in range(count):
+        plan[PLACES + j] = _buffer(frame, FRAME_RETS, j)[BUFFER_DATA]
+    _choose(plan, total, item)
+    shared = (plan[MODE] == LINE or plan[MODE] == ROWS) and plan[STRIDES + AXES] == 0 == plan[STRIDES + 2 * AXES]
+    each = 0 if shared and code < PARTITIONS else 1
+    slot = KERNELS + (code * 2 + (0 if kind == FLOAT else 1)) * len(LAYOUTS) + each
+    if table[slot] == 0:
+        table[slot] = _ask(table[RESOLVE], slot)
+    if table[slot] == 0:
+        return _failed(frame, table, _NO_KERNEL, UNIMPLEMENTED)
+    plan[KERNEL] = table[slot]
+    if total >= PARALLEL and plan[UNITS] > 1:
+        threads = _threads(frame)
+        if threads > 1 and _share(frame, table, plan, threads):
+            return 0
+    _span(plan, 0, plan[UNITS])
+    return 0
+
+
+def handler(frame, table):
+    """A call by XLA; or, without a table, by one of its threads, of which ``frame`` is the plan."""
+    if _address(table) == 0:
+        before = _swap_modes(_PLAIN_MODES)
+        _take_part(frame)
+        _leave(frame)
+        _swap_modes(before)
+        return 0
+    if frame[FRAME_EXTENSION] != 0:
+        return _described(frame, table)
+    if frame[0] < FRAME_SIZE:
+        return _failed(frame, table, _BAD_VERSION, UNIMPLEMENTED)
+    before = _swap_modes(_PLAIN_MODES)
+    error = _executed(frame, table)
+    _swap_modes(before)
+    return error

@@ -1,0 +1,106 @@
+"""XLA's call frames, word by word, and the table by which the handler of `xla` finds kernels.  No Numba here.
+
+The frames are those of ``xla/ffi/api/c_api.h``: structures of words of 8 bytes, of which the numbers below say the
+place.  They are the same in versions 0.1 to 0.3 of that interface (jaxlib 0.6 to 0.10); what versions add comes last.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import native
+
+__all__ = ["FAMILIES", "OUTPUTS", "code_of", "handler", "seen"]
+
+API_MAJOR, API_MINOR = 0, 3  # of the interface, as known here
+
+# XLA_FFI_CallFrame, into which the arguments, results and attributes are built: of those, the length and the pointers
+FRAME_EXTENSION, FRAME_API, FRAME_CONTEXT = 1, 2, 3
+FRAME_ARGS, FRAME_RETS = (7, 9), (12, 14)
+FRAME_ATTRS = (17, 20)
+# XLA_FFI_Buffer
+BUFFER_TYPE, BUFFER_DATA, BUFFER_RANK, BUFFER_DIMS = 2, 3, 4, 5
+FLOAT, DOUBLE = 11, 12  # types of buffers
+SCALAR_VALUE = 1  # of XLA_FFI_Scalar
+# XLA_FFI_Api and its functions
+API_VERSION, API_ERROR_CREATE, API_ERROR_DESTROY, API_SCHEDULE, API_THREADS = 4, 6, 8, 17, 18
+# XLA_FFI_Metadata_Extension, XLA_FFI_Metadata
+METADATA, EXTENSION_METADATA, METADATA_VERSION, METADATA_TRAITS = 1, 3, 3, 4
+# Bytes of the arguments of those functions, and what the frame and buffers have at least
+ERROR_CREATE_SIZE, ERROR_DESTROY_SIZE, SCHEDULE_SIZE, THREADS_SIZE = 28, 24, 40, 32
+FRAME_SIZE, BUFFER_SIZE = 168, 48
+INVALID_ARGUMENT, UNIMPLEMENTED = 3, 12  # error codes
+
+# The table: what Python and the handler tell each other, then addresses of kernels.
+VERSION, RESOLVE, TASK, MESSAGE = 0, 1, 2, 3
+KERNELS = 8
+MESSAGES = (
+    "fastrobust: this version of XLA's interface is not known",
+    "fastrobust: operands must be all float32 or all float64",
+    "fastrobust: operands must be of one rank, at most 32, and broadcast to the result",
+    "fastrobust: a kernel could not be built; Python has printed why",
+)
+
+FAMILIES = ("loss", "nll")
+OUTPUTS = ("value", "dx", "dalpha", "dscale", "weight", "curvature")
+PARTITION = ("value", "dalpha", "d2alpha")
+LAYOUTS = ("shared", "each")
+PARTITIONS = len(FAMILIES) << len(OUTPUTS)  # the first code of log Z
+CODES = PARTITIONS + (1 << len(PARTITION))
+WORDS = KERNELS + CODES * 2 * len(LAYOUTS)
+
+
+def code_of(family: str, names: Sequence[str]) -> int:
+    """The number of the kernels with these outputs; of "partition" if that is the family."""
+    known = PARTITION if family == "partition" else OUTPUTS
+    mask = sum(1 << known.index(name) for name in names)
+    return mask + (PARTITIONS if family == "partition" else FAMILIES.index(family) << len(OUTPUTS))
+
+
+def ordered(family: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The names in the order in which the handler returns them."""
+    return tuple(name for name in (PARTITION if family == "partition" else OUTPUTS) if name in names)
+
+
+def _build(slot: int) -> int:
+    """The address of the kernel that belongs at that place of the table."""
+    code, rest = divmod(slot - KERNELS, 2 * len(LAYOUTS))
+    dtype, layout = (np.float32, np.float64)[rest // len(LAYOUTS)], LAYOUTS[rest % len(LAYOUTS)]
+    if code >= PARTITIONS:
+        return native.kernel("partition", _names(PARTITION, code - PARTITIONS), dtype)
+    family, mask = divmod(code, 1 << len(OUTPUTS))
+    return native.kernel("elementwise", FAMILIES[family], _names(OUTPUTS, mask), dtype, layout)
+
+
+def _names(known: tuple[str, ...], mask: int) -> tuple[str, ...]:
+    return tuple(name for i, name in enumerate(known) if mask >> i & 1)
+
+
+_keep: list[Any] = []  # what the table points to
+
+
+def handler() -> int:
+    """The address of the handler, its table filled but for the kernels, which come when they are called for."""
+    address, task, table_at = native.handler(WORDS)
+    table = _table(table_at)
+    resolve = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(_build)
+    messages = [ctypes.create_string_buffer(text.encode()) for text in MESSAGES]
+    _keep.extend([table, resolve, messages])
+    table[TASK], table[RESOLVE] = task, ctypes.cast(resolve, ctypes.c_void_p).value
+    for i, message in enumerate(messages):
+        table[MESSAGE + i] = ctypes.addressof(message)
+    return address
+
+
+def _table(address: int) -> Any:
+    return (ctypes.c_int64 * WORDS).from_address(address)
+
+
+def seen() -> tuple[int, int] | None:
+    """The version of the interface that XLA has shown, if a program with the handler was compiled."""
+    word = _keep[0][VERSION]
+    return (word & 0xFFFFFFFF, word >> 32) if word else None
