@@ -11,16 +11,18 @@ d phi/dalpha, dW/dalpha are as above:
 
     d2 rho/dalpha^2 = 1/4 int_0^t exp(k y) [(b/2) phi(y)^2 + sign(2-alpha) (1 - exp(-y))^2] dy.
 
-Everything here can be differentiated again by the framework.  Computed in double; relative error about 1e-12, of the
-integral 1e-9.  ``xp`` is the array library.
+Everything here can be differentiated again by the framework.  ``xp`` is the array library.  In double the relative error
+is about 1e-12, of the integral 1e-9; in float32, where a library has no more, about 1e-5.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
-ALPHA_MIN, ALPHA_MAX, BELOW_TWO = 2.0**-70, 2.0**90, 2.0 - 2.0**-52  # as in `loss`
+# The floor and the cap of alpha, and what stands for 2, as in `loss`: in double, in float32.
+_DOUBLE, _SINGLE = (2.0**-70, 2.0**90, 2.0 - 2.0**-52), (2.0**-40, 2.0**48, 2.0 - 2.0**-23)
 _SERIES = 0.02  # u below it: phi as a power series
 
 # Tanh-sinh nodes and weights for [0, 1]: exact enough for integrands with a logarithm at either end.
@@ -32,23 +34,51 @@ _WEIGHTS = [
 ]
 
 
-def sign(xp: Any, alpha: Any) -> Any:
+def slopes(
+    xp: Any, name: str, family: str, args: Sequence[Any], get: Callable[..., Any], twice: Callable[[], Any]
+) -> list[Any]:
+    """Derivatives in x, alpha and scale, for each element, of the output ``name`` of a kernel: not of the value.
+
+    ``get(names...)`` has other outputs; ``twice()`` is the second derivative in alpha, which only d/dalpha needs.
+    """
+    x, alpha, scale = args
+    u = _ratio(xp, x, alpha, scale)[0]
+    rest = 1 / (1 + u)
+    v = xp.where(u < 1, u * rest, 1 - rest)
+    phi = _phi(xp, u, v)
+    if name in ("dx", "dscale"):
+        weight, curvature = get("weight", "curvature")
+        psi = x * weight
+        found = [curvature, 0.5 * psi * phi, -(psi + x * curvature) / scale]
+        if name == "dscale":
+            extra = 1 / (scale * scale) if family == "nll" else 0.0
+            found = [
+                found[2], -(x / scale) * found[1], (2 * psi + x * curvature) * x / (scale * scale) - extra
+            ]  # fmt: skip
+        return found
+    (weight,) = get("weight")
+    if name == "dalpha":
+        mixed = 0.5 * x * weight * phi
+        return [mixed, twice(), -(x / scale) * mixed]
+    side = _sign(xp, alpha)
+    dx, dalpha = -side * weight * x * rest / (scale * scale), 0.5 * weight * phi
+    if name == "curvature":
+        (curvature,) = get("curvature")
+        factor = 1 - side * (x / scale) ** 2 * rest
+        dx = dx * factor - side * weight * 2 * x * rest * rest / (scale * scale)
+        weight, dalpha = curvature, 0.5 * phi * curvature + weight * v * v
+    return [dx, dalpha, -(2 * weight + x * dx) / scale]
+
+
+def _sign(xp: Any, alpha: Any) -> Any:
     """sign(2 - alpha), where 2 counts as 2 - epsilon."""
     return xp.where(alpha > 2, -1.0, 1.0)
 
 
-def shares(xp: Any, x: Any, alpha: Any, scale: Any) -> tuple[Any, Any, Any]:
-    """1/(1+u), u/(1+u) and phi, of doubles."""
-    u = _ratio(xp, x, alpha, scale)[0]
-    rest = 1 / (1 + u)
-    v = xp.where(u < 1, u * rest, 1 - rest)
-    return rest, v, _phi(xp, u, v)
-
-
 def dalpha_twice(xp: Any, x: Any, alpha: Any, scale: Any) -> Any:
-    """The second derivative of rho in alpha, of doubles."""
+    """The second derivative of rho in alpha."""
     u, k, b = _ratio(xp, x, alpha, scale)
-    t, side = xp.log1p(u), sign(xp, alpha)
+    t, side = xp.log1p(u), _sign(xp, alpha)
     kt = k * t
     flat = abs(kt) < 1e-9
     safe = xp.where(flat, 1.0, kt)
@@ -67,9 +97,10 @@ def dalpha_twice(xp: Any, x: Any, alpha: Any, scale: Any) -> Any:
 
 def _ratio(xp: Any, x: Any, alpha: Any, scale: Any) -> tuple[Any, Any, Any]:
     """u, k and b."""
-    alpha = xp.where(abs(alpha) < ALPHA_MIN, ALPHA_MIN, alpha)
-    alpha = xp.where(alpha == 2, BELOW_TWO, alpha)
-    alpha = xp.where(alpha > ALPHA_MAX, ALPHA_MAX, xp.where(alpha < -ALPHA_MAX, -ALPHA_MAX, alpha))
+    low, high, below_two = _DOUBLE if xp.finfo(alpha.dtype).bits == 64 else _SINGLE
+    alpha = xp.where(abs(alpha) < low, low, alpha)
+    alpha = xp.where(alpha == 2, below_two, alpha)
+    alpha = xp.where(alpha > high, high, xp.where(alpha < -high, -high, alpha))
     b = abs(alpha - 2)
     z = x / scale
     return z * z / b, 0.5 * alpha, b

@@ -203,36 +203,16 @@ def _slopes(
         found = get(*(n for n, w in zip(_FIRST, wanted, strict=True) if w))
         return [found.pop(0) if w else None for w in wanted]
     wide = [a.double() for a in args]
-    wx, wc = wide[0], wide[2]
-    rest, v, phi = higher.shares(torch, *wide)
-    side = higher.sign(torch, wide[1])
-    if name in ("dx", "dscale"):
-        weight, curvature = (part.double() for part in get("weight", "curvature"))
-        psi = wx * weight
-        slopes: list[Any] = [curvature, 0.5 * psi * phi, -(psi + wx * curvature) / wc]
-        if name == "dscale":
-            extra = 1 / (wc * wc) if family == "nll" else 0.0
-            slopes = [slopes[2], -(wx / wc) * slopes[1], (2 * psi + wx * curvature) * wx / (wc * wc) - extra]
-    elif name == "dalpha":
-        (weight,) = (part.double() for part in get("weight"))
-        mixed = 0.5 * wx * weight * phi
-        twice = None
-        if wanted[1] and _compiling():  # which would trace hundreds of operations
-            twice = _hessian(*args, family, dtype)[3]
-        elif wanted[1]:
-            twice = higher.dalpha_twice(torch, *wide)
-            if family == "nll":
-                twice = twice + _log_z(("d2alpha",), wide[1])[0]
-        slopes = [mixed, twice, -(wx / wc) * mixed]
-    else:
-        (weight,) = (part.double() for part in get("weight"))
-        dx, dalpha = -side * weight * wx * rest / (wc * wc), 0.5 * weight * phi
-        if name == "curvature":
-            (curvature,) = (part.double() for part in get("curvature"))
-            factor = 1 - side * (wx / wc) ** 2 * rest
-            dx = dx * factor - side * weight * 2 * wx * rest * rest / (wc * wc)
-            weight, dalpha = curvature, 0.5 * phi * curvature + weight * v * v
-        slopes = [dx, dalpha, -(2 * weight + wx * dx) / wc]
+
+    def twice() -> Any:
+        if not wanted[1]:
+            return None
+        if _compiling():  # which would trace hundreds of operations
+            return _hessian(*args, family, dtype)[3]
+        found = higher.dalpha_twice(torch, *wide)
+        return found + _log_z(("d2alpha",), wide[1])[0] if family == "nll" else found
+
+    slopes = higher.slopes(torch, name, family, wide, lambda *names: [part.double() for part in get(*names)], twice)
     return [s.to(dtype) if w else None for s, w in zip(slopes, wanted, strict=True)]
 
 
