@@ -14,13 +14,14 @@ _LIBRARIES: dict[str, str | None] = {
     "numpy": "fastrobust._backends.numpy",
     "cupy": "fastrobust._backends.cupy",
     "torch": "fastrobust.torch._autograd",
-    "jax": None,
-    "jaxlib": None,
+    "jax": "fastrobust.jax._autodiff",
+    "jaxlib": "fastrobust.jax._autodiff",
     "dask": None,
 }
 INSTALL = {
     "cupy": 'pip install "fastrobust[cuda]", or the CuPy for your CUDA: cupy-cuda12x, cupy-cuda13x',
     "torch": 'pip install "fastrobust[torch]"',
+    "jax": 'pip install "fastrobust[jax]"',
 }
 _PLAIN = frozenset((float, int, bool, list, tuple))  # what needs no library
 _known: dict[type, ModuleType] = {}

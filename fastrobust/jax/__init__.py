@@ -1,0 +1,66 @@
+"""The same functions for JAX: under jit, grad, vmap, jvp, shard_map, and whatever these compose to.
+
+They are those of `fastrobust`, which take arrays of JAX and return such. Here NumPy arrays and numbers are taken, too,
+and the results are always arrays of JAX.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import jax.numpy as jnp
+
+from .. import LossGrad, PartitionGrad, _api
+from .. import _arguments as arguments
+from ._adaptive import AdaptiveLoss
+from ._calls import backend
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
+_ARRAYS = ("x", "alpha", "scale", "weights")
+
+
+def _for_jax(function: _Function) -> _Function:
+    """The function with its arrays made arrays of JAX, and its leading number, too."""
+    signature = inspect.signature(function)
+    leading = next(iter(signature.parameters))
+
+    @functools.wraps(function)
+    def converted(*args: object, **options: object) -> object:
+        given = signature.bind(*args, **options)
+        for name in _ARRAYS:
+            value = given.arguments.get(name)
+            if name == leading or (value is not None and not isinstance(value, arguments.NUMBERS)):
+                given.arguments[name] = jnp.asarray(value)  # type: ignore[arg-type]
+        return function(*given.args, **given.kwargs)
+
+    return cast(_Function, converted)
+
+
+loss = _for_jax(_api.loss)
+influence = _for_jax(_api.influence)
+weight = _for_jax(_api.weight)
+curvature = _for_jax(_api.curvature)
+nll = _for_jax(_api.nll)
+log_partition = _for_jax(_api.log_partition)
+log_partition_and_grad = _for_jax(_api.log_partition_and_grad)
+loss_and_grad = _for_jax(_api.loss_and_grad)
+nll_and_grad = _for_jax(_api.nll_and_grad)
+
+__all__ = [
+    "AdaptiveLoss",
+    "LossGrad",
+    "PartitionGrad",
+    "backend",
+    "curvature",
+    "influence",
+    "log_partition",
+    "log_partition_and_grad",
+    "loss",
+    "loss_and_grad",
+    "nll",
+    "nll_and_grad",
+    "weight",
+]

@@ -1,0 +1,109 @@
+"""The adaptive loss: a description without state, and parameters that are a plain pytree."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from .. import _api
+
+SHIFT = math.log(math.e - 1)  # softplus of it is 1
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveLoss:
+    """Mean negative log-likelihood of residuals under Barron's density, whose shape and scale are learned.
+
+    `init` makes the parameters, `apply` evaluates; **give the parameters to the optimizer**, together with the model's.
+
+    Parameters
+    ----------
+    alpha_range : (float, float)
+        Bounds of alpha, 0 <= low <= high; equal ones fix it.
+    alpha_init : float, optional
+        Within the range; its middle unless given.
+    scale_min, scale_init : float
+        The lower bound of the scale and where it starts; equal ones fix it.
+    reduction : {"none", "sum", "mean"}
+
+    Raises
+    ------
+    ValueError
+        For bounds that are not 0 <= low <= high, or alpha_init, scale_min, scale_init outside of them.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from fastrobust.jax import AdaptiveLoss
+    >>> x = jnp.linspace(-1, 1, 200)
+    >>> y = (0.7 * x + 0.15 + 0.025 * jax.random.normal(jax.random.key(0), 200)).at[::10].add(3.0)
+    >>> criterion = AdaptiveLoss()
+    >>> params = {"line": jnp.zeros(2), "loss": criterion.init()}
+    >>> @jax.jit
+    ... def step(params):
+    ...     def objective(p):
+    ...         return criterion.apply(p["loss"], p["line"][0] * x + p["line"][1] - y)
+    ...     slopes = jax.grad(objective)(params)
+    ...     return jax.tree.map(lambda p, g: p - 0.02 * jnp.clip(g, -1, 1), params, slopes)
+    >>> for _ in range(800):
+    ...     params = step(params)
+    >>> print(params["line"].round(2), criterion.scale(params["loss"]) < 0.05)
+    [0.7  0.15] True
+    """
+
+    alpha_range: tuple[float, float] = (0.001, 1.999)
+    alpha_init: float | None = None
+    scale_min: float = 1e-5
+    scale_init: float = 1.0
+    reduction: Literal["none", "sum", "mean"] = "mean"
+
+    def __post_init__(self) -> None:
+        _api._check_reduction(self.reduction)
+        low, high = self.alpha_range
+        if not 0 <= low <= high < math.inf:
+            raise ValueError(f"alpha_range must be (low, high) with 0 <= low <= high, got {self.alpha_range!r}")
+        if not (low < self._start < high or low == self._start == high):
+            raise ValueError(f"alpha_init must lie inside of alpha_range {self.alpha_range!r}, got {self.alpha_init!r}")
+        if not 0 < self.scale_min <= self.scale_init < math.inf:
+            raise ValueError(
+                f"scale_min and scale_init must be 0 < min <= init, got {self.scale_min!r} and {self.scale_init!r}"
+            )
+
+    @property
+    def _start(self) -> float:
+        return 0.5 * sum(self.alpha_range) if self.alpha_init is None else self.alpha_init
+
+    def init(self, shape: int | Sequence[int] = (), dtype: Any = None) -> dict[str, jax.Array]:
+        """Parameters "alpha" and "scale" of that shape, on the real line; what is fixed has none.
+
+        The shape broadcasts with the residuals: () for one pair, (channels, 1, 1) for one for each channel of images.
+        """
+        low, high = self.alpha_range
+        params = {}
+        if low < high:
+            params["alpha"] = jnp.full(shape, math.log((self._start - low) / (high - self._start)), dtype)
+        if self.scale_min < self.scale_init:
+            params["scale"] = jnp.zeros(shape, dtype)
+        return params
+
+    def alpha(self, params: dict[str, jax.Array]) -> Any:
+        """The shape parameters, low + (high - low) sigmoid(params["alpha"]); a number where fixed."""
+        low, high = self.alpha_range
+        return low + (high - low) * jax.nn.sigmoid(params["alpha"]) if low < high else low
+
+    def scale(self, params: dict[str, jax.Array]) -> Any:
+        """The scales, min + (init - min) softplus(params["scale"] + log(e - 1)); a number where fixed."""
+        if self.scale_min == self.scale_init:
+            return self.scale_init
+        return self.scale_min + (self.scale_init - self.scale_min) * jax.nn.softplus(params["scale"] + SHIFT)
+
+    def apply(self, params: dict[str, jax.Array], x: Any, weights: Any = None) -> jax.Array:
+        """The negative log-likelihood of the residuals x; weights (or a mask) as in `fastrobust.nll`."""
+        x = jnp.asarray(x)
+        value = _api.nll(x, self.alpha(params), self.scale(params), reduction=self.reduction, weights=weights)
+        return value  # type: ignore[no-any-return]
