@@ -11,8 +11,8 @@ d phi/dalpha, dW/dalpha are as above:
 
     d2 rho/dalpha^2 = 1/4 int_0^t exp(k y) [(b/2) phi(y)^2 + sign(2-alpha) (1 - exp(-y))^2] dy.
 
-Everything here can be differentiated again by the framework.  ``xp`` is the array library.  In double the relative error
-is about 1e-12, of the integral 1e-9; in float32, where a library has no more, about 1e-5.
+Everything here can be differentiated again by the framework.  ``xp`` is the array library.  In double the relative
+error is about 1e-12, of the integral 1e-9; in float32, where a library has no more, about 1e-5.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ _DEFINITION = re.compile(
 
 
 def _inlined(text: str, entry: str) -> str:
-    """The module with every function but the entries to be inlined.  By text: llvmlite 0.46 marks the return value instead."""
+    """The module, all but the entries to be inlined.  By text: llvmlite 0.46 marks the return value instead."""
     return _DEFINITION.sub(lambda m: m[1] if m[2].startswith(entry) else f"{m[1]} alwaysinline", text)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import doctest
+import functools
 import io
 import itertools
+import math
 import pickle
 import subprocess
 import sys
@@ -70,6 +72,12 @@ def test_values_are_the_kernels(dtype: str) -> None:
 
 
 def test_dtypes_are_promoted_as_pytorch_does() -> None:
+    for shapes in itertools.product(((), (3,)), repeat=3):
+        for dtypes in itertools.product((torch.float16, torch.float32, torch.float64), repeat=3):
+            args = [torch.ones(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+            assert fr.loss(*args).dtype == (args[0] * args[1] * args[2]).dtype or any(shapes)
+            full = [a.dtype for a in args if a.dim()] or dtypes
+            assert fr.loss(*args).dtype == functools.reduce(torch.promote_types, full)
     single, double = torch.ones(3), torch.ones(3, dtype=D)
     assert fr.loss(single, double, 1.0).dtype == D
     assert fr.loss(single, torch.tensor(1.0, dtype=D), 1.0).dtype == torch.float32
@@ -227,6 +235,49 @@ def test_transforms_inside_the_compiler_at_infinity() -> None:
     torch.testing.assert_close(found, batched(a), rtol=0, atol=0, equal_nan=True)
 
 
+def test_halves_on_the_composed_routes() -> None:
+    """Counts, sums and products of 100,000 elements are those of float32."""
+    x, w = torch.ones(100_000, dtype=torch.float16), torch.ones(100_000, dtype=torch.float16)
+    mean = lambda x, w: fr.loss(x, 1.0, 1.0, reduction="mean", weights=w)  # noqa: E731
+    expected = mean(x, w)
+    assert expected.item() == pytest.approx(math.sqrt(2) - 1, rel=1e-3)
+    assert torch.func.grad_and_value(mean)(x, w)[1] == expected
+    assert mean(x, w.clone().requires_grad_()) == expected
+    leaf = x.clone().requires_grad_()
+    (graph,) = torch.autograd.grad(mean(leaf, w), leaf, create_graph=True)
+    torch.testing.assert_close(graph.detach(), torch.autograd.grad(mean(leaf, w), leaf)[0])
+    assert fr.loss_and_grad(leaf, 1.0, 1.0, reduction="mean").dscale.item() == pytest.approx(-math.sqrt(0.5), rel=1e-3)
+    student = frt.StudentTLoss(dtype=torch.float16)
+    assert student(x, weights=w) == student(x)
+
+
+def test_tracers_record_operators() -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    x, y = torch.randn(3), torch.tensor([1.0, 2.0, 3.0])
+    for function in (lambda x: fr.loss(x, 1.0, 1.0), lambda x: fr.nll(x, 1.0, 1.0, reduction="mean"), fr.log_partition):
+        torch.testing.assert_close(make_fx(function)(x)(y), function(y))
+
+
+def test_results_stay_on_the_device_of_x() -> None:
+    x, criterion = torch.randn(5, requires_grad=True), frt.AdaptiveLoss()
+    with torch.device("meta"):
+        for reduction in ("none", "mean"):
+            assert fr.loss(x.detach(), 1.0, 1.0, reduction=reduction).is_cpu
+        criterion(x).backward()
+    assert x.grad is not None and criterion.latent_alpha.grad.is_cpu
+
+
+def test_large_arguments_of_a_sum_are_not_kept_alive() -> None:
+    import weakref
+
+    x, w = torch.randn(100_000, requires_grad=True), torch.rand(100_000)
+    value, seen = frt.AdaptiveLoss()(x, weights=w), weakref.ref(w)
+    del w
+    assert seen() is None
+    value.backward()
+
+
 def test_weights() -> None:
     """A weight of 0 excludes an element and its gradient, NaN included; a mask is a weight."""
     x = torch.tensor([1.0, np.nan, -2.0], requires_grad=True)
@@ -344,9 +395,19 @@ def test_errors() -> None:
         (ValueError, "weights of shape", lambda: fr.loss(x, 1.0, 1.0, weights=torch.ones(4), reduction="sum")),
         (TypeError, "where: not taken", lambda: fr.loss(x, 1.0, 1.0, where=x > 0)),
         (TypeError, "dtype must be", lambda: fr.loss(x, 1.0, 1.0, dtype=torch.int32)),
+        (TypeError, "shape must be", lambda: frt.AdaptiveLoss(3.0)),
+        (TypeError, "dim an integer", lambda: frt.AdaptiveLoss(3, dim=1.5)),
+        (ValueError, "alpha_range must be two", lambda: frt.AdaptiveLoss(alpha_range=(0, 1, 2))),
+        (TypeError, "dtype must be", lambda: frt.StudentTLoss(dtype=torch.complex64)),
+        (TypeError, "input is a list", lambda: frt.AdaptiveLoss()([1.0, 2.0])),
+        (TypeError, "target is a ndarray", lambda: frt.RobustLoss()(x, np.ones(3))),
+        (TypeError, "alpha must be a number or a tensor", lambda: frt.RobustLoss("1", 1.0)),
+        (TypeError, "complex", lambda: frt.StudentTLoss()(x.to(torch.complex64))),
     ):
         with pytest.raises(error, match=message):
             call()
+    with pytest.warns(UserWarning, match="every element meet every other"):
+        frt.RobustLoss()(x[:, None], x)
     assert torch.isnan(fr.loss(x, 1.0, torch.tensor(-1.0))).all()
     assert torch.isinf(fr.nll(x, torch.tensor(-1.0), 1.0)).all()
 
@@ -438,6 +499,20 @@ def test_student_t_in_single_precision() -> None:
             results.append([value, *torch.autograd.grad(value[:3].mean() + value[4] * 0, (x, criterion.log_df))])
         for one, other in zip(*results, strict=True):
             torch.testing.assert_close(one, other.to(one.dtype), rtol=2e-5, atol=1e-6)
+    for log_df in (3.0, 4.2, 20.0, 40.0):  # towards the normal, by the expansion of the gamma function from 60 on
+        criterion = frt.StudentTLoss(dtype=torch.float64, reduction="none")
+        with torch.no_grad():
+            criterion.log_df.fill_(log_df)
+        found = criterion(torch.tensor([1.5], dtype=torch.float64))
+        with mpmath.workdps(40):
+            a, z = mpmath.exp(mpmath.mpf(log_df)) / 2, mpmath.mpf(1.5) ** 2
+            true = mpmath.loggamma(a) - mpmath.loggamma(a + 0.5) + mpmath.log(2 * mpmath.pi * a) / 2
+            true += (a + 0.5) * mpmath.log1p(z / (2 * a))
+        assert found.item() == pytest.approx(float(true), rel=1e-13)
+    whole = torch.tensor([0, 1, 5])
+    torch.testing.assert_close(frt.StudentTLoss()(whole), frt.StudentTLoss()(whole.double()))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert frt.StudentTLoss()(torch.ones(3, dtype=torch.bfloat16)).dtype == torch.float32
     assert torch.isfinite(frt.StudentTLoss(dtype=torch.float16)(torch.tensor([300.0]).half()))
 
 
@@ -527,7 +602,11 @@ def test_the_normal_and_cauchy_among_them() -> None:
         assert ours.entropy().item() == pytest.approx(known.entropy(), rel=1e-12)
     assert barron(2.0).variance.item() == pytest.approx(0.49, rel=1e-12)
     # At 0.003 from mpmath, 30 digits; the integrand peaks at 10^59.
-    for alpha, variance in ((0.005, 2.6917555709561399e20), (0.003, 1.1779088081086911e33)):
+    for alpha, variance in (
+        (0.005, 2.6917555709561399e20),
+        (0.003, 1.1779088081086911e33),
+        (0.0015, 3.52967665946964e64),
+    ):
         wide = frt.Barron(0.0, torch.tensor(alpha, dtype=torch.float64), 1.0)
         assert wide.variance.item() == pytest.approx(variance, rel=1e-12)
     assert torch.isinf(barron(0.0).variance) and torch.isnan(barron(0.0).mean) and barron(0.5).mean.item() == 0.3
@@ -601,6 +680,30 @@ def test_samples() -> None:
     expected = torch.autograd.grad(frt.Barron(loc, alpha, scale).variance, (alpha, scale))
     assert found[0].abs() < 0.02
     np.testing.assert_allclose(found[1:], expected, rtol=0.05)
+
+
+def test_samples_in_half_precision_and_forward_mode() -> None:
+    torch.manual_seed(0)
+    zero, one = torch.tensor(0.0, dtype=torch.bfloat16), torch.tensor(1.0, dtype=torch.bfloat16)
+    samples = frt.Barron(zero, zero, one).sample((400_000,))
+    assert samples.dtype == torch.bfloat16
+    for sign in (-1, 1):  # the tail of Cauchy's distribution with scale sqrt 2
+        assert (sign * samples > 1000).double().mean().item() == pytest.approx(4.5e-4, rel=0.3)
+    alpha = torch.tensor(1.0, dtype=torch.float64)
+
+    def sample(alpha: Any) -> Any:
+        torch.manual_seed(0)
+        return frt.Barron(torch.zeros((), dtype=torch.float64), alpha, 1.0, validate_args=False).rsample()
+
+    (expected,) = torch.autograd.grad(sample(alpha.requires_grad_()), alpha)
+    alpha = alpha.detach()
+    assert expected != 0
+    torch.testing.assert_close(torch.func.jvp(sample, (alpha,), (torch.ones_like(alpha),))[1], expected)
+    torch.testing.assert_close(torch.func.grad(sample)(alpha), expected)
+    with pytest.raises(NotImplementedError, match="vmap over samples"):
+        torch.func.vmap(sample, randomness="different")(alpha.expand(3))
+    wide = frt.Barron(0.0, 2.0, 1.0).icdf(torch.tensor(1 - 1e-9, dtype=torch.float64))
+    assert wide.item() == pytest.approx(5.997807, rel=1e-6)
 
 
 def test_the_interface_of_distributions() -> None:

@@ -44,9 +44,7 @@ def _prepared(family: str, **values: Any) -> tuple[Any, list[Any]]:
     """Dtype of the result, and the arguments as arrays of the computing type.  Python numbers take that of the rest."""
     arguments.check_numbers(values.get("alpha", 1.0), values.get("scale", 1.0), family)
     leading = next(iter(values))
-    arrays = {
-        n: v if n != leading and isinstance(v, arguments.NUMBERS) else _array(n, v) for n, v in values.items()
-    }
+    arrays = {n: v if n != leading and isinstance(v, arguments.NUMBERS) else _array(n, v) for n, v in values.items()}
     found = [a for n, a in arrays.items() if not isinstance(a, arguments.NUMBERS) and a.dtype.kind not in "biu"]
     x = arrays[leading]
     if x.dtype.kind in "biu":

@@ -140,12 +140,12 @@ def _partitioned(family: str, names: tuple[str, ...]) -> Callable[..., Any]:
                 names_of = set() if cut is None else {cut} if isinstance(cut, str) else set(cut)
                 if operand.shape[axis] == shape[axis] and cuts[axis] is None and not names_of & taken:
                     cuts[axis] = cut
-        of_results = NamedSharding(mesh, PartitionSpec(*cuts))
-        of_operands = tuple(
-            NamedSharding(mesh, PartitionSpec(*(c if m == n else None for c, m, n in zip(cuts, o.shape, shape, strict=True))))
-            for o in operands
-        )  # fmt: skip
-        return of_operands, of_results
+
+        def of(lengths: Any) -> Any:
+            whole = zip(cuts, lengths, shape, strict=True)
+            return NamedSharding(mesh, PartitionSpec(*(cut if m == n else None for cut, m, n in whole)))
+
+        return tuple(of(o.shape) for o in operands), of(shape)
 
     def infer(mesh: Any, operands: Any, results: Any) -> Any:
         return (shardings(mesh, operands, results)[1],) * len(names)

@@ -35,6 +35,7 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PROMOTED = {(a, b): torch.promote_types(a, b) for a in _FLOATS for b in _FLOATS}
 _TRANSFORM = torch._C._functorch.TransformType
 _in_transform = torch._C._are_functorch_transforms_active
+_modes = torch._C._len_torch_dispatch_stack
 _compiling = torch.compiler.is_compiling
 
 
@@ -62,25 +63,24 @@ def _prepared(family: str, **values: Any) -> tuple[torch.dtype, list[Any]]:
         x = x.double()
     elif x.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(x.device.type):
         x = x.float()
-    dtype, found = x.dtype, [x]
+    found = [x]
     for what, value in list(values.items())[1:]:
-        if isinstance(value, Tensor):
-            dtype = promoted(dtype, value, x.dim())
-            if value.device != x.device:
-                if value.dim() or not value.is_cpu:
-                    raise ValueError(f"{what} is on {value.device} and {name} on {x.device}: move one with .to()")
-                value = value.to(x.device, non_blocking=True)  # else the GPU would be waited for
+        if isinstance(value, Tensor) and value.device != x.device:
+            if value.dim() or not value.is_cpu:
+                raise ValueError(f"{what} is on {value.device} and {name} on {x.device}: move one with .to()")
+            value = value.to(x.device, non_blocking=True)  # else the GPU would be waited for
         found.append(value)
-    if dtype not in _FLOATS:
-        raise TypeError(f"{name} has dtype {dtype}: make it float16, bfloat16, float32 or float64 with .to()")
-    return dtype, found
+    return promoted(found), found
 
 
-def promoted(dtype: torch.dtype, value: Tensor, dim: int) -> torch.dtype:
-    """The dtype of both, by PyTorch's rule: tensors without axes give way to others.  Dynamo knows no `result_type`."""
-    if not value.is_floating_point() or (dim and not value.dim()):
-        return dtype
-    return value.dtype if value.dim() and not dim else _PROMOTED[dtype, value.dtype]
+def promoted(values: Sequence[Any]) -> torch.dtype:
+    """Their common dtype, by PyTorch's rule: tensors without axes give way.  Dynamo knows no `result_type`."""
+    floats = [v for v in values if isinstance(v, Tensor) and v.is_floating_point()]
+    dtypes = [v.dtype for v in floats if v.dim()] or [v.dtype for v in floats]
+    found = dtypes[0]
+    for dtype in dtypes[1:]:
+        found = _PROMOTED[found, dtype]
+    return found
 
 
 def _shape(x: Tensor, alpha: Any, scale: Any) -> torch.Size:
@@ -109,8 +109,8 @@ def _plain(values: Sequence[Any]) -> bool:
 
 
 def _general() -> bool:
-    """Whether a transform or forward mode is active, for which plain tensors are not all there is."""
-    return bool(_in_transform()) or forward_ad._current_level >= 0
+    """Whether a transform, forward mode or a tracer is active, for which plain tensors are not all there is."""
+    return bool(_in_transform()) or forward_ad._current_level >= 0 or (not _compiling() and bool(_modes()))
 
 
 def fusible(values: Sequence[Any]) -> bool:
@@ -227,7 +227,7 @@ class _Traced(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, alpha: Tensor, scale: Tensor, family: str, names: tuple[str, ...], dtype: Any) -> Any:
-        if not _compiling() and _plain((x, alpha, scale)):
+        if not _compiling() and not _modes() and _plain((x, alpha, scale)):
             return tuple(_kernels.evaluate(family, names, x, alpha, scale, dtype))
         if not _compiling() and any(type(t).__name__ == "DTensor" for t in (x, alpha, scale)):
             return _kernels.sharded(family, names, x, alpha, scale, dtype)
@@ -356,7 +356,7 @@ class _LogZTraced(torch.autograd.Function):
 
     @staticmethod
     def forward(alpha: Tensor, names: tuple[str, ...]) -> Any:
-        if not _compiling() and _plain((alpha,)):
+        if not _compiling() and not _modes() and _plain((alpha,)):
             return tuple(_kernels.partition(names, alpha))
         return tuple(_kernels.log_partition(alpha, list(names)))
 
@@ -405,7 +405,8 @@ class _Value(torch.autograd.Function):
             value, *slopes = _kernels.quick(family, names, x, *numbers)
         else:
             value, *slopes = _kernels.evaluate(family, names, x, alpha, scale, dtype)
-        ctx.family, ctx.dtype, ctx.parameters = family, dtype, (alpha, scale)
+        ctx.family, ctx.dtype = family, dtype
+        ctx.parameters = [None if isinstance(p, Tensor) else p for p in (alpha, scale)]
         ctx.save_for_backward(x, *(p if isinstance(p, Tensor) else None for p in (alpha, scale)), *slopes)
         return value
 
@@ -494,15 +495,16 @@ class Watched:
         if found is None or (not found.is_inference() and found._version != self.version):
             raise RuntimeError(
                 "create_graph=True through reduction='sum' or 'mean' needs the residuals and parameters as they were, "
-                f"but one was {'freed' if found is None else 'changed in place'}: keep the tensor that was passed, or "
-                "take reduction='none' and reduce the result"
+                f"but one was {'freed' if found is None else 'changed in place'}: keep the tensor that was passed "
+                "(the difference with the target, not only its parts), or take reduction='none' and reduce the result"
             )
         return found.view_as(found)
 
 
 def watched(x: Tensor, others: Sequence[Any]) -> list[Any]:
-    """What `pulled_back` needs for second derivatives: x, of which no memory is held, and smaller things."""
-    return [Watched(x, True), *(Watched(a, False) if isinstance(a, Tensor) else a for a in others)]
+    """What `pulled_back` needs for second derivatives; no memory is held of x and of what is as large."""
+    most = max(1024, x.numel() // 8)
+    return [Watched(x, True), *(Watched(a, a.numel() > most) if isinstance(a, Tensor) else a for a in others)]
 
 
 class _ReducedTraced(torch.autograd.Function):
@@ -554,7 +556,7 @@ def _composed(
     """The loss in tensor operations around one value for each element; differentiable in the weights too."""
     if weights is not None:
         x = torch.where(weights == 0, 0.0, x)  # here and in the value, since a gradient of 0 times NaN is NaN
-    value = _named(family, ("value",), x, alpha, scale, dtype)[0]
+    value = _named(family, ("value",), x, alpha, scale, _kernels.compute_type(dtype))[0]
     return weighed(value, weights, reduction).to(dtype)
 
 
@@ -562,6 +564,7 @@ def weighed(value: Tensor, weights: Tensor | None, reduction: str) -> Tensor:
     """Values for each element, weighted and reduced; a weight of 0 excludes an element, whatever its value."""
     if weights is None:
         return value if reduction == "none" else value.sum() if reduction == "sum" else value.mean()
+    weights = weights.to(value.dtype)  # which is no half precision
     value = torch.where(weights == 0, 0.0, value * weights)
     if reduction == "none":
         return value
@@ -650,7 +653,7 @@ def weighted(
     """`evaluate`, each output multiplied by the weights; a weight of 0 excludes an element, whatever its value."""
     dtype, (x, alpha, scale) = _prepared(family, x=_options(options, x), alpha=alpha, scale=scale)
     weights = weights_for(weights, x, _shape(x, alpha, scale))
-    found = _named(family, names, torch.where(weights == 0, 0.0, x), alpha, scale, dtype)
+    found = _named(family, names, torch.where(weights == 0, 0.0, x), alpha, scale, _kernels.compute_type(dtype))
     results = [weighed(part, weights, "none").to(dtype) for part in found]
     results = _filled(results, options)
     return results[0] if len(names) == 1 else tuple(results)
@@ -712,7 +715,8 @@ def _composed_gradients(
     if weights is not None:
         x = torch.where(weights == 0, 0.0, x)
     names = tuple("d" + n for n in wrt)
-    value, *each = _named(family, ("value", *names), x, alpha, scale, dtype)
+    value, *each = _named(family, ("value", *names), x, alpha, scale, _kernels.compute_type(dtype))
+    weights = None if weights is None else weights.to(value.dtype)
     results = {"value": weighed(value, weights, reduction).to(dtype)}
     count: Any = 1 if reduction == "sum" else value.numel() if weights is None else weights.expand(value.shape).sum()
     for name, part in zip(names, each, strict=True):

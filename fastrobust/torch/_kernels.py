@@ -117,10 +117,12 @@ def quick(family: str, names: tuple[str, ...], x: Tensor, alpha: float, scale: f
 def quick_sums(family: str, wrt: tuple[str, ...], x: Tensor, alpha: float, scale: float, mean: bool) -> list[Tensor]:
     """`reduce` where `numbers` found some, without weights."""
     found = _numpy.reduce(family, wrt, _array(x), alpha, scale, "mean" if mean else "sum", None, None)
-    results = [torch.scalar_tensor(found.value, dtype=x.dtype)]
+    results = [torch.scalar_tensor(found.value, dtype=x.dtype, device="cpu")]  # not on the default device
     for name in wrt:
         part: Any = getattr(found, "d" + name)
-        results.append(torch.from_numpy(part) if name == "x" else torch.scalar_tensor(part, dtype=x.dtype))
+        results.append(
+            torch.from_numpy(part) if name == "x" else torch.scalar_tensor(part, dtype=x.dtype, device="cpu")
+        )
     return results
 
 
@@ -181,7 +183,7 @@ def reduce(
             results = [
                 torch.from_numpy(a)
                 if hasattr(a, "strides") and a.ndim
-                else torch.scalar_tensor(float(a), dtype=compute)
+                else torch.scalar_tensor(float(a), dtype=compute, device="cpu")
                 for a in arrays
             ]
             results[1:] = [r.reshape(shapes.get(name, r.shape)) for name, r in zip(wrt, results[1:], strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -18,7 +19,23 @@ Reduction = Literal["none", "sum", "mean"]
 
 
 def _residual(input: Tensor, target: Tensor | None) -> Tensor:
-    return input if target is None else input - target
+    for name, value in (("input", input), ("target", target)):
+        if not isinstance(value, Tensor) and (value is not None or name == "input"):
+            raise TypeError(f"{name} is a {type(value).__name__}: make it a tensor with torch.as_tensor()")
+    if target is None:
+        return input
+    if input.shape != target.shape:
+        warnings.warn(
+            f"input of shape {tuple(input.shape)} and target of shape {tuple(target.shape)} broadcast: "
+            "make their shapes equal, lest every element meet every other",
+            stacklevel=3,
+        )
+    return input - target
+
+
+def _check_dtype(dtype: torch.dtype | None) -> None:
+    if dtype is not None and not dtype.is_floating_point:
+        raise TypeError(f"dtype must be torch.float16, bfloat16, float32 or float64, got {dtype}")
 
 
 SHIFT = math.log(math.e - 1)  # softplus of it is 1
@@ -28,9 +45,14 @@ class _Axes:
     """Where parameters lie in the residuals."""
 
     def __init__(self, shape: int | Sequence[int], dim: int) -> None:
-        self.features = operator.index(shape) if hasattr(shape, "__index__") else None
-        self.shape = tuple(shape) if self.features is None else (1, self.features)  # type: ignore[arg-type]
-        self.dim = dim
+        try:
+            self.features = operator.index(shape) if hasattr(shape, "__index__") else None
+            lengths: Any = shape if self.features is None else (1, self.features)
+            self.shape, self.dim = tuple(operator.index(n) for n in lengths), operator.index(dim)
+        except TypeError:
+            raise TypeError(
+                f"shape must be a number of features or a tuple of integers, and dim an integer, got {shape!r}, {dim!r}"
+            ) from None
         if any(n < 1 for n in self.shape):
             raise ValueError(f"shape must be a positive number of features, or a shape without 0, got {shape!r}")
 
@@ -196,7 +218,11 @@ class AdaptiveLoss(nn.Module):
     ) -> None:
         super().__init__()
         _api._check_reduction(reduction)
-        low, high = map(float, alpha_range)
+        _check_dtype(dtype)
+        try:
+            low, high = map(float, alpha_range)
+        except (TypeError, ValueError):
+            raise ValueError(f"alpha_range must be two numbers, (low, high), got {alpha_range!r}") from None
         if not 0 <= low <= high < math.inf:
             raise ValueError(f"alpha_range must be (low, high) with 0 <= low <= high, got {alpha_range!r}")
         start = 0.5 * (low + high) if alpha_init is None else float(alpha_init)
@@ -301,19 +327,25 @@ def _sigmoid(y: float) -> float:
     return 1 / (1 + math.exp(-y)) if y > 0 else math.exp(y) / (1 + math.exp(y))
 
 
-def student_t_nll(x: Tensor, df: Tensor, scale: Tensor) -> Tensor:
-    """The negative log-likelihood of Student's t."""
-    dtype = _autograd.promoted(x.dtype, scale, x.dim())
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
+def student_t_nll(x: Tensor, df: Tensor, scale: Tensor) -> tuple[Tensor, torch.dtype]:
+    """The negative log-likelihood of Student's t, not in half precision; and the dtype that it should have."""
+    dtype, (x, df, scale) = _autograd._prepared("loss", x=x, df=df, scale=scale)
+    wide = _kernels.compute_type(dtype)
     x, df, scale = x.to(wide), df.double(), scale.double()
-    # In double, since the two lgamma cancel for large df.
-    constant = torch.lgamma(0.5 * df) - torch.lgamma(0.5 * (df + 1)) + 0.5 * torch.log(math.pi * df) + torch.log(scale)
+    # log Gamma(a) - log Gamma(a + 1/2) + log(a)/2, a = df/2: for a large a by its expansion, since the two cancel.
+    a = 0.5 * df
+    large = a > 30
+    near, far = torch.where(large, 1.0, a), torch.where(large, a, 30.0)
+    y = 1 / (far * far)
+    expansion = (1 / 8 + y * (-1 / 192 + y * (1 / 640 - y * 17 / 14336))) / far
+    exact = torch.lgamma(near) - torch.lgamma(near + 0.5) + 0.5 * torch.log(near)
+    constant = torch.where(large, expansion, exact) + 0.5 * math.log(2 * math.pi) + torch.log(scale)
     z = (x / scale.to(wide)).abs()
     big = z > 1e15  # where z^2 may overflow, and 1 is nothing beside z^2/df
     small = torch.where(big, 1.0, z)
     log = torch.log1p(small * small / df.to(wide))
     log = torch.where(big, 2 * torch.log(torch.where(big, z, 1.0)) - torch.log(df).to(wide), log)
-    return ((0.5 * (df + 1)).to(wide) * log + constant.to(wide)).to(dtype)
+    return (0.5 * (df + 1)).to(wide) * log + constant.to(wide), dtype
 
 
 class StudentTLoss(nn.Module):
@@ -356,6 +388,7 @@ class StudentTLoss(nn.Module):
     ) -> None:
         super().__init__()
         _api._check_reduction(reduction)
+        _check_dtype(dtype)
         self.axes, self.reduction = _Axes(shape, dim), reduction
         self.scales = _Scales(scale_min, scale_init)
         self.log_df = nn.Parameter(torch.zeros(self.axes.shape, dtype=dtype, device=device))
@@ -382,9 +415,10 @@ class StudentTLoss(nn.Module):
         x = _residual(input, target)
         df, scale = self.axes.placed(self._df(), x), self.axes.placed(self._scale(), x)
         if weights is not None:
-            weights = _autograd.weights_for(weights, x, torch.broadcast_shapes(x.shape, df.shape, scale.shape))
+            weights = _autograd.weights_for(weights, x, _autograd._shape(x, df, scale))
             x = torch.where(weights == 0, 0.0, x)
-        return _autograd.weighed(student_t_nll(x, df, scale), weights, self.reduction)
+        value, dtype = student_t_nll(x, df, scale)
+        return _autograd.weighed(value, weights, self.reduction).to(dtype)
 
     def extra_repr(self) -> str:
         return f"{self.axes}, {self.scales}, reduction={self.reduction!r}"

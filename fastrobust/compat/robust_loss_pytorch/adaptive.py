@@ -19,8 +19,15 @@ def _dtype(float_dtype: Any) -> torch.dtype:
         return {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16}[
             np.dtype(float_dtype).name
         ]
-    except KeyError:
+    except (KeyError, TypeError):
         raise ValueError(f"float_dtype must be float16, float32 or float64, got {float_dtype!r}") from None
+
+
+def _check(num_dims: int, scale_lo: float, scale_init: float) -> None:
+    if num_dims < 1:
+        raise ValueError(f"num_dims must be a positive number, got {num_dims!r}")
+    if not 0 < scale_lo <= scale_init:
+        raise ValueError(f"scale_lo and scale_init must be 0 < lo <= init, got {scale_lo!r} and {scale_init!r}")
 
 
 class AdaptiveLossFunction(AdaptiveLoss):
@@ -47,6 +54,9 @@ class AdaptiveLossFunction(AdaptiveLoss):
         scale_lo: float = 1e-5,
         scale_init: float = 1.0,
     ) -> None:
+        if not 0 <= alpha_lo <= alpha_hi:
+            raise ValueError(f"alpha_lo and alpha_hi must be 0 <= lo <= hi, got {alpha_lo!r} and {alpha_hi!r}")
+        _check(num_dims, scale_lo, scale_init)
         super().__init__(
             num_dims, alpha_range=(alpha_lo, alpha_hi), alpha_init=alpha_init, scale_min=scale_lo,
             scale_init=scale_init, reduction="none", dtype=_dtype(float_dtype), device=device,
@@ -65,6 +75,7 @@ class AdaptiveLossFunction(AdaptiveLoss):
         """The negative log-likelihood of each element of x, shape (..., num_dims)."""
         if kwargs:
             raise TypeError(f"lossfun takes x alone, got {', '.join(kwargs)}")
+        x = torch.as_tensor(x)
         if x.dim() < 1 or x.shape[-1] != self.num_dims:
             raise ValueError(f"x must have {self.num_dims} as its last axis, got shape {tuple(x.shape)}")
         return self(x)
@@ -76,6 +87,7 @@ class StudentsTLossFunction(StudentTLoss):
     def __init__(
         self, num_dims: int, float_dtype: Any, device: Any = "cpu", scale_lo: float = 1e-5, scale_init: float = 1.0
     ) -> None:
+        _check(num_dims, scale_lo, scale_init)
         super().__init__(
             num_dims,
             scale_min=scale_lo,

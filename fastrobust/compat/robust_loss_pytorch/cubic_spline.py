@@ -19,6 +19,7 @@ def interpolate1d(x: Tensor, values: Tensor, tangents: Tensor) -> Tensor:
     Tensor
         Of x's shape.
     """
+    x = torch.as_tensor(x)
     if values.dim() != 1 or values.shape != tangents.shape or len(values) < 2:
         raise ValueError(
             "values and tangents must have one axis of the same length, at least 2, "

@@ -54,7 +54,7 @@ class Distribution:
 
     def nllfun(self, x: Tensor, alpha: Any, scale: Any) -> Tensor:
         """The negative log-likelihood of each element; see `fastrobust.nll`."""
-        return nll(x, alpha, scale)
+        return nll(_tensor(x), _tensor(alpha), _tensor(scale))
 
     def draw_samples(self, alpha: Any, scale: Any) -> Tensor:
         """A sample for each pair of alpha and scale, which broadcast; see `fastrobust.torch.Barron`."""

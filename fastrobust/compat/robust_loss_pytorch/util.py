@@ -79,7 +79,8 @@ def inv_affine_softplus(y: Any, lo: float = 0, ref: float = 1) -> Tensor:
 
 def students_t_nll(x: Any, df: Any, scale: Any) -> Tensor:
     """The negative log-likelihood of Student's t."""
-    return student_t_nll(*(torch.as_tensor(v) for v in (x, df, scale)))
+    value, dtype = student_t_nll(*(torch.as_tensor(v) for v in (x, df, scale)))
+    return value.to(dtype)
 
 
 # The YUV of PAL, scaled so that it keeps volumes: distributions of pixels are densities in either space.
@@ -93,10 +94,13 @@ _MATRIX = 1.580227820074 * torch.tensor(
 )
 
 
-def _transformed(image: Any, matrix: Tensor) -> Tensor:
+def _floating(image: Any) -> Tensor:
     image = torch.as_tensor(image)
-    if not image.is_floating_point():
-        image = image.to(torch.get_default_dtype())
+    return image if image.is_floating_point() else image.to(torch.get_default_dtype())
+
+
+def _transformed(image: Any, matrix: Tensor) -> Tensor:
+    image = _floating(image)
     return image @ matrix.to(image).T
 
 
@@ -120,13 +124,13 @@ def _dct(n: int, like: Tensor) -> Tensor:
 
 def image_dct(image: Any) -> Tensor:
     """Orthonormal DCT-II over the last two axes."""
-    image = torch.as_tensor(image)
+    image = _floating(image)
     return _dct(image.shape[-2], image) @ image @ _dct(image.shape[-1], image).T
 
 
 def image_idct(dct_image: Any) -> Tensor:
     """Inverse of `image_dct`."""
-    image = torch.as_tensor(dct_image)
+    image = _floating(dct_image)
     return _dct(image.shape[-2], image).T @ image @ _dct(image.shape[-1], image)
 
 
