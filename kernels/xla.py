@@ -14,6 +14,7 @@ ROWS     the last axis is long                                                  
 TILES    x is contiguous, the parameters vary along the last of two axes only        `TILE` elements or so, for
                                                                                      which they are repeated
 GATHER   any other: the operands are copied together, element by element             `TILE` elements
+SUMS     a reduction, of rows of x with parameters by column                         a panel of rows
 =======  ==========================================================================  ==========================
 """
 
@@ -28,51 +29,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import native
+from . import xla_frame as f
 from .cpu import pointer, stack
 from .primitives import scalar
-from .xla_frame import (
-    API_ERROR_CREATE,
-    API_ERROR_DESTROY,
-    API_MAJOR,
-    API_MINOR,
-    API_SCHEDULE,
-    API_THREADS,
-    API_VERSION,
-    BUFFER_DATA,
-    BUFFER_DIMS,
-    BUFFER_RANK,
-    BUFFER_SIZE,
-    BUFFER_TYPE,
-    CODES,
-    DOUBLE,
-    ERROR_CREATE_SIZE,
-    ERROR_DESTROY_SIZE,
-    EXTENSION_METADATA,
-    FLOAT,
-    FRAME_API,
-    FRAME_ARGS,
-    FRAME_ATTRS,
-    FRAME_CONTEXT,
-    FRAME_EXTENSION,
-    FRAME_RETS,
-    FRAME_SIZE,
-    INVALID_ARGUMENT,
-    KERNELS,
-    LAYOUTS,
-    MESSAGE,
-    METADATA,
-    METADATA_TRAITS,
-    METADATA_VERSION,
-    OUTPUTS,
-    PARTITIONS,
-    RESOLVE,
-    SCALAR_VALUE,
-    SCHEDULE_SIZE,
-    TASK,
-    THREADS_SIZE,
-    UNIMPLEMENTED,
-    VERSION,
-)  # fmt: skip
 
 __all__ = ["SIGNATURE", "handler"]
 
@@ -84,21 +43,29 @@ TILE = 1024  # elements of a tile, or a few less
 LONG = 256  # elements from which on a row is worth a call of its own
 PIECES = 4  # of work for each thread, so that none waits long for another
 AXES = 32
-ARRAYS = 3 + len(OUTPUTS)  # of a kernel, at most
+ARRAYS = 3 + len(f.OUTPUTS)  # of a kernel, at most
 
-LINE, ROWS, TILES, GATHER = range(4)
+PANEL = 1 << 16  # elements of a reduction that are summed in one go; as on NumPy arrays, for the same bits
+PANELS_MAX, SUMS_MAX = 64, 1 << 22  # panels of a reduction by columns, and the doubles that they may take together
+
+LINE, ROWS, TILES, GATHER, SUMS = range(5)
 # Words of a plan; then, for each axis, its length and the strides of x, alpha and scale in bytes; then the outputs.
 KERNEL, MODE, ITEM, INPUTS, COUNT, UNITS, AXES_USED, OPERANDS = range(8)
 LENGTHS = OPERANDS + 3
 STRIDES = LENGTHS + AXES
 PLACES = STRIDES + 3 * AXES
-PLAN = PLACES + len(OUTPUTS)
+PLAN = PLACES + len(f.OUTPUTS)
 # What threads share, behind a plan: the next piece, how many are done, who still looks at it; units of a piece, pieces.
 NEXT, DONE, USERS, GRAIN, PARTS = range(PLAN, PLAN + 5)
 SHARED = PLAN + 5
 
+# In the mode `SUMS` instead of lengths and strides.
+WIDTH, WHOLE, REST, HEIGHT, ROWS_ALL, WEIGHTS, DX, FACTOR, PARTIAL, SLOTS, ALPHA_STEP, SCALE_STEP = range(
+    LENGTHS, LENGTHS + 12
+)
+
 _word = np.int64(0)
-_BAD_VERSION, _BAD_TYPES, _BAD_SHAPES, _NO_KERNEL = range(4)  # messages
+_BAD_VERSION, _BAD_TYPES, _BAD_SHAPES, _NO_KERNEL, _NO_MEMORY = range(5)  # messages
 
 
 @intrinsic
@@ -195,22 +162,22 @@ _PLAIN_MODES = 0x1F80 if native.host_is_x86() else 0  # round to nearest, no exc
 @scalar
 def _failed(frame, table, message, code):
     """An error for XLA, if its interface has one as known here."""
-    api = pointer(frame[FRAME_API], _word)
+    api = pointer(frame[f.FRAME_API], _word)
     args = stack(4, _word)
-    args[0], args[1], args[2], args[3] = ERROR_CREATE_SIZE, 0, table[MESSAGE + message], code
-    return _ask(api[API_ERROR_CREATE], _address(args))
+    args[0], args[1], args[2], args[3] = f.ERROR_CREATE_SIZE, 0, table[f.MESSAGE + message], code
+    return _ask(api[f.API_ERROR_CREATE], _address(args))
 
 
 @scalar
 def _described(frame, table):
     """Answer XLA's question for the version: the lower of its own and ours; note its own."""
-    extension = pointer(frame[FRAME_EXTENSION], _word)
-    if extension[1] & 0xFFFFFFFF == METADATA:
-        theirs = pointer(frame[FRAME_API], _word)[API_VERSION]
-        table[VERSION] = theirs
-        metadata = pointer(extension[EXTENSION_METADATA], _word)
-        metadata[METADATA_VERSION] = API_MAJOR | min(theirs >> 32, API_MINOR) << 32
-        pointer(_address(metadata) + 8 * METADATA_TRAITS, np.uint32(0))[0] = np.uint32(0)
+    extension = pointer(frame[f.FRAME_EXTENSION], _word)
+    if extension[1] & 0xFFFFFFFF == f.METADATA:
+        theirs = pointer(frame[f.FRAME_API], _word)[f.API_VERSION]
+        table[f.VERSION] = theirs
+        metadata = pointer(extension[f.EXTENSION_METADATA], _word)
+        metadata[f.METADATA_VERSION] = f.API_MAJOR | min(theirs >> 32, f.API_MINOR) << 32
+        pointer(_address(metadata) + 8 * f.METADATA_TRAITS, np.uint32(0))[0] = np.uint32(0)
     return 0
 
 
@@ -335,9 +302,29 @@ _copied4, _copied8 = _copier(np.float32(0)), _copier(np.float64(0))
 
 
 @scalar
+def _panels(plan, first, last):
+    """Sums of panels, the last of which may be the rest of a row."""
+    args, dims, steps = stack(7, _word), stack(2, _word), stack(5, _word)
+    item, width, height = plan[ITEM], plan[WIDTH], plan[HEIGHT]
+    for panel in range(first, last):
+        start = min(panel * height, plan[ROWS_ALL])
+        dims[0], dims[1] = (min(height, plan[ROWS_ALL] - start), width) if panel < plan[WHOLE] else (1, plan[REST])
+        offset = start * width * item
+        args[0], args[1], args[2] = plan[OPERANDS] + offset, plan[OPERANDS + 1], plan[OPERANDS + 2]
+        args[3] = plan[WEIGHTS] + offset if plan[WEIGHTS] != 0 else 0
+        args[4] = plan[DX] + offset if plan[DX] != 0 else 0
+        args[5], args[6] = plan[FACTOR], plan[PARTIAL] + 8 * panel * plan[SLOTS]
+        steps[0], steps[3], steps[4] = width * item, width * item, width * item
+        steps[1], steps[2] = plan[ALPHA_STEP], plan[SCALE_STEP]
+        _run(plan[KERNEL], args, dims, steps)
+
+
+@scalar
 def _span(plan, first, last):
     """Units of work from first to last."""
-    if plan[MODE] == LINE or plan[MODE] == ROWS:
+    if plan[MODE] == SUMS:
+        _panels(plan, first, last)
+    elif plan[MODE] == LINE or plan[MODE] == ROWS:
         _rows(plan, first, last)
     elif plan[ITEM] == 4:
         _copied4(plan, first, last)
@@ -378,14 +365,14 @@ def _share(frame, table, plan, threads):
     pieces = -(-plan[UNITS] // grain)
     shared[NEXT], shared[DONE], shared[GRAIN], shared[PARTS] = 0, 0, grain, pieces
     shared[USERS] = threads
-    api = pointer(frame[FRAME_API], _word)
+    api = pointer(frame[f.FRAME_API], _word)
     args = stack(5, _word)
     for _ in range(threads - 1):
-        args[0], args[1], args[2], args[3], args[4] = SCHEDULE_SIZE, 0, frame[FRAME_CONTEXT], table[TASK], address
-        error = _ask(api[API_SCHEDULE], _address(args))
+        args[0], args[1], args[2], args[3], args[4] = f.SCHEDULE_SIZE, 0, frame[f.FRAME_CONTEXT], table[f.TASK], address
+        error = _ask(api[f.API_SCHEDULE], _address(args))
         if error != 0:
-            args[0], args[1], args[2] = ERROR_DESTROY_SIZE, 0, error
-            _ask(api[API_ERROR_DESTROY], _address(args))
+            args[0], args[1], args[2] = f.ERROR_DESTROY_SIZE, 0, error
+            _ask(api[f.API_ERROR_DESTROY], _address(args))
             _add(shared, USERS, -1)
     _take_part(shared)
     while _add(shared, DONE, 0) < pieces:
@@ -398,13 +385,13 @@ def _share(frame, table, plan, threads):
 def _threads(frame):
     """How many threads XLA has."""
     count, args = stack(1, _word), stack(4, _word)
-    api = pointer(frame[FRAME_API], _word)
+    api = pointer(frame[f.FRAME_API], _word)
     count[0] = 1
-    args[0], args[1], args[2], args[3] = THREADS_SIZE, 0, frame[FRAME_CONTEXT], _address(count)
-    error = _ask(api[API_THREADS], _address(args))
+    args[0], args[1], args[2], args[3] = f.THREADS_SIZE, 0, frame[f.FRAME_CONTEXT], _address(count)
+    error = _ask(api[f.API_THREADS], _address(args))
     if error != 0:
-        args[0], args[1], args[2] = ERROR_DESTROY_SIZE, 0, error
-        _ask(api[API_ERROR_DESTROY], _address(args))
+        args[0], args[1], args[2] = f.ERROR_DESTROY_SIZE, 0, error
+        _ask(api[f.API_ERROR_DESTROY], _address(args))
         return 1
     return min(count[0], 64)
 
@@ -412,26 +399,26 @@ def _threads(frame):
 @scalar
 def _planned(frame, plan, item):
     """How the operands lie along the axes of the results; how many elements, or -1 if they do not fit."""
-    operands = frame[FRAME_ARGS[0]]
-    like = _buffer(frame, FRAME_RETS, 0)
-    rank, lengths = like[BUFFER_RANK], pointer(like[BUFFER_DIMS], _word)
+    operands = frame[f.FRAME_ARGS[0]]
+    like = _buffer(frame, f.FRAME_RETS, 0)
+    rank, lengths = like[f.BUFFER_RANK], pointer(like[f.BUFFER_DIMS], _word)
     if rank > AXES:
         return -1
     total, used = 1, 0
     own = stack(3, _word)  # the strides of contiguous operands
     for k in range(3):
         own[k] = item
-        plan[OPERANDS + k] = _buffer(frame, FRAME_ARGS, min(k, operands - 1))[BUFFER_DATA]
+        plan[OPERANDS + k] = _buffer(frame, f.FRAME_ARGS, min(k, operands - 1))[f.BUFFER_DATA]
     for i in range(rank):
         axis = rank - 1 - i
         n = lengths[axis]
         total *= n
         joined = used > 0
         for k in range(3):
-            buffer = _buffer(frame, FRAME_ARGS, min(k, operands - 1))
-            if buffer[BUFFER_RANK] != rank:
+            buffer = _buffer(frame, f.FRAME_ARGS, min(k, operands - 1))
+            if buffer[f.BUFFER_RANK] != rank:
                 return -1
-            m = pointer(buffer[BUFFER_DIMS], _word)[axis]
+            m = pointer(buffer[f.BUFFER_DIMS], _word)[axis]
             if m != n and m != 1:
                 return -1
             place = STRIDES + k * AXES + used
@@ -475,44 +462,218 @@ def _choose(plan, total, item):
 
 
 @scalar
-def _executed(frame, table):
-    """Do what the frame says."""
-    kind = _buffer(frame, FRAME_ARGS, 0)[BUFFER_TYPE] & 0xFFFFFFFF
-    code = pointer(pointer(pointer(frame[FRAME_ATTRS[1]], _word)[0], _word)[SCALAR_VALUE], _word)[0]
-    if (kind != FLOAT and kind != DOUBLE) or code < 0 or code >= CODES:
-        return _failed(frame, table, _BAD_TYPES, INVALID_ARGUMENT)
-    for vector in (FRAME_ARGS, FRAME_RETS):
-        for i in range(frame[vector[0]]):
-            buffer = _buffer(frame, vector, i)
-            if buffer[0] < BUFFER_SIZE:
-                return _failed(frame, table, _BAD_VERSION, UNIMPLEMENTED)
-            if buffer[BUFFER_TYPE] & 0xFFFFFFFF != kind:
-                return _failed(frame, table, _BAD_TYPES, INVALID_ARGUMENT)
-    plan = stack(PLAN, _word)
-    item = 4 if kind == FLOAT else 8
-    total = _planned(frame, plan, item)
-    count = frame[FRAME_RETS[0]]
-    if total < 0 or count > len(OUTPUTS):
-        return _failed(frame, table, _BAD_SHAPES, INVALID_ARGUMENT)
-    if total == 0:
-        return 0
-    plan[ITEM], plan[INPUTS], plan[COUNT] = item, frame[FRAME_ARGS[0]], count
-    for j in range(count):
-        plan[PLACES + j] = _buffer(frame, FRAME_RETS, j)[BUFFER_DATA]
-    _choose(plan, total, item)
-    shared = (plan[MODE] == LINE or plan[MODE] == ROWS) and plan[STRIDES + AXES] == 0 == plan[STRIDES + 2 * AXES]
-    each = 0 if shared and code < PARTITIONS else 1
-    slot = KERNELS + (code * 2 + (0 if kind == FLOAT else 1)) * len(LAYOUTS) + each
-    if table[slot] == 0:
-        table[slot] = _ask(table[RESOLVE], slot)
-    if table[slot] == 0:
-        return _failed(frame, table, _NO_KERNEL, UNIMPLEMENTED)
-    plan[KERNEL] = table[slot]
-    if total >= PARALLEL and plan[UNITS] > 1:
+def _work(frame, table, plan, elements):
+    """All units of a plan, on several threads if there are elements enough."""
+    if elements >= PARALLEL and plan[UNITS] > 1:
         threads = _threads(frame)
         if threads > 1 and _share(frame, table, plan, threads):
-            return 0
+            return
     _span(plan, 0, plan[UNITS])
+
+
+@scalar
+def _elements(buffer):
+    """How many a buffer has."""
+    total = 1
+    for axis in range(buffer[f.BUFFER_RANK]):
+        total *= pointer(buffer[f.BUFFER_DIMS], _word)[axis]
+    return total
+
+
+def _reducer(zero: Any) -> Any:
+    """Reductions of numbers like ``zero``, as on NumPy arrays, with the same order of additions."""
+    size, double = zero.itemsize, np.float64(0)
+
+    @scalar
+    def weight_of(address, n):
+        """The sum of the weights, in 16 parts."""
+        parts = stack(16, double)
+        for j in range(16):
+            parts[j] = 0.0
+        weights = pointer(address, zero)
+        for i in range(0, n - n % 16, 16):
+            for j in range(16):
+                parts[j] += np.float64(weights[i + j])
+        for i in range(n - n % 16, n):
+            parts[i % 16] += np.float64(weights[i])
+        total = 0.0
+        for j in range(16):
+            total += parts[j]
+        return total
+
+    @scalar
+    def fold(sums, panels, slots):
+        """The sums of all panels in the first one: the second half is added to the first, until one is left."""
+        while panels > 1:
+            half = (panels + 1) // 2
+            for i in range((panels - half) * slots):
+                sums[i] += sums[half * slots + i]
+            panels = half
+
+    @scalar
+    def deliver(sums, at, plan, period, count, address, factor):
+        """Gradients of a parameter, one or as many as columns, from the sums by column of all repetitions."""
+        out = pointer(address, zero)
+        alone = 0.0
+        for p in range(period):
+            total = 0.0
+            for i in range(at + p, at + plan[WIDTH] if period > 1 else at + 1, period):
+                total += sums[i]
+            if count > 1:
+                out[p] = _narrow(total * factor, zero)
+            alone += total
+        if count == 1:
+            out[0] = _narrow(alone * factor, zero)
+
+    @scalar
+    def reduced(frame, table, code):
+        x, alpha, scale = (
+            _buffer(frame, f.FRAME_ARGS, 0),
+            _buffer(frame, f.FRAME_ARGS, 1),
+            _buffer(frame, f.FRAME_ARGS, 2),
+        )
+        n, alphas, scales = _elements(x), _elements(alpha), _elements(scale)
+        period = max(alphas, scales)
+        weighted = frame[f.FRAME_ARGS[0]] > 3
+        bad = n % period != 0 or (alphas != 1 and alphas != period) or (scales != 1 and scales != period)
+        if bad or (weighted and _elements(_buffer(frame, f.FRAME_ARGS, 3)) != n):
+            return _failed(frame, table, _BAD_SHAPES, f.INVALID_ARGUMENT)
+        plan, factor_at = stack(PLAN, _word), stack(1, zero)
+        alpha_tile, scale_tile = stack(TILE, zero), stack(TILE, zero)
+        plan[MODE], plan[ITEM] = SUMS, size
+        plan[OPERANDS], plan[OPERANDS + 1], plan[OPERANDS + 2] = (
+            x[f.BUFFER_DATA],
+            alpha[f.BUFFER_DATA],
+            scale[f.BUFFER_DATA],
+        )
+        plan[WEIGHTS] = _buffer(frame, f.FRAME_ARGS, 3)[f.BUFFER_DATA] if weighted else 0
+        plan[ALPHA_STEP], plan[SCALE_STEP] = size if alphas > 1 else 0, size if scales > 1 else 0
+        if period == 1:
+            plan[WIDTH], plan[SLOTS], plan[HEIGHT] = PANEL, 3, 1
+        else:
+            repeat = max(1, TILE // period)
+            if repeat > 1:
+                for i in range(period * repeat):
+                    alpha_tile[i] = pointer(alpha[f.BUFFER_DATA], zero)[i % period if alphas > 1 else 0]
+                    scale_tile[i] = pointer(scale[f.BUFFER_DATA], zero)[i % period if scales > 1 else 0]
+                plan[OPERANDS + 1], plan[OPERANDS + 2] = _address(alpha_tile), _address(scale_tile)
+            plan[WIDTH] = period * repeat
+            plan[SLOTS] = 1 + 2 * plan[WIDTH]
+            panels = min(PANELS_MAX, max(2, SUMS_MAX // plan[SLOTS]))
+            rows = n // plan[WIDTH]
+            plan[HEIGHT] = max(1, max(PANEL // plan[WIDTH], (rows + panels - 1) // panels))
+        width = plan[WIDTH]
+        plan[ROWS_ALL], plan[REST] = n // width, n % width
+        plan[WHOLE] = (plan[ROWS_ALL] + plan[HEIGHT] - 1) // plan[HEIGHT]
+        plan[UNITS] = plan[WHOLE] + (1 if plan[REST] > 0 else 0)
+        slot = (
+            f.KERNELS
+            + ((f.SUMS + ((code - f.SUMS) >> 1)) * 2 + (0 if size == 4 else 1)) * 2
+            + (0 if period == 1 else 1)
+        )
+        if table[slot] == 0:
+            table[slot] = _ask(table[f.RESOLVE], slot)
+        if table[slot] == 0:
+            return _failed(frame, table, _NO_KERNEL, f.UNIMPLEMENTED)
+        plan[KERNEL] = table[slot]
+        words = max(plan[UNITS], 1) * plan[SLOTS]
+        memory = _malloc(8 * words)
+        if memory == 0:
+            return _failed(frame, table, _NO_MEMORY, f.NO_MEMORY)
+        sums = pointer(memory, double)
+        for i in range(words):
+            sums[i] = 0.0
+        plan[PARTIAL] = memory
+        factor = 1.0
+        if (code - f.SUMS) & 1:
+            total = weight_of(plan[WEIGHTS], n) if weighted else np.float64(n)
+            factor = 1.0 / total if total != 0.0 else np.nan
+        factor_at[0] = _narrow(factor, zero)
+        plan[FACTOR] = _address(factor_at)
+        mask = ((code - f.SUMS) >> 1) & 7
+        plan[DX] = _buffer(frame, f.FRAME_RETS, 1)[f.BUFFER_DATA] if mask & 1 else 0
+        _work(frame, table, plan, n)
+        if plan[REST] > 0 and period > 1:
+            # The last row's sums have as many columns as it, not all.
+            last, rest = pointer(memory + 8 * (plan[UNITS] - 1) * plan[SLOTS], double), plan[REST]
+            for i in range(rest):
+                last[width + rest - i] = last[2 * rest - i]
+            for i in range(1 + rest, 1 + width):
+                last[i] = 0.0
+            for i in range(1 + width + rest, 1 + 2 * width):
+                last[i] = 0.0
+        fold(sums, plan[UNITS], plan[SLOTS])
+        pointer(_buffer(frame, f.FRAME_RETS, 0)[f.BUFFER_DATA], zero)[0] = _narrow(sums[0] * factor, zero)
+        j = 1 + (mask & 1)
+        if mask & 2:
+            deliver(sums, 1, plan, period, alphas, _buffer(frame, f.FRAME_RETS, j)[f.BUFFER_DATA], factor)
+            j += 1
+        if mask & 4:
+            deliver(
+                sums,
+                1 + (width if period > 1 else 1),
+                plan,
+                period,
+                scales,
+                _buffer(frame, f.FRAME_RETS, j)[f.BUFFER_DATA],
+                factor,
+            )
+        _free(memory)
+        return 0
+
+    return reduced
+
+
+@intrinsic
+def _narrow(typing: Any, value: Any, like: Any) -> Any:
+    """A double as a number like that; what is too large for it is infinite."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.fptrunc(args[0], ir.FloatType()) if sig.args[1] == types.float32 else args[0]
+
+    return like(types.float64, like), lower
+
+
+_reduced4, _reduced8 = _reducer(np.float32(0)), _reducer(np.float64(0))
+
+
+@scalar
+def _executed(frame, table):
+    """Do what the frame says."""
+    kind = _buffer(frame, f.FRAME_ARGS, 0)[f.BUFFER_TYPE] & 0xFFFFFFFF
+    code = pointer(pointer(pointer(frame[f.FRAME_ATTRS[1]], _word)[0], _word)[f.SCALAR_VALUE], _word)[0]
+    if (kind != f.FLOAT and kind != f.DOUBLE) or code < 0 or code >= f.CODES:
+        return _failed(frame, table, _BAD_TYPES, f.INVALID_ARGUMENT)
+    for vector in (f.FRAME_ARGS, f.FRAME_RETS):
+        for i in range(frame[vector[0]]):
+            buffer = _buffer(frame, vector, i)
+            if buffer[0] < f.BUFFER_SIZE:
+                return _failed(frame, table, _BAD_VERSION, f.UNIMPLEMENTED)
+            if buffer[f.BUFFER_TYPE] & 0xFFFFFFFF != kind:
+                return _failed(frame, table, _BAD_TYPES, f.INVALID_ARGUMENT)
+    if code >= f.SUMS:
+        return _reduced4(frame, table, code) if kind == f.FLOAT else _reduced8(frame, table, code)
+    plan = stack(PLAN, _word)
+    item = 4 if kind == f.FLOAT else 8
+    total = _planned(frame, plan, item)
+    count = frame[f.FRAME_RETS[0]]
+    if total < 0 or count > len(f.OUTPUTS):
+        return _failed(frame, table, _BAD_SHAPES, f.INVALID_ARGUMENT)
+    if total == 0:
+        return 0
+    plan[ITEM], plan[INPUTS], plan[COUNT] = item, frame[f.FRAME_ARGS[0]], count
+    for j in range(count):
+        plan[PLACES + j] = _buffer(frame, f.FRAME_RETS, j)[f.BUFFER_DATA]
+    _choose(plan, total, item)
+    shared = (plan[MODE] == LINE or plan[MODE] == ROWS) and plan[STRIDES + AXES] == 0 == plan[STRIDES + 2 * AXES]
+    each = 0 if shared and code < f.PARTITIONS else 1
+    slot = f.KERNELS + (code * 2 + (0 if kind == f.FLOAT else 1)) * 2 + each
+    if table[slot] == 0:
+        table[slot] = _ask(table[f.RESOLVE], slot)
+    if table[slot] == 0:
+        return _failed(frame, table, _NO_KERNEL, f.UNIMPLEMENTED)
+    plan[KERNEL] = table[slot]
+    _work(frame, table, plan, total)
     return 0
 
 
@@ -524,10 +685,10 @@ def handler(frame, table):
         _leave(frame)
         _swap_modes(before)
         return 0
-    if frame[FRAME_EXTENSION] != 0:
+    if frame[f.FRAME_EXTENSION] != 0:
         return _described(frame, table)
-    if frame[0] < FRAME_SIZE:
-        return _failed(frame, table, _BAD_VERSION, UNIMPLEMENTED)
+    if frame[0] < f.FRAME_SIZE:
+        return _failed(frame, table, _BAD_VERSION, f.UNIMPLEMENTED)
     before = _swap_modes(_PLAIN_MODES)
     error = _executed(frame, table)
     _swap_modes(before)

@@ -33,25 +33,34 @@ METADATA, EXTENSION_METADATA, METADATA_VERSION, METADATA_TRAITS = 1, 3, 3, 4
 # Bytes of the arguments of those functions, and what the frame and buffers have at least
 ERROR_CREATE_SIZE, ERROR_DESTROY_SIZE, SCHEDULE_SIZE, THREADS_SIZE = 28, 24, 40, 32
 FRAME_SIZE, BUFFER_SIZE = 168, 48
-INVALID_ARGUMENT, UNIMPLEMENTED = 3, 12  # error codes
+INVALID_ARGUMENT, NO_MEMORY, UNIMPLEMENTED = 3, 8, 12  # error codes
 
 # The table: what Python and the handler tell each other, then addresses of kernels.
 VERSION, RESOLVE, TASK, MESSAGE = 0, 1, 2, 3
-KERNELS = 8
+KERNELS = 16
 MESSAGES = (
     "fastrobust: this version of XLA's interface is not known",
     "fastrobust: operands must be all float32 or all float64",
     "fastrobust: operands must be of one rank, at most 32, and broadcast to the result",
     "fastrobust: a kernel could not be built; Python has printed why",
+    "fastrobust: no memory for the sums",
 )
 
 FAMILIES = ("loss", "nll")
 OUTPUTS = ("value", "dx", "dalpha", "dscale", "weight", "curvature")
 PARTITION = ("value", "dalpha", "d2alpha")
-LAYOUTS = ("shared", "each")
-PARTITIONS = len(FAMILIES) << len(OUTPUTS)  # the first code of log Z
-CODES = PARTITIONS + (1 << len(PARTITION))
-WORDS = KERNELS + CODES * 2 * len(LAYOUTS)
+LAYOUTS = ("shared", "each")  # of what is elementwise; sums have "shared" and "columns"
+PARTITIONS = len(FAMILIES) << len(OUTPUTS)  # the first number of log Z
+SUMS = PARTITIONS + (1 << len(PARTITION))  # the first number of a reduction; there, the last bit says it is a mean
+KINDS = SUMS + (len(FAMILIES) << 3)  # of kernels, each for two dtypes and two layouts
+CODES = SUMS + (len(FAMILIES) << 4)
+WORDS = KERNELS + KINDS * 4
+
+
+def code_of_sums(family: str, wrt: Sequence[str], mean: bool) -> int:
+    """The number of the reduction with these gradients, out of x, alpha and scale."""
+    mask = sum(1 << i for i, name in enumerate(("x", "alpha", "scale")) if name in wrt)
+    return SUMS + (((FAMILIES.index(family) << 3) + mask) << 1) + mean
 
 
 def code_of(family: str, names: Sequence[str]) -> int:
@@ -68,12 +77,16 @@ def ordered(family: str, names: Sequence[str]) -> tuple[str, ...]:
 
 def _build(slot: int) -> int:
     """The address of the kernel that belongs at that place of the table."""
-    code, rest = divmod(slot - KERNELS, 2 * len(LAYOUTS))
-    dtype, layout = (np.float32, np.float64)[rest // len(LAYOUTS)], LAYOUTS[rest % len(LAYOUTS)]
+    code, rest = divmod(slot - KERNELS, 4)
+    dtype, layout = (np.float32, np.float64)[rest // 2], rest % 2
+    if code >= SUMS:
+        family, mask = divmod(code - SUMS, 8)
+        outputs = ("value", *_names(("dx", "dalpha", "dscale"), mask))
+        return native.kernel("reduction", FAMILIES[family], outputs, dtype, ("shared", "columns")[layout])
     if code >= PARTITIONS:
         return native.kernel("partition", _names(PARTITION, code - PARTITIONS), dtype)
     family, mask = divmod(code, 1 << len(OUTPUTS))
-    return native.kernel("elementwise", FAMILIES[family], _names(OUTPUTS, mask), dtype, layout)
+    return native.kernel("elementwise", FAMILIES[family], _names(OUTPUTS, mask), dtype, LAYOUTS[layout])
 
 
 def _names(known: tuple[str, ...], mask: int) -> tuple[str, ...]:
