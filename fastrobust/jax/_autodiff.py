@@ -8,7 +8,6 @@ same pass as its derivatives.  The module is what `_dispatch` finds: `evaluate`,
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -148,37 +147,64 @@ def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any
     return results[0] if len(names) == 1 else results
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), inline=True)
-def _weighted(family: str, names: tuple[str, ...], reduction: str, dtype: Any, args: Any, weights: Any) -> Any:
-    """The outputs, each weighted, of which the value is reduced and what belongs to a parameter summed."""
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
+def _weighted(family: str, names: tuple[str, ...], dtype: Any, args: Any, weights: Any) -> Any:
+    """The outputs for each element, weighted."""
     x, alpha, scale = args
-    if weights is not None:
-        x = jnp.where(weights == 0, 0.0, x)  # here and in the results, since 0 times NaN is NaN
-    found = list(_parts(family, names, x, alpha, scale))
-    if weights is not None:
-        found = [jnp.where(weights == 0, 0.0, part * weights) for part in found]
-    if reduction == "none":
-        return tuple(part.astype(dtype) for part in found)
-    count: Any = 1.0
-    if reduction == "mean":
-        count = found[0].size if weights is None else jnp.broadcast_to(weights, found[0].shape).sum()
-        count = jnp.where(count == 0, math.nan, count)
-    results = []
-    for name, part in zip(names, found, strict=True):
-        if name == "value":
-            part = part.sum()
-        elif name in _FIRST[1:]:
-            part = _sum_to(part, (alpha if name == "dalpha" else scale).shape)
-        results.append((part / count).astype(dtype))
-    return tuple(results)
+    x = jnp.where(weights == 0, 0.0, x)  # here and in the results, since 0 times NaN is NaN
+    found = _parts(family, names, x, alpha, scale)
+    return tuple(jnp.where(weights == 0, 0.0, part * weights).astype(dtype) for part in found)
 
 
-def _sum_to(part: Any, shape: tuple[int, ...]) -> Any:
-    """Summed over the axes along which a parameter of that shape was broadcast."""
-    lead = part.ndim - len(shape)
-    part = part.sum(tuple(range(lead)))
-    axes = tuple(i for i, n in enumerate(shape) if n == 1 != part.shape[i])
-    return part.sum(axes, keepdims=True) if axes else part
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), inline=True)
+def _summed(family: str, wrt: tuple[str, ...], mean: bool, dtype: Any, args: Any, weights: Any) -> tuple[Any, ...]:
+    """The sum or mean and the gradients of it."""
+    tail = _calls.tail_of(*(a.shape for a in args))
+    if tail is None:
+        found: Any = _composed(family, wrt, mean, *args, weights)
+    else:
+        found = _sums(family, wrt, mean, tail, *args, weights)
+    return tuple(part.astype(dtype) for part in found)
+
+
+def _composed(family: str, wrt: tuple[str, ...], mean: bool, x: Any, alpha: Any, scale: Any, weights: Any) -> Any:
+    """Sums of XLA's over the outputs for each element; differentiable in everything."""
+    if weights is not None:
+        x = jnp.where(weights == 0, 0.0, x)
+    found = _parts(family, arguments.outputs(wrt), x, alpha, scale)
+    return _calls.total(found, wrt, mean, alpha, scale, weights)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
+def _sums(
+    family: str, wrt: tuple[str, ...], mean: bool, tail: tuple[int, ...], x: Any, alpha: Any, scale: Any, weights: Any
+) -> tuple[Any, ...]:
+    """The same in one pass.  Differentiated, the value comes with its gradients; only d/dx is as large as x."""
+    return tuple(_calls.sums(family, wrt, mean, tail, x, alpha, scale, weights))
+
+
+def _sums_jvp(
+    family: str, wrt: tuple[str, ...], mean: bool, tail: tuple[int, ...], args: Any, tangents: Any
+) -> tuple[Any, Any]:
+    wanted = [t is not None and not isinstance(t, SymbolicZero) for t in tangents]
+    if wrt or wanted[3]:
+        found = _sums(family, wrt, mean, tail, *args)
+        filled = [
+            t if w else None if a is None else jnp.zeros_like(a) for a, t, w in zip(args, tangents, wanted, strict=True)
+        ]
+        composed = functools.partial(_composed, family, wrt, mean)
+        if args[3] is None:
+            return found, jax.jvp(lambda *a: composed(*a, None), args[:3], tuple(filled[:3]))[1]
+        return found, jax.jvp(composed, args, tuple(filled))[1]
+    names = tuple(name for name, w in zip(_WRT, wanted, strict=False) if w)
+    value, *slopes = _sums(family, names, mean, tail, *args)
+    terms = [
+        (s * t).sum() for s, t in zip(slopes, (t for t, w in zip(tangents, wanted, strict=True) if w), strict=True)
+    ]
+    return (value,), (sum(terms[1:], terms[0]).astype(value.dtype),)
+
+
+_sums.defjvp(_sums_jvp, symbolic_zeros=True)
 
 
 def _weights(weights: Any, args: Sequence[Any]) -> Any:
@@ -199,7 +225,7 @@ def weighted(
 ) -> Any:
     """`evaluate`, each output multiplied by the weights; a weight of 0 excludes an element, whatever its value."""
     dtype, args = _prepared(family, x=_options(options, x), alpha=alpha, scale=scale)
-    results = _weighted(family, names, "none", dtype, tuple(args), _weights(weights, args))
+    results = _weighted(family, names, dtype, tuple(args), _weights(weights, args))
     return results[0] if len(names) == 1 else results
 
 
@@ -212,9 +238,9 @@ def reduce(
     dtype, args = _prepared(family, x=x, alpha=alpha, scale=scale)
     arguments.broadcast(**dict(zip(_WRT, args, strict=True)))
     weights = None if weights is None else _weights(weights, args)
-    names = arguments.outputs(wrt)
-    found = dict(zip(names, _weighted(family, names, reduction, dtype, tuple(args), weights), strict=True))
-    return LossGrad(*(found.get(name) for name in LossGrad._fields))
+    found = _summed(family, wrt, reduction == "mean", dtype, tuple(args), weights)
+    results = dict(zip(arguments.outputs(wrt), found, strict=True))
+    return LossGrad(*(results.get(name) for name in LossGrad._fields))
 
 
 def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -87,9 +88,7 @@ def _operation(family: str, names: tuple[str, ...]) -> Callable[..., Any]:
 
 def _called(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
     """By the handler; on this device's part of each operand."""
-    shape, dtype = jnp.broadcast_shapes(*(o.shape for o in operands)), operands[0].dtype
-    varying = _varying(operands[0])
-    result = jax.ShapeDtypeStruct(shape, dtype, **({"vma": varying} if varying else {}))
+    result = _result(jnp.broadcast_shapes(*(o.shape for o in operands)), operands[0])
     call = jax.ffi.ffi_call(_TARGET, (result,) * len(names))
     return tuple(call(*operands, code=np.int64(xla_frame.code_of(family, names))))
 
@@ -98,6 +97,116 @@ def _called(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any, .
 def _composite(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
     """By XLA's operations."""
     return traced.evaluate(jnp, jax.lax, family, names, *operands)
+
+
+# --- sums
+
+
+def tail_of(*shapes: Any) -> tuple[int, ...] | None:
+    """The trailing axes of x, of which these are the shapes and those of the parameters, that the latter vary along.
+
+    None where sums need another way: parameters that vary along all axes, and lengths that are not known.
+    """
+    shape = jnp.broadcast_shapes(*shapes)
+    if not all(isinstance(n, int) for n in shape):
+        return None
+    first = min((len(shape) - len(s) + i for s in shapes[1:] for i, n in enumerate(s) if n > 1), default=len(shape))
+    tail = tuple(shape[first:])
+    return tail if not tail or 0 < math.prod(tail) < math.prod(shape) else None
+
+
+def sums(
+    family: str, wrt: tuple[str, ...], mean: bool, tail: tuple[int, ...], x: Any, alpha: Any, scale: Any, weights: Any
+) -> list[Any]:
+    """The sum or mean, then the gradients in the order x, alpha, scale, of their shapes; x of that of the result."""
+    shape = jnp.broadcast_shapes(x.shape, alpha.shape, scale.shape)
+    lead = (1,) * (len(shape) - len(tail))
+    columns = [
+        p.reshape((1,) * len(shape)) if p.size == 1 else jnp.broadcast_to(p, tail).reshape(lead + tail)
+        for p in (_trailing(alpha, tail), _trailing(scale, tail))
+    ]
+    operands = [jnp.broadcast_to(x, shape), *columns]
+    if weights is not None:
+        operands.append(jnp.broadcast_to(weights, shape))
+    found = list(_sums_operation(family, wrt, mean, len(tail))(*operands))
+    for i, name in enumerate(("value", *wrt)):
+        if name in ("alpha", "scale"):
+            like = alpha if name == "alpha" else scale
+            found[i] = sum_to(found[i], like.shape)
+    return found
+
+
+def _trailing(parameter: Any, tail: tuple[int, ...]) -> Any:
+    """A parameter without the leading axes of length 1 that are not in the tail."""
+    return parameter.reshape(parameter.shape[max(0, parameter.ndim - len(tail)) :])
+
+
+def sum_to(part: Any, shape: tuple[int, ...]) -> Any:
+    """Summed over the axes along which something of that shape was broadcast."""
+    lead = part.ndim - len(shape)
+    if lead < 0:
+        return part.reshape(shape)
+    part = part.sum(tuple(range(lead)))
+    axes = tuple(i for i, n in enumerate(shape) if n == 1 != part.shape[i])
+    return part.sum(axes, keepdims=True) if axes else part
+
+
+@functools.cache
+def _sums_operation(family: str, wrt: tuple[str, ...], mean: bool, columns: int) -> Callable[..., Any]:
+    """`sums` of x, alpha, scale and perhaps weights of one rank, the parameters with axes for the last columns."""
+    composite = functools.partial(composed, family, wrt, mean)
+
+    @custom_vmap
+    def operation(*operands: Any) -> Any:
+        if backend() == "composite":
+            return composite(*operands)
+        varying = [_varying(o) for o in operands]
+        call = functools.partial(_called_sums, family, wrt, mean)
+        if not any(varying):
+            call = _partitioned_sums(family, wrt, mean)
+        return jax.lax.platform_dependent(*_unified(operands, varying), cpu=call, default=composite)
+
+    @operation.def_vmap
+    def _(size: int, batched: Any, *operands: Any) -> Any:
+        in_axes = tuple(0 if b else None for b in batched)
+        return jax.vmap(composite, in_axes, axis_size=size)(*operands), (True,) * (1 + len(wrt))
+
+    return operation  # type: ignore[no-any-return]
+
+
+def _called_sums(family: str, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
+    """By the handler; on this device's part of each operand."""
+    shapes = [(), *(o.shape for n, o in zip(("x", "alpha", "scale"), operands, strict=False) if n in wrt)]
+    results = tuple(_result(shape, operands[0]) for shape in shapes)
+    code = np.int64(xla_frame.code_of_sums(family, wrt, mean))
+    return tuple(jax.ffi.ffi_call(_TARGET, results)(*operands, code=code))
+
+
+def composed(
+    family: str, wrt: tuple[str, ...], mean: bool, x: Any, alpha: Any, scale: Any, weights: Any = None
+) -> tuple[Any, ...]:
+    """Sums of XLA's, over the kernels' outputs for each element."""
+    if weights is not None:
+        x = jnp.where(weights == 0, 0.0, x)  # here and in the results, since 0 times NaN is NaN
+    found = evaluate(family, ("value", *("d" + n for n in wrt)), x, alpha, scale)
+    return total(found, wrt, mean, alpha, scale, weights)
+
+
+def total(
+    found: Sequence[Any], wrt: tuple[str, ...], mean: bool, alpha: Any, scale: Any, weights: Any
+) -> tuple[Any, ...]:
+    """The sum or mean of the first, and what follows weighted, in the shapes of what it belongs to."""
+    if weights is not None:
+        found = [jnp.where(weights == 0, 0.0, part * weights) for part in found]
+    count: Any = 1.0
+    if mean:
+        count = found[0].size if weights is None else jnp.broadcast_to(weights, found[0].shape).sum()
+        count = jnp.where(count == 0, math.nan, count)
+    results = [found[0].sum() / count]
+    for name, part in zip(wrt, found[1:], strict=True):
+        like = {"x": part, "alpha": alpha, "scale": scale}[name]
+        results.append((sum_to(part, like.shape) / count).astype(part.dtype))
+    return tuple(results)
 
 
 # --- devices
@@ -113,12 +222,23 @@ def _varying(operand: Any) -> frozenset[str]:
 def _unified(operands: Sequence[Any], varying: Sequence[frozenset[str]]) -> list[Any]:
     """The operands cut along all axes along which one of them is, which `jax.shard_map` asks for."""
     everything = frozenset().union(*varying)
-    cast = getattr(jax.lax, "pcast", None)
-    return [
-        o if v == everything else cast(o, tuple(everything - v), to="varying") if cast else
-        jax.lax.pvary(o, tuple(everything - v))
-        for o, v in zip(operands, varying, strict=True)
-    ]  # fmt: skip
+    return [_cut(o, everything - v) for o, v in zip(operands, varying, strict=True)]
+
+
+def _cut(operand: Any, axes: frozenset[str]) -> Any:
+    if not axes:
+        return operand
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(operand, tuple(axes), to="varying")
+    return jax.lax.pvary(operand, tuple(axes))
+
+
+def _result(shape: tuple[int, ...], like: Any) -> Any:
+    """What a call returns: an array of that shape, of the type and cut along the axes of another."""
+    varying = _varying(like)
+    if not varying:
+        return jax.ShapeDtypeStruct(shape, like.dtype)
+    return jax.typeof(_cut(jnp.zeros(shape, like.dtype), varying))
 
 
 @functools.cache
@@ -157,17 +277,79 @@ def _partitioned(family: str, names: tuple[str, ...]) -> Callable[..., Any]:
     def rule(mesh: Any, operands: Any, results: Any) -> str:
         """Shardy's: an axis is the result's, or of length 1 and nobody else's."""
         shape = _lengths(results[0])
-        own = [f"i{axis}" for axis in range(len(shape))]
-        sides = [
-            " ".join(i if m == n else f"u{k}_{i}" for i, m, n in zip(own, _lengths(o), shape, strict=True))
-            for k, o in enumerate(operands)
-        ]
-        return ", ".join(sides) + " -> " + ", ".join([" ".join(own)] * len(names))
+        sides = [_factors(k, _lengths(o), shape) for k, o in enumerate(operands)]
+        return ", ".join(sides) + " -> " + ", ".join([_factors(0, shape, shape)] * len(names))
 
     call.def_partition(partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule)
     return call  # type: ignore[no-any-return]
 
 
+def _factors(operand: int, lengths: Sequence[int], shape: Sequence[int]) -> str:
+    """The axes of an operand for Shardy: those of the shape, and such as are of length 1 instead."""
+    pairs = enumerate(zip(lengths, shape, strict=True))
+    return " ".join(f"i{axis}" if m == n else f"u{operand}_{axis}" for axis, (m, n) in pairs)
+
+
 def _lengths(value: Any) -> list[int]:
     """Of the axes of an MLIR type."""
     return list(getattr(value, "shape", None) or [])
+
+
+@functools.cache
+def _partitioned_sums(family: str, wrt: tuple[str, ...], mean: bool) -> Callable[..., Any]:
+    """`_called_sums` for arrays that lie on several devices: each sums its part, and only the sums travel."""
+
+    @custom_partitioning
+    def call(*operands: Any) -> Any:
+        return _called_sums(family, wrt, mean, *operands)
+
+    def shardings(mesh: Any, operands: Any) -> tuple[list[Any], list[Any]]:
+        """Of operands and results: as x lies; axes of length 1 are whole."""
+        x = operands[0]
+        spec = tuple(getattr(x.sharding, "spec", None) or ())
+        cuts = spec + (None,) * (len(x.shape) - len(spec))
+        of = [
+            NamedSharding(mesh, PartitionSpec(*(cut if n > 1 else None for cut, n in zip(cuts, o.shape, strict=True))))
+            for o in operands
+        ]
+        own = dict(zip(("x", "alpha", "scale"), of, strict=False))
+        return of, [NamedSharding(mesh, PartitionSpec()), *(own[name] for name in wrt)]
+
+    def infer(mesh: Any, operands: Any, results: Any) -> Any:
+        return tuple(shardings(mesh, operands)[1])
+
+    def partition(mesh: Any, operands: Any, results: Any) -> Any:
+        of_operands, of_results = shardings(mesh, operands)
+        everywhere = _axes_of(of_operands[0])
+        count = math.prod(operands[0].shape)
+
+        def part(*local: Any) -> tuple[Any, ...]:
+            found = list(_called_sums(family, wrt, False, *local))
+            divisor: Any = count
+            if mean and len(local) == 4:
+                divisor = local[3].sum()
+                divisor = jax.lax.psum(divisor, everywhere) if everywhere else divisor
+            for i, sharding in enumerate(of_results):
+                if i == 0 or wrt[i - 1] != "x":
+                    over = tuple(name for name in everywhere if name not in _axes_of(sharding))
+                    found[i] = jax.lax.psum(found[i], over) if over else found[i]
+                if mean:
+                    found[i] = found[i] / jnp.where(divisor == 0, math.nan, divisor).astype(found[i].dtype)
+            return tuple(found)
+
+        return mesh, part, tuple(of_results), tuple(of_operands)
+
+    def rule(mesh: Any, operands: Any, results: Any) -> str:
+        """Shardy's: an axis is that of x, or of length 1 and nobody else's."""
+        shape = _lengths(operands[0])
+        sides = [_factors(k, _lengths(o), shape) for k, o in enumerate(operands)]
+        own = dict(zip(("x", "alpha", "scale"), sides, strict=False))
+        return ", ".join(sides) + " -> " + ", ".join(["", *(own[name] for name in wrt)])
+
+    call.def_partition(partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule)
+    return call  # type: ignore[no-any-return]
+
+
+def _axes_of(sharding: Any) -> tuple[str, ...]:
+    """The axes of the mesh that cut something."""
+    return tuple(n for cut in sharding.spec if cut for n in ((cut,) if isinstance(cut, str) else cut))
