@@ -75,8 +75,14 @@ def _sign(xp: Any, alpha: Any) -> Any:
     return xp.where(alpha > 2, -1.0, 1.0)
 
 
-def dalpha_twice(xp: Any, x: Any, alpha: Any, scale: Any) -> Any:
-    """The second derivative of rho in alpha."""
+def _loop(step: Callable[..., Any], total: Any, rows: Sequence[tuple[float, ...]]) -> Any:
+    for row in rows:
+        total = step(total, *row)
+    return total
+
+
+def dalpha_twice(xp: Any, x: Any, alpha: Any, scale: Any, fold: Callable[..., Any] = _loop) -> Any:
+    """The second derivative of rho in alpha.  ``fold`` is the library's loop, if it has one of its own."""
     u, k, b = _ratio(xp, x, alpha, scale)
     t, side = xp.log1p(u), _sign(xp, alpha)
     kt = k * t
@@ -85,13 +91,16 @@ def dalpha_twice(xp: Any, x: Any, alpha: Any, scale: Any) -> Any:
     growth, decays = xp.expm1(safe), safe < -0.5
     rising, falling = xp.where(decays, 1.0, growth), xp.where(decays, safe, -1.0)
     # With p = expm1(k t y)/expm1(k t), the exponential is in the measure and what is left is smooth but for log p.
-    total = 0.0 * t
-    for p, rest, weight in zip(_NODES, reversed(_NODES), _WEIGHTS, strict=True):  # rest = 1 - p, without rounding
+
+    def step(total: Any, p: Any, rest: Any, weight: Any) -> Any:
         log = xp.where(decays, xp.log(xp.exp(falling) - rest * xp.expm1(falling)), xp.log1p(p * rising))
         y = t * xp.where(flat, p, log / safe)
         gone = -xp.expm1(-y)
         phi = _phi(xp, xp.expm1(y), gone)
-        total = total + weight * (0.5 * b * phi * phi + side * gone * gone)
+        return total + weight * (0.5 * b * phi * phi + side * gone * gone)
+
+    # The middle one is 1 - p, without rounding.
+    total = fold(step, 0.0 * t, list(zip(_NODES, reversed(_NODES), _WEIGHTS, strict=True)))
     return 0.25 * t * xp.where(flat, 1.0, growth / safe) * total
 
 

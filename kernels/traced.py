@@ -23,9 +23,14 @@ from . import likelihood, loss, partition, primitives
 __all__ = ["evaluate"]
 
 
-def evaluate(xp: Any, lax: Any, family: str, names: Sequence[str], x: Any, *parameters: Any) -> tuple[Any, ...]:
-    """The named outputs; ``xp`` and ``lax`` are jax.numpy and jax.lax, the operands of one type and broadcastable."""
-    lifted = _Lifter(xp, lax)
+def evaluate(
+    xp: Any, lax: Any, take: Callable[..., Any], family: str, names: Sequence[str], x: Any, *parameters: Any
+) -> tuple[Any, ...]:
+    """The named outputs; ``xp`` and ``lax`` are jax.numpy and jax.lax, the operands of one type and broadcastable.
+
+    ``take(column, i)`` is column[i] for an array of indices.
+    """
+    lifted = _Lifter(xp, lax, take)
     if family == "partition":
         found = dict(zip(partition.PARTITION, lifted(partition.log_partition_parts)(x), strict=True))
         return tuple(found[name] for name in names)
@@ -77,8 +82,9 @@ def _code(function: FunctionType) -> Any:
 class _Lifter:
     """Scalar functions, for one library."""
 
-    def __init__(self, xp: Any, lax: Any) -> None:
-        self.xp, self.lax, self.done = xp, lax, {primitives.fma: self.fma, primitives.bits: self.bits}
+    def __init__(self, xp: Any, lax: Any, take: Callable[..., Any]) -> None:
+        self.xp, self.lax, self.take = xp, lax, take
+        self.done: dict[Any, Any] = {primitives.fma: self.fma, primitives.bits: self.bits}
         self.done[primitives.from_bits] = self.bits  # the other way, by the type
         self.builtins = {
             "type": self.type, "min": xp.minimum, "max": xp.maximum, "abs": xp.abs,
@@ -97,7 +103,7 @@ class _Lifter:
         known = function.__globals__
         names = self.builtins | {n: self.named(known[n]) for n in function.__code__.co_names if n in known}
         exec(_code(function), names)  # our own source, read anew
-        return names[function.__name__]  # type: ignore[no-any-return]
+        return names[function.__name__]
 
     def named(self, value: Any) -> Any:
         """What a name means in a lifted function."""
@@ -121,11 +127,11 @@ class _Lifter:
             horner, single, double = tables
 
             def piecewise(w: Any, i: Any) -> Any:
-                rows = self.xp.asarray(single if w.dtype.itemsize == 4 else double)[i]
-                return horner(w, [rows[..., j] for j in range(rows.shape[-1])], self.fma)
+                table = single if w.dtype.itemsize == 4 else double
+                return horner(w, [self.take(column, i) for column in table.T], self.fma)
 
             return piecewise
-        return function  # type: ignore[no-any-return]
+        return function
 
     def type(self, value: Any) -> Callable[[Any], Any]:
         dtype = np.dtype(value.dtype)

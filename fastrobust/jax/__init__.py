@@ -33,7 +33,7 @@ def _for_jax(function: _Function) -> _Function:
         for name in _ARRAYS:
             value = given.arguments.get(name)
             if name == leading or (value is not None and not isinstance(value, arguments.NUMBERS)):
-                given.arguments[name] = jnp.asarray(value)  # type: ignore[arg-type]
+                given.arguments[name] = jnp.asarray(value)
         return function(*given.args, **given.kwargs)
 
     return cast(_Function, converted)

@@ -52,8 +52,8 @@ class AdaptiveLoss:
     ...     return jax.tree.map(lambda p, g: p - 0.02 * jnp.clip(g, -1, 1), params, slopes)
     >>> for _ in range(800):
     ...     params = step(params)
-    >>> print(params["line"].round(2), criterion.scale(params["loss"]) < 0.05)
-    [0.7  0.15] True
+    >>> print(abs(params["line"] - jnp.array([0.7, 0.15])).max() < 0.02, criterion.scale(params["loss"]) < 0.05)
+    True True
     """
 
     alpha_range: tuple[float, float] = (0.001, 1.999)
@@ -105,5 +105,6 @@ class AdaptiveLoss:
     def apply(self, params: dict[str, jax.Array], x: Any, weights: Any = None) -> jax.Array:
         """The negative log-likelihood of the residuals x; weights (or a mask) as in `fastrobust.nll`."""
         x = jnp.asarray(x)
+        weights = None if weights is None else jnp.asarray(weights)
         value = _api.nll(x, self.alpha(params), self.scale(params), reduction=self.reduction, weights=weights)
         return value  # type: ignore[no-any-return]

@@ -33,7 +33,7 @@ def _array(name: str, value: Any) -> Any:
         array = jnp.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{name}: JAX makes no array of this {type(value).__name__} ({error})") from None
-    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended):
+    if jnp.issubdtype(array.dtype, jax.dtypes.extended):
         raise TypeError(f"{name} has dtype {array.dtype}, which fastrobust does not take: pass numbers")
     arguments.supported(name, array.dtype)
     return array
@@ -43,7 +43,9 @@ def _prepared(family: str, **values: Any) -> tuple[Any, list[Any]]:
     """Dtype of the result, and the arguments as arrays of the computing type.  Python numbers take that of the rest."""
     arguments.check_numbers(values.get("alpha", 1.0), values.get("scale", 1.0), family)
     leading = next(iter(values))
-    arrays = {n: v if n != leading and isinstance(v, arguments.NUMBERS) else _array(n, v) for n, v in values.items()}
+    arrays: dict[str, Any] = {
+        n: v if n != leading and isinstance(v, arguments.NUMBERS) else _array(n, v) for n, v in values.items()
+    }
     found = [a for n, a in arrays.items() if not isinstance(a, arguments.NUMBERS) and a.dtype.kind not in "biu"]
     x = arrays[leading]
     if x.dtype.kind in "biu":
@@ -61,6 +63,14 @@ def _options(options: dict[str, Any], x: Any) -> Any:
     if unknown := options.keys() - {"dtype"}:
         raise TypeError(f"{', '.join(sorted(unknown))}: not taken for arrays of JAX, only dtype is")
     return x if options.get("dtype") is None else jnp.asarray(x).astype(arguments.requested(options["dtype"]))
+
+
+def _shape(args: Sequence[Any]) -> tuple[int, ...]:
+    """The common shape, some of whose lengths may be symbols, or an error that names the arguments."""
+    try:
+        return tuple(jnp.broadcast_shapes(*(a.shape for a in args)))
+    except ValueError:
+        return arguments.broadcast(**dict(zip(_WRT, args, strict=True)))
 
 
 # --- derivatives
@@ -101,11 +111,21 @@ def _slopes(family: str, name: str, args: Any, have: dict[str, Any], wanted: Seq
     def twice() -> Any:
         if not wanted[1]:
             return None
-        bend = higher.dalpha_twice(jnp, *args)
+        bend = _dalpha_twice(*args)
         return bend + _log_z(("d2alpha",), args[1])[0] if family == "nll" else bend
 
     rows = higher.slopes(jnp, name, family, args, get, twice)
     return [row if w else None for row, w in zip(rows, wanted, strict=True)]
+
+
+@jax.jit
+def _dalpha_twice(x: Any, alpha: Any, scale: Any) -> Any:
+    def fold(step: Any, total: Any, rows: Any) -> Any:
+        columns = tuple(jnp.asarray(column, total.dtype) for column in zip(*rows, strict=True))
+        start = total + 0 * alpha * scale  # of the whole shape, and cut like the result
+        return jax.lax.scan(lambda total, row: (step(total, *row), None), start, columns)[0]
+
+    return higher.dalpha_twice(jnp, x, alpha, scale, fold)
 
 
 def _product(like: Any, slopes: Sequence[Any], tangents: Sequence[Any]) -> Any:
@@ -142,7 +162,7 @@ def _evaluated(family: str, names: tuple[str, ...], dtype: Any, x: Any, alpha: A
 def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
     """The named outputs for each element: an array, or a tuple of them."""
     dtype, args = _prepared(family, x=_options(options, x), alpha=alpha, scale=scale)
-    arguments.broadcast(**dict(zip(_WRT, args, strict=True)))
+    _shape(args)
     results = _evaluated(family, names, dtype, *args)
     return results[0] if len(names) == 1 else results
 
@@ -159,11 +179,12 @@ def _weighted(family: str, names: tuple[str, ...], dtype: Any, args: Any, weight
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), inline=True)
 def _summed(family: str, wrt: tuple[str, ...], mean: bool, dtype: Any, args: Any, weights: Any) -> tuple[Any, ...]:
     """The sum or mean and the gradients of it."""
+    x, alpha, scale = args
     tail = _calls.tail_of(*(a.shape for a in args))
     if tail is None:
-        found: Any = _composed(family, wrt, mean, *args, weights)
+        found: Any = _composed(family, wrt, mean, x, alpha, scale, weights)
     else:
-        found = _sums(family, wrt, mean, tail, *args, weights)
+        found = _sums(family, wrt, mean, tail, x, alpha, scale, weights)
     return tuple(part.astype(dtype) for part in found)
 
 
@@ -192,10 +213,12 @@ def _sums_jvp(
         filled = [
             t if w else None if a is None else jnp.zeros_like(a) for a, t, w in zip(args, tangents, wanted, strict=True)
         ]
-        composed = functools.partial(_composed, family, wrt, mean)
-        if args[3] is None:
-            return found, jax.jvp(lambda *a: composed(*a, None), args[:3], tuple(filled[:3]))[1]
-        return found, jax.jvp(composed, args, tuple(filled))[1]
+
+        def composed(x: Any, alpha: Any, scale: Any, weights: Any = None) -> Any:
+            return _composed(family, wrt, mean, x, alpha, scale, weights)
+
+        most = 3 if args[3] is None else 4
+        return found, jax.jvp(composed, args[:most], tuple(filled[:most]))[1]
     names = tuple(name for name, w in zip(_WRT, wanted, strict=False) if w)
     value, *slopes = _sums(family, names, mean, tail, *args)
     terms = [
@@ -209,7 +232,7 @@ _sums.defjvp(_sums_jvp, symbolic_zeros=True)
 
 def _weights(weights: Any, args: Sequence[Any]) -> Any:
     """The weights as an array of the computing type that broadcasts to the shape of the result."""
-    shape = arguments.broadcast(**dict(zip(_WRT, args, strict=True)))
+    shape = _shape(args)
     weights = _array("weights", weights).astype(args[0].dtype)
     try:
         fits = jnp.broadcast_shapes(weights.shape, shape) == shape
@@ -236,7 +259,7 @@ def reduce(
     if out is not None and any(entry is not None for entry in out):
         raise TypeError("out: not taken for arrays of JAX, which cannot be written to")
     dtype, args = _prepared(family, x=x, alpha=alpha, scale=scale)
-    arguments.broadcast(**dict(zip(_WRT, args, strict=True)))
+    _shape(args)
     weights = None if weights is None else _weights(weights, args)
     found = _summed(family, wrt, reduction == "mean", dtype, tuple(args), weights)
     results = dict(zip(arguments.outputs(wrt), found, strict=True))

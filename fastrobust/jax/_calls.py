@@ -71,7 +71,7 @@ def _operation(family: str, names: tuple[str, ...]) -> Callable[..., Any]:
 
     @custom_vmap
     def operation(*operands: Any) -> Any:
-        composite = functools.partial(_composite, family, names)
+        composite: Callable[..., Any] = functools.partial(_composite, family, names)
         if backend() == "composite":
             return composite(*operands)
         varying = [_varying(o) for o in operands]
@@ -83,12 +83,12 @@ def _operation(family: str, names: tuple[str, ...]) -> Callable[..., Any]:
         moved = [o if b else o[None] for o, b in zip(operands, batched, strict=True)]
         return operation(*moved), (True,) * len(names)
 
-    return operation  # type: ignore[no-any-return]
+    return operation
 
 
 def _called(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
     """By the handler; on this device's part of each operand."""
-    result = _result(jnp.broadcast_shapes(*(o.shape for o in operands)), operands[0])
+    result = jax.typeof(functools.reduce(jnp.add, operands))  # shape, dtype and how it is cut
     call = jax.ffi.ffi_call(_TARGET, (result,) * len(names))
     return tuple(call(*operands, code=np.int64(xla_frame.code_of(family, names))))
 
@@ -96,7 +96,14 @@ def _called(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any, .
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _composite(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
     """By XLA's operations."""
-    return traced.evaluate(jnp, jax.lax, family, names, *operands)
+    return traced.evaluate(jnp, jax.lax, _take, family, names, *operands)
+
+
+def _take(column: Any, i: Any) -> Any:
+    sharding = getattr(jax.typeof(i), "sharding", None)  # which must be told where axes are explicit
+    if sharding is None or not any(sharding.spec):
+        return jnp.asarray(column)[i]
+    return jnp.asarray(column).at[i].get(out_sharding=sharding)
 
 
 # --- sums
@@ -161,7 +168,7 @@ def _sums_operation(family: str, wrt: tuple[str, ...], mean: bool, columns: int)
         if backend() == "composite":
             return composite(*operands)
         varying = [_varying(o) for o in operands]
-        call = functools.partial(_called_sums, family, wrt, mean)
+        call: Callable[..., Any] = functools.partial(_called_sums, family, wrt, mean)
         if not any(varying):
             call = _partitioned_sums(family, wrt, mean)
         return jax.lax.platform_dependent(*_unified(operands, varying), cpu=call, default=composite)
@@ -171,13 +178,13 @@ def _sums_operation(family: str, wrt: tuple[str, ...], mean: bool, columns: int)
         in_axes = tuple(0 if b else None for b in batched)
         return jax.vmap(composite, in_axes, axis_size=size)(*operands), (True,) * (1 + len(wrt))
 
-    return operation  # type: ignore[no-any-return]
+    return operation
 
 
 def _called_sums(family: str, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
     """By the handler; on this device's part of each operand."""
-    shapes = [(), *(o.shape for n, o in zip(("x", "alpha", "scale"), operands, strict=False) if n in wrt)]
-    results = tuple(_result(shape, operands[0]) for shape in shapes)
+    like = [o for name, o in zip(("x", "alpha", "scale"), operands, strict=False) if name in wrt]
+    results = tuple(map(jax.typeof, (operands[0].sum(), *like)))
     code = np.int64(xla_frame.code_of_sums(family, wrt, mean))
     return tuple(jax.ffi.ffi_call(_TARGET, results)(*operands, code=code))
 
@@ -233,14 +240,6 @@ def _cut(operand: Any, axes: frozenset[str]) -> Any:
     return jax.lax.pvary(operand, tuple(axes))
 
 
-def _result(shape: tuple[int, ...], like: Any) -> Any:
-    """What a call returns: an array of that shape, of the type and cut along the axes of another."""
-    varying = _varying(like)
-    if not varying:
-        return jax.ShapeDtypeStruct(shape, like.dtype)
-    return jax.typeof(_cut(jnp.zeros(shape, like.dtype), varying))
-
-
 @functools.cache
 def _partitioned(family: str, names: tuple[str, ...]) -> Callable[..., Any]:
     """`_called` for arrays that lie on several devices: each computes its part, and nothing is gathered."""
@@ -281,7 +280,7 @@ def _partitioned(family: str, names: tuple[str, ...]) -> Callable[..., Any]:
         return ", ".join(sides) + " -> " + ", ".join([_factors(0, shape, shape)] * len(names))
 
     call.def_partition(partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule)
-    return call  # type: ignore[no-any-return]
+    return call
 
 
 def _factors(operand: int, lengths: Sequence[int], shape: Sequence[int]) -> str:
@@ -347,7 +346,7 @@ def _partitioned_sums(family: str, wrt: tuple[str, ...], mean: bool) -> Callable
         return ", ".join(sides) + " -> " + ", ".join(["", *(own[name] for name in wrt)])
 
     call.def_partition(partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule)
-    return call  # type: ignore[no-any-return]
+    return call
 
 
 def _axes_of(sharding: Any) -> tuple[str, ...]:

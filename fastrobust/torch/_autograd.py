@@ -209,7 +209,7 @@ def _slopes(
             return None
         if _compiling():  # which would trace hundreds of operations
             return _hessian(*args, family, dtype)[3]
-        found = higher.dalpha_twice(torch, *wide)
+        found = higher.dalpha_twice(torch, wide[0], wide[1], wide[2])
         return found + _log_z(("d2alpha",), wide[1])[0] if family == "nll" else found
 
     slopes = higher.slopes(torch, name, family, wide, lambda *names: [part.double() for part in get(*names)], twice)
