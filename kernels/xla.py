@@ -173,7 +173,9 @@ def _described(frame, table):
     """Answer XLA's question for the version: the lower of its own and ours; note its own."""
     extension = pointer(frame[f.FRAME_EXTENSION], _word)
     if extension[1] & 0xFFFFFFFF == f.METADATA:
-        theirs = pointer(frame[f.FRAME_API], _word)[f.API_VERSION]
+        theirs = f.API_OLDEST << 32
+        if frame[f.FRAME_API] != 0:
+            theirs = pointer(frame[f.FRAME_API], _word)[f.API_VERSION]
         table[f.VERSION] = theirs
         metadata = pointer(extension[f.EXTENSION_METADATA], _word)
         metadata[f.METADATA_VERSION] = f.API_MAJOR | min(theirs >> 32, f.API_MINOR) << 32

@@ -17,6 +17,7 @@ from . import native
 __all__ = ["FAMILIES", "OUTPUTS", "code_of", "handler", "seen"]
 
 API_MAJOR, API_MINOR = 0, 3  # of the interface, as known here
+API_OLDEST = 1  # the minor version of those who ask without showing theirs
 
 # XLA_FFI_CallFrame, into which the arguments, results and attributes are built: of those, the length and the pointers
 FRAME_EXTENSION, FRAME_API, FRAME_CONTEXT = 1, 2, 3
