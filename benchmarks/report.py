@@ -408,6 +408,37 @@ def step(path: Path) -> str:
     return "\n".join(lines)
 
 
+# --- README: calls in JAX
+
+
+def in_jax(path: Path) -> str:
+    """Microseconds of a call, and the same for the plain formula."""
+    if not path.is_file():
+        return "Not measured yet: `python -m benchmarks.jax_calls` does."
+    rows = [row for row in read_csv(path) if row["device"] == "cpu"]
+    works, sizes = (list(dict.fromkeys(row[key] for row in rows)) for key in ("work", "size"))
+
+    def cell(work: str, size: str) -> str:
+        ours, other = (
+            next(r for r in rows if (r["work"], r["size"], r["who"]) == (work, size, who))
+            for who in ("fastrobust", "plain formula")
+        )
+        return f"{float(ours['median_s']) * 1e6:,.0f} ({float(other['times_fastrobust']):.2g}×)"
+
+    first = rows[0]
+    lines = [
+        "Microseconds of a call under jit (float32, α and c numbers); how many times as long the plain formula takes:",
+        "",
+        "| elements | " + " | ".join(works) + " |",
+        "|---|" + "---:|" * len(works),
+        *(f"| {int(size):,} | " + " | ".join(cell(work, size) for work in works) + " |" for size in sizes),
+        "",
+        f"{first['cpu']}, {first['cores']} cores, jax {first['jax']}; {first['date']}, commit {first['commit']}. "
+        "Generated from [benchmarks/results/jax.csv](benchmarks/results/jax.csv).",
+    ]
+    return "\n".join(lines)
+
+
 # --- README
 
 
@@ -440,6 +471,7 @@ def main(arguments: list[str] | None = None) -> int:
     new = replaced(replaced(old, "accuracy", accuracy(read_csv(files[1]))), "speed", speed(data))
     new = replaced(new, "gpu", gpu(chosen.results / "gpu.csv"))
     new = replaced(new, "torch", step(chosen.results / "torch.csv"))
+    new = replaced(new, "jax", in_jax(chosen.results / "jax.csv"))
     if chosen.check:
         if new != old:
             print(f"{chosen.readme.name} is stale: run python -m benchmarks.report", file=sys.stderr)

@@ -72,8 +72,8 @@ def _find(name: str, value: Any) -> ModuleType:
         if module is None:
             why = f"support for {library} is not in this release" if library else "its type is not known"
             raise TypeError(
-                f"{name} is a {_name(value)}: {why}. Supported: arrays of NumPy and CuPy, PyTorch tensors, CUDA arrays "
-                "that speak DLPack, numbers, and lists of numbers; convert it with numpy.asarray()."
+                f"{name} is a {_name(value)}: {why}. Supported: arrays of NumPy, CuPy and JAX, PyTorch tensors, CUDA "
+                "arrays that speak DLPack, numbers, and lists of numbers; convert it with numpy.asarray()."
             )
         try:
             _known[kind] = importlib.import_module(module)

@@ -136,15 +136,15 @@ def behind_the_public_functions(module: str, found: Import) -> bool:
 
 
 def adapters_above_adapters(module: str, found: Import) -> bool:
-    """Other packages' interfaces stand on the adapters and the public functions; nothing stands on them."""
+    """Other packages' interfaces stand on the adapters and the public functions; adapters stand on no adapter."""
     if found.top != "fastrobust":
         return False
     if module.startswith("fastrobust.compat"):
         allowed = {"fastrobust", *(f"fastrobust.{name}" for name in PUBLIC)}
         return found.name not in allowed and not found.name.startswith(("fastrobust.compat.", "fastrobust.torch."))
-    if module.startswith("fastrobust.torch"):
-        return found.name.startswith("fastrobust.compat")
-    return module.startswith("fastrobust") and found.name.startswith(("fastrobust.compat", "fastrobust.torch"))
+    adapters = ("fastrobust.compat", "fastrobust.torch", "fastrobust.jax")
+    others = tuple(a for a in adapters if not module.startswith(a))
+    return module.startswith("fastrobust") and found.name.startswith(others)
 
 
 def a_top_level_kernels(module: str, found: Import) -> bool:
@@ -210,7 +210,8 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
     adapters_above_adapters: {
         "fastrobust.compat.robust_loss_pytorch.general": ("from ..._api import loss", "from ...kernels import higher"),
         "fastrobust._api": ("from .torch import loss",),
-        "fastrobust.torch._modules": ("from ..compat.robust_loss_pytorch import util",),
+        "fastrobust.torch._modules": ("from ..compat.robust_loss_pytorch import util", "from ..jax import loss"),
+        "fastrobust.jax._calls": ("from ..torch import _kernels",),
     },
     a_top_level_kernels: {
         "tests.test_kernels": ("import kernels", "from kernels import native", "from kernels.loss import values"),
