@@ -1,9 +1,9 @@
 """The scalar functions over whole arrays, for libraries that trace programs and have compilers of their own: JAX.
 
-The formulas are those of `loss`, `partition` and `likelihood` themselves: their sources are read anew with a select for
-each conditional expression, and the primitives in the library's operations.  A product with its rounding error takes
-seventeen of them instead of an fma, so this is slow beside compiled kernels; it is for where there are none.  Nearly
-as accurate: the emulated fma rounds twice, and subnormal numbers may be flushed to 0.
+The formulas are those of `loss`, `partition` and `likelihood` themselves: their sources are read and evaluated on
+arrays, with a select for each conditional expression, and the primitives in the library's operations.  A product with
+its rounding error takes seventeen of them instead of an fma, so this is slow beside compiled kernels; it is for where
+there are none.  Nearly as accurate: the emulated fma rounds twice, and subnormal numbers may be flushed to 0.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import operator
 import textwrap
 from collections.abc import Callable, Sequence
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -48,35 +49,29 @@ def evaluate(
     return tuple(xp.broadcast_to(found[name], common) for name in names)
 
 
-class _Selects(ast.NodeTransformer):
-    """Conditional expressions, and, or and not as functions of arrays."""
-
-    def visit_IfExp(self, node: ast.IfExp) -> Any:
-        self.generic_visit(node)
-        return _call("select", node.test, node.body, node.orelse)
-
-    def visit_BoolOp(self, node: ast.BoolOp) -> Any:
-        self.generic_visit(node)
-        operator: ast.operator = ast.BitAnd() if isinstance(node.op, ast.And) else ast.BitOr()
-        return functools.reduce(lambda a, b: ast.BinOp(a, operator, b), node.values)
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
-        self.generic_visit(node)
-        return _call("negation", node.operand) if isinstance(node.op, ast.Not) else node
-
-
-def _call(name: str, *args: Any) -> ast.Call:
-    return ast.Call(ast.Name(f"{name}_", ast.Load()), list(args), [])
-
-
 @functools.cache
-def _code(function: FunctionType) -> Any:
-    """The code of a function with selects."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    definition = tree.body[0]
-    assert isinstance(definition, ast.FunctionDef)
-    definition.decorator_list = []
-    return compile(ast.fix_missing_locations(_Selects().visit(tree)), inspect.getfile(function), "exec")
+def _definition(function: FunctionType) -> ast.FunctionDef:
+    """The source of a function, parsed."""
+    (found,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    assert isinstance(found, ast.FunctionDef)
+    return found
+
+
+_OPERATORS: dict[type, Callable[..., Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.BitAnd: operator.and_, ast.BitOr: operator.or_, ast.LShift: operator.lshift, ast.RShift: operator.rshift,
+    ast.And: operator.and_, ast.Or: operator.or_, ast.USub: operator.neg,
+    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Eq: operator.eq,
+    ast.NotEq: operator.ne, ast.Not: lambda test: not test if isinstance(test, bool) else ~test,
+}  # fmt: skip
+
+
+def _assign(names: dict[str, Any], target: Any, value: Any) -> None:
+    if isinstance(target, ast.Name):
+        names[target.id] = value
+        return
+    for part, of_part in zip(target.elts, value, strict=True):
+        _assign(names, part, of_part)
 
 
 class _Lifter:
@@ -86,10 +81,7 @@ class _Lifter:
         self.xp, self.lax, self.take = xp, lax, take
         self.done: dict[Any, Any] = {primitives.fma: self.fma, primitives.bits: self.bits}
         self.done[primitives.from_bits] = self.bits  # the other way, by the type
-        self.builtins = {
-            "type": self.type, "min": xp.minimum, "max": xp.maximum, "abs": xp.abs,
-            "select_": self.select, "negation_": lambda test: not test if isinstance(test, bool) else ~test,
-        }  # fmt: skip
+        self.builtins = {"type": self.type, "min": xp.minimum, "max": xp.maximum, "abs": xp.abs}
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function over arrays."""
@@ -100,15 +92,60 @@ class _Lifter:
     def lift(self, function: Any) -> Callable[..., Any]:
         if function.__module__ == primitives.__name__:
             return self.primitive(function)
-        known = function.__globals__
-        names = self.builtins | {n: self.named(known[n]) for n in function.__code__.co_names if n in known}
-        exec(_code(function), names)  # our own source, read anew
-        return names[function.__name__]
+        return functools.partial(self.run, function)
+
+    def run(self, function: FunctionType, *args: Any) -> Any:
+        """The function, statement by statement."""
+        definition = _definition(function)
+        names = dict(zip((a.arg for a in definition.args.args), args, strict=True))
+        value = functools.partial(self.value, names, function.__globals__)
+        for statement in definition.body:
+            match statement:
+                case ast.Return(value=ast.AST() as result):
+                    return value(result)
+                case ast.Assign(targets=[target]):
+                    _assign(names, target, value(statement.value))
+                case ast.AugAssign(target=ast.Name(id=name)):
+                    names[name] = _OPERATORS[type(statement.op)](names[name], value(statement.value))
+                case ast.Expr(value=ast.Constant()):  # its docstring
+                    pass
+                case _:
+                    raise NotImplementedError(ast.unparse(statement))
+        return None
+
+    def value(self, names: dict[str, Any], known: dict[str, Any], node: Any) -> Any:
+        """Of an expression."""
+        value = functools.partial(self.value, names, known)
+        match node:
+            case ast.Constant():
+                return node.value
+            case ast.Name(id=name):
+                return names[name] if name in names else self.named(self.builtins.get(name, known.get(name)))
+            case ast.Attribute():
+                return self.named(getattr(value(node.value), node.attr))
+            case ast.Tuple():
+                parts = [value(e.value) if isinstance(e, ast.Starred) else (value(e),) for e in node.elts]
+                return tuple(part for some in parts for part in some)
+            case ast.Subscript(slice=ast.Slice(lower=None, upper=upper, step=None)):
+                return value(node.value)[: value(upper)]
+            case ast.Subscript():
+                return value(node.value)[value(node.slice)]
+            case ast.BinOp():
+                return _OPERATORS[type(node.op)](value(node.left), value(node.right))
+            case ast.UnaryOp():
+                return _OPERATORS[type(node.op)](value(node.operand))
+            case ast.BoolOp():
+                return functools.reduce(_OPERATORS[type(node.op)], map(value, node.values))
+            case ast.Compare(ops=[test], comparators=[right]):
+                return _OPERATORS[type(test)](value(node.left), value(right))
+            case ast.IfExp():
+                return self.select(value(node.test), value(node.body), value(node.orelse))
+            case ast.Call(keywords=[]):
+                return value(node.func)(*map(value, node.args))
+        raise NotImplementedError(ast.unparse(node))
 
     def named(self, value: Any) -> Any:
-        """What a name means in a lifted function."""
-        if isinstance(value, ModuleType):
-            return _Module(self, value)
+        """What a name means in a lifted function: functions are lifted."""
         return self(value) if isinstance(value, FunctionType) else value
 
     def primitive(self, function: Any) -> Callable[..., Any]:
@@ -166,13 +203,3 @@ class _Lifter:
         big = factor * a
         high = big - (big - a)
         return high, a - high
-
-
-class _Module:
-    """A module whose functions are lifted."""
-
-    def __init__(self, lifter: _Lifter, module: ModuleType) -> None:
-        self._lifter, self._module = lifter, module
-
-    def __getattr__(self, name: str) -> Any:
-        return self._lifter.named(getattr(self._module, name))
