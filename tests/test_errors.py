@@ -188,7 +188,9 @@ def type_name(value: Any) -> str:
 def test_an_unknown_type_is_named_with_the_argument_and_what_is_supported(name: str, value: Any) -> None:
     for call, arguments in calls_with(name, value):
         message = refusal(TypeError, call, **arguments)
-        assert_names(message, f"{name} is a {type_name(value)}", "Supported: arrays of NumPy, CuPy and JAX", "numpy.asarray")
+        assert_names(
+            message, f"{name} is a {type_name(value)}", "Supported: arrays of NumPy, CuPy and JAX", "numpy.asarray"
+        )
 
 
 @argument

@@ -399,9 +399,51 @@ def test_exported(tmp_path: Path) -> None:
         np.testing.assert_array_equal(slope, fr.nll_and_grad(x, 0.5, 1.5).dx)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=300)
-    for platform in ("tpu", "cuda"):
+    for platform in ("tpu", "rocm") if _calls._has_cuda_kernels() else ("tpu", "cuda"):
         text = jax.export.export(function, platforms=[platform])(x).mlir_module()
         assert "fastrobust" not in re.findall(r"custom_call @(\w+)", text)
+
+
+def test_gpu_kernels_on_a_stand_in_for_cupy(fake_cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What XLA calls on a GPU, here with the memory of a CPU: elementwise, log Z, sums with weights."""
+    pytest.importorskip("jax.experimental.buffer_callback")
+    streams = []
+    fake_cupy.asarray = lambda buffer: np.asarray(buffer).view(fake_cupy.ndarray)
+    stream = type("Stream", (), {"from_external": lambda s: streams.append(s) or contextlib.nullcontext()})
+    monkeypatch.setattr(fake_cupy.cuda, "Stream", stream, raising=False)
+    monkeypatch.setattr(_calls, "_External", lambda pointer: pointer)
+    monkeypatch.setattr(jax.experimental.buffer_callback.ExecutionContext, "stream", 7, raising=False)
+    rng = np.random.default_rng(0)
+    x, alpha, scale = rng.normal(size=(40, 3)).astype("f"), np.float32([[0.5, 1, 2]]), np.float32([[0.7]])
+    weights = rng.integers(0, 3, x.shape).astype("f")
+    names = ("value", "dx", "dalpha")
+    found = jax.jit(functools.partial(_calls._launched, "nll", names))(x, alpha, scale)
+    expected = fr.nll_and_grad(x, alpha, scale)
+    close(found, expected[:3], 1e-6)
+    close(jax.jit(functools.partial(_calls._launched, "partition", ("value",)))(alpha), [fr.log_partition(alpha)], 1e-6)
+    for mean, more in ((True, ()), (False, (weights,))):
+        sums = functools.partial(_calls._launched_sums, "loss", ("x", "alpha"), mean)
+        true = fr.loss_and_grad(
+            x, alpha, scale, reduction="mean" if mean else "sum", weights=more[0] if more else None, wrt=("x", "alpha")
+        )
+        close(jax.jit(sums)(x, alpha, scale, *more), [v for v in true if v is not None], 1e-5)
+    assert set(streams) == {7}
+
+
+@pytest.mark.gpu
+def test_gpu() -> None:
+    """On a GPU: the values and gradients of the CPU, by the kernels where CuPy is there, else by XLA's operations."""
+    gpus = [d for d in jax.devices() if d.platform == "gpu"]
+    assert gpus, "JAX finds no GPU: pip install jax[cuda12]"
+    rng = np.random.default_rng(0)
+    x, alpha = rng.normal(size=(100_000, 3)).astype("f"), np.float32([0.5, 1, 2])
+    function = jax.jit(jax.value_and_grad(lambda x, a: frj.nll(x, a, 0.7, reduction="mean"), (0, 1)))
+    placed = [jax.device_put(v, gpus[0]) for v in (x, alpha)]
+    for _ in range(3):  # once recorded, then replayed
+        value, slopes = function(*placed)
+    expected = fr.nll_and_grad(x, alpha, 0.7, reduction="mean")
+    close((value, *slopes), expected[:3], 1e-4)
+    close(jax.jit(frj.loss)(*placed, 0.7), fr.loss(x, alpha, 0.7), 1e-5)
 
 
 # --- XLA's interface

@@ -1,13 +1,15 @@
 """Arrays of JAX in and out of the kernels: what XLA calls, on which platform, batched and sharded.  No derivatives.
 
-On CPUs XLA calls the kernels' machine code (`kernels.xla`); elsewhere, and where XLA's interface is not the one that is
-known, the same formulas run as XLA's own operations (`kernels.traced`).
+On CPUs XLA calls the kernels' machine code (`kernels.xla`), on NVIDIA GPUs, if CuPy is there, Python that launches the
+CUDA kernels on XLA's stream; elsewhere, and where XLA's interface is not the one that is known, the same formulas run
+as XLA's own operations (`kernels.traced`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.util
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -74,9 +76,7 @@ def _operation(family: str, names: tuple[str, ...]) -> Callable[..., Any]:
         composite: Callable[..., Any] = functools.partial(_composite, family, names)
         if backend() == "composite":
             return composite(*operands)
-        varying = [_varying(o) for o in operands]
-        call = functools.partial(_called, family, names) if any(varying) else _partitioned(family, names)
-        return jax.lax.platform_dependent(*_unified(operands, varying), cpu=call, default=composite)
+        return _by_platform(operands, composite, {"cpu": _called, "cuda": _launched}, _partitioned, family, names)
 
     @operation.def_vmap
     def _(size: int, batched: Any, *operands: Any) -> Any:
@@ -104,6 +104,82 @@ def _take(column: Any, i: Any) -> Any:
     if sharding is None or not any(sharding.spec):
         return jnp.asarray(column)[i]
     return jnp.asarray(column).at[i].get(out_sharding=sharding)
+
+
+def _by_platform(
+    operands: Sequence[Any], composite: Any, ways: dict[str, Any], partitioned: Callable[..., Any], *what: Any
+) -> Any:
+    """What runs depends on where; each way on several devices, unless `shard_map` has cut the operands already."""
+    varying = [_varying(o) for o in operands]
+    if not _has_cuda_kernels():
+        del ways["cuda"]
+    calls = {
+        platform: functools.partial(call, *what) if any(varying) else partitioned(call, *what)
+        for platform, call in ways.items()
+    }
+    return jax.lax.platform_dependent(*_unified(operands, varying), default=composite, **calls)
+
+
+# --- GPUs
+
+
+@functools.cache
+def _has_cuda_kernels() -> bool:
+    try:
+        from jax.experimental import buffer_callback  # noqa: F401  from 0.7 on
+    except ImportError:
+        return False
+    return importlib.util.find_spec("cupy") is not None
+
+
+class _External:
+    """A stream of XLA's, for `cupy.cuda.Stream.from_external`."""
+
+    def __init__(self, pointer: int) -> None:
+        self.pointer = pointer
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer  # version of the protocol, and the stream
+
+
+def _on_stream(work: Callable[..., None], results: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
+    """work(backend, results, operands) with CuPy's arrays over XLA's memory, queued on XLA's stream, or recorded."""
+    from jax.experimental.buffer_callback import buffer_callback
+
+    def run(context: Any, out: Any, *args: Any) -> None:
+        import cupy
+
+        from .._backends import cupy as backend
+
+        with cupy.cuda.Stream.from_external(_External(context.stream)):
+            work(backend, tuple(map(cupy.asarray, out)), [cupy.asarray(a) for a in args])
+
+    found = buffer_callback(run, tuple(results), command_buffer_compatible=True)(*operands)
+    return tuple(_cut(part, _varying(operands[0])) for part in found)  # its types say nothing of that
+
+
+def _launched(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
+    """`_called` on a GPU."""
+
+    def work(backend: Any, out: Any, args: Any) -> None:
+        if family == "partition":
+            backend.partition(names, *args, {"out": out})
+        else:
+            backend.evaluate(family, names, *args, {"out": out})
+
+    return _on_stream(work, [jax.typeof(functools.reduce(jnp.add, operands))] * len(names), operands)
+
+
+def _launched_sums(family: str, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
+    """`_called_sums` on a GPU."""
+
+    def work(backend: Any, out: Any, args: Any) -> None:
+        memory = dict(zip(("value", *wrt), out, strict=True))
+        given = tuple(memory.get(name) for name in ("value", "x", "alpha", "scale"))
+        weights = args[3] if len(args) > 3 else None
+        backend.reduce(family, wrt, *args[:3], "mean" if mean else "sum", weights, given)
+
+    return _on_stream(work, _types_of_sums(wrt, operands), operands)
 
 
 # --- sums
@@ -167,11 +243,8 @@ def _sums_operation(family: str, wrt: tuple[str, ...], mean: bool, columns: int)
     def operation(*operands: Any) -> Any:
         if backend() == "composite":
             return composite(*operands)
-        varying = [_varying(o) for o in operands]
-        call: Callable[..., Any] = functools.partial(_called_sums, family, wrt, mean)
-        if not any(varying):
-            call = _partitioned_sums(family, wrt, mean)
-        return jax.lax.platform_dependent(*_unified(operands, varying), cpu=call, default=composite)
+        ways = {"cpu": _called_sums, "cuda": _launched_sums}
+        return _by_platform(operands, composite, ways, _partitioned_sums, family, wrt, mean)
 
     @operation.def_vmap
     def _(size: int, batched: Any, *operands: Any) -> Any:
@@ -183,10 +256,15 @@ def _sums_operation(family: str, wrt: tuple[str, ...], mean: bool, columns: int)
 
 def _called_sums(family: str, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
     """By the handler; on this device's part of each operand."""
-    like = [o for name, o in zip(("x", "alpha", "scale"), operands, strict=False) if name in wrt]
-    results = tuple(map(jax.typeof, (operands[0].sum(), *like)))
+    results = _types_of_sums(wrt, operands)
     code = np.int64(xla_frame.code_of_sums(family, wrt, mean))
     return tuple(jax.ffi.ffi_call(_TARGET, results)(*operands, code=code))
+
+
+def _types_of_sums(wrt: tuple[str, ...], operands: Sequence[Any]) -> tuple[Any, ...]:
+    """Shapes and dtypes of the results, and how they are cut."""
+    like = [o for name, o in zip(("x", "alpha", "scale"), operands, strict=False) if name in wrt]
+    return tuple(map(jax.typeof, (operands[0].sum(), *like)))
 
 
 def composed(
@@ -241,12 +319,12 @@ def _cut(operand: Any, axes: frozenset[str]) -> Any:
 
 
 @functools.cache
-def _partitioned(family: str, names: tuple[str, ...]) -> Callable[..., Any]:
-    """`_called` for arrays that lie on several devices: each computes its part, and nothing is gathered."""
+def _partitioned(way: Callable[..., Any], family: str, names: tuple[str, ...]) -> Callable[..., Any]:
+    """`_called` or the like for arrays on several devices: each computes its part, and nothing is gathered."""
 
     @custom_partitioning
     def call(*operands: Any) -> Any:
-        return _called(family, names, *operands)
+        return way(family, names, *operands)
 
     def shardings(mesh: Any, operands: Any, results: Any) -> tuple[Any, Any]:
         """Of operands and results: the first that cuts an axis decides; axes of length 1 are whole."""
@@ -271,7 +349,7 @@ def _partitioned(family: str, names: tuple[str, ...]) -> Callable[..., Any]:
 
     def partition(mesh: Any, operands: Any, results: Any) -> Any:
         of_operands, of_results = shardings(mesh, operands, results)
-        return mesh, functools.partial(_called, family, names), (of_results,) * len(names), of_operands
+        return mesh, functools.partial(way, family, names), (of_results,) * len(names), of_operands
 
     def rule(mesh: Any, operands: Any, results: Any) -> str:
         """Shardy's: an axis is the result's, or of length 1 and nobody else's."""
@@ -295,12 +373,12 @@ def _lengths(value: Any) -> list[int]:
 
 
 @functools.cache
-def _partitioned_sums(family: str, wrt: tuple[str, ...], mean: bool) -> Callable[..., Any]:
-    """`_called_sums` for arrays that lie on several devices: each sums its part, and only the sums travel."""
+def _partitioned_sums(way: Callable[..., Any], family: str, wrt: tuple[str, ...], mean: bool) -> Callable[..., Any]:
+    """`_called_sums` or the like for arrays on several devices: each sums its part, and only the sums travel."""
 
     @custom_partitioning
     def call(*operands: Any) -> Any:
-        return _called_sums(family, wrt, mean, *operands)
+        return way(family, wrt, mean, *operands)
 
     def shardings(mesh: Any, operands: Any) -> tuple[list[Any], list[Any]]:
         """Of operands and results: as x lies; axes of length 1 are whole."""
@@ -323,7 +401,7 @@ def _partitioned_sums(family: str, wrt: tuple[str, ...], mean: bool) -> Callable
         count = math.prod(operands[0].shape)
 
         def part(*local: Any) -> tuple[Any, ...]:
-            found = list(_called_sums(family, wrt, False, *local))
+            found = list(way(family, wrt, False, *local))
             divisor: Any = count
             if mean and len(local) == 4:
                 divisor = local[3].sum()
