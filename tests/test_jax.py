@@ -24,6 +24,7 @@ import pytest
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 jax = pytest.importorskip("jax")
 
+import jax.export  # noqa: E402, F811
 import jax.numpy as jnp  # noqa: E402
 from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
 from jax.test_util import check_grads  # noqa: E402
@@ -326,10 +327,8 @@ def test_threads_call_at_once() -> None:
 # --- devices
 
 
-def mesh(kind: str = "Auto") -> Any:
-    axis = getattr(jax.sharding, "AxisType", None)
-    more = {} if axis is None else {"axis_types": (getattr(axis, kind),)}
-    return jax.make_mesh((4,), ("d",), **more)
+def mesh(kind: str) -> Any:
+    return jax.make_mesh((4,), ("d",), axis_types=(getattr(jax.sharding.AxisType, kind),))
 
 
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
@@ -365,8 +364,10 @@ def test_shard_map(kind: str) -> None:
     with double():
         placed = jax.device_put(x, NamedSharding(devices, PartitionSpec("d")))
 
+        shard_map = jax.shard_map if hasattr(jax, "shard_map") else jax.experimental.shard_map.shard_map
+
         @functools.partial(
-            jax.shard_map, mesh=devices, in_specs=(PartitionSpec("d"), PartitionSpec()),
+            shard_map, mesh=devices, in_specs=(PartitionSpec("d"), PartitionSpec()),
             out_specs=(PartitionSpec("d"), PartitionSpec()),
         )  # fmt: skip
         def parts(x: Any, alpha: Any) -> Any:
@@ -390,7 +391,7 @@ def test_exported(tmp_path: Path) -> None:
     (tmp_path / "program").write_bytes(exported.serialize())
     close(exported.call(x), function(x), 1e-6)
     script = f"""
-        import jax, numpy as np, fastrobust as fr, fastrobust.jax as frj
+        import jax.export, numpy as np, fastrobust as fr, fastrobust.jax as frj
         frj.backend()
         program = jax.export.deserialize(bytearray(open({str(tmp_path / "program")!r}, "rb").read()))
         x = np.linspace(-2, 2, 7, dtype="f")

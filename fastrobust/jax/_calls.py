@@ -88,9 +88,15 @@ def _operation(family: str, names: tuple[str, ...]) -> Callable[..., Any]:
 
 def _called(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
     """By the handler; on this device's part of each operand."""
-    result = jax.typeof(functools.reduce(jnp.add, operands))  # shape, dtype and how it is cut
-    call = jax.ffi.ffi_call(_TARGET, (result,) * len(names))
-    return tuple(call(*operands, code=np.int64(xla_frame.code_of(family, names))))
+    like = [functools.reduce(jnp.add, operands)] * len(names)  # in shape, dtype and how it is cut
+    call = jax.ffi.ffi_call(_TARGET, tuple(map(jax.typeof, like)))
+    return _typed(call(*operands, code=np.int64(xla_frame.code_of(family, names))), like)
+
+
+def _typed(found: Sequence[Any], like: Sequence[Any]) -> tuple[Any, ...]:
+    """What was found, cut as it should be, of which some calls and versions of JAX know nothing; XLA removes the 1."""
+    pairs = zip(found, like, strict=True)
+    return tuple(part if jax.typeof(part) == jax.typeof(t) else part * jnp.ones_like(t) for part, t in pairs)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -142,8 +148,8 @@ class _External:
         return 0, self.pointer  # version of the protocol, and the stream
 
 
-def _on_stream(work: Callable[..., None], results: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
-    """work(backend, results, operands) with CuPy's arrays over XLA's memory, queued on XLA's stream, or recorded."""
+def _on_stream(work: Callable[..., None], like: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
+    """work(backend, results, operands) over XLA's memory and on its stream; the results are like those."""
     from jax.experimental.buffer_callback import buffer_callback
 
     def run(context: Any, out: Any, *args: Any) -> None:
@@ -154,8 +160,8 @@ def _on_stream(work: Callable[..., None], results: Sequence[Any], operands: Sequ
         with cupy.cuda.Stream.from_external(_External(context.stream)):
             work(backend, tuple(map(cupy.asarray, out)), [cupy.asarray(a) for a in args])
 
-    found = buffer_callback(run, tuple(results), command_buffer_compatible=True)(*operands)
-    return tuple(_cut(part, _varying(operands[0])) for part in found)  # its types say nothing of that
+    types = tuple(map(jax.typeof, like))
+    return _typed(buffer_callback(run, types, command_buffer_compatible=True)(*operands), like)
 
 
 def _launched(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
@@ -167,7 +173,7 @@ def _launched(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any,
         else:
             backend.evaluate(family, names, *args, {"out": out})
 
-    return _on_stream(work, [jax.typeof(functools.reduce(jnp.add, operands))] * len(names), operands)
+    return _on_stream(work, [functools.reduce(jnp.add, operands)] * len(names), operands)
 
 
 def _launched_sums(family: str, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
@@ -179,7 +185,7 @@ def _launched_sums(family: str, wrt: tuple[str, ...], mean: bool, *operands: Any
         weights = args[3] if len(args) > 3 else None
         backend.reduce(family, wrt, *args[:3], "mean" if mean else "sum", weights, given)
 
-    return _on_stream(work, _types_of_sums(wrt, operands), operands)
+    return _on_stream(work, _like_sums(wrt, operands), operands)
 
 
 # --- sums
@@ -256,15 +262,15 @@ def _sums_operation(family: str, wrt: tuple[str, ...], mean: bool, columns: int)
 
 def _called_sums(family: str, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
     """By the handler; on this device's part of each operand."""
-    results = _types_of_sums(wrt, operands)
-    code = np.int64(xla_frame.code_of_sums(family, wrt, mean))
-    return tuple(jax.ffi.ffi_call(_TARGET, results)(*operands, code=code))
+    like = _like_sums(wrt, operands)
+    call = jax.ffi.ffi_call(_TARGET, tuple(map(jax.typeof, like)))
+    return _typed(call(*operands, code=np.int64(xla_frame.code_of_sums(family, wrt, mean))), like)
 
 
-def _types_of_sums(wrt: tuple[str, ...], operands: Sequence[Any]) -> tuple[Any, ...]:
-    """Shapes and dtypes of the results, and how they are cut."""
-    like = [o for name, o in zip(("x", "alpha", "scale"), operands, strict=False) if name in wrt]
-    return tuple(map(jax.typeof, (operands[0].sum(), *like)))
+def _like_sums(wrt: tuple[str, ...], operands: Sequence[Any]) -> list[Any]:
+    """Arrays like the results in shape, dtype and how they are cut."""
+    own = zip(("x", "alpha", "scale"), operands, strict=False)
+    return [operands[0].sum(), *(o for name, o in own if name in wrt)]
 
 
 def composed(
