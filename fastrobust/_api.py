@@ -102,7 +102,8 @@ def loss(x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weigh
     reduction : {"none", "sum", "mean"}
         "mean" divides by the sum of the weights.
     weights : array_like, broadcast to x, optional
-        Factor for each element. A weight of 0 excludes the element, whatever its value, NaN included.
+        Factor for each element. A weight of 0 excludes the element, whatever its value, NaN included; the element's
+        part in the derivative in that weight is then 0, too.
     **options
         On NumPy arrays with reduction="none" those of a ufunc: ``out``, ``where``, ``dtype``, ...
 

@@ -21,8 +21,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# The floor and the cap of alpha, and what stands for 2, as in `loss`: in double, in float32.
-_DOUBLE, _SINGLE = (2.0**-70, 2.0**90, 2.0 - 2.0**-52), (2.0**-40, 2.0**48, 2.0 - 2.0**-23)
+# The floor and the cap of alpha, and what stands for 2, as in `loss`; |z| beyond which z^2/b could overflow.  In double
+# and in float32.
+_DOUBLE = 2.0**-70, 2.0**90, 2.0 - 2.0**-52, 2.0**400
+_SINGLE = 2.0**-40, 2.0**48, 2.0 - 2.0**-23, 2.0**48
 _SERIES = 0.02  # u below it: phi as a power series
 
 # Tanh-sinh nodes and weights for [0, 1]: exact enough for integrands with a logarithm at either end.
@@ -42,10 +44,9 @@ def slopes(
     ``get(names...)`` has other outputs; ``twice()`` is the second derivative in alpha, which only d/dalpha needs.
     """
     x, alpha, scale = args
-    u = _ratio(xp, x, alpha, scale)[0]
-    rest = 1 / (1 + u)
+    u, rest, t, _, _ = _ratio(xp, x, alpha, scale)
     v = xp.where(u < 1, u * rest, 1 - rest)
-    phi = _phi(xp, u, v)
+    phi = _phi(xp, u, v, t)
     if name in ("dx", "dscale"):
         weight, curvature = get("weight", "curvature")
         psi = x * weight
@@ -83,8 +84,8 @@ def _loop(step: Callable[..., Any], total: Any, rows: Sequence[tuple[float, ...]
 
 def dalpha_twice(xp: Any, x: Any, alpha: Any, scale: Any, fold: Callable[..., Any] = _loop) -> Any:
     """The second derivative of rho in alpha.  ``fold`` is the library's loop, if it has one of its own."""
-    u, k, b = _ratio(xp, x, alpha, scale)
-    t, side = xp.log1p(u), _sign(xp, alpha)
+    _, _, t, k, b = _ratio(xp, x, alpha, scale)
+    side = _sign(xp, alpha)
     kt = k * t
     flat = abs(kt) < 1e-9
     safe = xp.where(flat, 1.0, kt)
@@ -96,30 +97,40 @@ def dalpha_twice(xp: Any, x: Any, alpha: Any, scale: Any, fold: Callable[..., An
         log = xp.where(decays, xp.log(xp.exp(falling) - rest * xp.expm1(falling)), xp.log1p(p * rising))
         y = t * xp.where(flat, p, log / safe)
         gone = -xp.expm1(-y)
-        phi = _phi(xp, xp.expm1(y), gone)
+        phi = _phi(xp, xp.expm1(y), gone, y)
         return total + weight * (0.5 * b * phi * phi + side * gone * gone)
 
     # The middle one is 1 - p, without rounding.
     total = fold(step, 0.0 * t, list(zip(_NODES, reversed(_NODES), _WEIGHTS, strict=True)))
-    return 0.25 * t * xp.where(flat, 1.0, growth / safe) * total
+    found = 0.25 * t * xp.where(flat, 1.0, growth / safe) * total
+    return xp.where(abs(alpha) > _limits(xp, alpha)[1], 0.0, found)
 
 
-def _ratio(xp: Any, x: Any, alpha: Any, scale: Any) -> tuple[Any, Any, Any]:
-    """u, k and b."""
-    low, high, below_two = _DOUBLE if xp.finfo(alpha.dtype).bits == 64 else _SINGLE
+def _limits(xp: Any, alpha: Any) -> tuple[float, float, float, float]:
+    return _DOUBLE if xp.finfo(alpha.dtype).bits == 64 else _SINGLE
+
+
+def _ratio(xp: Any, x: Any, alpha: Any, scale: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """u, 1/(1+u), t, k and b; where z^2 could overflow, u is only a large number."""
+    low, high, below_two, most = _limits(xp, alpha)
     alpha = xp.where(abs(alpha) < low, low, alpha)
     alpha = xp.where(alpha == 2, below_two, alpha)
     alpha = xp.where(alpha > high, high, xp.where(alpha < -high, -high, alpha))
     b = abs(alpha - 2)
     z = x / scale
-    return z * z / b, 0.5 * alpha, b
+    far = abs(z) > most
+    near, large = xp.where(far, 1.0, z), xp.where(far, z, 2.0)
+    u = near * near / b
+    rest = xp.where(far, (b / large) / large, 1 / (1 + u))
+    t = xp.where(far, 2 * xp.log(abs(large)) - xp.log(b), xp.log1p(u))
+    return xp.where(far, most, u), rest, t, 0.5 * alpha, b
 
 
-def _phi(xp: Any, u: Any, v: Any) -> Any:
-    """log1p(u) - v, v = u/(1+u); for small u the two agree to first order, and the difference is a power series."""
+def _phi(xp: Any, u: Any, v: Any, t: Any) -> Any:
+    """t - v, t = log1p(u), v = u/(1+u); for small u they agree to first order, and the difference is a power series."""
     small = u < _SERIES
     w = xp.where(small, u, 0.0)
     series = 0.0 * w
     for n in range(10, 1, -1):
         series = (n - 1) / n * (-1) ** n + w * series
-    return xp.where(small, series * w * w, xp.log1p(xp.where(small, 1.0, u)) - xp.where(small, 1.0, v))
+    return xp.where(small, series * w * w, xp.where(small, 1.0, t) - xp.where(small, 1.0, v))

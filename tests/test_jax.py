@@ -225,6 +225,19 @@ def test_derivatives_both_ways(way: str) -> None:
 _both: dict[str, Any] = {}
 
 
+def test_second_derivatives_far_out_and_at_infinite_alpha() -> None:
+    """Where z^2 overflows; the oracle by differences.  In alpha twice at infinity: 0."""
+    found = np.asarray(jnp.array(jax.hessian(frj.loss, (0, 1))(1e20, 1.0, 1.0)))
+    with mpmath.workdps(60):
+        mixed = mpmath.diff(lambda a: oracle.influence(mpmath.mpf(1e20), a, 1), 1, h=mpmath.mpf(10) ** -20)
+        twice = mpmath.diff(lambda a: oracle.dalpha(mpmath.mpf(1e20), a, 1), 1, h=mpmath.mpf(10) ** -20)
+    mixed, twice = float(mixed), float(twice)
+    np.testing.assert_allclose(found, [[0, mixed], [mixed, twice]], rtol=1e-5)
+    for alpha in (np.inf, -np.inf):
+        found = np.asarray(jnp.array(jax.hessian(frj.loss, (0, 1, 2))(1.0, alpha, 1.0)))
+        assert np.isfinite(found).all() and np.all(np.abs(found[1]) < 1e-12)
+
+
 def test_third_derivatives() -> None:
     with double():
         x, alpha, scale = arguments()
@@ -309,9 +322,16 @@ def test_weights() -> None:
         mean = lambda w: frj.loss(np.arange(3.0), 0.5, 1.5, weights=w, reduction="mean")  # noqa: E731
         check_grads(mean, (np.array([1.0, 0.5, 2.0]),), order=2, rtol=1e-5)
         close(mean(np.array([True, False, True])), mean(np.array([1.0, 0.0, 1.0])))
+    mask = np.array([0, 1, 1], "f")
+    for reduction in ("none", "sum"):  # a scale of 0 or an alpha of NaN in the padding
+        total = lambda x, a, c: frj.loss(x, a, c, weights=mask, reduction=reduction).sum()  # noqa: B023, E731
+        slopes = jax.grad(total, (0, 1, 2))(x, np.array([np.nan, 1, 1], "f"), mask)
+        assert all(np.isfinite(s[jnp.array([0, 2])]).all() and s[0] == 0 for s in slopes)
     assert np.isnan(frj.loss(x, 1.0, 1.0, weights=np.zeros(3, "f"), reduction="mean"))
     assert np.isnan(frj.loss(np.zeros(0, "f"), 1.0, 1.0, reduction="mean"))
     assert frj.loss(np.zeros(0, "f"), 1.0, 1.0, reduction="sum") == 0
+    empty = frj.loss_and_grad(np.zeros((3, 0)), np.ones((1, 0)), 1.0, reduction="sum")
+    assert empty.value == 0 and empty.dalpha.shape == (1, 0)
 
 
 def test_threads_call_at_once() -> None:
@@ -554,6 +574,12 @@ def test_errors() -> None:
             lambda: fr.loss_and_grad(x, 1.0, 1.0, out=(x, None, None, None), reduction="sum"),
         ),
         (TypeError, "missing a required argument", lambda: frj.loss(x)),
+        (TypeError, "x: JAX makes no array of this str", lambda: frj.loss("none", 1.0, 1.0)),
+        (TypeError, "alpha: JAX makes no array", lambda: frj.loss(x, [[1, 2], [3]], 1.0)),
+        (ValueError, "alpha must be >= 0", lambda: frj.log_partition(-1.0)),
+        (ValueError, "alpha_range must be two", lambda: frj.AdaptiveLoss((0, 1, 2))),
+        (TypeError, "dtype must be", lambda: frj.AdaptiveLoss().init((), jnp.int32)),
+        (ValueError, "params must be those of init", lambda: frj.AdaptiveLoss().apply({}, x)),
         (ValueError, "alpha_range", lambda: frj.AdaptiveLoss(alpha_range=(2.0, 1.0))),
         (ValueError, "alpha_init", lambda: frj.AdaptiveLoss(alpha_init=7.0)),
         (ValueError, "scale_min", lambda: frj.AdaptiveLoss(scale_min=2.0)),
@@ -594,6 +620,7 @@ def test_the_adaptive_loss_of_images_and_what_is_fixed() -> None:
     np.testing.assert_allclose(criterion.apply(params, x), fr.nll(x, 1.0, 0.5), rtol=2e-6)
     mask = np.random.default_rng(1).random(x.shape) < 0.5
     masked = frj.AdaptiveLoss(alpha_range=(2, 2), scale_min=1.0)
+    assert not any(p.weak_type for p in params.values()) and hash(frj.AdaptiveLoss([0.0, 1.0]))
     assert masked.init() == {} and masked == frj.AdaptiveLoss(alpha_range=(2, 2), scale_min=1.0) and hash(masked)
     np.testing.assert_allclose(masked.apply({}, x, mask), fr.nll(x[mask], 2.0, 1.0, reduction="mean"), rtol=1e-6)
 

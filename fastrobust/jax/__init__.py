@@ -11,11 +11,10 @@ import inspect
 from collections.abc import Callable
 from typing import TypeVar, cast
 
-import jax.numpy as jnp
-
 from .. import LossGrad, PartitionGrad, _api
 from .. import _arguments as arguments
 from ._adaptive import AdaptiveLoss
+from ._autodiff import array
 from ._calls import backend
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
@@ -32,8 +31,10 @@ def _for_jax(function: _Function) -> _Function:
         given = signature.bind(*args, **options)
         for name in _ARRAYS:
             value = given.arguments.get(name)
+            if name == leading == "alpha":
+                arguments.check_numbers(value, 1.0, "nll")
             if name == leading or (value is not None and not isinstance(value, arguments.NUMBERS)):
-                given.arguments[name] = jnp.asarray(value)
+                given.arguments[name] = array(name, value)
         return function(*given.args, **given.kwargs)
 
     return cast(_Function, converted)

@@ -64,12 +64,20 @@ class AdaptiveLoss:
 
     def __post_init__(self) -> None:
         _api._check_reduction(self.reduction)
-        low, high = self.alpha_range
+        try:
+            low, high = map(float, self.alpha_range)
+            start, least, first = float(self._start), float(self.scale_min), float(self.scale_init)
+        except (TypeError, ValueError):
+            raise ValueError(
+                "alpha_range must be two numbers, (low, high), and alpha_init, scale_min and scale_init numbers, got "
+                f"{self.alpha_range!r}, {self.alpha_init!r}, {self.scale_min!r} and {self.scale_init!r}"
+            ) from None
+        object.__setattr__(self, "alpha_range", (low, high))  # a list would have no hash
         if not 0 <= low <= high < math.inf:
             raise ValueError(f"alpha_range must be (low, high) with 0 <= low <= high, got {self.alpha_range!r}")
-        if not (low < self._start < high or low == self._start == high):
+        if not (low < start < high or low == start == high):
             raise ValueError(f"alpha_init must lie inside of alpha_range {self.alpha_range!r}, got {self.alpha_init!r}")
-        if not 0 < self.scale_min <= self.scale_init < math.inf:
+        if not 0 < least <= first < math.inf:
             raise ValueError(
                 f"scale_min and scale_init must be 0 < min <= init, got {self.scale_min!r} and {self.scale_init!r}"
             )
@@ -84,6 +92,9 @@ class AdaptiveLoss:
         The shape broadcasts with the residuals: () for one pair, (channels, 1, 1) for one for each channel of images.
         """
         low, high = self.alpha_range
+        dtype = jnp.result_type(float if dtype is None else dtype)  # not a weak type, which one step would change
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}")
         params = {}
         if low < high:
             params["alpha"] = jnp.full(shape, math.log((self._start - low) / (high - self._start)), dtype)
@@ -104,6 +115,9 @@ class AdaptiveLoss:
 
     def apply(self, params: dict[str, jax.Array], x: Any, weights: Any = None) -> jax.Array:
         """The negative log-likelihood of the residuals x; weights (or a mask) as in `fastrobust.nll`."""
+        wanted = self.init().keys()
+        if not isinstance(params, dict) or not wanted <= params.keys():
+            raise ValueError(f"params must be those of init(), a dict with {sorted(wanted)}, got {params!r:.200}")
         x = jnp.asarray(x)
         weights = None if weights is None else jnp.asarray(weights)
         value = _api.nll(x, self.alpha(params), self.scale(params), reduction=self.reduction, weights=weights)

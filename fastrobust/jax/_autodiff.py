@@ -27,7 +27,7 @@ _WRT, _FIRST = ("x", "alpha", "scale"), ("dx", "dalpha", "dscale")
 # --- arguments
 
 
-def _array(name: str, value: Any) -> Any:
+def array(name: str, value: Any) -> Any:
     """As an array of JAX that has a kernel."""
     try:
         array = jnp.asarray(value)
@@ -44,7 +44,7 @@ def _prepared(family: str, **values: Any) -> tuple[Any, list[Any]]:
     arguments.check_numbers(values.get("alpha", 1.0), values.get("scale", 1.0), family)
     leading = next(iter(values))
     arrays: dict[str, Any] = {
-        n: v if n != leading and isinstance(v, arguments.NUMBERS) else _array(n, v) for n, v in values.items()
+        n: v if n != leading and isinstance(v, arguments.NUMBERS) else array(n, v) for n, v in values.items()
     }
     found = [a for n, a in arrays.items() if not isinstance(a, arguments.NUMBERS) and a.dtype.kind not in "biu"]
     x = arrays[leading]
@@ -170,9 +170,7 @@ def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
 def _weighted(family: str, names: tuple[str, ...], dtype: Any, args: Any, weights: Any) -> Any:
     """The outputs for each element, weighted."""
-    x, alpha, scale = args
-    x = jnp.where(weights == 0, 0.0, x)  # here and in the results, since 0 times NaN is NaN
-    found = _parts(family, names, x, alpha, scale)
+    found = _parts(family, names, *_calls.masked(weights, *args))
     return tuple(jnp.where(weights == 0, 0.0, part * weights).astype(dtype) for part in found)
 
 
@@ -190,9 +188,7 @@ def _summed(family: str, wrt: tuple[str, ...], mean: bool, dtype: Any, args: Any
 
 def _composed(family: str, wrt: tuple[str, ...], mean: bool, x: Any, alpha: Any, scale: Any, weights: Any) -> Any:
     """Sums of XLA's over the outputs for each element; differentiable in everything."""
-    if weights is not None:
-        x = jnp.where(weights == 0, 0.0, x)
-    found = _parts(family, arguments.outputs(wrt), x, alpha, scale)
+    found = _parts(family, arguments.outputs(wrt), *_calls.masked(weights, x, alpha, scale))
     return _calls.total(found, wrt, mean, alpha, scale, weights)
 
 
@@ -233,7 +229,7 @@ _sums.defjvp(_sums_jvp, symbolic_zeros=True)
 def _weights(weights: Any, args: Sequence[Any]) -> Any:
     """The weights as an array of the computing type that broadcasts to the shape of the result."""
     shape = _shape(args)
-    weights = _array("weights", weights).astype(args[0].dtype)
+    weights = array("weights", weights).astype(args[0].dtype)
     try:
         fits = jnp.broadcast_shapes(weights.shape, shape) == shape
     except ValueError:

@@ -201,7 +201,8 @@ def tail_of(*shapes: Any) -> tuple[int, ...] | None:
         return None
     first = min((len(shape) - len(s) + i for s in shapes[1:] for i, n in enumerate(s) if n > 1), default=len(shape))
     tail = tuple(shape[first:])
-    return tail if not tail or 0 < math.prod(tail) < math.prod(shape) else None
+    whole = math.prod(shape)
+    return tail if whole and (not tail or math.prod(tail) < whole) else None
 
 
 def sums(
@@ -277,10 +278,17 @@ def composed(
     family: str, wrt: tuple[str, ...], mean: bool, x: Any, alpha: Any, scale: Any, weights: Any = None
 ) -> tuple[Any, ...]:
     """Sums of XLA's, over the kernels' outputs for each element."""
-    if weights is not None:
-        x = jnp.where(weights == 0, 0.0, x)  # here and in the results, since 0 times NaN is NaN
-    found = evaluate(family, ("value", *("d" + n for n in wrt)), x, alpha, scale)
+    found = evaluate(family, ("value", *("d" + n for n in wrt)), *masked(weights, x, alpha, scale))
     return total(found, wrt, mean, alpha, scale, weights)
+
+
+def masked(weights: Any, x: Any, alpha: Any, scale: Any) -> tuple[Any, Any, Any]:
+    """The arguments, harmless where the weight is 0: later a derivative of NaN there would meet a factor of 0."""
+    if weights is None:
+        return x, alpha, scale
+    none = weights == 0
+    alpha, scale = (p if p.size == 1 else jnp.where(none, 1.0, p) for p in (alpha, scale))
+    return jnp.where(none, 0.0, x), alpha, scale
 
 
 def total(
