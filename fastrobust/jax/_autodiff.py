@@ -205,16 +205,14 @@ def _sums_jvp(
 ) -> tuple[Any, Any]:
     wanted = [t is not None and not isinstance(t, SymbolicZero) for t in tangents]
     if wrt or wanted[3]:
-        found = _sums(family, wrt, mean, tail, *args)
-        filled = [
-            t if w else None if a is None else jnp.zeros_like(a) for a, t, w in zip(args, tangents, wanted, strict=True)
-        ]
+        places = [i for i, w in enumerate(wanted) if w]  # a tangent of zeros would be computed with
 
-        def composed(x: Any, alpha: Any, scale: Any, weights: Any = None) -> Any:
-            return _composed(family, wrt, mean, x, alpha, scale, weights)
+        def composed(*chosen: Any) -> Any:
+            values = dict(enumerate(args)) | dict(zip(places, chosen, strict=True))
+            return _composed(family, wrt, mean, values[0], values[1], values[2], values[3])
 
-        most = 3 if args[3] is None else 4
-        return found, jax.jvp(composed, args[:most], tuple(filled[:most]))[1]
+        chosen, along = ([values[i] for i in places] for values in (args, tangents))
+        return _sums(family, wrt, mean, tail, *args), jax.jvp(composed, chosen, along)[1]
     names = tuple(name for name, w in zip(_WRT, wanted, strict=False) if w)
     value, *slopes = _sums(family, names, mean, tail, *args)
     terms = [
