@@ -251,6 +251,19 @@ def test_halves_on_the_composed_routes() -> None:
     assert student(x, weights=w) == student(x)
 
 
+def test_a_weight_of_0_excludes_parameters_that_are_nan_on_every_route() -> None:
+    x, w = torch.ones(2), torch.tensor([0.0, 1.0])
+    scale, learned = torch.tensor([math.nan, 1.0], requires_grad=True), w.clone().requires_grad_()
+    for total in (
+        lambda c: fr.loss(x, 1.0, c, weights=w, reduction="mean"),
+        lambda c: fr.loss(x, 1.0, c, weights=w).sum(),
+        lambda c: fr.loss(x, 1.0, c, weights=learned, reduction="mean"),
+    ):
+        expected = torch.tensor([0.0, -math.sqrt(0.5)])
+        torch.testing.assert_close(torch.autograd.grad(total(scale), scale)[0], expected)
+        torch.testing.assert_close(torch.func.grad(total)(scale.detach()), expected)
+
+
 def test_tracers_record_operators() -> None:
     from torch.fx.experimental.proxy_tensor import make_fx
 

@@ -554,10 +554,21 @@ def _composed(
     family: str, x: Tensor, alpha: Any, scale: Any, weights: Any, reduction: str, dtype: torch.dtype
 ) -> Tensor:
     """The loss in tensor operations around one value for each element; differentiable in the weights too."""
-    if weights is not None:
-        x = torch.where(weights == 0, 0.0, x)  # here and in the value, since a gradient of 0 times NaN is NaN
+    x, alpha, scale = _masked(weights, x, alpha, scale)
     value = _named(family, ("value",), x, alpha, scale, _kernels.compute_type(dtype))[0]
     return weighed(value, weights, reduction).to(dtype)
+
+
+def _masked(weights: Tensor | None, x: Tensor, alpha: Any, scale: Any) -> tuple[Tensor, Any, Any]:
+    """The arguments, harmless where the weight is 0: later a derivative of NaN there would meet a factor of 0."""
+    if weights is None:
+        return x, alpha, scale
+    none = weights == 0
+    alpha, scale = (
+        torch.where(none, 1.0, p) if isinstance(p, Tensor) and p.dim() and p.is_floating_point() else p
+        for p in (alpha, scale)
+    )
+    return torch.where(none, 0.0, x), alpha, scale
 
 
 def weighed(value: Tensor, weights: Tensor | None, reduction: str) -> Tensor:
@@ -653,7 +664,7 @@ def weighted(
     """`evaluate`, each output multiplied by the weights; a weight of 0 excludes an element, whatever its value."""
     dtype, (x, alpha, scale) = _prepared(family, x=_options(options, x), alpha=alpha, scale=scale)
     weights = weights_for(weights, x, _shape(x, alpha, scale))
-    found = _named(family, names, torch.where(weights == 0, 0.0, x), alpha, scale, _kernels.compute_type(dtype))
+    found = _named(family, names, *_masked(weights, x, alpha, scale), _kernels.compute_type(dtype))
     results = [weighed(part, weights, "none").to(dtype) for part in found]
     results = _filled(results, options)
     return results[0] if len(names) == 1 else tuple(results)
@@ -712,10 +723,8 @@ def _composed_gradients(
     x, alpha, scale = args
     if not wrt:
         return {"value": _composed(family, x, alpha, scale, weights, reduction, dtype)}
-    if weights is not None:
-        x = torch.where(weights == 0, 0.0, x)
     names = tuple("d" + n for n in wrt)
-    value, *each = _named(family, ("value", *names), x, alpha, scale, _kernels.compute_type(dtype))
+    value, *each = _named(family, ("value", *names), *_masked(weights, x, alpha, scale), _kernels.compute_type(dtype))
     weights = None if weights is None else weights.to(value.dtype)
     results = {"value": weighed(value, weights, reduction).to(dtype)}
     count: Any = 1 if reduction == "sum" else value.numel() if weights is None else weights.expand(value.shape).sum()
