@@ -83,6 +83,36 @@ def number(value: float) -> float:
         return math.inf if value > 0 else -math.inf
 
 
+SHIFT = math.log(math.e - 1)  # softplus of it is 1: where a learned scale starts
+
+
+def alpha_range(bounds: Any, start: Any) -> tuple[float, float, float]:
+    """The bounds of a learned alpha, and where it starts: in their middle unless that is given."""
+    try:
+        low, high = map(float, bounds)
+        first = 0.5 * (low + high) if start is None else float(start)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"alpha_range must be two numbers, (low, high), and alpha_init one or None, got {bounds!r} and {start!r}"
+        ) from None
+    if not 0 <= low <= high < math.inf:
+        raise ValueError(f"alpha_range must be (low, high) with 0 <= low <= high, got {bounds!r}")
+    if not (low < first < high or low == first == high):
+        raise ValueError(f"alpha_init must lie inside of alpha_range {bounds!r}, got {start!r}")
+    return low, high, first
+
+
+def scale_range(least: Any, start: Any) -> tuple[float, float]:
+    """The lower bound of a learned scale, and where it starts."""
+    try:
+        low, first = float(least), float(start)
+    except (TypeError, ValueError):
+        raise ValueError(f"scale_min and scale_init must be numbers, got {least!r} and {start!r}") from None
+    if not 0 < low <= first < math.inf:
+        raise ValueError(f"scale_min and scale_init must be 0 < min <= init, got {least!r} and {start!r}")
+    return low, first
+
+
 _broadcast = functools.lru_cache(np.broadcast_shapes)  # which takes 5 us
 
 

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _api
-
-SHIFT = math.log(math.e - 1)  # softplus of it is 1
+from .. import _arguments as arguments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,40 +63,22 @@ class AdaptiveLoss:
 
     def __post_init__(self) -> None:
         _api._check_reduction(self.reduction)
-        try:
-            low, high = map(float, self.alpha_range)
-            start, least, first = float(self._start), float(self.scale_min), float(self.scale_init)
-        except (TypeError, ValueError):
-            raise ValueError(
-                "alpha_range must be two numbers, (low, high), and alpha_init, scale_min and scale_init numbers, got "
-                f"{self.alpha_range!r}, {self.alpha_init!r}, {self.scale_min!r} and {self.scale_init!r}"
-            ) from None
+        low, high, _ = arguments.alpha_range(self.alpha_range, self.alpha_init)
         object.__setattr__(self, "alpha_range", (low, high))  # a list would have no hash
-        if not 0 <= low <= high < math.inf:
-            raise ValueError(f"alpha_range must be (low, high) with 0 <= low <= high, got {self.alpha_range!r}")
-        if not (low < start < high or low == start == high):
-            raise ValueError(f"alpha_init must lie inside of alpha_range {self.alpha_range!r}, got {self.alpha_init!r}")
-        if not 0 < least <= first < math.inf:
-            raise ValueError(
-                f"scale_min and scale_init must be 0 < min <= init, got {self.scale_min!r} and {self.scale_init!r}"
-            )
-
-    @property
-    def _start(self) -> float:
-        return 0.5 * sum(self.alpha_range) if self.alpha_init is None else self.alpha_init
+        arguments.scale_range(self.scale_min, self.scale_init)
 
     def init(self, shape: int | Sequence[int] = (), dtype: Any = None) -> dict[str, jax.Array]:
         """Parameters "alpha" and "scale" of that shape, on the real line; what is fixed has none.
 
         The shape broadcasts with the residuals: () for one pair, (channels, 1, 1) for one for each channel of images.
         """
-        low, high = self.alpha_range
+        low, high, start = arguments.alpha_range(self.alpha_range, self.alpha_init)
         dtype = jnp.result_type(float if dtype is None else dtype)  # not a weak type, which one step would change
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}")
         params = {}
         if low < high:
-            params["alpha"] = jnp.full(shape, math.log((self._start - low) / (high - self._start)), dtype)
+            params["alpha"] = jnp.full(shape, math.log((start - low) / (high - start)), dtype)
         if self.scale_min < self.scale_init:
             params["scale"] = jnp.zeros(shape, dtype)
         return params
@@ -111,7 +92,7 @@ class AdaptiveLoss:
         """The scales, min + (init - min) softplus(params["scale"] + log(e - 1)); a number where fixed."""
         if self.scale_min == self.scale_init:
             return self.scale_init
-        return self.scale_min + (self.scale_init - self.scale_min) * jax.nn.softplus(params["scale"] + SHIFT)
+        return self.scale_min + (self.scale_init - self.scale_min) * jax.nn.softplus(params["scale"] + arguments.SHIFT)
 
     def apply(self, params: dict[str, jax.Array], x: Any, weights: Any = None) -> jax.Array:
         """The negative log-likelihood of the residuals x; weights (or a mask) as in `fastrobust.nll`."""

@@ -38,7 +38,7 @@ def _check_dtype(dtype: torch.dtype | None) -> None:
         raise TypeError(f"dtype must be torch.float16, bfloat16, float32 or float64, got {dtype}")
 
 
-SHIFT = math.log(math.e - 1)  # softplus of it is 1
+SHIFT = arguments.SHIFT
 
 
 class _Axes:
@@ -76,9 +76,7 @@ class _Scales:
     """A scale that is learned above a bound, or fixed where it starts there."""
 
     def __init__(self, low: float, start: float) -> None:
-        if not 0 < low <= start < math.inf:
-            raise ValueError(f"scale_min and scale_init must be 0 < min <= init, got {low!r} and {start!r}")
-        self.low, self.start = float(low), float(start)
+        self.low, self.start = arguments.scale_range(low, start)
 
     def latent(self, shape: Any, dtype: Any, device: Any) -> nn.Parameter | None:
         return None if self.low == self.start else nn.Parameter(torch.zeros(shape, dtype=dtype, device=device))
@@ -219,15 +217,7 @@ class AdaptiveLoss(nn.Module):
         super().__init__()
         _api._check_reduction(reduction)
         _check_dtype(dtype)
-        try:
-            low, high = map(float, alpha_range)
-        except (TypeError, ValueError):
-            raise ValueError(f"alpha_range must be two numbers, (low, high), got {alpha_range!r}") from None
-        if not 0 <= low <= high < math.inf:
-            raise ValueError(f"alpha_range must be (low, high) with 0 <= low <= high, got {alpha_range!r}")
-        start = 0.5 * (low + high) if alpha_init is None else float(alpha_init)
-        if not (low < start < high or low == start == high):
-            raise ValueError(f"alpha_init must lie inside of alpha_range {alpha_range!r}, got {alpha_init!r}")
+        low, high, start = arguments.alpha_range(alpha_range, alpha_init)
         self.axes, self.reduction, self.alpha_range = _Axes(shape, dim), reduction, (low, high)
         self.scales = _Scales(scale_min, scale_init)
         latent = None
