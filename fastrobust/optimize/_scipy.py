@@ -1,0 +1,68 @@
+"""The general loss in the form of `scipy.optimize.least_squares`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import loss, weight
+
+
+def scipy_loss(alpha: float) -> Callable[[Any], NDArray[np.float64]]:
+    """The general loss for ``scipy.optimize.least_squares(fun, x0, loss=scipy_loss(alpha), f_scale=c)``.
+
+    Parameters
+    ----------
+    alpha : float
+        Shape in [-inf, inf].
+
+    Returns
+    -------
+    callable
+        From z = (f/f_scale)^2, shape (m,), to SciPy's R, R' and R'', shape (3, m), an array of its own at each call,
+        since SciPy writes into it. R = 2 rho(sqrt(z), alpha, 1): SciPy minimizes 0.5 f_scale^2 sum(R).
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where alpha is no number, or NaN.
+
+    Notes
+    -----
+    R' is the weight of iteratively reweighted least squares, R'' = -sign(2 - alpha)/2 R'/(1 + z/|alpha - 2|). alpha = 1
+    is SciPy's "soft_l1"; alpha = 0 its "cauchy" for f_scale smaller by sqrt(2).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.optimize import least_squares
+    >>> from fastrobust.optimize import scipy_loss
+    >>> t = np.linspace(0, 1, 50)
+    >>> y = 0.7 * t + 0.15
+    >>> y[::7] += 5
+    >>> fit = least_squares(lambda p: p[0] * t + p[1] - y, [0.0, 0.0], loss=scipy_loss(0.0), f_scale=0.1)
+    >>> print(np.round(fit.x, 2))
+    [0.7  0.15]
+    """
+    alpha = float(alpha)
+    if math.isnan(alpha):
+        raise ValueError("alpha is NaN: it must be a number in [-inf, inf]")
+
+    def rho(z: Any) -> NDArray[np.float64]:
+        z = np.asarray(z, np.float64)
+        residual = np.sqrt(z)
+        found = np.empty((3, *z.shape))
+        np.multiply(loss(residual, alpha, 1.0), 2, out=found[0])
+        weight(residual, alpha, 1.0, out=found[1])
+        if alpha == 2:
+            found[2] = 0
+        else:
+            np.divide(found[1], 1 + z / abs(alpha - 2), out=found[2])
+            found[2] *= math.copysign(0.5, alpha - 2)
+        return found
+
+    return rho
