@@ -22,6 +22,8 @@ from .. import _arguments as arguments
 from .._types import LossGrad
 from ..kernels import launch, ptx
 
+xp = cupy  # the library's functions
+
 # --- the device
 
 

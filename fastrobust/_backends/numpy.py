@@ -19,6 +19,7 @@ import numpy as np
 from .. import _arguments as arguments
 from .._types import LossGrad
 
+xp = np  # the library's functions
 PARALLEL = 1 << 17  # elements from which on threads pay for their start (about 50 us)
 PANEL = 1 << 16  # elements of a reduction that are summed in one go; fixed, so that sums do not depend on the threads
 TILE = 1024  # shorter rows of parameters are repeated up to about this many elements

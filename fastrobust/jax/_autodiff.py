@@ -21,6 +21,7 @@ from .._types import LossGrad
 from ..kernels import higher
 from . import _calls
 
+xp = jnp  # the library's functions
 _WRT, _FIRST = ("x", "alpha", "scale"), ("dx", "dalpha", "dscale")
 
 

@@ -30,6 +30,7 @@ from .._types import LossGrad
 from ..kernels import higher
 from . import _kernels
 
+xp = torch  # the library's functions
 _WRT, _FIRST = ("x", "alpha", "scale"), ("dx", "dalpha", "dscale")
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PROMOTED = {(a, b): torch.promote_types(a, b) for a in _FLOATS for b in _FLOATS}

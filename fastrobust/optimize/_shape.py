@@ -1,0 +1,332 @@
+"""Maximum likelihood of shape and scale for given residuals.
+
+    minimize over alpha, c:   mean rho(x, alpha, c) + log c + log Z(alpha)
+
+For each alpha the scale solves mean(z psi(z)) = 1, z = x/c, whose left side falls as c grows; along these scales the
+slope in alpha is mean(d rho/d alpha) + (log Z)'.  Both are found by bracketing, so that nothing can leave its bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import OptimizeResult, brentq
+
+from .. import PartitionGrad, _truncated, log_partition_and_grad, loss, loss_and_grad
+from ._arrays import floats, library, weights_for
+
+# Where the search begins: alpha at which the slope is looked at, on a sample of at most so many residuals.
+_GRID = (-32.0, -16.0, -8.0, -4.0, -2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 16.0, 32.0)
+_SAMPLE = 20_000
+_NEAREST = 1e-10  # the least scale, in units of the typical residual
+_FAR = 1e15  # where the untruncated density ends for the information: beyond is less than 1e-9 of it
+
+
+class _Point(NamedTuple):
+    rho: float
+    dalpha: float
+    growth: float  # mean z psi(z)
+    total: float  # of the weights inside
+    end: float  # the largest residual inside
+
+
+class _Residuals:
+    """Absolute residuals and what is wanted of them; sorted where they are truncated, so that the inside is a slice."""
+
+    def __init__(self, xp: Any, x: Any, weights: Any, truncation: float) -> None:
+        self.truncated = math.isfinite(truncation)
+        if self.truncated:
+            x = abs(x)
+            order = xp.argsort(x) if weights is not None else None
+            x = xp.sort(x) if order is None else x[order]
+            weights = weights if order is None else weights[order]
+        self.xp, self.x, self.weights, self.truncation = xp, x, weights, truncation
+        self.calls = 0
+
+    def sample(self) -> _Residuals:
+        step = -(-self.x.size // _SAMPLE)
+        weights = None if self.weights is None else self.weights[::step]
+        if step == 1 or (weights is not None and not bool((weights > 0).any())):
+            return self
+        part = _Residuals(self.xp, self.x[::step], None, math.inf)  # sorted already
+        part.weights, part.truncation, part.truncated = weights, self.truncation, self.truncated
+        return part
+
+    def at(self, alpha: float, scale: float, end: float | None = None) -> _Point:
+        """The means over what is inside: within tau c, or within ``end`` if that is given.
+
+        The density is cut off at the largest residual inside, not at tau c: where nothing lies between the two, a
+        window that grows with c would call ever larger scales consistent.
+        """
+        self.calls += 1
+        x, weights, last = self.x, self.weights, math.inf
+        if self.truncated:
+            end = min(self.truncation * scale if end is None else end, float(np.finfo(x.dtype).max))
+            inside = int(self.xp.searchsorted(x, self.xp.asarray(end, dtype=x.dtype), side="right"))
+            x, weights = x[:inside], None if weights is None else weights[:inside]
+            last = float(x[-1]) if inside else 0.0
+        total = float(x.size if weights is None else weights.sum(dtype=np.float64))
+        if not (total and last):
+            return _Point(math.inf, math.inf, math.inf, total, last)
+        with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2 and a small scale
+            found = loss_and_grad(x, alpha, scale, reduction="mean", weights=weights, wrt=("alpha", "scale"))
+            parts = float(found.value), float(found.dalpha), -scale * float(found.dscale)
+        return _Point(*(math.inf if math.isnan(part) else part for part in parts), total, last)
+
+
+def log_z(alpha: float, tau: float) -> PartitionGrad:
+    return log_partition_and_grad(alpha, truncation=tau or 1.0)
+
+
+def edge(alpha: float, tau: float) -> float:
+    """tau d(log Z)/d tau = 2 tau exp(-rho(tau))/Z."""
+    if not 0 < tau < math.inf:
+        return 0.0
+    return 2 * tau * math.exp(-float(loss(tau, alpha, 1.0)) - float(log_z(alpha, tau).value))
+
+
+class _Fit:
+    """The two equations on some residuals, within bounds."""
+
+    def __init__(self, residuals: _Residuals, alphas: tuple[float, float], scales: tuple[float, float]) -> None:
+        self.residuals, self.alphas = residuals, alphas
+        self.low, self.high = map(math.log, scales)
+
+    def growth(self, alpha: float, size: float) -> float:
+        """mean(z psi) less what the likelihood wants it to be: positive where the scale is too small."""
+        scale = math.exp(size)
+        found = self.residuals.at(alpha, scale)
+        return min(found.growth, 1e300) - 1 + edge(alpha, found.end / scale)
+
+    def size(self, alpha: float, guess: float) -> float:
+        """The logarithm of the best scale for that alpha, searched from a guess."""
+        near = min(max(guess, self.low), self.high)
+        if self.low == self.high:
+            return near
+        slope, step = self.growth(alpha, near), 0.02
+        if slope == 0:
+            return near
+        while True:
+            far = min(max(near + math.copysign(step, slope), self.low), self.high)
+            if far == near:
+                return near
+            if (self.growth(alpha, far) > 0) != (slope > 0):
+                return float(brentq(lambda size: self.growth(alpha, size), near, far, xtol=1e-12, rtol=1e-12))
+            near, step = far, 3 * step
+
+    def slope(self, alpha: float, size: float) -> float:
+        """The derivative in alpha at that scale; and along the best scales, where it is the same."""
+        scale = math.exp(size)
+        found = self.residuals.at(alpha, scale)
+        return min(found.dalpha, 1e300) + float(log_z(alpha, found.end / scale).dalpha)
+
+    def value(self, alpha: float, size: float, end: float) -> float:
+        """The mean negative log-likelihood of what is within ``end``, which must be the same to compare."""
+        found = self.residuals.at(alpha, math.exp(size), end)
+        return found.rho + size + float(log_z(alpha, found.end / math.exp(size)).value)
+
+    def start(self, guess: float) -> tuple[float, float]:
+        """The best alpha of a grid, with its scale."""
+        low, high = self.alphas
+        grid = [low, *(a for a in _GRID if low < a < high), *([high] if high > low else [])]
+        sizes: list[float] = []
+        for alpha in grid:
+            sizes.append(self.size(alpha, sizes[-1] if sizes else guess))
+        end = math.exp(guess) * self.residuals.truncation
+        values = [self.value(alpha, size, end) for alpha, size in zip(grid, sizes, strict=True)]
+        best = min(range(len(grid)), key=lambda i: values[i])
+        return grid[best], sizes[best]
+
+    def solve(self, alpha: float, size: float, step: float) -> tuple[float, float]:
+        """From near a solution to it."""
+        known: dict[float, float] = {}
+
+        def slope(alpha: float) -> float:
+            nonlocal size
+            size = known[alpha] = self.size(alpha, size)
+            return self.slope(alpha, size)
+
+        low, high = self.alphas
+        near = min(max(alpha, low), high)
+        at = slope(near)
+        while at != 0:
+            far = min(max(near - math.copysign(step, at), low), high)
+            if far == near:
+                break
+            if (slope(far) > 0) != (at > 0):
+                near = float(brentq(slope, near, far, xtol=1e-10, rtol=1e-10))
+                break
+            near, step = far, 2 * step
+        return near, known[near] if near in known else self.size(near, size)
+
+
+def _information(alpha: float, truncation: float) -> Any:
+    """Fisher's information about (alpha, log c) in one residual, by quadrature over the density."""
+    x, weights = _truncated.rule(min(truncation, _FAR))
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = loss_and_grad(x, alpha, 1.0, wrt=("alpha", "scale"))
+    density = weights * np.exp(-found.value)
+    density /= density.sum()
+    scores = np.where(density > 0, (found.dalpha, found.dscale), 0.0)
+    scores -= (scores @ density)[:, None]
+    return (scores * density) @ scores.T
+
+
+def fit_shape(
+    x: Any,
+    weights: Any = None,
+    alpha: float | tuple[float, float] | None = None,
+    scale: float | tuple[float, float] | None = None,
+    truncation: float | None = None,
+) -> OptimizeResult:
+    """Maximum-likelihood shape alpha and scale c of residuals.
+
+    Parameters
+    ----------
+    x : array of NumPy or CuPy, any shape
+        Residuals, centred at 0. CuPy arrays stay on their device.
+    weights : array, broadcast to x, optional
+        How often each residual counts, >= 0; 0 excludes it, whatever it is.
+    alpha : float or (low, high), optional
+        Fixed, or bounds: (0, 32), and (-32, 32) with a truncation.
+    scale : float or (low, high), optional
+        Fixed, or bounds. Without, the scale is positive, and at least 1e-10 of the typical residual.
+    truncation : float, optional
+        tau > 0: the density is cut off at abs(x) = tau c, so that alpha may be negative. Residuals beyond lie outside
+        of the density and are left out: the result is that alpha and c which the residuals within tau c have as
+        their most likely ones. The further the others are, the less they matter.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        ``alpha``, ``scale``; ``fun``, the mean negative log-likelihood of what is inside; ``stderr``, standard errors
+        of alpha and scale by Fisher's information (0 for what is fixed), and ``cov``; ``inside``, the sum of weights
+        inside; ``nfev``, how often all residuals were read; ``success``, whether both equations are solved within
+        the bounds; ``message``, which says what ended at a bound.
+
+    Raises
+    ------
+    TypeError
+        For arrays of other libraries, and what holds no real numbers.
+    ValueError
+        For no residuals, NaN or (without truncation) infinity among them, and bounds that are none.
+
+    Notes
+    -----
+    Likelihood: Barron 2019, eq. 16; truncated: Chebrolu et al. 2021, arXiv 2004.14938. The best scale for an alpha
+    solves mean(z psi(z)) = 1 with z = x/c; alpha, mean(d rho/d alpha) = -(log Z)' there. Both by bracketing, started
+    from the median absolute residual and the best of a grid of alpha on at most 20,000 residuals. For 10^7 residuals
+    about 40 passes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrobust.optimize import fit_shape
+    >>> x = np.random.default_rng(0).standard_cauchy(100_000)  # alpha = 0, c = 1/sqrt(2)
+    >>> found = fit_shape(x)
+    >>> print(round(found.alpha, 2), round(found.scale, 2), found.stderr.round(3))
+    0.0 0.71 [0.009 0.004]
+    """
+    xp = library("x", x)
+    tau = math.inf if truncation is None else _truncated.checked(truncation)
+    floor = -32.0 if math.isfinite(tau) else 0.0
+    alphas = _bounds("alpha", alpha, (floor, 32.0), -math.inf if math.isfinite(tau) else 0.0)
+    x = floats(xp, "x", x)
+    weights = weights_for(xp, weights, x)
+    x, weights = x.reshape(-1), None if weights is None else weights.reshape(-1)
+    if weights is not None:
+        x, weights = x[weights > 0], weights[weights > 0]
+    if not x.size:
+        raise ValueError("x is empty: there is nothing to fit")
+    largest = max(float(x.max()), -float(x.min()))
+    if math.isnan(largest) or (math.isinf(largest) and not math.isfinite(tau)):
+        remedy = "a weight of 0 leaves them out" + (", and so does a truncation" if math.isinf(largest) else "")
+        raise ValueError(f"x holds {'NaN' if math.isnan(largest) else 'infinity'}: {remedy}")
+    residuals = _Residuals(xp, x, weights, tau)
+    part = residuals.sample()
+    typical, largest = _sizes(xp, part.x, largest)
+    least = math.sqrt(float(np.finfo(x.dtype).tiny))
+    scales = (max(_NEAREST * typical, least), max(2 * largest, 2 * least))
+    if scale is not None:
+        scales = _bounds("scale", scale, scales, 0.0)
+        if not scales[0] > 0:
+            raise ValueError(f"scale must be positive, got {scale!r}")
+    fit = _Fit(part, alphas, scales)
+    shape, size = fit.start(math.log(min(max(1.4826 * typical, scales[0]), scales[1])))
+    shape, size = fit.solve(shape, size, 0.05)
+    if part is not residuals:
+        near = 3 * math.sqrt(_covariance(shape, 1.0, tau, alphas, scales)[0, 0] / part.x.size)
+        fit = _Fit(residuals, alphas, scales)
+        shape, size = fit.solve(shape, size, min(max(near, 1e-4), 1.0))
+    return _result(fit, shape, size, alphas, scales)
+
+
+def _result(
+    fit: _Fit, alpha: float, size: float, alphas: tuple[float, float], scales: tuple[float, float]
+) -> OptimizeResult:
+    residuals = fit.residuals
+    scale = min(max(math.exp(size), scales[0]), scales[1])
+    found = residuals.at(alpha, scale)
+    tau = found.end / scale
+    value, slope = map(float, log_z(alpha, tau))
+    covariance = _covariance(alpha, scale, tau or 1.0, alphas, scales) / max(found.total, 1.0)
+    ends = [
+        f"{name} is at its {'lower' if value == bounds[0] else 'upper'} bound, {value:g}"
+        for name, value, bounds in (("alpha", alpha, alphas), ("scale", scale, scales))
+        if bounds[0] < bounds[1] and value in bounds
+    ]
+    collapsed = scales[0] < scales[1] and scale == scales[0]
+    message = "; ".join(ends) or "both equations are solved"
+    if collapsed:
+        message += ": over half of the residuals are 0, or too few are inside, and the likelihood has no maximum"
+    return OptimizeResult(
+        alpha=alpha,
+        scale=scale,
+        fun=found.rho + math.log(scale) + value,
+        jac=np.array([found.dalpha + slope, (1 - found.growth - edge(alpha, tau)) / scale]),
+        cov=covariance,
+        stderr=np.sqrt(np.diag(covariance)),
+        inside=found.total,
+        nfev=residuals.calls,
+        success=not collapsed,
+        message=message,
+    )
+
+
+def _covariance(alpha: float, scale: float, tau: float, alphas: Any, scales: Any) -> Any:
+    """Of the estimates of alpha and c from one residual; 0 for what is fixed."""
+    free = np.array([alphas[0] < alphas[1], scales[0] < scales[1]])
+    found = np.zeros((2, 2))
+    chosen = np.ix_(free, free)
+    found[chosen] = np.linalg.pinv(_information(alpha, tau)[chosen], hermitian=True)
+    units = np.array([1.0, scale])
+    return found * units * units[:, None]
+
+
+def _sizes(xp: Any, x: Any, largest: float) -> tuple[float, float]:
+    """The median absolute residual, of those that are not 0 if half of them are; and the largest finite one."""
+    size = abs(x)
+    size = size[xp.isfinite(size)]
+    if not size.size:
+        return 1.0, 1.0
+    typical = float(xp.median(size))
+    if not typical and bool((size > 0).any()):
+        typical = float(xp.median(size[size > 0]))
+    return typical, largest if math.isfinite(largest) else float(size.max())
+
+
+def _bounds(name: str, given: Any, default: tuple[float, float], least: float) -> tuple[float, float]:
+    if given is None:
+        return default
+    try:
+        low, high = (given, given) if np.ndim(given) == 0 else given
+        low, high = float(low), float(high)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number or (low, high), got {given!r}") from None
+    if not (least <= low <= high) or (name == "scale" and math.isinf(high)):
+        below = f", and not below {least:g}" if math.isfinite(least) else ""
+        more = "; a truncation permits negative ones" if name == "alpha" and least == 0 else ""
+        raise ValueError(f"{name} must be (low, high) with low <= high{below}, got {given!r}{more}")
+    return low, high
