@@ -8,6 +8,7 @@ slope in alpha is mean(d rho/d alpha) + (log Z)'.  Both are found by bracketing,
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -18,7 +19,28 @@ from .. import PartitionGrad, _truncated, log_partition_and_grad, loss, loss_and
 from ._arrays import floats, library, weights_for
 
 # Where the search begins: alpha at which the slope is looked at, on a sample of at most so many residuals.
-_GRID = (-32.0, -16.0, -8.0, -4.0, -2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 16.0, 32.0)
+_GRID = (
+    -32.0,
+    -16.0,
+    -8.0,
+    -4.0,
+    -2.0,
+    -1.0,
+    -0.5,
+    0.0,
+    0.25,
+    0.5,
+    1.0,
+    1.5,
+    2.0,
+    2.5,
+    3.0,
+    4.0,
+    6.0,
+    10.0,
+    16.0,
+    32.0,
+)
 _SAMPLE = 20_000
 _NEAREST = 1e-10  # the least scale, in units of the typical residual
 _FAR = 1e15  # where the untruncated density ends for the information: beyond is less than 1e-9 of it
@@ -67,8 +89,9 @@ class _Residuals:
             inside = int(self.xp.searchsorted(x, self.xp.asarray(end, dtype=x.dtype), side="right"))
             x, weights = x[:inside], None if weights is None else weights[:inside]
             last = float(x[-1]) if inside else 0.0
+            last = last or end
         total = float(x.size if weights is None else weights.sum(dtype=np.float64))
-        if not (total and last):
+        if not total:
             return _Point(math.inf, math.inf, math.inf, total, last)
         with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2 and a small scale
             found = loss_and_grad(x, alpha, scale, reduction="mean", weights=weights, wrt=("alpha", "scale"))
@@ -77,12 +100,12 @@ class _Residuals:
 
 
 def log_z(alpha: float, tau: float) -> PartitionGrad:
-    return log_partition_and_grad(alpha, truncation=tau or 1.0)
+    return log_partition_and_grad(alpha, truncation=tau)
 
 
 def edge(alpha: float, tau: float) -> float:
     """tau d(log Z)/d tau = 2 tau exp(-rho(tau))/Z."""
-    if not 0 < tau < math.inf:
+    if math.isinf(tau):
         return 0.0
     return 2 * tau * math.exp(-float(loss(tau, alpha, 1.0)) - float(log_z(alpha, tau).value))
 
@@ -93,11 +116,14 @@ class _Fit:
     def __init__(self, residuals: _Residuals, alphas: tuple[float, float], scales: tuple[float, float]) -> None:
         self.residuals, self.alphas = residuals, alphas
         self.low, self.high = map(math.log, scales)
+        self.precision = 1e-7 if residuals.x.dtype == np.float32 else 1e-12  # that of the sums
 
     def growth(self, alpha: float, size: float) -> float:
         """mean(z psi) less what the likelihood wants it to be: positive where the scale is too small."""
         scale = math.exp(size)
         found = self.residuals.at(alpha, scale)
+        if found.total and scale > 2 * found.end:  # so flat that no larger scale says anything else
+            return -1.0
         return min(found.growth, 1e300) - 1 + edge(alpha, found.end / scale)
 
     def size(self, alpha: float, guess: float) -> float:
@@ -105,15 +131,14 @@ class _Fit:
         near = min(max(guess, self.low), self.high)
         if self.low == self.high:
             return near
-        slope, step = self.growth(alpha, near), 0.02
-        if slope == 0:
-            return near
+        growth, step = functools.cache(functools.partial(self.growth, alpha)), 0.02
+        up = growth(near) > 0
         while True:
-            far = min(max(near + math.copysign(step, slope), self.low), self.high)
+            far = min(max(near + (step if up else -step), self.low), self.high)
             if far == near:
                 return near
-            if (self.growth(alpha, far) > 0) != (slope > 0):
-                return float(brentq(lambda size: self.growth(alpha, size), near, far, xtol=1e-12, rtol=1e-12))
+            if (growth(far) > 0) != up:
+                return float(brentq(growth, near, far, xtol=self.precision))
             near, step = far, 3 * step
 
     def slope(self, alpha: float, size: float) -> float:
@@ -141,25 +166,27 @@ class _Fit:
 
     def solve(self, alpha: float, size: float, step: float) -> tuple[float, float]:
         """From near a solution to it."""
-        known: dict[float, float] = {}
+        sizes = {alpha: size}
 
+        @functools.cache
         def slope(alpha: float) -> float:
-            nonlocal size
-            size = known[alpha] = self.size(alpha, size)
-            return self.slope(alpha, size)
+            nearest = min(sizes, key=lambda other: abs(other - alpha))
+            sizes[alpha] = self.size(alpha, sizes[nearest])
+            return self.slope(alpha, sizes[alpha])
 
         low, high = self.alphas
         near = min(max(alpha, low), high)
-        at = slope(near)
-        while at != 0:
-            far = min(max(near - math.copysign(step, at), low), high)
+        down = slope(near) > 0
+        while True:
+            far = min(max(near + (-step if down else step), low), high)
             if far == near:
                 break
-            if (slope(far) > 0) != (at > 0):
-                near = float(brentq(slope, near, far, xtol=1e-10, rtol=1e-10))
+            if (slope(far) > 0) != down:
+                near = float(brentq(slope, near, far, xtol=10 * self.precision))
                 break
             near, step = far, 2 * step
-        return near, known[near] if near in known else self.size(near, size)
+        slope(near)
+        return near, sizes[near]
 
 
 def _information(alpha: float, truncation: float) -> Any:
@@ -202,7 +229,7 @@ def fit_shape(
     -------
     scipy.optimize.OptimizeResult
         ``alpha``, ``scale``; ``fun``, the mean negative log-likelihood of what is inside; ``stderr``, standard errors
-        of alpha and scale by Fisher's information (0 for what is fixed), and ``cov``; ``inside``, the sum of weights
+        of alpha and scale by Fisher's information, 0 for what is fixed; ``inside``, the sum of weights
         inside; ``nfev``, how often all residuals were read; ``success``, whether both equations are solved within
         the bounds; ``message``, which says what ended at a bound.
 
@@ -241,80 +268,84 @@ def fit_shape(
     if not x.size:
         raise ValueError("x is empty: there is nothing to fit")
     largest = max(float(x.max()), -float(x.min()))
-    if math.isnan(largest) or (math.isinf(largest) and not math.isfinite(tau)):
+    if math.isnan(largest) or (math.isinf(largest) and math.isinf(tau)):
         remedy = "a weight of 0 leaves them out" + (", and so does a truncation" if math.isinf(largest) else "")
         raise ValueError(f"x holds {'NaN' if math.isnan(largest) else 'infinity'}: {remedy}")
+    if math.isinf(largest):
+        finite = abs(x[xp.isfinite(x)])
+        if not finite.size:
+            raise ValueError("x holds nothing finite: there is nothing to fit")
+        largest = float(finite.max())
+    typical = _typical(xp, x[:: -(-x.size // _SAMPLE)]) or largest or 1.0
+    # In units in which squares of the scale are neither subnormal nor infinite.
+    unit = 1.0 if abs(math.log(typical)) < 25 else 2.0 ** round(math.log2(typical))
+    if unit != 1:
+        x, typical, largest = x / x.dtype.type(unit), typical / unit, min(largest / unit, 1e300)
+    scales = _NEAREST * typical, 2 * max(largest, typical)
+    given = _bounds("scale", scale, (0.0, math.inf), 0.0)
+    if scale is not None:
+        if not given[1] > 0 or given[0] == given[1] == 0:
+            raise ValueError(f"scale must be positive, got {scale!r}")
+        scales = given[0] / unit or min(scales[0], given[1] / unit), given[1] / unit
+
     residuals = _Residuals(xp, x, weights, tau)
     part = residuals.sample()
-    typical, largest = _sizes(xp, part.x, largest)
-    least = math.sqrt(float(np.finfo(x.dtype).tiny))
-    scales = (max(_NEAREST * typical, least), max(2 * largest, 2 * least))
-    if scale is not None:
-        scales = _bounds("scale", scale, scales, 0.0)
-        if not scales[0] > 0:
-            raise ValueError(f"scale must be positive, got {scale!r}")
     fit = _Fit(part, alphas, scales)
-    shape, size = fit.start(math.log(min(max(1.4826 * typical, scales[0]), scales[1])))
-    shape, size = fit.solve(shape, size, 0.05)
+    shape, size = fit.solve(*fit.start(math.log(1.4826 * typical)), 0.05)
     if part is not residuals:
-        near = 3 * math.sqrt(_covariance(shape, 1.0, tau, alphas, scales)[0, 0] / part.x.size)
+        near = 3 * math.sqrt(_covariance(fit, shape, size)[0, 0])
         fit = _Fit(residuals, alphas, scales)
         shape, size = fit.solve(shape, size, min(max(near, 1e-4), 1.0))
-    return _result(fit, shape, size, alphas, scales)
+    result = _result(fit, shape, size, unit)
+    result.scale = min(max(result.scale, given[0]), given[1])
+    return result
 
 
-def _result(
-    fit: _Fit, alpha: float, size: float, alphas: tuple[float, float], scales: tuple[float, float]
-) -> OptimizeResult:
-    residuals = fit.residuals
-    scale = min(max(math.exp(size), scales[0]), scales[1])
-    found = residuals.at(alpha, scale)
+def _result(fit: _Fit, alpha: float, size: float, unit: float) -> OptimizeResult:
+    """In the units of the residuals that were given."""
+    scale = math.exp(size)
+    found = fit.residuals.at(alpha, scale)
     tau = found.end / scale
     value, slope = map(float, log_z(alpha, tau))
-    covariance = _covariance(alpha, scale, tau or 1.0, alphas, scales) / max(found.total, 1.0)
-    ends = [
-        f"{name} is at its {'lower' if value == bounds[0] else 'upper'} bound, {value:g}"
-        for name, value, bounds in (("alpha", alpha, alphas), ("scale", scale, scales))
-        if bounds[0] < bounds[1] and value in bounds
-    ]
-    collapsed = scales[0] < scales[1] and scale == scales[0]
-    message = "; ".join(ends) or "both equations are solved"
+    covariance, units = _covariance(fit, alpha, size), np.array([1.0, unit])
+    ends = []
+    for name, at, (low, high) in (("alpha", alpha, fit.alphas), ("scale", size, (fit.low, fit.high))):
+        if low < high and at in (low, high):
+            ends.append(f"{name} is at its {'lower' if at == low else 'upper'} bound")
+    collapsed = "scale is at its lower bound" in ends
     if collapsed:
-        message += ": over half of the residuals are 0, or too few are inside, and the likelihood has no maximum"
+        ends.append("the likelihood grows as the scale shrinks: too many residuals are 0, or too few inside")
     return OptimizeResult(
         alpha=alpha,
-        scale=scale,
-        fun=found.rho + math.log(scale) + value,
-        jac=np.array([found.dalpha + slope, (1 - found.growth - edge(alpha, tau)) / scale]),
-        cov=covariance,
-        stderr=np.sqrt(np.diag(covariance)),
+        scale=scale * unit,
+        fun=found.rho + size + math.log(unit) + value,
+        jac=np.array([found.dalpha + slope, (1 - found.growth - edge(alpha, tau)) / scale / unit]),
+        stderr=np.sqrt(np.diag(covariance)) * units,
         inside=found.total,
-        nfev=residuals.calls,
+        nfev=fit.residuals.calls,
         success=not collapsed,
-        message=message,
+        message="; ".join(ends) or "the likelihood is at its maximum",
     )
 
 
-def _covariance(alpha: float, scale: float, tau: float, alphas: Any, scales: Any) -> Any:
-    """Of the estimates of alpha and c from one residual; 0 for what is fixed."""
-    free = np.array([alphas[0] < alphas[1], scales[0] < scales[1]])
+def _covariance(fit: _Fit, alpha: float, size: float) -> Any:
+    """Of the estimates of alpha and c, by the information; 0 for what is fixed."""
+    scale = math.exp(size)
+    inside = fit.residuals.at(alpha, scale)
+    free = np.ix_(*(np.flatnonzero([fit.alphas[0] < fit.alphas[1], fit.low < fit.high]),) * 2)
     found = np.zeros((2, 2))
-    chosen = np.ix_(free, free)
-    found[chosen] = np.linalg.pinv(_information(alpha, tau)[chosen], hermitian=True)
-    units = np.array([1.0, scale])
-    return found * units * units[:, None]
+    information = _information(alpha, inside.end / scale) * max(inside.total, 1.0)
+    found[free] = np.linalg.pinv(information[free], hermitian=True)
+    return found * np.outer((1.0, scale), (1.0, scale))
 
 
-def _sizes(xp: Any, x: Any, largest: float) -> tuple[float, float]:
-    """The median absolute residual, of those that are not 0 if half of them are; and the largest finite one."""
-    size = abs(x)
-    size = size[xp.isfinite(size)]
-    if not size.size:
-        return 1.0, 1.0
-    typical = float(xp.median(size))
+def _typical(xp: Any, x: Any) -> float:
+    """The median absolute residual; where that is 0, of those that are not."""
+    size = abs(x[xp.isfinite(x)])
+    typical = float(xp.median(size)) if size.size else 0.0
     if not typical and bool((size > 0).any()):
         typical = float(xp.median(size[size > 0]))
-    return typical, largest if math.isfinite(largest) else float(size.max())
+    return typical
 
 
 def _bounds(name: str, given: Any, default: tuple[float, float], least: float) -> tuple[float, float]:
