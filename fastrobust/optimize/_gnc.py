@@ -1,0 +1,191 @@
+"""Graduated non-convexity: from a convex problem, step by step, to a robust one with many minima."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from scipy.optimize import OptimizeResult
+
+from .. import weight
+from ._arrays import ended, floats, library, parameters, reported
+from ._whitened import Linear
+
+_FACTOR = 1.4  # of the control parameter, from stage to stage
+_FLATTEST = -64.0  # for alpha = -inf, which no schedule can interpolate; the last stages have alpha itself
+_BINARY = 1e-6  # weights of truncated least squares that near 0 or 1 are decided
+SCHEDULES = ("alpha", "geman-mcclure", "truncated")
+
+
+def gnc(
+    X: Any,
+    y: Any,
+    alpha: float | None,
+    scale: float,
+    *,
+    schedule: str = "alpha",
+    weights: Any = None,
+    tol: float = 1e-8,
+    maxiter: int = 200,
+    callback: Callable[[OptimizeResult], Any] | None = None,
+) -> OptimizeResult:
+    """A robust fit that is not lost to gross outliers: sum_i weights_i rho(r_i, alpha, scale), by way of easier problems.
+
+    For a linear model, ``gnc(X, y, alpha, scale)``; for your own solver of a weighted least-squares problem,
+    ``gnc(solve, residuals, alpha, scale)``.
+
+    Parameters
+    ----------
+    X : array of NumPy or CuPy, shape (n, k); or callable
+        Rows of a design; or ``solve(weights)``, which returns the solution that makes sum_i weights_i r_i^2 least, of
+        any kind; weights have shape (n,), and the first are None, for all equal.
+    y : array, shape (n,); or callable
+        Or ``residuals(solution)``, which returns an array of shape (n,): distances, signed or not.
+    alpha : float or None
+        The shape to end with: -2 for Geman-McClure, where it may be left out as None; None for "truncated".
+    scale : float
+        c > 0, in the units of the residuals. For "truncated", the largest residual of an inlier.
+    schedule : {"alpha", "geman-mcclure", "truncated"}
+        What changes from stage to stage: alpha_k = (alpha mu + 2)/(mu + 1), with mu from 1/100 upwards by 1.4; at
+        alpha = -2 the scale c sqrt(mu), with mu downwards to 1 from where the loss is convex at all residuals; or the
+        surrogate of truncated least squares, mu upwards until every weight is 0 or 1.
+    weights : array, shape (n,), optional
+        >= 0, for linear models; 0 leaves a row out.
+    tol : float
+        The loop ends where, at the end of the schedule, no weight changes by more than tol.
+    maxiter : int
+        Of all stages together, each of which solves one weighted problem.
+    callback : callable, optional
+        Called as ``callback(result)`` after each stage; StopIteration ends the loop.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        ``x``, coefficients or solution; ``residuals``; ``weights``, shape (n,), from 0 for an outlier to 1; ``mu``, the
+        control parameter; ``nit``, ``success``, ``status`` (0 converged, 1 maxiter, 99 stopped), ``message``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arrays of other libraries or shapes, NaN or infinity, an unknown schedule, and parameters out of range.
+
+    Notes
+    -----
+    H. Yang et al., Graduated Non-Convexity for Robust Spatial Perception, RA-L 2020, has the last two schedules; its
+    bound of inliers for Geman-McClure is 2c. The first does with the shape what those do with the scale. A scale three
+    to five times the noise's leaves inliers their weight.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrobust.optimize import gnc
+    >>> rng = np.random.default_rng(0)
+    >>> t = rng.uniform(0, 10, 200)
+    >>> y = 2 * t + 1 + 0.1 * rng.standard_normal(200)
+    >>> y[:120] = rng.uniform(0, 100, 120)  # 60 % outliers
+    >>> print(gnc(np.c_[t, np.ones(200)], y, None, 0.5, schedule="truncated").x.round(1))
+    [2. 1.]
+    """
+    parameters(2.0 if alpha is None else alpha, scale, tol, maxiter)
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(map(repr, SCHEDULES))}, got {schedule!r}")
+    if schedule == "geman-mcclure" and alpha not in (None, -2):
+        raise ValueError(f"alpha must be -2 or None for Geman-McClure, got {alpha!r}")
+    if (alpha is None) != (schedule == "truncated") and schedule != "geman-mcclure":
+        raise ValueError(f"alpha must be {'None' if alpha is not None else 'a number'} for schedule={schedule!r}")
+    if callable(X) != callable(y):
+        raise TypeError("give both a design and a target, or both a solver and a function for residuals")
+    if callable(X) and weights is not None:
+        raise TypeError("weights are for linear models: multiply by them in your own solver")
+    linear = None if callable(X) else Linear(X, y, weights)
+    solve, residuals_of = (X, y) if linear is None else (linear.solve, linear.residuals)
+
+    solution = solve(None)
+    residuals = residuals_of(solution)
+    xp = library("residuals(solution)", residuals)
+    current = Stage.first(alpha, scale, schedule, _largest(xp, residuals))
+    relative, nit, status = None, 0, 1
+
+    def result() -> OptimizeResult:
+        x = solution if linear is None else linear.coefficients(solution)
+        found = residuals if linear is None else linear.all_residuals(solution)
+        return OptimizeResult(x=x, residuals=found, weights=current.weights(xp, found), mu=current.mu, nit=nit)
+
+    while status == 1 and nit < maxiter:
+        nit += 1
+        before, relative = relative, current.weights(xp, floats(xp, "residuals(solution)", residuals))
+        if not bool((relative > 0).any()):
+            status = 3
+            break
+        settled = before is not None and float(abs(relative - before).max()) <= tol
+        decided = bool((xp.minimum(relative, 1 - relative) <= _BINARY).all())
+        solution = solve(relative)
+        residuals = residuals_of(solution)
+        if current.last and settled:
+            status = 0
+        current = current.next(decided)
+        if callback is not None and reported(callback, result()):
+            status = 99
+    return ended(
+        result(),
+        status,
+        {
+            0: "converged",
+            1: f"maxiter = {maxiter} stages were not enough",
+            3: "no residual has a weight: the scale is too small",
+            99: "stopped by the callback",
+        },
+    )
+
+
+def _largest(xp: Any, residuals: Any) -> float:
+    residuals = floats(xp, "residuals(solution)", residuals)
+    if residuals.ndim != 1 or not residuals.size:
+        raise ValueError(f"residuals must have shape (n,), got {residuals.shape}")
+    found = float(abs(residuals).max())
+    if not math.isfinite(found):
+        raise ValueError("residuals(solution) holds NaN or infinity for equal weights")
+    return found
+
+
+class Stage(NamedTuple):
+    """A stage of a schedule."""
+
+    alpha: float | None
+    scale: float
+    schedule: str
+    mu: float
+    last: bool
+
+    @classmethod
+    def first(cls, alpha: float | None, scale: float, schedule: str, largest: float) -> Stage:
+        ratio = (largest / scale) ** 2
+        if schedule == "alpha":
+            return cls(alpha, scale, schedule, 0.01, alpha == 2)
+        if schedule == "geman-mcclure":  # z^2 < 4/3: the loss is convex there
+            return cls(-2.0, scale, schedule, max(1.0, 0.75 * ratio), 0.75 * ratio <= 1)
+        return cls(None, scale, schedule, 1 / max(2 * ratio - 1, 1e-300), ratio <= 1)
+
+    def weights(self, xp: Any, residuals: Any) -> Any:
+        """1 for a residual of 0."""
+        alpha, scale, schedule, mu, last = self
+        if schedule == "truncated":
+            size = xp.maximum(abs(residuals) / scale, 1e-30)
+            return xp.clip(math.sqrt(mu * (mu + 1)) / size - mu, 0, 1)
+        if schedule == "alpha" and not last:
+            alpha = (max(alpha, _FLATTEST) * mu + 2) / (mu + 1)
+        wide = scale * math.sqrt(mu) if schedule == "geman-mcclure" else scale
+        return weight(residuals, alpha, wide) * wide**2
+
+    def next(self, decided: bool) -> Stage:
+        """The next one; the last repeats itself."""
+        if self.last:
+            return self
+        if self.schedule == "geman-mcclure":
+            mu = max(self.mu / _FACTOR, 1.0)
+            return self._replace(mu=mu, last=mu == 1)
+        mu = self.mu * _FACTOR
+        if self.schedule == "alpha":
+            return self._replace(mu=mu, last=mu > 100)
+        return self._replace(mu=self.mu if decided else mu, last=decided)

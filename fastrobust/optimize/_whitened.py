@@ -1,0 +1,109 @@
+"""Weighted least squares with one design and many weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ._arrays import floats, library, system, weights_for
+
+_ROWS = 4096  # at a time: from cache, and below what BLAS starts threads for, all is several times as fast
+
+
+def blocks(xp: Any, n: int, rows: int = _ROWS) -> Iterator[slice]:
+    """All rows, a few at a time on the CPU."""
+    rows = rows if xp is np else max(n, 1)
+    return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
+
+
+def triangle(xp: Any, X: Any) -> Any:
+    """R of the QR factors of X, shape (k, k)."""
+    n, k = X.shape
+    R = xp.zeros((0, k), dtype=X.dtype)
+    for part in blocks(xp, n, max(512, 4 * k)):
+        R = xp.linalg.qr(xp.concatenate((R, X[part])), mode="r")
+    return xp.concatenate((R, xp.zeros((max(0, k - R.shape[0]), k), dtype=X.dtype)))
+
+
+class Whitened:
+    """X = Q R with Q'Q = 1: then Q'WQ is as well conditioned as the weights, whatever X is.
+
+    Where columns of X depend on each other (after division by their largest elements), solutions are those of the
+    least norm.
+    """
+
+    def __init__(self, xp: Any, X: Any) -> None:
+        n, k = X.shape
+        size = xp.stack([abs(X[part]).max(axis=0) for part in blocks(xp, n)]).max(axis=0)
+        size = xp.where(size > 0, size, xp.ones_like(size))
+        _, values, directions = xp.linalg.svd(triangle(xp, X / size))
+        least = np.finfo(X.dtype).eps * max(n, k) * float(values[0])
+        rank = int((values > least).sum())
+        self.xp, self.basis = xp, directions[:rank].T / values[:rank] / size[:, None]
+        self.Q = xp.empty((n, rank), dtype=X.dtype)
+        for part in blocks(xp, n):
+            xp.matmul(X[part], self.basis, out=self.Q[part])
+
+    def coefficients(self, gamma: Any) -> Any:
+        """Of X, for those of Q."""
+        return self.basis @ gamma
+
+    def of(self, beta: Any) -> Any:
+        """Those of Q for coefficients of X."""
+        return self.xp.linalg.lstsq(self.basis, beta, rcond=None)[0]
+
+    def step(self, weights: Any, residuals: Any) -> Any:
+        """What to add to the coefficients of Q so that the weighted sum of squares is least."""
+        Q, rank = self.Q, self.Q.shape[1]
+        gram, target = self.xp.zeros((rank, rank), dtype=Q.dtype), self.xp.zeros(rank, dtype=Q.dtype)
+        for part in blocks(self.xp, len(Q)):
+            weighted = Q[part].T * weights[part]
+            gram += weighted @ Q[part]
+            target += weighted @ residuals[part]
+        return self.xp.linalg.lstsq(gram, target, rcond=None)[0]
+
+
+class Linear:
+    """A linear model, in coefficients gamma of `Whitened`; rows with a weight of 0 are left out."""
+
+    def __init__(self, X: Any, y: Any, weights: Any) -> None:
+        self.xp = xp = library("X", X)
+        self.X, self.y = X, y = system(xp, X, y)
+        self.weights = weights_for(xp, weights, y)
+        if self.weights is not None:
+            used = self.weights > 0
+            X, y = xp.where(used[:, None], X, 0), xp.where(used, y, 0)
+        if not (bool(xp.isfinite(X).all()) and bool(xp.isfinite(y).all())):
+            raise ValueError("X or y holds NaN or infinity: leave such rows out, or give them a weight of 0")
+        self.design, self.target = Whitened(xp, X), y
+
+    def gamma(self, beta: Any) -> Any:
+        """For coefficients of X."""
+        beta = floats(self.xp, "start", beta)
+        if beta.shape != self.X.shape[1:]:
+            raise ValueError(f"start must have shape {self.X.shape[1:]}, one entry a column of X, got {beta.shape}")
+        return self.design.of(beta.astype(self.X.dtype, copy=False))
+
+    def residuals(self, gamma: Any) -> Any:
+        return self.target - self.design.Q @ gamma
+
+    def step(self, relative: Any, residuals: Any) -> Any:
+        """What to add to gamma for the least sum of squares, with those weights times the rows' own."""
+        if relative is None:
+            relative = self.xp.ones_like(self.target) if self.weights is None else self.weights
+        elif self.weights is not None:
+            relative = relative * self.weights
+        return self.design.step(relative, residuals)
+
+    def solve(self, relative: Any) -> Any:
+        return self.step(relative, self.target)
+
+    def coefficients(self, gamma: Any) -> Any:
+        """Of X."""
+        return self.design.coefficients(gamma)
+
+    def all_residuals(self, gamma: Any) -> Any:
+        """Those of left-out rows, too."""
+        return self.residuals(gamma) if self.weights is None else self.y - self.X @ self.coefficients(gamma)
