@@ -129,7 +129,8 @@ def nll_and_grad(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, w
         if reduction == "mean":
             part = part / _total(weights, part)
         if reduction != "none" and name != "dx":
-            part = xp.asarray(unbroadcast(part, getattr(alpha if name == "dalpha" else scale, "shape", ())))
+            shape = getattr(alpha if name == "dalpha" else scale, "shape", ())
+            part = xp.asarray(unbroadcast(part, shape)).reshape(shape)
         results.append(_like(part, dtype))
     return LossGrad(*results)
 

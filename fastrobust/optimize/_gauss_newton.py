@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from scipy.optimize import OptimizeResult
 
 from .. import curvature, loss, weight
@@ -113,74 +114,73 @@ def gauss_newton(
     [3.  0.5]
     """
     parameters(alpha, scale, xtol, maxiter)
+    if np.ndim(x0) != 1:
+        raise ValueError(f"x0 must have shape (k,), got {np.shape(x0)}")
     start = fun(x0)
     xp = library("fun(x0)", start)
-    x = xp.asarray(x0)
-    x = x.astype(float) if x.dtype.kind != "f" else x
-    if x.ndim != 1:
-        raise ValueError(f"x0 must have shape (k,), got {x.shape}")
+    x = floats(xp, "x0", x0)
 
-    def evaluated(at: Any, found: Any) -> tuple[Any, float]:
+    def evaluated(found: Any) -> tuple[Any, float]:
         found = floats(xp, "fun(x)", found)
         if found.ndim != 1:
             raise ValueError(f"fun must return residuals of shape (n,), got {found.shape}")
         return found, float(loss(found, alpha, scale, reduction="sum", weights=weights))
 
-    residuals = floats(xp, "fun(x0)", start)
-    weights = weights_for(xp, weights, residuals)
-    residuals, value = evaluated(x, residuals)
+    def linearized() -> tuple[Any, Any]:
+        """Corrected residuals and Jacobian at x."""
+        rows = floats(xp, "jac(x)", jac(x))
+        if rows.shape != (residuals.size, x.size):
+            raise ValueError(f"jac must return shape {(residuals.size, x.size)}, got {rows.shape}")
+        left, right = triggs_factors(residuals, alpha, scale)
+        if weights is None:
+            return left * residuals, right[:, None] * rows
+        used, root = weights > 0, xp.sqrt(weights)
+        return xp.where(used, root * left * residuals, 0), xp.where(used[:, None], (root * right)[:, None] * rows, 0)
+
+    weights = weights_for(xp, weights, floats(xp, "fun(x0)", start))
+    residuals, value = evaluated(start)
     if not math.isfinite(value):
         raise ValueError("fun(x0) holds NaN or infinity: begin elsewhere, or give such residuals a weight of 0")
-    nit, nfev, njev, status, damping, growth = 0, 1, 0, 1, 1e-4, 2.0
-    grad: Any = None
+    precision = 8 * float(np.finfo(residuals.dtype).eps)
+    target, rows = linearized()
+    nit, nfev, njev, status, damping, growth = 0, 1, 1, 1, 1e-4, 2.0
 
     def result() -> OptimizeResult:
         relative = weight(residuals, alpha, scale) * scale**2
+        grad = rows.T @ target
         return OptimizeResult(
             x=x, fun=value, residuals=residuals, grad=grad, weights=relative, nit=nit, nfev=nfev, njev=njev
         )
 
-    new = True  # whether x is one where the Jacobian is not known yet
-    while status == 1 and nit < maxiter:
-        if new:
-            rows = floats(xp, "jac(x)", jac(x))
-            njev += 1
-            if rows.shape != (residuals.size, x.size):
-                raise ValueError(f"jac must return shape {(residuals.size, x.size)}, got {rows.shape}")
-            left, right = triggs_factors(residuals, alpha, scale)
-            if weights is not None:
-                root = xp.sqrt(weights)
-                left, right = left * root, right * root
-                rows, known = xp.where((weights > 0)[:, None], rows, 0), xp.where(weights > 0, residuals, 0)
-            else:
-                known = residuals
-            target, rows = left * known, right[:, None] * rows
-            grad = rows.T @ target
-            norms = xp.sqrt((rows * rows).sum(axis=0))
-            norms = xp.where(norms > 0, norms, 1)
-            size = float(xp.sqrt((target * target).sum()))
-            if float(abs(grad / norms).max()) <= gtol * size:
-                status = 0
-                break
+    while status == 1:
+        norms = xp.sqrt((rows * rows).sum(axis=0))
+        norms = xp.where(norms > 0, norms, 1)
+        grad = rows.T @ target
+        if float(abs(grad / norms).max()) <= gtol * float(xp.sqrt((target * target).sum())):
+            status = 0
+        if status == 0 or nit == maxiter:
+            break
         nit += 1
         # The damped step as a least-squares problem of its own, which squares no condition number.
         damped = xp.concatenate((rows / norms, math.sqrt(damping) * xp.eye(x.size, dtype=rows.dtype)))
         step = -xp.linalg.lstsq(damped, xp.concatenate((target, xp.zeros_like(grad))), rcond=None)[0] / norms
         predicted = -float(step @ grad) - 0.5 * float(((rows @ step) ** 2).sum())
-        small = float(xp.sqrt((step * step).sum())) <= xtol * (xtol + float(xp.sqrt((x * x).sum())))
-        moved, lower = evaluated(x + step, fun(x + step))
+        moved, lower = evaluated(fun(x + step))
         nfev += 1
-        new = lower < value
-        if new:
+        # Where the sum has no digits left to show the reduction, the last step is taken on trust.
+        last = predicted <= precision * value
+        if float(xp.sqrt((step * step).sum())) <= xtol * (xtol + float(xp.sqrt((x * x).sum()))) or last:
+            status = 2
+        if lower < value or (last and lower <= value * (1 + precision)):
             ratio = (value - lower) / predicted if predicted > 0 else 0.0
-            x, residuals, value = x + step, moved, lower
             damping, growth = damping * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0
+            x, residuals, value = x + step, moved, lower
+            target, rows = linearized()
+            njev += 1
             if callback is not None and reported(callback, result()):
                 status = 99
         else:
             damping, growth = damping * growth, 2 * growth
-        if small and status == 1:
-            status = 2
     return ended(
         result(),
         status,

@@ -30,7 +30,7 @@ def gnc(
     maxiter: int = 200,
     callback: Callable[[OptimizeResult], Any] | None = None,
 ) -> OptimizeResult:
-    """A robust fit that is not lost to gross outliers: sum_i weights_i rho(r_i, alpha, scale), by way of easier problems.
+    """A robust fit that is not lost to gross outliers: sum_i weights_i rho(r_i, alpha, scale), through easier ones.
 
     For a linear model, ``gnc(X, y, alpha, scale)``; for your own solver of a weighted least-squares problem,
     ``gnc(solve, residuals, alpha, scale)``.
@@ -170,7 +170,7 @@ class Stage(NamedTuple):
     def weights(self, xp: Any, residuals: Any) -> Any:
         """1 for a residual of 0."""
         alpha, scale, schedule, mu, last = self
-        if schedule == "truncated":
+        if alpha is None:
             size = xp.maximum(abs(residuals) / scale, 1e-30)
             return xp.clip(math.sqrt(mu * (mu + 1)) / size - mu, 0, 1)
         if schedule == "alpha" and not last:

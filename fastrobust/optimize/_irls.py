@@ -61,7 +61,7 @@ def irls(
     Notes
     -----
     Each step solves a weighted least-squares problem in coordinates in which X'X = 1 (Holland and Welsch 1977). For
-    alpha <= 2 it cannot raise the sum; beyond, steps are halved until they do not. Dependent columns get the least norm.
+    alpha <= 2 it cannot raise the sum; beyond, steps are halved until they do not. Dependent columns: the least norm.
 
     Examples
     --------

@@ -43,6 +43,7 @@ _GRID = (
 )
 _SAMPLE = 20_000
 _NEAREST = 1e-10  # the least scale, in units of the typical residual
+_TINY, _HUGE = 1e-300, 1e300
 _FAR = 1e15  # where the untruncated density ends for the information: beyond is less than 1e-9 of it
 
 
@@ -96,17 +97,19 @@ class _Residuals:
         with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2 and a small scale
             found = loss_and_grad(x, alpha, scale, reduction="mean", weights=weights, wrt=("alpha", "scale"))
             parts = float(found.value), float(found.dalpha), -scale * float(found.dscale)
-        return _Point(*(math.inf if math.isnan(part) else part for part in parts), total, last)
+        rho, dalpha, growth = (math.inf if math.isnan(part) else part for part in parts)
+        return _Point(rho, dalpha, growth, total, last)
 
 
 def log_z(alpha: float, tau: float) -> PartitionGrad:
-    return log_partition_and_grad(alpha, truncation=tau)
+    return log_partition_and_grad(alpha, truncation=max(tau, _TINY))
 
 
 def edge(alpha: float, tau: float) -> float:
     """tau d(log Z)/d tau = 2 tau exp(-rho(tau))/Z."""
     if math.isinf(tau):
         return 0.0
+    tau = max(tau, _TINY)
     return 2 * tau * math.exp(-float(loss(tau, alpha, 1.0)) - float(log_z(alpha, tau).value))
 
 
@@ -280,13 +283,14 @@ def fit_shape(
     # In units in which squares of the scale are neither subnormal nor infinite.
     unit = 1.0 if abs(math.log(typical)) < 25 else 2.0 ** round(math.log2(typical))
     if unit != 1:
-        x, typical, largest = x / x.dtype.type(unit), typical / unit, min(largest / unit, 1e300)
+        x, typical, largest = x / x.dtype.type(unit), typical / unit, min(largest / unit, _HUGE)
     scales = _NEAREST * typical, 2 * max(largest, typical)
     given = _bounds("scale", scale, (0.0, math.inf), 0.0)
     if scale is not None:
         if not given[1] > 0 or given[0] == given[1] == 0:
             raise ValueError(f"scale must be positive, got {scale!r}")
-        scales = given[0] / unit or min(scales[0], given[1] / unit), given[1] / unit
+        low, high = (min(max(end / unit, _TINY), _HUGE) for end in given)
+        scales = low if given[0] else min(scales[0], high), high
 
     residuals = _Residuals(xp, x, weights, tau)
     part = residuals.sample()
@@ -307,7 +311,7 @@ def _result(fit: _Fit, alpha: float, size: float, unit: float) -> OptimizeResult
     found = fit.residuals.at(alpha, scale)
     tau = found.end / scale
     value, slope = map(float, log_z(alpha, tau))
-    covariance, units = _covariance(fit, alpha, size), np.array([1.0, unit])
+    units = np.array([1.0, scale * unit])
     ends = []
     for name, at, (low, high) in (("alpha", alpha, fit.alphas), ("scale", size, (fit.low, fit.high))):
         if low < high and at in (low, high):
@@ -320,7 +324,7 @@ def _result(fit: _Fit, alpha: float, size: float, unit: float) -> OptimizeResult
         scale=scale * unit,
         fun=found.rho + size + math.log(unit) + value,
         jac=np.array([found.dalpha + slope, (1 - found.growth - edge(alpha, tau)) / scale / unit]),
-        stderr=np.sqrt(np.diag(covariance)) * units,
+        stderr=np.sqrt(np.diag(_covariance(fit, alpha, size))) * units,
         inside=found.total,
         nfev=fit.residuals.calls,
         success=not collapsed,
@@ -329,14 +333,14 @@ def _result(fit: _Fit, alpha: float, size: float, unit: float) -> OptimizeResult
 
 
 def _covariance(fit: _Fit, alpha: float, size: float) -> Any:
-    """Of the estimates of alpha and c, by the information; 0 for what is fixed."""
+    """Of the estimates of alpha and log c, by the information; 0 for what is fixed."""
     scale = math.exp(size)
     inside = fit.residuals.at(alpha, scale)
     free = np.ix_(*(np.flatnonzero([fit.alphas[0] < fit.alphas[1], fit.low < fit.high]),) * 2)
     found = np.zeros((2, 2))
-    information = _information(alpha, inside.end / scale) * max(inside.total, 1.0)
+    information = _information(alpha, max(inside.end / scale, _TINY)) * max(inside.total, 1.0)
     found[free] = np.linalg.pinv(information[free], hermitian=True)
-    return found * np.outer((1.0, scale), (1.0, scale))
+    return found
 
 
 def _typical(xp: Any, x: Any) -> float:

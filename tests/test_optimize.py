@@ -1,0 +1,661 @@
+"""The pieces and loops of fastrobust.optimize, against SciPy, statsmodels, closed forms and the mpmath oracle."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import mpmath
+import numpy as np
+import oracle
+import pytest
+import statsmodels.api as sm
+from scipy.optimize import OptimizeResult, least_squares
+from scipy.spatial.transform import Rotation
+from scipy.special import erf
+from statsmodels.robust import norms
+
+import fastrobust as fr
+from fastrobust.optimize import efficiency_scale, fit_shape, gauss_newton, gnc, irls, scipy_loss, triggs_factors
+
+ALPHAS = (-math.inf, -2.0, 0.0, 1.0, 1.5, 2.0, 3.0)
+
+
+def line(outliers: float = 0.1, n: int = 200, seed: int = 0) -> tuple[Any, Any]:
+    """A design with an intercept, and a target of which a part is far off."""
+    rng = np.random.default_rng(seed)
+    X = np.c_[rng.uniform(-2, 2, n), np.ones(n)]
+    y = X @ (0.7, 0.15) + 0.05 * rng.standard_normal(n)
+    far = rng.uniform(size=n) < outliers
+    return X, np.where(far, y + rng.uniform(1, 9, n) * rng.choice([1, 1, -1], n), y)
+
+
+# --- the loss for SciPy
+
+
+@pytest.mark.parametrize(("alpha", "name", "ratio"), [(1.0, "soft_l1", 1.0), (0.0, "cauchy", math.sqrt(2))])
+def test_scipy_loss_is_that_of_scipy(alpha: float, name: str, ratio: float) -> None:
+    X, y = line()
+    ours = least_squares(lambda b: X @ b - y, [0.0, 0.0], loss=scipy_loss(alpha), f_scale=0.1, xtol=1e-14, gtol=1e-14)
+    theirs = least_squares(lambda b: X @ b - y, [0.0, 0.0], loss=name, f_scale=0.1 * ratio, xtol=1e-14, gtol=1e-14)
+    np.testing.assert_allclose(ours.x, theirs.x, rtol=1e-9)
+    np.testing.assert_allclose(ours.cost, theirs.cost, rtol=1e-12)
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_scipy_loss_returns_derivatives_of_its_first_row(alpha: float) -> None:
+    z = np.array([1e-12, 1e-3, 0.3, 2.0, 50.0])
+    value, first, second = scipy_loss(alpha)(z)
+    with mpmath.workdps(40):
+        for i, at in enumerate(z):
+
+            def twice(t: Any) -> Any:
+                return 2 * oracle.loss(mpmath.sqrt(t), mpmath.mpf(alpha), mpmath.mpf(1))
+
+            exact = [mpmath.diff(twice, mpmath.mpf(float(at)), k, h=mpmath.mpf(10) ** -15) for k in range(3)]
+            found = (value[i], first[i], second[i])
+            np.testing.assert_allclose(found, [float(e) for e in exact], rtol=1e-9, atol=1e-11)
+
+
+def test_scipy_loss_gives_memory_of_its_own_and_refuses_what_is_no_shape() -> None:
+    rho, z = scipy_loss(0.5), np.arange(3.0)
+    one, two = rho(z), rho(z)
+    one[:] = -1
+    assert (two >= 0)[:2].all() and not np.shares_memory(one, two) and np.array_equal(z, np.arange(3.0))
+    with pytest.raises(ValueError, match="alpha is NaN"):
+        scipy_loss(math.nan)
+
+
+# --- efficiency
+
+
+@pytest.mark.parametrize(
+    ("alpha", "scale"),
+    [
+        (1.0, 1.287099224),
+        (0.5, 1.551690892),
+        (0.0, 1.686412281),
+        (-1.0, 1.82376241),
+        (-2.0, 1.89370938),
+        (-4.0, 1.964688914),
+        (-math.inf, 2.110457187),
+    ],
+)
+def test_scales_of_95_percent_efficiency(alpha: float, scale: float) -> None:
+    assert efficiency_scale(alpha) == pytest.approx(scale, abs=6e-10)  # the figures have nine digits
+
+
+def test_cauchys_constant_is_the_one_of_r_and_statsmodels() -> None:
+    assert efficiency_scale(0.0) * math.sqrt(2) == pytest.approx(2.3849, abs=1e-4)
+    assert efficiency_scale(-math.inf) * math.sqrt(2) == pytest.approx(2.9846, abs=1e-4)  # Welsch's
+
+
+@pytest.mark.parametrize("bad", [(2.0, 0.95), (0.0, 1.0), (0.0, 0.0), (0.0, math.nan), (1.5, 0.5)])
+def test_efficiencies_that_cannot_be(bad: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"alpha must be|efficiency must|no scale"):
+        efficiency_scale(*bad)
+
+
+# --- the truncated density
+
+
+@pytest.mark.parametrize(
+    ("alpha", "tau", "value"),
+    [
+        (-2.0, 3.0, 3.337497797967966),
+        (-math.inf, 10.0, 8.717731999861343),
+        (1.0, 10.0, 3.272071173491624),
+        (0.0, 3.0, 2 * math.sqrt(2) * math.atan(3 / math.sqrt(2))),
+        (0.0, 1e6, 2 * math.sqrt(2) * math.atan(1e6 / math.sqrt(2))),
+        (2.0, 3.0, math.sqrt(2 * math.pi) * erf(3 / math.sqrt(2))),
+        (2.0, 1e-8, 2e-8),
+    ],
+)
+def test_truncated_partition_function_in_closed_form(alpha: float, tau: float, value: float) -> None:
+    found = fr.log_partition(alpha, truncation=tau)
+    assert abs(float(found) - math.log(value)) <= 1e-14 * max(1, abs(math.log(value)))
+
+
+@pytest.mark.parametrize("alpha", [-1e6, -2.0, -1e-8, 0.1, 1.5, 1.999999, 2.1, 8.0, 100.0, math.inf])
+@pytest.mark.parametrize("tau", [0.1, 3.0, 1e3])
+def test_truncated_partition_function_against_quadrature(alpha: float, tau: float) -> None:
+    def density(x: Any) -> Any:
+        rho = oracle.loss(x, mpmath.mpf(alpha), mpmath.mpf(1))
+        return mpmath.exp(-rho) if rho < 2000 else mpmath.mpf(0)
+
+    with mpmath.workdps(25):
+        ends = [0, *(p for p in (0.3, 1, 2, 3, 4, 6, 10, 30, 100) if p < tau), tau]
+        exact = float(mpmath.log(2 * mpmath.quad(density, ends)))
+    found = fr.log_partition_and_grad(np.array([alpha]), truncation=tau)
+    assert abs(found.value[0] - exact) <= 1e-14 * max(1, abs(exact))
+    step = 1e-4 * max(1.0, abs(alpha)) if math.isfinite(alpha) else 0.0
+    if step and abs(alpha - 2) > 0.01:
+        above, below = (float(fr.log_partition(alpha + s, truncation=tau)) for s in (step, -step))
+        assert found.dalpha[0] == pytest.approx((above - below) / (2 * step), rel=1e-5, abs=1e-9)
+
+
+def test_a_wide_truncation_is_none() -> None:
+    for alpha in (0.5, 1.0, 2.0, 8.0):
+        assert fr.log_partition(alpha, truncation=1e9) == pytest.approx(float(fr.log_partition(alpha)), abs=1e-9)
+    assert fr.log_partition(1.0, truncation=math.inf) == fr.log_partition(1.0)
+    assert fr.log_partition(np.float32(1.0), truncation=3).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_truncated_likelihood(dtype: str) -> None:
+    x = np.array([0.0, 1.0, -2.0, 6.0, math.nan], dtype)
+    scale, tau = 2.0, 2.5
+    log_z = float(fr.log_partition(-2.0, truncation=tau))
+    expected = fr.loss(x, -2.0, scale).astype("f8") + math.log(scale) + log_z
+    expected[3] = math.inf  # outside of the density
+    found = fr.nll(x, -2.0, scale, truncation=tau)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=4 * np.finfo(dtype).eps)
+    parts = fr.nll_and_grad(x, np.array([-2.0], dtype), np.array([scale], dtype), truncation=tau)
+    plain = fr.loss_and_grad(x, -2.0, scale)
+    slope = float(fr.log_partition_and_grad(-2.0, truncation=tau).dalpha)
+    np.testing.assert_allclose(parts.value, expected, rtol=4 * np.finfo(dtype).eps)
+    inside = [0, 1, 2, 4]
+    np.testing.assert_array_equal(parts.dx[inside], plain.dx[inside])
+    np.testing.assert_allclose(parts.dalpha[inside], plain.dalpha[inside] + slope, rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(parts.dscale[inside], plain.dscale[inside] + 1 / scale, rtol=4 * np.finfo(dtype).eps)
+    assert parts.dx[3] == parts.dalpha[3] == parts.dscale[3] == 0
+
+
+def test_truncated_likelihood_reduced_and_weighted() -> None:
+    x, weights = np.array([[0.3, 1.0], [-2.0, math.nan]]), np.array([[1.0, 2.0], [3.0, 0.0]])
+    alpha, scale = np.array([-1.0, 0.5]), np.array([[1.0], [2.0]])
+    each = fr.nll_and_grad(np.nan_to_num(x), alpha, scale, truncation=4.0)
+    for reduction, over in (("sum", 1.0), ("mean", 6.0)):
+        found = fr.nll_and_grad(x, alpha, scale, truncation=4.0, weights=weights, reduction=reduction)
+        np.testing.assert_allclose(found.value, (each.value * weights).sum() / over, rtol=1e-14)
+        np.testing.assert_allclose(found.dx, each.dx * weights / over, rtol=1e-14)
+        np.testing.assert_allclose(found.dalpha, (each.dalpha * weights).sum(0) / over, rtol=1e-13)
+        np.testing.assert_allclose(found.dscale, (each.dscale * weights).sum(1, keepdims=True) / over, rtol=1e-13)
+        value = fr.nll(x, alpha, scale, truncation=4.0, weights=weights, reduction=reduction)
+        np.testing.assert_allclose(value, found.value, rtol=1e-15)
+    assert fr.nll(9.0, -1.0, 1.0, truncation=4.0, weights=[0.0, 1.0], reduction="sum") == math.inf
+    assert fr.nll_and_grad(x, alpha, scale, truncation=4.0, wrt=("scale",)).dx is None
+
+
+def test_truncations_that_cannot_be() -> None:
+    for bad in (0.0, -1.0, math.nan, "3", None.__class__):
+        with pytest.raises(ValueError, match="truncation must be a positive number"):
+            fr.log_partition(1.0, truncation=bad)
+    with pytest.raises(TypeError, match="out"):
+        fr.nll(np.ones(2), 1.0, 1.0, truncation=1.0, out=np.ones(2))
+    with pytest.raises(TypeError, match="out together with truncation"):
+        fr.nll_and_grad(np.ones(2), 1.0, 1.0, truncation=1.0, out=(None,) * 4)
+    with pytest.raises(ValueError, match="reduction must be"):
+        fr.nll(np.ones(2), 1.0, 1.0, truncation=1.0, reduction="all")
+    with pytest.raises(ValueError, match="scale must be positive"):
+        fr.nll(np.ones(2), 1.0, 0.0, truncation=1.0)
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_the_truncated_likelihood_is_differentiated_by_frameworks(framework: str) -> None:
+    x = np.array([0.5, 1.0, -2.0, 4.0])
+    expected = fr.nll_and_grad(x, -1.5, 1.0, truncation=3.0, weights=[1, 1, 1, 0], reduction="mean")
+    if framework == "torch":
+        import torch
+
+        alpha = torch.tensor(-1.5, dtype=torch.float64, requires_grad=True)
+        weights = torch.tensor([1.0, 1, 1, 0])
+        value = fr.nll(torch.tensor(x), alpha, 1.0, truncation=3.0, weights=weights, reduction="mean")
+        value.backward()
+        found, slope = float(value.detach()), float(alpha.grad)
+        tolerance = 1e-12
+        with pytest.raises(TypeError, match="differentiate nll"):
+            fr.nll_and_grad(torch.tensor(x), alpha, 1.0, truncation=3.0)
+    else:
+        import jax
+
+        import fastrobust.jax as frj
+
+        weights = np.array([1.0, 1, 1, 0], np.float32)
+
+        def mean(alpha: Any) -> Any:
+            return frj.nll(x.astype("f4"), alpha, 1.0, truncation=3.0, weights=weights, reduction="mean")
+
+        found, slope = map(float, jax.jit(jax.value_and_grad(mean))(np.float32(-1.5)))
+        tolerance = 1e-5
+    assert found == pytest.approx(float(expected.value), rel=tolerance)
+    assert slope == pytest.approx(float(expected.dalpha), rel=tolerance)
+
+
+# --- shape and scale
+
+
+def drawn(alpha: float, n: int, seed: int, tau: float = 1e12) -> Any:
+    """Samples at scale 1 by inverting a table of the trapezoidal rule."""
+    rng = np.random.default_rng(seed)
+    grid = np.r_[0.0, np.geomspace(1e-6, tau, 200_001)]
+    with np.errstate(over="ignore"):
+        density = np.exp(-fr.loss(grid, alpha, 1.0))
+    below = np.r_[0.0, np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(grid))]
+    return np.interp(rng.random(n), below / below[-1], grid) * rng.choice([-1.0, 1.0], n)
+
+
+@pytest.mark.parametrize("n", [1_000, 100_000])
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 8.0])
+def test_shape_and_scale_of_samples_are_found(alpha: float, n: int) -> None:
+    found = fit_shape(2.5 * drawn(alpha, n, seed=7))
+    assert found.success and abs(found.alpha - alpha) < 3 * found.stderr[0] + 1e-12
+    assert abs(found.scale - 2.5) < 3 * found.stderr[1]
+    assert abs(found.jac).max() < 1e-9 or "bound" in found.message
+
+
+@pytest.mark.parametrize("tau", [3.0, 10.0])
+@pytest.mark.parametrize("alpha", [-4.0, -2.0, -1.0, -0.5, 0.0, 1.0, 2.0])
+def test_shape_and_scale_of_truncated_samples_are_found(alpha: float, tau: float) -> None:
+    x = 2.5 * drawn(alpha, 20_000, 3, tau)
+    found = fit_shape(x, truncation=tau)
+    assert found.success and abs(found.alpha - alpha) < 3 * found.stderr[0]
+    assert abs(found.scale - 2.5) < 3 * found.stderr[1]
+
+
+def test_residuals_beyond_the_truncation_do_not_matter() -> None:
+    x = drawn(0.0, 20_000, 5)
+    near = fit_shape(x, truncation=10.0)
+    far = fit_shape(np.where(abs(x) > 30, 1e6 * x, x), truncation=10.0)
+    assert (near.alpha, near.scale) == pytest.approx((far.alpha, far.scale), rel=1e-9)
+    assert abs(near.alpha) < 3 * near.stderr[0] and abs(near.scale - 1) < 3 * near.stderr[1]
+    assert near.inside < x.size
+
+
+EDGES: dict[str, Any] = {
+    "one": [2.0],
+    "two": [1.0, 2.0],
+    "two that are equal": [3.0, -3.0],
+    "equal": [5.0] * 100,
+    "zeros": [0.0] * 10,
+    "one zero": [0.0],
+    "mostly zeros": [0.0] * 60 + [1.0] * 40,
+    "a gigantic one": [*np.random.default_rng(0).normal(size=99), 1e300],
+    "a few and a gigantic one": [*np.random.default_rng(0).normal(size=9), 1e30],
+    "tiny": list(1e-200 * np.random.default_rng(1).normal(size=50)),
+    "huge": list(1e200 * np.random.default_rng(1).normal(size=50)),
+    "subnormal": [5e-324, 1e-323],
+    "uniform": list(np.linspace(-1, 1, 300)),
+    "integers": [1, 2, 3, -4],
+}
+
+
+@pytest.mark.parametrize("tau", [None, 3.0, 10.0])
+@pytest.mark.parametrize("case", EDGES)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_no_residuals_lead_out_of_the_bounds(case: str, tau: float | None, dtype: str) -> None:
+    with np.errstate(over="ignore", under="ignore"):
+        x = np.asarray(EDGES[case]).astype(dtype)
+    if not np.isfinite(x).any() or (tau is None and not np.isfinite(x).all()):
+        with pytest.raises(ValueError, match="x holds"):
+            fit_shape(x, truncation=tau)
+        return
+    for alpha, scale in ((None, None), ((0.5, 1.5), (0.1, 2.0)), (1.0, None), (None, 0.7)):
+        found = fit_shape(x, alpha=alpha, scale=scale, truncation=tau)
+        low, high = (0.0 if tau is None else -32.0, 32.0) if alpha is None else np.broadcast_to(alpha, 2)
+        assert low <= found.alpha <= high
+        low, high = (0.0, math.inf) if scale is None else np.broadcast_to(scale, 2)
+        assert low <= found.scale <= high and 0 < found.scale < math.inf
+        assert not math.isnan(found.fun) and not np.isnan(found.stderr).any() and isinstance(found.message, str)
+
+
+def test_the_fit_is_the_minimum_and_weights_are_counts() -> None:
+    x = drawn(0.7, 300, 1)
+    counts = np.random.default_rng(2).integers(0, 4, x.size)
+    found, repeated = fit_shape(x, counts), fit_shape(np.repeat(x, counts))
+    assert found.alpha == pytest.approx(repeated.alpha, rel=1e-9)
+    assert found.scale == pytest.approx(repeated.scale, rel=1e-9)
+    assert found.inside == counts.sum()
+    for alpha, scale in ((0.01, 0), (-0.01, 0), (0, 0.01), (0, -0.01), (0.01, 0.01), (-0.01, 0.01)):
+        at = found.alpha + alpha, found.scale * (1 + scale)
+        assert fr.nll(x, *at, weights=counts, reduction="mean") > found.fun
+    assert found.fun == pytest.approx(
+        float(fr.nll(x, found.alpha, found.scale, weights=counts, reduction="mean")), rel=1e-12
+    )
+    with_nan = fit_shape(np.r_[x, math.nan], np.r_[counts, 0])
+    assert with_nan.alpha == found.alpha
+    one = fit_shape(1e-3 * x[:, None])
+    assert one.alpha == pytest.approx(fit_shape(x).alpha, rel=1e-8)
+
+
+def test_the_scale_at_alpha_2_and_0_in_closed_form() -> None:
+    x = np.random.default_rng(3).normal(size=1000)
+    assert fit_shape(x, alpha=2.0).scale == pytest.approx(math.sqrt(np.mean(x * x)), rel=1e-12)
+    from scipy.stats import cauchy
+
+    _, width = cauchy.fit(x, floc=0)
+    assert fit_shape(x, alpha=0.0).scale * math.sqrt(2) == pytest.approx(width, rel=1e-4)  # SciPy's simplex
+
+
+def test_standard_errors_are_those_of_the_information() -> None:
+    found = fit_shape(np.random.default_rng(3).normal(size=1000), alpha=2.0)
+    assert found.stderr == pytest.approx([0.0, found.scale / math.sqrt(2000)], rel=1e-9)
+    found = fit_shape(drawn(0.0, 1000, 3), alpha=0.0)  # Cauchy's information about its scale is 1/(2 c^2)
+    assert found.stderr == pytest.approx([0.0, found.scale / math.sqrt(500)], rel=1e-9)
+
+
+def test_bad_calls_of_fit_shape() -> None:
+    x = np.ones(3)
+    for arguments, message in (
+        ({"x": []}, "x is empty"),
+        ({"x": [1.0, math.nan]}, "x holds NaN: a weight of 0"),
+        ({"x": [1.0, math.inf]}, "x holds infinity.*truncation"),
+        ({"x": x, "weights": [1, -1, 1]}, "not negative"),
+        ({"x": x, "weights": [0, 0, 0]}, "all 0"),
+        ({"x": x, "weights": [1, 1]}, "do not broadcast"),
+        ({"x": x, "alpha": (1.0, 0.0)}, "alpha must be"),
+        ({"x": x, "alpha": -1.0}, "a truncation permits"),
+        ({"x": x, "alpha": "auto"}, "alpha must be a number"),
+        ({"x": x, "scale": 0.0}, "scale must be positive"),
+        ({"x": x, "scale": (1.0, math.inf)}, "scale must be"),
+        ({"x": x, "truncation": -1.0}, "truncation must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit_shape(**arguments)
+    with pytest.raises(TypeError, match="real numbers"):
+        fit_shape(np.array([1j]))
+    import torch
+
+    with pytest.raises(TypeError, match="NumPy or CuPy"):
+        fit_shape(torch.ones(3))
+
+
+# --- linear models
+
+
+class Norm(norms.RobustNorm):  # type: ignore[misc]
+    """The loss for statsmodels."""
+
+    def __init__(self, alpha: float, tune: float) -> None:
+        self.alpha, self.tune = alpha, tune
+
+    def rho(self, z: Any) -> Any:
+        return self.tune**2 * fr.loss(z, self.alpha, self.tune)
+
+    def psi(self, z: Any) -> Any:
+        return self.tune**2 * fr.influence(z, self.alpha, self.tune)
+
+    def weights(self, z: Any) -> Any:
+        return self.tune**2 * fr.weight(np.asarray(z), self.alpha, self.tune)
+
+    def psi_deriv(self, z: Any) -> Any:
+        return self.tune**2 * fr.curvature(z, self.alpha, self.tune)
+
+
+@pytest.mark.parametrize("alpha", [-2.0, 0.0, 1.0, 1.9])
+def test_irls_agrees_with_statsmodels(alpha: float) -> None:
+    X, y = line()
+    tune = efficiency_scale(alpha) if alpha < 1.5 else 1.5
+    theirs = sm.RLM(y, X, M=Norm(alpha, tune)).fit(update_scale=False, tol=1e-12, maxiter=500)
+    ours = irls(X, y, alpha, tune * theirs.scale, tol=1e-12)
+    np.testing.assert_allclose(ours.x, theirs.params, rtol=1e-7)
+    np.testing.assert_allclose(ours.weights, theirs.weights, rtol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [*ALPHAS, 6.0])
+def test_irls_ends_at_a_stationary_point_below_its_start(alpha: float) -> None:
+    X, y = line(0.1 if alpha <= 2 else 0.0)
+    values: list[float] = []
+    found = irls(X, y, alpha, 0.2, tol=1e-12, callback=lambda result: values.append(result.fun))
+    assert found.success and found.status == 0 and len(values) == found.nit
+    assert all(later <= earlier for earlier, later in itertools.pairwise(values))
+    slope = X.T @ fr.influence(found.residuals, alpha, 0.2)
+    assert abs(slope).max() < 1e-7
+    np.testing.assert_allclose(found.residuals, y - X @ found.x, atol=1e-13)
+    assert found.fun == pytest.approx(float(fr.loss(found.residuals, alpha, 0.2).sum()), rel=1e-12)
+
+
+def test_irls_at_alpha_2_is_least_squares_whatever_the_columns() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(50, 6)), rng.normal(size=50)
+    X[:, 1] = X[:, 0] * 1e9  # collinear, and large
+    X[:, 2] = 0.0
+    found = irls(X, y, 2.0, 1.0)
+    np.testing.assert_allclose(X @ found.x, X @ np.linalg.lstsq(X, y, rcond=1e-12)[0], atol=1e-9)
+    assert abs(found.x[2]) < 1e-12
+    wide = irls(rng.normal(size=(3, 7)), y[:3], 2.0, 1.0)
+    np.testing.assert_allclose(wide.residuals, 0, atol=1e-9)
+
+
+def test_irls_is_accurate_for_nearly_dependent_columns() -> None:
+    t = np.linspace(0, 1, 300)
+    X = np.vander(1000 + t, 4)  # condition number 1e20, 1e13 with scaled columns
+    rng = np.random.default_rng(1)
+    y = np.sin(3 * t) + 0.01 * rng.standard_normal(300)
+    y[::10] += 5
+    clean = np.vander(t - 0.5, 4)
+    found, expected = irls(X, y, 0.0, 0.05, tol=1e-10), irls(clean, y, 0.0, 0.05, tol=1e-10)
+    assert abs(found.residuals - expected.residuals).max() < 0.02  # to what the columns determine
+
+
+def test_irls_weights_count_and_exclude() -> None:
+    X, y = line()
+    counts = np.random.default_rng(1).integers(0, 3, y.size)
+    found = irls(X, y, 0.0, 0.1, weights=counts, tol=1e-12)
+    repeated = irls(np.repeat(X, counts, 0), np.repeat(y, counts), 0.0, 0.1, tol=1e-12)
+    np.testing.assert_allclose(found.x, repeated.x, rtol=1e-9)
+    bad = X.copy()
+    bad[counts == 0] = math.nan
+    np.testing.assert_array_equal(irls(bad, y, 0.0, 0.1, weights=counts, tol=1e-12).x, found.x)
+
+
+def test_irls_starts_where_it_is_told_and_stops_when_told() -> None:
+    X, y = line(0.0)
+    y[::3] += 5  # a line of its own, and a minimum of its own
+    for offset in (0.15, 5.15):
+        np.testing.assert_allclose(irls(X, y, -2.0, 0.1, start=[0.7, offset]).x, (0.7, offset), atol=0.03)
+
+    def stop(result: OptimizeResult) -> None:
+        if result.nit == 2:
+            raise StopIteration
+
+    found = irls(X, y, 0.0, 0.1, callback=stop)
+    assert (found.nit, found.status, found.success) == (2, 99, False)
+    few = irls(X, y, 0.0, 0.1, maxiter=1)
+    assert (few.nit, few.status, few.success) == (1, 1, False) and "maxiter = 1" in few.message
+
+
+def test_bad_calls_of_irls() -> None:
+    X, y = line(n=10)
+    for arguments, message in (
+        ((X, y, math.nan, 1.0), "alpha must be a number"),
+        ((X, y, 1.0, 0.0), "scale must be a positive number"),
+        ((X, y[:-1], 1.0, 1.0), r"X must have shape \(n, k\)"),
+        ((y, y, 1.0, 1.0), r"X must have shape \(n, k\)"),
+        ((X[:0], y[:0], 1.0, 1.0), "X is empty"),
+        ((np.where(X > 1.9, math.nan, np.nan), y, 1.0, 1.0), "NaN or infinity"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            irls(*arguments)
+    with pytest.raises(ValueError, match="start must have shape"):
+        irls(X, y, 1.0, 1.0, start=[1.0])
+    with pytest.raises(ValueError, match="maxiter"):
+        irls(X, y, 1.0, 1.0, maxiter=-1)
+
+
+def test_float32_stays_float32() -> None:
+    X, y = (a.astype("f4") for a in line())
+    found = irls(X, y, 0.0, 0.1)
+    assert {found.x.dtype, found.residuals.dtype, found.weights.dtype} == {np.dtype("f4")}
+    np.testing.assert_allclose(found.x, (0.7, 0.15), atol=0.02)
+
+
+# --- residuals of one's own
+
+
+def decay() -> tuple[Any, Any, Any]:
+    t = np.linspace(0, 4, 80)
+    y = 3 * np.exp(-0.5 * t) + 0.01 * np.random.default_rng(0).standard_normal(80)
+    y[::6] += 2
+
+    def residuals(p: Any) -> Any:
+        return p[0] * np.exp(-p[1] * t) - y
+
+    def jacobian(p: Any) -> Any:
+        return np.c_[np.exp(-p[1] * t), -t * p[0] * np.exp(-p[1] * t)]
+
+    return residuals, jacobian, y
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_triggs_factors_give_gradient_and_curvature(alpha: float) -> None:
+    r = np.array([0.0, 0.3, -1.0, 2.0, -40.0 if alpha <= 2 else 5.0])
+    left, right = triggs_factors(r, alpha, 0.8)
+    np.testing.assert_allclose(left * r * right, fr.influence(r, alpha, 0.8), rtol=1e-14)
+    bend, weight = fr.curvature(r, alpha, 0.8), fr.weight(r, alpha, 0.8)
+    np.testing.assert_allclose(right**2, np.where(bend > 1e-3 * weight, bend, weight), rtol=1e-14)
+    assert (right[:4] > 0).all()
+
+
+@pytest.mark.parametrize("alpha", [-2.0, 0.0, 1.0, 2.0, 2.5])
+def test_gauss_newton_agrees_with_scipy(alpha: float) -> None:
+    residuals, jacobian, _ = decay()
+    start, scale = ([1.0, 1.0], 0.1) if alpha >= 0 else ([2.8, 0.6], 0.1)
+    scale = 3.0 if alpha > 2 else scale
+    ours = gauss_newton(residuals, start, jacobian, alpha, scale)
+    theirs = least_squares(
+        residuals, start, jacobian, loss=scipy_loss(alpha), f_scale=scale, xtol=1e-15, ftol=1e-15, gtol=1e-14
+    )
+    assert ours.success
+    np.testing.assert_allclose(ours.x, theirs.x, rtol=1e-6)
+    assert ours.fun == pytest.approx(theirs.cost / scale**2, rel=1e-10)
+    assert abs(ours.grad).max() < 1e-6 * ours.residuals.size / scale
+    np.testing.assert_allclose(ours.grad, jacobian(ours.x).T @ fr.influence(ours.residuals, alpha, scale), atol=1e-8)
+
+
+def test_gauss_newton_converges_in_a_few_steps_with_the_second_order_term() -> None:
+    residuals, jacobian, _ = decay()
+    found = gauss_newton(residuals, [2.5, 0.6], jacobian, 0.0, 0.05)
+    assert found.success and found.nit <= 12 and found.nfev == found.nit + 1 and found.njev <= found.nit + 1
+
+
+def test_gauss_newton_never_goes_up_and_comes_back_from_bad_steps() -> None:
+    residuals, jacobian, _ = decay()
+    values: list[float] = []
+
+    def broken(p: Any) -> Any:
+        return np.full(80, math.nan) if p[1] < 0 or p[0] > 30 else residuals(p)
+
+    found = gauss_newton(broken, [10.0, 1.5], jacobian, 1.0, 0.1, callback=lambda result: values.append(result.fun))
+    assert found.success and all(b < a for a, b in itertools.pairwise(values))
+    np.testing.assert_allclose(found.x, (3.0, 0.5), rtol=0.05)
+
+
+def test_gauss_newton_weights_exclude() -> None:
+    residuals, jacobian, _ = decay()
+    weights = np.ones(80)
+    weights[::6] = 0
+
+    def with_nan(p: Any) -> Any:
+        return np.where(weights > 0, residuals(p), math.nan)
+
+    found = gauss_newton(with_nan, [1.0, 1.0], jacobian, 2.0, 1.0, weights=weights)
+    np.testing.assert_allclose(found.x, (3.0, 0.5), rtol=0.01)
+
+
+def test_bad_calls_of_gauss_newton() -> None:
+    residuals, jacobian, _ = decay()
+    with pytest.raises(ValueError, match=r"jac must return shape \(80, 2\), got \(2, 80\)"):
+        gauss_newton(residuals, [1.0, 1.0], lambda p: jacobian(p).T, 1.0, 0.1)
+    with pytest.raises(ValueError, match=r"fun must return residuals of shape \(n,\)"):
+        gauss_newton(lambda p: residuals(p)[:, None], [1.0, 1.0], jacobian, 1.0, 0.1)
+    with pytest.raises(ValueError, match=r"fun\(x0\) holds NaN"):
+        gauss_newton(lambda p: residuals(p) * math.nan, [1.0, 1.0], jacobian, 1.0, 0.1)
+    with pytest.raises(ValueError, match="x0 must have shape"):
+        gauss_newton(residuals, [[1.0, 1.0]], jacobian, 1.0, 0.1)
+
+
+# --- graduated non-convexity
+
+SCHEDULES = [("alpha", -2.0), ("alpha", -math.inf), ("alpha", 0.0), ("geman-mcclure", None), ("truncated", None)]
+
+
+@pytest.mark.parametrize(("schedule", "alpha"), SCHEDULES)
+def test_gnc_finds_a_line_among_gross_outliers(schedule: str, alpha: float | None) -> None:
+    X, y = line(0.6, n=500)
+    scale = 0.2 if schedule == "truncated" else 0.1
+    found = gnc(X, y, alpha, scale, schedule=schedule)
+    assert found.success and found.status == 0
+    np.testing.assert_allclose(found.x, (0.7, 0.15), atol=0.03)
+    np.testing.assert_allclose(found.residuals, y - X @ found.x, atol=1e-12)
+    outlier = abs(y - X @ (0.7, 0.15)) > 1
+    assert found.weights[outlier].max() < 0.02 and found.weights[~outlier].mean() > 0.8
+    assert abs(np.linalg.lstsq(X, y, rcond=None)[0] - (0.7, 0.15)).max() > 0.5
+    if alpha is not None and alpha < 1:
+        assert abs(X.T @ fr.influence(found.residuals, alpha, scale)).max() < 1e-4  # a minimum of the target
+
+
+@pytest.mark.parametrize(("schedule", "alpha"), SCHEDULES)
+def test_gnc_registers_points_with_80_percent_outliers_by_a_solver_of_ones_own(
+    schedule: str, alpha: float | None
+) -> None:
+    rng = np.random.default_rng(1)
+    turn, shift = Rotation.random(rng=2).as_matrix(), np.array([1.0, 2.0, -1.0])
+    source = rng.normal(size=(300, 3))
+    target = source @ turn.T + shift + 0.01 * rng.normal(size=source.shape)
+    target[:240] = rng.uniform(-5, 5, (240, 3))
+
+    def solve(weights: Any) -> tuple[Any, Any]:
+        w = np.full(300, 1 / 300) if weights is None else weights / weights.sum()
+        a, b = w @ source, w @ target
+        rotation = Rotation.align_vectors(target - b, source - a, weights=w)[0].as_matrix()
+        return rotation, b - rotation @ a
+
+    def residuals(pose: tuple[Any, Any]) -> Any:
+        return np.linalg.norm(source @ pose[0].T + pose[1] - target, axis=1)
+
+    def error(pose: tuple[Any, Any]) -> float:
+        return float(np.linalg.norm(pose[0] - turn) + np.linalg.norm(pose[1] - shift))
+
+    found = gnc(solve, residuals, alpha, 0.05, schedule=schedule)
+    assert found.success and error(found.x) < 0.02
+    assert found.weights[:240].max() < 0.5 and found.weights[240:].mean() > 0.5
+    one_shot = solve(fr.weight(residuals(solve(None)), -2.0, 0.05))
+    assert error(solve(None)) > 0.5 and error(one_shot) > 0.5
+
+
+def test_gnc_weights_exclude_and_callback_stops() -> None:
+    X, y = line(0.3)
+    y[:5] = math.nan
+    weights = np.r_[np.zeros(5), np.ones(195)]
+    found = gnc(X, y, -2.0, 0.1, weights=weights)
+    np.testing.assert_allclose(found.x, (0.7, 0.15), atol=0.03)
+    seen: list[float] = []
+
+    def stop(result: OptimizeResult) -> None:
+        seen.append(result.mu)
+        if len(seen) == 3:
+            raise StopIteration
+
+    assert gnc(X, y, -2.0, 0.1, weights=weights, callback=stop).status == 99
+    np.testing.assert_allclose(np.diff(np.log(seen)), math.log(1.4), rtol=1e-12)
+    assert gnc(X, y, -2.0, 0.1, weights=weights, maxiter=2).status == 1
+
+
+def test_bad_calls_of_gnc() -> None:
+    X, y = line(n=10)
+    for options, message in (
+        ({"schedule": "beta"}, "schedule must be one of 'alpha'"),
+        ({"schedule": "truncated"}, "alpha must be None"),
+        ({"schedule": "geman-mcclure", "alpha": 0.0}, "alpha must be -2 or None"),
+        ({"alpha": None}, "alpha must be a number"),
+        ({"scale": -1.0}, "scale must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            gnc(X, y, **{"alpha": -2.0, "scale": 1.0, **options})
+    with pytest.raises(TypeError, match="both a solver"):
+        gnc(X, lambda s: y, -2.0, 1.0)
+    with pytest.raises(TypeError, match="in your own solver"):
+        gnc(lambda w: 0, lambda s: y, -2.0, 1.0, weights=y)
+    with pytest.raises(ValueError, match="NaN or infinity for equal weights"):
+        gnc(lambda w: 0, lambda s: y * math.nan, -2.0, 1.0)
+
+
+def test_exact_data_is_fitted_exactly() -> None:
+    X, _ = line()
+    y = X @ (0.7, 0.15)
+    for schedule, alpha in SCHEDULES:
+        np.testing.assert_allclose(gnc(X, y, alpha, 0.1, schedule=schedule).x, (0.7, 0.15), atol=1e-12)
+    np.testing.assert_allclose(irls(X, y, 0.0, 0.1).x, (0.7, 0.15), atol=1e-12)
