@@ -75,12 +75,18 @@ def _made(name: str) -> Any:
     return make
 
 
+_CREATION = ("asarray", "empty", "eye", "full", "full_like", "ones_like", "zeros", "zeros_like")
+_SHAPES = ("broadcast_to", "concatenate", "stack", "argsort", "searchsorted", "sort", "median", "where", "matmul")
+_ELEMENTWISE = ("abs", "clip", "exp", "expm1", "isfinite", "isinf", "log", "log1p", "maximum", "minimum", "sqrt")
+
+
 def module() -> types.ModuleType:
     """A fresh module ``cupy``."""
     found: Any = types.ModuleType("cupy")
     found.ndarray, found.__version__ = ndarray, "0"
-    for name in ("empty", "zeros", "full", "asarray", "where", "broadcast_to"):
+    for name in (*_CREATION, *_SHAPES, *_ELEMENTWISE):
         setattr(found, name, _made(name))
+    found.result_type, found.linalg = np.result_type, np.linalg
     found.ascontiguousarray = lambda a: _own(np.ascontiguousarray(a))  # one axis at least, as CuPy's
     found.from_dlpack = lambda a: _own(np.from_dlpack(a))
     tricks = types.SimpleNamespace(as_strided=lambda a, *args: np.lib.stride_tricks.as_strided(a, *args, subok=True))

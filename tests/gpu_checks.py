@@ -256,6 +256,44 @@ def bad_arguments(cp: Any) -> None:
             call()
 
 
+def loops_stay_on_the_device(cp: Any) -> None:
+    """Not one array of n comes back to the host: the stand-in refuses it, and so does CuPy."""
+    from fastrobust.optimize import fit_shape, gauss_newton, gnc, irls, triggs_factors
+
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.uniform(-2, 2, 40), np.ones(40)]
+    y = X @ (0.7, 0.15) + 0.05 * rng.standard_normal(40)
+    y[::5] += 3
+    weights = np.r_[0.0, np.ones(39)]
+    gX, gy, gw = map(cp.asarray, (X, y, weights))
+
+    def agree(found: Any, expected: Any) -> None:
+        for name in ("x", "residuals", "weights"):
+            assert type(found[name]) is cp.ndarray, name
+            np.testing.assert_allclose(found[name].get(), expected[name], rtol=1e-8, atol=1e-10, err_msg=name)
+        assert found.nit == expected.nit and found.success
+
+    agree(irls(gX, gy, 0.0, 0.1, weights=gw), irls(X, y, 0.0, 0.1, weights=weights))
+    agree(irls(gX, gy, 0.0, 0.1, start=cp.asarray([0.5, 0.0])), irls(X, y, 0.0, 0.1, start=[0.5, 0.0]))
+    for schedule, alpha in (("alpha", -2.0), ("truncated", None)):
+        agree(gnc(gX, gy, alpha, 0.2, schedule=schedule), gnc(X, y, alpha, 0.2, schedule=schedule))
+    agree(
+        gauss_newton(lambda b: gX @ b - gy, cp.asarray([0.0, 0.0]), lambda b: gX, 1.0, 0.1, weights=gw),
+        gauss_newton(lambda b: X @ b - y, [0.0, 0.0], lambda b: X, 1.0, 0.1, weights=weights),
+    )
+    for found, expected in zip(triggs_factors(gy, 0.0, 0.1), triggs_factors(y, 0.0, 0.1), strict=True):
+        same(found, expected)
+    for tau, given in ((None, None), (4.0, None), (4.0, weights)):
+        on_host = fit_shape(y, given, truncation=tau, alpha=(0.0, 2.0))
+        on_device = fit_shape(gy, None if given is None else gw, truncation=tau, alpha=(0.0, 2.0))
+        assert on_device.alpha == pytest.approx(on_host.alpha, rel=1e-7, abs=1e-9)
+        assert on_device.scale == pytest.approx(on_host.scale, rel=1e-7)
+    truncated = fr.nll_and_grad(gy, cp.asarray(np.array([-1.0])), 1.0, truncation=3.0, reduction="mean", weights=gw)
+    expected = fr.nll_and_grad(y, np.array([-1.0]), 1.0, truncation=3.0, reduction="mean", weights=weights)
+    for part, other in zip(truncated, expected, strict=True):
+        np.testing.assert_allclose(part.get(), other, rtol=1e-12, atol=1e-12)
+
+
 CHECKS = (
     every_function_and_dtype,
     values_and_gradients,
@@ -272,4 +310,5 @@ CHECKS = (
     many_axes_and_nothing_in_them,
     sums_repeat_their_bits,
     bad_arguments,
+    loops_stay_on_the_device,
 )
