@@ -11,8 +11,7 @@ import numpy as np
 from scipy.stats import rv_continuous
 from scipy.stats._distn_infrastructure import _ShapeInfo
 
-from . import _density
-from ._api import curvature, influence, log_partition, loss, nll, weight
+from . import _density, curvature, influence, log_partition, loss, nll, weight
 
 __all__ = ["barron"]
 
@@ -213,6 +212,25 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         with np.errstate(over="ignore"):
             return np.exp(_density.log_moment(np, n, alpha))
 
+    def moment(self, order: int, *args: Any, **options: Any) -> Any:
+        """E x^order, not central; infinite ones are infinite for every loc, where SciPy's own sum would be NaN."""
+        if order < 0 or order != int(order):
+            raise ValueError(f"order is {order!r}: moments have integer orders, 0 or more")
+        (alpha,), loc, scale = self._parse_args(*args, **options)
+        alpha, loc, scale = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (alpha, loc, scale)))
+        order, total = int(order), np.zeros(alpha.shape)
+        good = self._argcheck(alpha) & (scale > 0)
+        alpha, loc, scale = alpha[good], loc[good], scale[good]
+        terms = np.zeros(alpha.shape)
+        for k in range(0, order + 1, 2):
+            centred = math.comb(order, k) * scale**k * self._munp(k, alpha)
+            vanish = (loc == 0) & (k < order)  # 0 times infinity would be NaN
+            terms += loc ** (order - k) * np.where(vanish, 0.0, centred)
+        if order % 2:
+            terms[alpha == 0] = math.nan
+        total[good], total[~good] = terms, math.nan
+        return total[()]
+
     def _stats(self, alpha: Any) -> Any:
         alpha = np.asarray(alpha, np.float64)
         none = np.where(alpha > 0, 0.0, math.nan)
@@ -257,15 +275,15 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         """
         if str(options.get("method", "mle")).lower() != "mle" or hasattr(data, "_uncensor"):
             return super().fit(data, *args, **options)  # type: ignore[no-any-return]
-        from .optimize import fit_shape
-
         fixed = [options.pop(name) for name in ("falpha", "f0", "fix_alpha") if options.get(name) is not None]
         floc, fscale = options.pop("floc", None), options.pop("fscale", None)
         alpha: Any = options.pop("alpha_range", (0.0, 8.0))
-        for name in ("falpha", "f0", "fix_alpha", "loc", "scale", "method", "optimizer"):
+        for name in ("falpha", "f0", "fix_alpha", "loc", "scale", "method"):
             options.pop(name, None)
         if options or len(args) > 1 or len(fixed) > 1:
-            raise TypeError(f"fit of barron: too many arguments, {sorted(options)} {list(args)}; alpha may be fixed once")
+            raise TypeError(
+                f"unknown, or more than one alpha, among {sorted(options)}, {list(args)}: see the docstring"
+            )
         x = np.ravel(np.asarray(data, np.float64))
         if not x.size or not np.isfinite(x).all():
             raise ValueError("data is empty or has values that are not finite: leave those out")
@@ -273,6 +291,8 @@ class _Barron(rv_continuous):  # type: ignore[misc]
             alpha = float(fixed[0])
             if floc is not None and fscale is not None:
                 raise ValueError("alpha, loc and scale are all fixed: there is nothing to fit")
+        from .optimize import fit_shape
+
         loc = float(np.median(x)) if floc is None else float(floc)
         shape, scale = alpha, fscale
         for _ in range(_ROUNDS):
