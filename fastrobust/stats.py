@@ -46,7 +46,7 @@ def _upper_quantile(tail: Any, alpha: Any) -> Any:
 
 
 def _widest(alpha: Any) -> Any:
-    """The largest x exp(-rho/2): x/2 times the square root of 2 at alpha = 0, where it is only approached."""
+    """The largest x exp(-rho/2); sqrt(2) at alpha = 0, where it is only approached."""
     alpha = np.asarray(alpha, np.float64)
     x = np.exp(_density.log_peak(np, 2.0, alpha))
     # Near the maximum the error of x counts squared; the factor is for rounding, 1e-13 at alpha = 1e-300.
