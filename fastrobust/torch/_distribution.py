@@ -14,7 +14,6 @@ from .. import _api, _density
 from . import _autograd, _kernels
 
 _ONE = torch.Size()
-_NEWTON = 60  # steps at most; a few suffice
 
 
 class Barron(Distribution):
@@ -37,8 +36,8 @@ class Barron(Distribution):
     -----
     `sample` rejects from Cauchy's distribution: a third to all of the draws are kept. `rsample` differentiates the same
     samples in all three parameters, once; in alpha implicitly through the distribution function, as `icdf`. `cdf`,
-    `icdf`, `entropy` and `variance` integrate numerically, with some 200 evaluations of the density: `cdf` is right to
-    1e-9 of itself, 5e-9 for alpha above 10, in both tails in float64. Source: J. T. Barron, CVPR 2019, section 2.
+    `icdf`, `entropy` and `variance` integrate numerically, with some 80 evaluations of the density: `cdf` is right to
+    1e-14 of itself in float64, in the tails to about rho times 1e-16. Source: J. T. Barron, CVPR 2019, section 2.
 
     Examples
     --------
@@ -85,7 +84,7 @@ class Barron(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """84 at alpha = 0.1, 10^6 at 0.02, 10^96 at 0.001 (scale 1); infinite at 0, and here below 0.001."""
+        """84 at alpha = 0.1, 10^6 at 0.02, 10^96 at 0.001 (scale 1); infinite at 0."""
         wide = _density.second_moment(torch, self.alpha.double())
         return (wide * self.scale.double() ** 2).to(self.alpha.dtype)
 
@@ -149,12 +148,10 @@ def _drawn(alpha: Tensor) -> Tensor:
 def _cdf(z: Tensor, alpha: Tensor) -> Tensor:
     """The distribution function at scale 1, by the tail beyond |z|; in double."""
     wide, shape = torch.broadcast_tensors(z.double(), alpha.double())
-    infinite = torch.isinf(wide)
-    beyond = torch.where(infinite, 0.0, torch.abs(wide))
     with torch.no_grad():
-        length = _density.decay(beyond, shape)
-    tail = _density.tail(torch, beyond, shape, length) * torch.exp(-_api.log_partition(shape))
-    tail = torch.where(infinite, 0.0, tail)
+        far = _api.loss(wide, shape, 1.0) > 745  # where the tail underflows, infinity among it
+    beyond = torch.where(far, 0.0, torch.abs(wide))
+    tail = torch.where(far, 0.0, _density.tail(torch, beyond, shape))
     return torch.where(wide < 0, tail, 1 - tail).to(torch.promote_types(z.dtype, alpha.dtype))
 
 
@@ -200,28 +197,11 @@ def _followed(z: Tensor, p: Any, alpha: Tensor) -> Tensor:
 
 
 def _quantile(p: Tensor, alpha: Tensor) -> Tensor:
-    """The inverse of `_cdf`: Newton's steps in the logarithm of the tail, kept between bounds."""
+    """The inverse of `_cdf`."""
     p, alpha = torch.broadcast_tensors(p, alpha)
     with torch.no_grad():
-        shape, below = alpha.double(), torch.minimum(p, 1 - p).double()
-        lower = torch.zeros_like(below)
-        # The tail at alpha = 0, where the density is highest relative to its value at 0.
-        upper = math.sqrt(2) / torch.tan(math.pi * torch.clamp(below, min=1e-300)) + 1
-        z = torch.minimum(upper, torch.sqrt(-2 * torch.log(2 * torch.clamp(below, min=1e-300))))
-        log_z = _api.log_partition(shape)
-        for _ in range(_NEWTON):
-            tail = _density.tail(torch, z, shape, _density.decay(z, shape)) * torch.exp(-log_z)
-            lower, upper = torch.where(tail > below, z, lower), torch.where(tail > below, upper, z)
-            density = torch.exp(-_api.loss(z, shape, 1.0) - log_z)
-            step = tail / density * torch.log(tail / below)
-            step = torch.where(z > 1, z * torch.exp(step / z), z + step)  # in log z far out, where tails are powers
-            inside = (step > lower) & (step < upper)
-            new = torch.where(inside, step, 0.5 * (lower + upper))
-            done = torch.abs(new - z) <= 1e-15 * z
-            z = new
-            if bool(done.all()):
-                break
-        z = torch.where(below == 0, math.inf, z)
+        below = torch.minimum(p, 1 - p).double()
+        z = _density.upper_quantile(torch, below, alpha.double())
         z = torch.where(p < 0.5, -z, z).to(torch.promote_types(p.dtype, alpha.dtype))
         z = torch.where((p < 0) | (p > 1), math.nan, z)
     return _followed(z, p, alpha)

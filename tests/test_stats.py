@@ -1,0 +1,310 @@
+"""`fastrobust.stats.barron` against SciPy's own distributions, mpmath's quadrature and samples."""
+
+from __future__ import annotations
+
+import doctest
+import functools
+import pickle
+from typing import Any
+
+import mpmath
+import numpy as np
+import oracle
+import pytest
+from mpmath import mp, mpf
+
+import fastrobust as fr
+
+stats = pytest.importorskip("scipy.stats", reason="needs SciPy")
+
+from fastrobust import optimize  # noqa: E402
+from fastrobust.stats import barron  # noqa: E402
+
+SHAPES = [0.0, 1e-8, 0.01, 0.3, 1.0, 1.9, 2 - 2.0**-52, 2.0, 2.001, 3.0, 8.0, 100.0, np.inf]
+NORMAL, CAUCHY = stats.norm(), stats.cauchy(scale=np.sqrt(2))
+
+# --- the oracle: the density's integrals, with the loss from its definition
+
+
+def loss(x: mpf, alpha: float) -> mpf:
+    return oracle.loss(x, alpha, 1.0) if x else mpf(0)
+
+
+def beyond(z: float, alpha: float, g: Any = lambda x: 1) -> mpf:
+    """The integral of g exp(rho(z) - rho) from z >= 0 on."""
+    start = loss(mpf(z), alpha)
+
+    def integrand(y: mpf) -> mpf:
+        depth = loss(z + y, alpha) - start
+        return g(z + y) * mpmath.exp(-depth) if depth < 300 else mpf(0)
+
+    steepness = oracle.influence(mpf(z), alpha, 1.0) if z else mpf(0)
+    length = 1 / (steepness + mpf(1) / (1 + z))
+    b = abs(mpf(alpha) - 2) if np.isfinite(alpha) else mpf(1)
+    ends = [length * mpf(2) ** k for k in range(-6, 9)]
+    if 0 < b < 1 and z < 10:
+        ends += [mpmath.sqrt(b) * mpf(4) ** k for k in (-1, 0, 1, 2)]
+    if alpha < 0.6:
+        ends += [length * mpf(10) ** k for k in range(3, 40, 2)] + [mpmath.inf]
+    with mp.workdps(22):
+        return mpmath.quad(integrand, [mpf(0), *sorted(ends)])
+
+
+@functools.cache
+def mass(alpha: float) -> mpf:
+    return 2 * beyond(0.0, alpha)
+
+
+TAILS = [(z, a) for a in SHAPES for z in (0.1, 1.5, 10.0, 1e3, 1e6) if fr.loss(z, a, 1.0) < 5e3]
+
+
+# --- the distribution function and its inverse
+
+
+@pytest.mark.parametrize(("z", "alpha"), TAILS)
+def test_tails_against_mpmath(z: float, alpha: float) -> None:
+    """Relative errors: 1e-14, and 4 units of the last place of rho, which the density has as well."""
+    rho = loss(mpf(z), alpha)
+    log_truth = mpmath.log(beyond(z, alpha) / mass(alpha)) - rho
+    allowed = 1e-14 + 4 * 2.0**-52 * float(rho)
+    assert abs(barron.logsf(z, alpha) - log_truth) <= allowed
+    assert abs(barron.logcdf(-z, alpha) - log_truth) <= allowed
+    truth = mpmath.exp(log_truth)
+    if truth > 1e-300:
+        assert abs(barron.sf(z, alpha) / truth - 1) <= allowed
+        assert abs(barron.cdf(z, alpha) + truth - 1) <= 4e-16
+        assert barron.logcdf(z, alpha) == pytest.approx(float(mpmath.log1p(-truth)), rel=1e-14)
+
+
+def test_the_normal_and_cauchy() -> None:
+    x = np.concatenate([-np.geomspace(1e-8, 37, 40), [0.0], np.geomspace(1e-8, 37, 40)])
+    q = np.array([1e-300, 1e-20, 1e-3, 0.2, 0.5, 0.7, 1 - 1e-3, 1 - 1e-15])
+    for alpha, known in ((2.0, NORMAL), (0.0, CAUCHY)):
+        for name in ("pdf", "cdf", "sf"):
+            np.testing.assert_allclose(getattr(barron, name)(x, alpha), getattr(known, name)(x), rtol=4e-13)
+        np.testing.assert_allclose(barron.logpdf(x, alpha), known.logpdf(x), rtol=1e-14)
+        for name in ("logcdf", "logsf"):
+            np.testing.assert_allclose(getattr(barron, name)(x, alpha), getattr(known, name)(x), rtol=4e-13)
+        for name in ("ppf", "isf"):
+            found, expected = getattr(barron, name)(q, alpha), getattr(known, name)(q)
+            np.testing.assert_allclose(found, expected, rtol=4e-13, atol=3e-16)
+        assert barron.entropy(alpha) == pytest.approx(known.entropy(), rel=4e-15)
+    # Where the tail underflows; SciPy's own cauchy.sf is an arctangent.
+    assert barron.logsf(100.0, 2.0) == pytest.approx(NORMAL.logsf(100.0), rel=1e-15)
+    assert barron.logsf(1e6, 0.0) == pytest.approx(
+        float(mpmath.log(mpmath.atan(mpmath.sqrt(2) / 10**6) / mp.pi)), 1e-15
+    )
+    assert barron.logsf(1e300, 0.0) == pytest.approx(np.log(np.sqrt(2) / np.pi) - 300 * np.log(10), rel=1e-15)
+
+
+Q = np.concatenate([10.0 ** -np.array([300.0, 200, 100, 50, 16, 10, 5, 2, 1]), [0.3, 0.49, 0.5, 0.51, 0.9, 1 - 1e-9]])
+
+
+@pytest.mark.parametrize("alpha", SHAPES, ids=str)
+def test_quantiles_invert(alpha: float) -> None:
+    """Relative errors of q: 1e-14, and 10 units of the last place of log q, for which no x is near enough."""
+    allowed = 1e-14 - 10 * 2.0**-52 * np.log(Q)
+    assert np.all(np.abs(barron.cdf(barron.ppf(Q, alpha), alpha) / Q - 1) <= allowed)
+    assert np.all(np.abs(barron.sf(barron.isf(Q, alpha), alpha) / Q - 1) <= allowed)
+    last = 1 - 2.0**-53
+    assert barron.cdf(barron.ppf(last, alpha), alpha) == last
+    assert np.all(np.diff(barron.ppf(Q, alpha)) > 0)
+    x = np.array([0.1, 0.8, 2.5])
+    # On the side where cdf is near 1 it holds x to its last place over the density.
+    rounding = 8 * 2.0**-53 / barron.pdf(x, alpha)
+    assert np.all(np.abs(barron.ppf(barron.cdf(x, alpha), alpha) - x) <= rounding)
+    np.testing.assert_allclose(barron.isf(barron.sf(x, alpha), alpha), x, rtol=1e-14, atol=2e-15)
+
+
+@pytest.mark.parametrize("alpha", SHAPES, ids=str)
+def test_symmetry_and_sums(alpha: float) -> None:
+    x = np.array([0.0, 1e-300, 1e-5, 0.3, 1.0, 2.0, 4.0, 30.0])
+    np.testing.assert_array_equal(barron.cdf(x, alpha), barron.sf(-x, alpha))
+    np.testing.assert_array_equal(barron.pdf(x, alpha), barron.pdf(-x, alpha))
+    np.testing.assert_allclose(barron.cdf(x, alpha) + barron.sf(x, alpha), 1, rtol=1e-15)
+    assert barron.cdf(0.0, alpha) == pytest.approx(0.5, rel=1e-15) and barron.median(alpha) == pytest.approx(
+        0, abs=1e-15
+    )
+
+
+def test_ends_and_what_is_no_number() -> None:
+    for alpha in SHAPES:
+        at = np.array([-np.inf, np.inf, np.nan])
+        np.testing.assert_array_equal(barron.cdf(at, alpha), [0, 1, np.nan])
+        np.testing.assert_array_equal(barron.sf(at, alpha), [1, 0, np.nan])
+        np.testing.assert_array_equal(barron.pdf(at, alpha), [0, 0, np.nan])
+        np.testing.assert_array_equal(barron.logsf(at, alpha), [0, -np.inf, np.nan])
+        np.testing.assert_array_equal(barron.ppf([0, 1, np.nan, -0.1, 1.1], alpha), [-np.inf, np.inf] + 3 * [np.nan])
+        np.testing.assert_array_equal(barron.isf([0, 1, np.nan], alpha), [np.inf, -np.inf, np.nan])
+        far = np.array([1e10, 1e154, 1e300])
+        assert barron.logsf(far, alpha).tolist() == sorted(barron.logsf(far, alpha), reverse=True)
+        assert np.all(barron.ppf(5e-324, alpha) < barron.ppf(1e-300, alpha))
+    for bad in (-1.0, -0.001, np.nan, -np.inf):
+        for name, at in (("pdf", 0.0), ("cdf", 1.0), ("logsf", 1.0), ("ppf", 0.3), ("var", None), ("entropy", None)):
+            assert np.isnan(getattr(barron, name)(*(() if at is None else (at,)), bad))
+        with pytest.raises(ValueError, match="Domain error"):
+            barron.rvs(bad, size=2)
+
+
+# --- moments and entropy
+
+
+@pytest.mark.parametrize("alpha", SHAPES[2:], ids=str)
+def test_normalization_moments_and_entropy_against_mpmath(alpha: float) -> None:
+    """To 1e-13 and, for the moments at alpha = 0.01, 1e-12: they are 10^11 and 10^27."""
+    assert abs(mass(alpha) * mpf(float(barron.pdf(0.0, alpha))) - 1) < 4e-15
+    entropy = 2 * beyond(0.0, alpha, lambda x: loss(x, alpha)) / mass(alpha) + mpmath.log(mass(alpha))
+    assert abs(barron.entropy(alpha) / entropy - 1) < 1e-13
+    second, fourth = (moment(order, alpha) / mass(alpha) for order in (2, 4))
+    rtol = 1e-12 if alpha < 0.1 else 1e-13
+    assert abs(barron.var(alpha) / second - 1) < rtol
+    assert abs(barron.moment(4, alpha) / fourth - 1) < rtol
+    mean, _, skewness, kurtosis = barron.stats(alpha, moments="mvsk")
+    assert mean == 0 and skewness == 0 and barron.moment(3, alpha) == 0
+    assert float(kurtosis) == pytest.approx(float(fourth / second**2 - 3), rel=3 * rtol, abs=1e-13)
+
+
+def moment(order: int, alpha: float) -> mpf:
+    """The integral of |x|^order exp(-rho), over log x."""
+
+    def integrand(log_x: mpf) -> mpf:
+        x = mpmath.exp(log_x)
+        rho = loss(x, alpha)
+        return mpmath.exp((order + 1) * log_x - rho) if rho < 1e4 else mpf(0)
+
+    ends = range(-25, 140, 5) if alpha < 0.1 else range(-25, 25 if alpha < 0.5 else 8)
+    with mp.workdps(22):
+        return 2 * mpmath.quad(integrand, ends)
+
+
+def test_moments_that_are_infinite_or_nearly() -> None:
+    mean, variance, skewness, kurtosis = barron.stats(0.0, moments="mvsk")
+    assert np.isnan(mean) and variance == np.inf and np.isnan(skewness) and np.isnan(kurtosis)
+    assert barron.std(0.0) == np.inf and barron.moment(4, 0.0) == np.inf and np.isnan(barron.moment(1, 0.0))
+    # The rest from mpmath, 30 digits; below 0.00031 the variance exceeds a double.
+    assert barron.var(0.0015) == pytest.approx(3.52967665946964e64, rel=1e-12)
+    assert barron.var([0.01, 0.005])[1] == pytest.approx(2.6917555709561399e20, rel=1e-12)
+    assert barron.var([1e-300, 1e-5, 3.0e-4]).tolist() == 3 * [np.inf] and barron.var(3.3e-4) == pytest.approx(
+        1.0212832413722699e287, 1e-12
+    )
+    assert barron.stats([1e-5, 0.02], moments="k")[0] == np.inf and np.isfinite(barron.stats(0.02, moments="k"))
+    assert barron.mean([0.0, 0.5], loc=2.0)[1] == 2.0 and barron.mean(1e-9) == 0.0
+    assert barron.moment(2, 2.0, loc=1.0, scale=3.0) == pytest.approx(10.0, rel=1e-12)
+    known = [NORMAL.dist.moment(order, 0.5, 2.0) for order in range(8)]
+    assert [barron.moment(order, 2.0, 0.5, 2.0) for order in range(8)] == pytest.approx(known, rel=1e-12)
+    assert barron.moment(4, [0.0, 1e-5, 2.0], loc=[1.0, -1.0, 0.0])[:2].tolist() == [np.inf, np.inf]
+    assert np.isnan(barron.moment(2, [-1.0, 1.0], scale=[1.0, -1.0])).all()
+    with pytest.raises(ValueError, match="order"):
+        barron.moment(-2, 1.0)
+
+
+# --- samples
+
+
+@pytest.mark.parametrize("alpha", SHAPES, ids=str)
+def test_samples_have_the_distribution(alpha: float) -> None:
+    """Kolmogorov and Smirnov with a fixed seed; the tails by counts beyond a quantile."""
+    samples = barron.rvs(alpha, loc=0.3, scale=0.7, size=20_000, random_state=np.random.default_rng(5))
+    assert stats.kstest(samples, barron(alpha, 0.3, 0.7).cdf).pvalue > 1e-3
+    assert np.isfinite(samples).all()
+    many = barron.rvs(alpha, size=400_000, random_state=np.random.default_rng(6))
+    for sign in (-1, 1):
+        beyond_it = np.count_nonzero(sign * many > barron.isf(1e-3, alpha))
+        assert abs(beyond_it - 400) < 80  # four standard deviations
+
+
+def test_samples_of_many_shapes_at_once() -> None:
+    shapes = np.array([0.0, 0.5, 2.0, np.inf])
+    samples = barron.rvs(shapes, scale=2.0, size=(10_000, 4), random_state=np.random.default_rng(7))
+    for alpha, column in zip(shapes, samples.T, strict=True):
+        assert stats.kstest(column, barron(alpha, scale=2.0).cdf).pvalue > 1e-3
+    each = np.random.default_rng(8).uniform(0, 4, 20_000)
+    uniform = barron.cdf(barron.rvs(each, random_state=np.random.default_rng(9)), each)
+    assert stats.kstest(uniform, "uniform").pvalue > 1e-3
+
+
+def test_samples_repeat() -> None:
+    for shape in (1.3, np.array([0.3, 1.0, 5.0])):
+        size = (70_000, *np.shape(shape))
+        first, second = (barron.rvs(shape, size=size, random_state=np.random.default_rng(1)) for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+        assert not np.array_equal(first, barron.rvs(shape, size=size, random_state=np.random.default_rng(2)))
+    np.testing.assert_array_equal(barron.rvs(1.0, size=9, random_state=3), barron.rvs(1.0, size=9, random_state=3))
+    assert np.ndim(barron.rvs(1.0, random_state=0)) == 0 and barron.rvs(1.0, size=0, random_state=0).shape == (0,)
+    # The bits themselves, so that a change does not go unseen.
+    known = barron.rvs(1.0, size=2, random_state=np.random.default_rng(0))
+    np.testing.assert_allclose(known, KNOWN, rtol=1e-15)
+
+
+KNOWN = [1.0605967137702905, -3.7638568574097024]
+
+
+# --- SciPy's interface
+
+
+def test_broadcasting_and_frozen_distributions() -> None:
+    x, alpha, scale = np.linspace(-3, 3, 7)[:, None, None], np.array([0.0, 1.0, np.inf])[:, None], np.array([0.5, 2.0])
+    for name in ("pdf", "logpdf", "cdf", "sf", "logcdf", "logsf"):
+        whole = getattr(barron, name)(x, alpha, 0.1, scale)
+        assert whole.shape == (7, 3, 2)
+        one = getattr(barron(np.inf, loc=0.1, scale=2.0), name)(1.0)
+        assert one == pytest.approx(whole[4, 2, 1], rel=1e-15)
+    assert barron.ppf([[0.1], [0.5]], [0.0, 1.0, 2.0]).shape == (2, 3)
+    assert barron.var([[0.5], [1.0]], scale=[1.0, 2.0]).shape == (2, 2)
+    np.testing.assert_allclose(barron.logpdf(x, alpha, 0.1, scale), -fr.nll(x - 0.1, alpha, scale), rtol=1e-13)
+    large = np.linspace(-5, 5, 50_001)
+    np.testing.assert_array_equal(barron.cdf(large, 1.0)[::5000], barron.cdf(large[::5000], 1.0))
+    assert barron.cdf(np.float32(1), np.float32(2)) == pytest.approx(NORMAL.cdf(1), rel=1e-15)
+    assert barron.interval(0.9, 2.0) == pytest.approx(NORMAL.interval(0.9), rel=1e-14)
+    again = pickle.loads(pickle.dumps(barron(1.5, 1.0, 2.0)))
+    assert again.cdf(0.7) == barron.cdf(0.7, 1.5, 1.0, 2.0)
+    assert barron.expect(lambda v: v * v, (2.0,)) == pytest.approx(1, rel=1e-7)
+
+
+@pytest.mark.skipif(not hasattr(optimize, "fit_shape"), reason="needs fastrobust.optimize.fit_shape")
+@pytest.mark.parametrize(("alpha", "scale"), [(0.0, 1.0), (0.7, 0.5), (1.5, 20.0), (2.0, 1e-3), (4.0, 1.0)])
+def test_fit_finds_the_parameters(alpha: float, scale: float) -> None:
+    """Within five standard errors of n = 20,000; and no neighbour has a larger likelihood."""
+    data = barron.rvs(alpha, loc=3 * scale, scale=scale, size=20_000, random_state=np.random.default_rng(11))
+    found = barron.fit(data)
+    assert found[0] == pytest.approx(alpha, abs=0.15 * (1 + alpha**2 / 2))
+    assert found[1] == pytest.approx(3 * scale, abs=0.08 * scale) and found[2] == pytest.approx(scale, rel=0.15)
+    least = barron.nnlf(found, data)
+    for step in np.eye(3) * np.array([1e-3, 1e-3 * scale, 1e-3 * scale]):
+        for sign in (-1, 1):
+            near = found + sign * step
+            assert near[0] < 0 or near[0] > 8 or barron.nnlf(near, data) > least - 1e-6
+
+
+@pytest.mark.skipif(not hasattr(optimize, "fit_shape"), reason="needs fastrobust.optimize.fit_shape")
+def test_fit_holds_what_is_fixed() -> None:
+    data = barron.rvs(1.0, loc=1.0, scale=2.0, size=4000, random_state=np.random.default_rng(12))
+    assert barron.fit(data, falpha=2.0) == pytest.approx((2.0, data.mean(), data.std()), rel=1e-6)
+    for name in ("f0", "fix_alpha"):
+        assert barron.fit(data, **{name: 2.0}) == barron.fit(data, falpha=2.0)
+    assert barron.fit(data, floc=0.5)[1] == 0.5 and barron.fit(data, fscale=1.5)[2] == 1.5
+    _, loc, scale = barron.fit(data, falpha=0)
+    assert (loc, scale * np.sqrt(2)) == pytest.approx(stats.cauchy.fit(data), abs=1e-3)
+    assert 0.5 <= barron.fit(data, alpha_range=(0.5, 0.6))[0] <= 0.6
+    one = barron.fit(data, falpha=1.0, fscale=2.0)
+    assert one[0] == 1.0 and one[2] == 2.0 and abs(np.mean(fr.influence(data - one[1], 1.0, 2.0))) < 1e-9
+
+
+def test_fit_says_what_is_wrong() -> None:
+    data = np.arange(9.0)
+    with pytest.raises(ValueError, match="all fixed"):
+        barron.fit(data, falpha=1.0, floc=0.0, fscale=1.0)
+    with pytest.raises(ValueError, match="not finite"):
+        barron.fit([1.0, np.nan])
+    for wrong in ({"nonsense": 1}, {"falpha": 1.0, "f0": 1.0}):
+        with pytest.raises(TypeError, match="docstring"):
+            barron.fit(data, **wrong)
+
+
+def test_the_example_prints_what_it_says() -> None:
+    runner, told = doctest.DocTestRunner(verbose=False), []
+    for test in doctest.DocTestFinder(recurse=False).find(type(barron), "barron", globs={}):
+        runner.run(test, out=told.append)
+    assert runner.summarize(verbose=False).attempted >= 5
+    assert not runner.summarize(verbose=False).failed, "".join(told)
+    assert "falpha" in type(barron).fit.__doc__ and "%(" not in barron.__doc__
