@@ -18,6 +18,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
+from picture import whole
 
 from fastrobust.torch import AdaptiveLoss
 
@@ -82,17 +83,13 @@ def draw(x: torch.Tensor, y: torch.Tensor, outlier: torch.Tensor, fits: dict[str
         scale.set_data(np.arange(step + 1), adaptive[: step + 1, 3])
         figure.suptitle(f"step {step + 1}")
 
-    whole = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
+    with whole(path) as part:
         if path.suffix == ".gif":
             shown = np.unique(np.geomspace(1, steps, FRAMES).astype(int)) - 1
-            FuncAnimation(figure, frame, frames=shown).save(whole, PillowWriter(fps=12), dpi=80)
+            FuncAnimation(figure, frame, frames=shown).save(part, PillowWriter(fps=12), dpi=80)
         else:
             frame(steps - 1)
-            figure.savefig(whole, dpi=120)
-        whole.replace(path)
-    finally:
-        whole.unlink(missing_ok=True)
+            figure.savefig(part, dpi=120)
     pyplot.close(figure)
 
 
@@ -117,7 +114,6 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{name:14} y = {slope:.3f} x + {offset:.3f}{learned}; {seconds * 1e6:.0f} us a step")
     print(f"{'truth':14} y = {TRUE[0]} x + {TRUE[1]}")
     draw(x, y, outlier, fits, chosen.figure)
-    print(f"wrote {chosen.figure}")
 
 
 if __name__ == "__main__":
