@@ -228,7 +228,7 @@ def _fit(arguments: argparse.Namespace) -> None:
     taken = [path.resolve() for path in [arguments.file, *outputs]]
     if len(set(taken)) < len(taken):
         raise UserError("FILE, --plot and --json have to be different files")
-    require("numpy", "scipy", "pyarrow", "rich", *(["matplotlib"] if arguments.plot else []))
+    require("numpy", "scipy", "pyarrow", "rich", *(["matplotlib"] if arguments.plot else []), "sklearn")
     form = arguments.plot.suffix[1:].lower() if arguments.plot else ""
     if arguments.plot and form not in PICTURES:
         raise UserError(f"--plot {str(arguments.plot)!r}: the name has to end in .{', .'.join(PICTURES)}")
@@ -261,7 +261,7 @@ def _fit(arguments: argparse.Namespace) -> None:
 def _demo(arguments: argparse.Namespace) -> None:
     from .common import require
 
-    require("numpy", "scipy", "pyarrow", "rich", "matplotlib")
+    require("numpy", "scipy", "pyarrow", "rich", "matplotlib", "sklearn")
     from . import demo
 
     demo.run(arguments.outdir, arguments.size)

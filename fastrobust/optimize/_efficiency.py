@@ -51,5 +51,7 @@ def efficiency_scale(alpha: float, efficiency: float = 0.95) -> float:
         raise ValueError(f"efficiency must lie between 0 and 1, got {efficiency!r}")
     low, high = 0.05, 100.0
     if _efficiency(alpha, low) > efficiency or _efficiency(alpha, high) < efficiency:
-        raise ValueError(f"no scale between {low} and {high} gives an efficiency of {efficiency!r} at alpha = {alpha!r}")
+        raise ValueError(
+            f"no scale between {low} and {high} gives an efficiency of {efficiency!r} at alpha = {alpha!r}"
+        )
     return float(brentq(lambda c: _efficiency(alpha, c) - efficiency, low, high, xtol=1e-12))
