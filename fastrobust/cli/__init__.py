@@ -239,7 +239,6 @@ def _fit(arguments: argparse.Namespace) -> None:
     with Progress() as progress:
         progress.tell(f"reading {arguments.file}")
         data = tables.read(arguments.file, arguments.target, arguments.features, arguments.drop_missing)
-        x = data.X[:, 0].copy() if arguments.plot and len(data.features) == 1 else None
         from . import fit, report
 
         found = fit.fit(data.X, data.y, data.features, alpha, scale, progress.tell)
@@ -249,7 +248,7 @@ def _fit(arguments: argparse.Namespace) -> None:
 
             progress.tell("drawing")
             title = f"{data.target} in {arguments.file.name}"
-            contents[arguments.plot] = plots.picture(found, data, title, x, form)
+            contents[arguments.plot] = plots.picture(found, data, title, form)
         if arguments.json:
             contents[arguments.json] = report.as_json(found, data, arguments.file, arguments.show)
         write_files(contents)

@@ -105,7 +105,7 @@ def _bound(fit: Fit) -> str:
     low, high = fit.alpha_range
     sought = f" over [{low:g}, {high:g}]"
     if low > 0:
-        sought += ", because so few rows could follow any line at a smaller one"
+        sought += " (below, the likelihood of so few rows has no maximum)"
     if fit.alpha_at_bound is None:
         return sought
     heavy = "tails at least as heavy as Cauchy's" if low == 0 else "tails at least as heavy as Laplace's"
