@@ -111,7 +111,9 @@ class Problem:
         self.wrt = ("x", *(["alpha"] if alpha is None else []), *(["scale"] if scale is None else []))
         self.r, self.dx = np.empty_like(y), np.empty_like(y)
         low_high = [(-np.inf, np.inf)] * design.k + [(low, ALPHA_RANGE[1])] * (alpha is None)
-        self.bounds = np.array(low_high + [(math.log(floor), np.inf)] * (scale is None)).reshape(-1, 2)
+        high = 1e6 * max(1.0, float(np.abs(y).max()))  # no fit is that bad, but a step of the line search may be
+        low_high += [(math.log(floor), math.log(high))] * (scale is None)
+        self.bounds = np.array(low_high).reshape(-1, 2)
 
     def part(self, rows: Any, weights: Array | None) -> Problem:
         design = Design(np.asfortranarray(self.design.X[rows]), self.design.map, bool(self.design.intercept))
@@ -263,7 +265,7 @@ def fit_linear(
     y_centre = float(np.median(y_used)) if fit_intercept else 0.0
     size = np.abs(y_used - y_centre)
     y_size = math.sqrt(float(np.mean(size**2)))
-    y_spread = max(float(np.median(size)), 1e-12 * y_size) or 1.0
+    y_spread = max(float(np.median(size)) or y_size, 1e-100 * y_size) or 1.0
     y_used = (y_used - y_centre) / y_spread
     y_size /= y_spread
 
@@ -302,8 +304,8 @@ def fit_linear(
         fitted = (X[start:stop] / x_unit - centre) @ beta + first
         np.subtract((y[start:stop] / y_unit - y_centre) / y_spread, fitted, out=residuals[start:stop])
     exact_rows = int(np.count_nonzero(np.abs(residuals) <= max(best.scale, 100 * floor))) if exact else 0
-    relative = np.asarray(weight(residuals, best.alpha, best.scale))
-    relative *= best.scale**2
+    relative: Array = residuals / best.scale
+    weight(relative, best.alpha, 1.0, out=relative)
     residuals *= y_spread
     residuals *= y_unit
     coefficients, intercept = in_units(best.gamma)
