@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -216,11 +216,11 @@ class Problem:
             moved = theta.copy()
             moved[j] += 1e-6 if theta[j] + 1e-6 < self.bounds[j, 1] else -1e-6
             H[:, j] = H[j, :] = (self.slope(self.point(moved))[1] * unit - gradient) / (moved[j] - theta[j])
-        slope = np.asarray(curvature(self.residuals(point.gamma), point.alpha, point.scale))
-        slope *= point.scale**2 / (len(slope) if self.weights is None else self.weights.sum())
+        slope: Array = self.residuals(point.gamma) / point.scale
+        curvature(slope, point.alpha, 1.0, out=slope)
+        slope /= len(slope) if self.weights is None else self.weights.sum()
         if self.weights is not None:
             slope *= self.weights
-        H[:k, :k] = 0.0
         for start, stop in _blocks(self.design.n, k):
             Q = self.design.rows(start, stop)
             H[:k, :k] += (Q.T * slope[start:stop]) @ Q
@@ -284,12 +284,14 @@ def fit_linear(
     rms = math.sqrt(float(np.average(problem.residuals(ols) ** 2, weights=weights)))
     nothing_left = rms <= 10 * (1e-13 * y_size + rounding)
 
-    if nothing_left and the_scale is None:
-        best = Point(ols, 2.0 if alpha is None else alpha, floor, math.nan, 0.0)
+    if nothing_left:  # residuals of 0 are the minimum for each alpha, and the density at 0 is highest for 2
+        best = Point(ols, 2.0 if alpha is None else alpha, the_scale or floor)
+        best = replace(best, value=problem.slope(best)[0], gradient=0.0)
     else:
         best = _search(problem, ols, rms, tell)
+    enough = CONVERGED * max(1.0, best.value)  # far outliers at alpha >= 2: a large mean, known to so many digits
     # Where over half of the rows agree exactly, the optimizer cannot come to rest.
-    collapsing = best.gradient > CONVERGED and best.scale < 1e-6 * rms
+    collapsing = best.gradient > enough and best.scale < 1e-6 * rms
     exact = the_scale is None and (nothing_left or collapsing or best.scale <= 10 * floor)
 
     def in_units(gamma: Array) -> tuple[Array, float]:
@@ -322,7 +324,7 @@ def fit_linear(
         value=best.value + (0.0 if is_loss else math.log(y_spread) + math.log(y_unit)),
         gradient=best.gradient,
         iterations=best.iterations,
-        converged=best.gradient <= CONVERGED,
+        converged=best.gradient <= enough,
         exact_rows=exact_rows,
         ols_coefficients=ols_coefficients,
         ols_intercept=ols_intercept,
