@@ -252,6 +252,7 @@ def test_what_has_not_converged_warns(monkeypatch):
         return self.measured(start, 0)[0]
 
     monkeypatch.setattr(_linear.Problem, "polish", lazy)
+    monkeypatch.setattr(_linear.Problem, "newton", lazy)
     monkeypatch.setattr(_linear.Problem, "descend", lambda self, start, tell, what: lazy(self, start, tell, what))
     with pytest.warns(ConvergenceWarning, match="not converged"):
         RobustRegressor().fit(*heavy())
