@@ -206,7 +206,7 @@ def test_an_accident_while_writing_leaves_no_file(tmp_path, monkeypatch, acciden
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("package", ["pyarrow", "rich", "scipy", "matplotlib"])
+@pytest.mark.parametrize("package", ["pyarrow", "rich", "scipy", "sklearn", "matplotlib"])
 def test_a_missing_extra_is_named_with_its_remedy(tmp_path, package):
     program = f"import sys; sys.modules[{package!r}] = None; from fastrobust.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", program, "fit", str(STACKLOSS), "--target", "stack_loss", "--plot", "fit.png"]
@@ -454,6 +454,15 @@ def test_one_feature_is_drawn_as_a_line_and_other_formats_work(tmp_path):
     write_csv(tmp_path / "t.csv", a=columns["a"], y=columns["y"])
     fit(tmp_path, "t.csv", "y", "--plot", "fit.svg")
     assert "<svg" in (tmp_path / "fit.svg").read_text()
+
+
+def test_few_rows_keep_alpha_from_1_and_say_so(tmp_path):
+    write_csv(tmp_path / "t.csv", **regression(5))
+    found = fit(tmp_path, "t.csv", "y")
+    assert found["robust"]["alpha"] >= 1
+    assert found["robust"]["converged"]
+    assert "estimated over [1, 2] (below, the likelihood of so few rows has no maximum)" in found["stdout"]
+    assert "5 rows are few" in found["stdout"]
 
 
 def test_show_0_lists_no_rows(tmp_path):

@@ -93,6 +93,17 @@ EVERYTHING = {
     **sources(ROOT / "benchmarks", "benchmarks"),
 }
 
+
+def listed(source: str) -> tuple[str, ...]:
+    """The `__all__` of a source: what `fastrobust.optimize` offers, without importing SciPy for it."""
+    assigned = [
+        n for n in ast.parse(source).body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"
+    ]
+    return tuple(ast.literal_eval(assigned[0].value))
+
+
+LOOPS = listed(OURS["fastrobust.optimize"][0])
+
 # --- the rules: the imports of a module that break them
 
 
@@ -126,13 +137,24 @@ def a_framework_too_early(module: str, found: Import) -> bool:
 
 
 def behind_the_public_functions(module: str, found: Import) -> bool:
-    """The command line stands on the public functions; `info` may ask where the cache is."""
+    """The command line stands on the public functions and loops; `info` may ask where the cache is."""
     if not module.startswith("fastrobust.cli") or found.top != "fastrobust":
         return False
     if (module, found.name) == ("fastrobust.cli.info", "fastrobust.kernels.cache"):
         return False
     public = {"fastrobust", *(f"fastrobust.{name}" for name in PUBLIC)}
+    public |= {"fastrobust.optimize", *(f"fastrobust.optimize.{name}" for name in LOOPS)}
     return found.name not in public and not (found.name + ".").startswith("fastrobust.cli.")
+
+
+def beside_the_public_functions(module: str, found: Import) -> bool:
+    """The loops stand on the public functions, the integrals of the density and one another."""
+    if not module.startswith("fastrobust.optimize") or found.top != "fastrobust":
+        return False
+    public = {"fastrobust", *(f"fastrobust.{name}" for name in PUBLIC)}
+    return found.name not in public and not (found.name + ".").startswith(
+        ("fastrobust.optimize.", "fastrobust._density.")
+    )
 
 
 def adapters_above_adapters(module: str, found: Import) -> bool:
@@ -201,11 +223,26 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
             "from .. import _api",
             "from fastrobust.kernels import cache",
             "import fastrobust.kernels",
+            "from fastrobust.optimize import _linear",
+            "from fastrobust.optimize._linear import fit_linear",
+            "from ..optimize import _regressor",
         ),
         "fastrobust.cli.info": (
             "from fastrobust.kernels.cache import clear",
             "from fastrobust.kernels import native",
         ),
+    },
+    beside_the_public_functions: {
+        "fastrobust.optimize._linear": (
+            "from .._api import loss",
+            "from .. import _dispatch",
+            "from .._backends import numpy",
+            "from ..kernels import native",
+            "from ..torch import loss",
+            "from ..cli.common import UserError",
+            "def f():\n    import fastrobust.kernels",
+        ),
+        "fastrobust.optimize": ("from .._arguments import number", "from .. import cli"),
     },
     adapters_above_adapters: {
         "fastrobust.compat.robust_loss_pytorch.general": ("from ..._api import loss", "from ...kernels import higher"),
@@ -258,6 +295,11 @@ def test_permitted_imports_break_no_rule() -> None:
         "fastrobust": ("from ._api import loss as loss", True),
         "fastrobust.cli.plots": ("import fastrobust as fr\nfrom fastrobust import loss\nfrom .fit import Fit", False),
         "fastrobust.cli": ("from .common import UserError\nfrom . import fit", True),
+        "fastrobust.cli.fit": ("from fastrobust.optimize import RobustRegressor\nimport fastrobust.optimize", False),
+        "fastrobust.optimize._linear": (
+            "from .. import loss\nfrom .._density import tail\nfrom . import _scipy\nimport fastrobust as fr",
+            False,
+        ),
     }
     for rule in RULES:
         assert not violations(rule, permitted)

@@ -228,7 +228,7 @@ def _fit(arguments: argparse.Namespace) -> None:
     taken = [path.resolve() for path in [arguments.file, *outputs]]
     if len(set(taken)) < len(taken):
         raise UserError("FILE, --plot and --json have to be different files")
-    require("numpy", "scipy", "pyarrow", "rich", *(["matplotlib"] if arguments.plot else []))
+    require("numpy", "scipy", "pyarrow", "rich", *(["matplotlib"] if arguments.plot else []), "sklearn")
     form = arguments.plot.suffix[1:].lower() if arguments.plot else ""
     if arguments.plot and form not in PICTURES:
         raise UserError(f"--plot {str(arguments.plot)!r}: the name has to end in .{', .'.join(PICTURES)}")
@@ -239,7 +239,6 @@ def _fit(arguments: argparse.Namespace) -> None:
     with Progress() as progress:
         progress.tell(f"reading {arguments.file}")
         data = tables.read(arguments.file, arguments.target, arguments.features, arguments.drop_missing)
-        x = data.X[:, 0].copy() if arguments.plot and len(data.features) == 1 else None
         from . import fit, report
 
         found = fit.fit(data.X, data.y, data.features, alpha, scale, progress.tell)
@@ -249,7 +248,7 @@ def _fit(arguments: argparse.Namespace) -> None:
 
             progress.tell("drawing")
             title = f"{data.target} in {arguments.file.name}"
-            contents[arguments.plot] = plots.picture(found, data, title, x, form)
+            contents[arguments.plot] = plots.picture(found, data, title, form)
         if arguments.json:
             contents[arguments.json] = report.as_json(found, data, arguments.file, arguments.show)
         write_files(contents)
@@ -261,7 +260,7 @@ def _fit(arguments: argparse.Namespace) -> None:
 def _demo(arguments: argparse.Namespace) -> None:
     from .common import require
 
-    require("numpy", "scipy", "pyarrow", "rich", "matplotlib")
+    require("numpy", "scipy", "pyarrow", "rich", "matplotlib", "sklearn")
     from . import demo
 
     demo.run(arguments.outdir, arguments.size)

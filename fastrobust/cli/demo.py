@@ -55,10 +55,9 @@ def run(outdir: Path, size: int) -> None:
 
     out.print(f"2. The line y = {SLOPE} x + {INTERCEPT}, a tenth of its points replaced by outliers", style="bold")
     data = line_with_outliers()
-    x = data.X[:, 0].copy()
     with Progress() as progress:
         found = fit(data.X, data.y, data.features, tell=progress.tell)
-        second = picture(found, data, "A line with outliers: fit by the adaptive robust likelihood", x)
+        second = picture(found, data, "A line with outliers: fit by the adaptive robust likelihood")
     _show(out, found, data, 0)
     out.print(_line_words(found))
     write_files({line: second})

@@ -29,11 +29,8 @@ ROBUST, SQUARED = "#1A1A1A", "#AA4499"
 WEIGHTS = LinearSegmentedColormap.from_list("weight", ["#D55E00", "#E8B36B", "#7FB3D5", "#0072B2"])
 
 
-def picture(fit: Fit, data: Data, title: str, x: Array | None = None, form: str = "png") -> bytes:
-    """The three panels as the bytes of a file. Needs no display.
-
-    ``x`` is the feature, where there is one only: the fit has overwritten it in ``data``.
-    """
+def picture(fit: Fit, data: Data, title: str, form: str = "png") -> bytes:
+    """The three panels as the bytes of a file. Needs no display."""
     figure = Figure(figsize=(14, 5), dpi=130)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.06)
     FigureCanvasAgg(figure)
@@ -53,8 +50,8 @@ def picture(fit: Fit, data: Data, title: str, x: Array | None = None, form: str 
         "rasterized": True,
     }
     fitted = data.y - fit.residuals
-    if x is not None:
-        _line(left, fit, data, x, shown, style)
+    if len(data.features) == 1:
+        _line(left, fit, data, shown, style)
     else:
         _observed(left, fit, data, fitted, shown, style)
     points = _residuals(middle, fit, fitted, shown, style)
@@ -85,8 +82,8 @@ def _label(name: str, limit: int = 32) -> str:
     return name.replace("$", r"\$")
 
 
-def _line(axes: Any, fit: Fit, data: Data, x: Array, shown: Rows, style: dict[str, Any]) -> None:
-    x = x[shown]
+def _line(axes: Any, fit: Fit, data: Data, shown: Rows, style: dict[str, Any]) -> None:
+    x = data.X[shown, 0]
     axes.scatter(x, data.y[shown], **style)
     ends = np.array([x.min(), x.max()])
     for line, colour, dash, name in (

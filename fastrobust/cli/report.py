@@ -15,7 +15,7 @@ from rich.text import Text
 
 import fastrobust as fr
 
-from .fit import ALPHA_RANGE, Fit
+from .fit import Fit
 from .tables import Data
 
 FEW = 5  # rows for each parameter; with fewer, a heavy-tailed fit may follow some rows and ignore the others
@@ -102,10 +102,16 @@ def _aim(fit: Fit) -> str:
 
 
 def _bound(fit: Fit) -> str:
+    low, high = fit.alpha_range
+    sought = f" over [{low:g}, {high:g}]"
+    if low > 0:
+        sought += " (below, the likelihood of so few rows has no maximum)"
     if fit.alpha_at_bound is None:
-        return f" over [{ALPHA_RANGE[0]:g}, {ALPHA_RANGE[1]:g}]"
-    side = "lower end: tails at least as heavy as Cauchy's" if fit.alpha_at_bound == "lower" else "upper end: normal"
-    return f" over [{ALPHA_RANGE[0]:g}, {ALPHA_RANGE[1]:g}], and ended at the {side}"
+        return sought
+    heavy = "tails at least as heavy as Cauchy's" if low == 0 else "tails at least as heavy as Laplace's"
+    return (
+        f"{sought}, and ended at the {f'lower end: {heavy}' if fit.alpha_at_bound == 'lower' else 'upper end: normal'}"
+    )
 
 
 def _how(estimated: bool, more: str) -> str:

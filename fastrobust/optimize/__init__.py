@@ -1,4 +1,9 @@
-"""Robust fitting with the general loss: pieces for other libraries' optimizers, and finished loops.  Needs SciPy."""
+"""Robust fitting with the general loss: pieces for other libraries' optimizers, and finished loops.
+
+Needs SciPy: pip install "fastrobust[optimize]"; `RobustRegressor` scikit-learn, too: pip install "fastrobust[sklearn]".
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from ._efficiency import efficiency_scale as efficiency_scale
 from ._gauss_newton import gauss_newton as gauss_newton
@@ -8,4 +13,35 @@ from ._irls import irls as irls
 from ._scipy import scipy_loss as scipy_loss
 from ._shape import fit_shape as fit_shape
 
-__all__ = ["efficiency_scale", "fit_shape", "gauss_newton", "gnc", "irls", "scipy_loss", "triggs_factors"]
+if TYPE_CHECKING:
+    from ._regressor import RobustRegressor as RobustRegressor
+
+__all__ = [
+    "RobustRegressor",
+    "efficiency_scale",
+    "fit_shape",
+    "gauss_newton",
+    "gnc",
+    "irls",
+    "scipy_loss",
+    "triggs_factors",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # scikit-learn takes a second to import, and the others work without it.
+    if name != "RobustRegressor":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from ._regressor import RobustRegressor
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "sklearn":
+            raise
+        raise ImportError(
+            'RobustRegressor needs scikit-learn: pip install "fastrobust[sklearn]"', name=error.name
+        ) from error
+    return RobustRegressor
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,340 @@
+"""RobustRegressor: scikit-learn's contract, and fits against facts, statsmodels, least squares and symmetries."""
+
+from __future__ import annotations
+
+import doctest
+import math
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason='RobustRegressor needs pip install "fastrobust[sklearn]"')
+
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import fastrobust as fr
+from fastrobust.optimize import RobustRegressor, _linear, _regressor
+
+BETA = np.array([2.0, -0.5, 1.0])
+
+
+def regression(n=400, outliers=0.0, seed=0, noise=0.1):
+    """Rows on 1 + X BETA, with normal noise; the first ones, a share of them, are shifted and tilted."""
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(n, 3))
+    y = 1 + X @ BETA + noise * random.normal(size=n)
+    far = int(outliers * n)
+    y[:far] += 10 + 5 * X[:far, 0] + random.normal(size=far)
+    return X, y
+
+
+def heavy(n=400, seed=0):
+    X, y = regression(n, seed=seed)
+    return X, y + 0.1 * np.random.default_rng(seed + 1).standard_t(2, size=n)
+
+
+def gap(one, other):
+    """The largest difference of two fits, relative to 1 or the number."""
+    pairs = zip(*([*m.coef_, m.intercept_, m.alpha_, m.scale_] for m in (one, other)), strict=True)
+    return max(abs(a - b) / max(1, abs(b)) for a, b in pairs)
+
+
+@parametrize_with_checks(
+    [
+        RobustRegressor(),
+        RobustRegressor(alpha=1.0, fit_intercept=False),
+        RobustRegressor(alpha=-2.0, scale=1.0),
+    ]
+)
+def test_scikit_learn_s_checks(estimator, check):
+    check(estimator)
+
+
+# --- against facts
+
+
+@pytest.mark.parametrize("n", [60, 400, 20_000])
+@pytest.mark.parametrize("alpha", ["auto", 0.0])
+def test_a_line_is_found_under_thirty_percent_of_outliers(n, alpha):
+    """To four of the standard errors of least squares on the good rows (0.1/sqrt(0.7 n)), widened by efficiency."""
+    model = RobustRegressor(alpha).fit(*regression(n, 0.3))
+    bound = 4 * 1.5 * 0.1 / math.sqrt(0.7 * n)
+    assert np.abs(model.coef_ - BETA).max() < bound
+    assert abs(model.intercept_ - 1) < bound
+    assert model.weights_[: int(0.3 * n)].mean() < 0.05 < 0.5 < model.weights_[int(0.3 * n) :].mean()
+
+
+def test_a_negative_alpha_ignores_outliers_altogether():
+    X, y = regression(400, 0.45)
+    model = RobustRegressor(-math.inf, 0.3).fit(X, y)
+    assert np.abs(model.coef_ - BETA).max() < 0.05
+    assert model.weights_[np.abs(y - 1 - X @ BETA) > 3].max() < 1e-9
+
+
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.5}, {"scale": 0.2}, {"alpha": 1.0, "scale": 0.2}])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_the_fit_is_a_minimum(options, fit_intercept):
+    """Steps of 1e-3 in any direction raise the mean; at the minimum they would by 1e-8 and more."""
+    X, y = heavy()
+    model = RobustRegressor(**options, fit_intercept=fit_intercept).fit(X, y)
+    point = np.array([model.intercept_, *model.coef_, model.alpha_, model.scale_])
+    free = np.array([fit_intercept, 1, 1, 1, "alpha" not in options, "scale" not in options], float)
+
+    def mean(p):
+        return float(fr.nll(y - X @ p[1:4] - p[0], np.clip(p[4], 0, 2), p[5], reduction="mean"))
+
+    assert mean(point) == pytest.approx(model.result_.value, rel=1e-12)
+    assert model.result_.gradient < 1e-10
+    steps = 1e-3 * free * np.random.default_rng(0).normal(size=(40, 6))
+    assert all(mean(point + sign * step) > mean(point) for step in steps for sign in (-1, 1))
+    assert options.items() <= {"alpha": model.alpha_, "scale": model.scale_}.items() or not options
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_alpha_2_is_least_squares(fit_intercept):
+    X, y = heavy()
+    model = RobustRegressor(2.0, fit_intercept=fit_intercept).fit(X, y)
+    A = np.column_stack((np.full(len(y), float(fit_intercept)), X))
+    expected = np.linalg.lstsq(A, y, rcond=None)[0]
+    np.testing.assert_allclose([model.intercept_, *model.coef_], expected, rtol=1e-11, atol=1e-12)
+    assert model.scale_ == pytest.approx(np.sqrt(np.mean((y - A @ expected) ** 2)), rel=1e-11)
+    assert (model.weights_ == 1).all()
+    assert model.score(X, y) == pytest.approx(1 - np.mean((y - A @ expected) ** 2) / y.var(), rel=1e-11)
+
+
+@pytest.mark.parametrize("alpha", [1.5, 1.0, 0.0, -2.0])
+def test_statsmodels_finds_the_same_with_the_same_norm(alpha):
+    """RLM by its own iteration, on a norm of our functions; to 1e-7, since it creeps up and stops at steps of 1e-10."""
+    sm = pytest.importorskip("statsmodels.api", reason="a judge from pip install statsmodels")
+
+    class Norm(sm.robust.norms.RobustNorm):
+        def rho(self, z):
+            return fr.loss(z, alpha, 1.0)
+
+        def psi(self, z):
+            return fr.influence(z, alpha, 1.0)
+
+        def weights(self, z):
+            return fr.weight(z, alpha, 1.0)
+
+        def psi_deriv(self, z):
+            return fr.curvature(z, alpha, 1.0)
+
+    X, y = heavy()
+    A, c = np.column_stack((np.ones(len(y)), X)), 0.2
+    model = RobustRegressor(alpha, c).fit(X, y)
+    start = np.linalg.lstsq(A, y, rcond=None)[0]
+    rlm = sm.RLM(y, A, M=Norm()).fit(
+        start_params=start, start_scale=c, update_scale=False, maxiter=500, tol=1e-10, conv="coefs"
+    )
+    np.testing.assert_allclose([model.intercept_, *model.coef_], rlm.params, rtol=0, atol=1e-7)
+
+
+# --- symmetries
+
+
+@pytest.mark.parametrize("n", [200, 6000])
+def test_units_and_shifts_do_not_matter(n):
+    X, y = heavy(n)
+    one = RobustRegressor().fit(X, y)
+    units, shift = np.array([1e-150, 1e3, 1e150]), np.array([0.0, 5.0, -3.0])
+    other = RobustRegressor().fit((X + shift) * units, 1e6 * (y + 7 + X @ [1.0, 0, -4]))
+    coefficients = one.coef_ + np.array([1.0, 0, -4])
+    np.testing.assert_allclose(other.coef_ * units / 1e6, coefficients, rtol=1e-8)
+    expected = one.intercept_ + 7 - shift @ coefficients
+    assert other.intercept_ / 1e6 == pytest.approx(expected, rel=1e-8)
+    assert other.alpha_ == pytest.approx(one.alpha_, abs=1e-8)
+    assert other.scale_ / 1e6 == pytest.approx(one.scale_, rel=1e-8)
+    np.testing.assert_allclose(other.weights_, one.weights_, rtol=1e-6)
+
+
+def test_a_column_far_from_zero_keeps_its_digits():
+    X, y = heavy()
+    assert np.abs(RobustRegressor().fit(X + 1e8, y).coef_ - RobustRegressor().fit(X, y).coef_).max() < 1e-6
+
+
+@pytest.mark.parametrize(("n", "bound"), [(200, 1e-14), (6000, 1e-9)])
+def test_a_weight_is_a_repetition_and_zero_is_no_row(n, bound):
+    X, y = heavy(n)
+    weights = np.random.default_rng(3).integers(0, 4, size=n)
+    weighted = RobustRegressor().fit(X, y, weights)
+    repeated = RobustRegressor().fit(X.repeat(weights, axis=0), y.repeat(weights))
+    assert gap(weighted, repeated) <= bound
+    assert weighted.weights_.shape == (n,)
+    np.testing.assert_allclose(weighted.weights_.repeat(weights), repeated.weights_, rtol=1e-6)
+    assert gap(RobustRegressor().fit(X, y, 1e-200 * weights), weighted) <= 1e-9
+    kept = weights > 0
+    other = np.where(kept, y, 1e30)  # whatever stands in a row without weight
+    assert gap(RobustRegressor().fit(X, other, weights), weighted) <= bound
+
+
+@pytest.mark.parametrize(("n", "bound"), [(200, 1e-14), (6000, 1e-9)])
+def test_the_order_of_rows_does_not_matter(n, bound):
+    X, y = regression(n, 0.2)
+    order = np.random.default_rng(0).permutation(n)
+    assert gap(RobustRegressor().fit(X[order], y[order]), RobustRegressor().fit(X, y)) <= bound
+
+
+def test_layout_and_dtype_of_x_do_not_matter_and_x_is_left_alone():
+    X, y = heavy(6000)
+    X32 = X.astype(np.float32)
+    kept = X32.copy(), y.copy()
+    one = RobustRegressor().fit(X32, y)
+    assert one.coef_.dtype == np.float64
+    assert gap(RobustRegressor().fit(X32.astype(np.float64), y), one) <= 1e-12
+    assert gap(RobustRegressor().fit(np.asfortranarray(X32), y), one) <= 1e-12
+    assert all((now == then).all() for now, then in zip((X32, y), kept, strict=True))
+    locked = X.copy()
+    locked.flags.writeable = False
+    RobustRegressor().fit(locked, y)
+
+
+# --- what determines no fit
+
+
+def test_collinear_and_constant_columns_share_or_get_nothing():
+    X, y = heavy()
+    one = RobustRegressor().fit(X, y)
+    more = RobustRegressor().fit(np.column_stack((X, 3 * X[:, 0], np.full(len(y), 7.0))), y)
+    np.testing.assert_allclose(more.coef_, [one.coef_[0] / 2, *one.coef_[1:], one.coef_[0] / 6, 0], rtol=1e-9)
+    assert more.intercept_ == pytest.approx(one.intercept_, rel=1e-9)
+    assert more.scale_ == pytest.approx(one.scale_, rel=1e-9)
+    nothing = RobustRegressor(fit_intercept=False).fit(np.zeros((50, 2)), y[:50])
+    assert (nothing.coef_ == 0).all() and nothing.intercept_ == 0
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+def test_as_many_coefficients_as_rows_reproduce_them(rows):
+    X, y = regression(rows)
+    model = RobustRegressor().fit(X, y)
+    np.testing.assert_allclose(model.predict(X), y, rtol=1e-12, atol=1e-12)
+    assert model.result_.exact_rows == rows
+    assert 0 < model.scale_ < 1e-8
+
+
+@pytest.mark.parametrize("rows", [5, 6, 7, 8])
+def test_alpha_is_not_sought_where_an_exact_fit_would_always_win(rows):
+    model = RobustRegressor().fit(*regression(rows))
+    assert model.result_.alpha_range == (1.0, 2.0)
+    assert model.alpha_ >= 1
+    assert model.scale_ > 1e-3
+    assert RobustRegressor().fit(*regression(9)).result_.alpha_range == (0.0, 2.0)
+
+
+def test_exact_fits_are_least_squares_or_the_majority():
+    X, _ = regression()
+    y = 1 + X @ BETA
+    model = RobustRegressor().fit(X, y)
+    np.testing.assert_allclose(model.coef_, BETA, rtol=1e-12)
+    assert (model.result_.exact_rows, model.result_.ols_rms) == (400, 0.0)
+    y[:150] = np.random.default_rng(0).normal(size=150)
+    model = RobustRegressor().fit(X, y)
+    np.testing.assert_allclose(model.coef_, BETA, rtol=1e-9)
+    assert model.result_.exact_rows == 250
+    model = RobustRegressor().fit(X, np.full(400, 4.0))
+    assert (model.coef_ == 0).all() and model.intercept_ == 4
+
+
+def test_a_far_row_sets_no_unit():
+    X, y = heavy()
+    near = RobustRegressor(0.0).fit(X, np.where(np.arange(400) < 20, 1e6, y))
+    far = RobustRegressor(0.0).fit(X, np.where(np.arange(400) < 20, 1e90, y))
+    assert gap(near, far) < 1e-3
+
+
+def test_what_has_not_converged_warns(monkeypatch):
+    def lazy(self, start, tell, what):
+        return self.measured(start, 0)[0]
+
+    monkeypatch.setattr(_linear.Problem, "polish", lazy)
+    monkeypatch.setattr(_linear.Problem, "newton", lazy)
+    monkeypatch.setattr(_linear.Problem, "descend", lambda self, start, tell, what: lazy(self, start, tell, what))
+    with pytest.warns(ConvergenceWarning, match="not converged"):
+        RobustRegressor().fit(*heavy())
+
+
+# --- the estimator
+
+
+BAD = {
+    "a word for alpha": ({"alpha": "Cauchy"}, TypeError, ["alpha", "'Cauchy'", '"auto"']),
+    "NaN for alpha": ({"alpha": math.nan}, ValueError, ["alpha", "nan", "[-inf, inf]"]),
+    "True for scale": ({"scale": True}, TypeError, ["scale", "True"]),
+    "a scale of 0": ({"scale": 0}, ValueError, ["scale", "0", "positive"]),
+    "an infinite scale": ({"scale": math.inf}, ValueError, ["scale", "inf", "finite"]),
+    "alpha below 0, no scale": ({"alpha": -1}, ValueError, ["alpha=-1", "scale", "number"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_parameters_are_named_with_value_and_remedy(case):
+    options, kind, words = BAD[case]
+    with pytest.raises(kind) as caught:
+        RobustRegressor(**options).fit(*heavy(20))
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [(np.zeros(20), ["zero"]), (-np.ones(20), ["egative"]), (np.ones(3), ["(3,)"])],
+)
+def test_bad_weights_are_refused(weights, words):
+    with pytest.raises(ValueError, match="weight") as caught:
+        RobustRegressor().fit(*heavy(20), weights)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_nan_is_refused_also_where_the_weight_is_zero():
+    X, y = heavy(20)
+    X[3, 1] = math.nan
+    with pytest.raises(ValueError, match="NaN"):
+        RobustRegressor().fit(X, y, np.arange(20) != 3)
+
+
+def test_it_pickles_and_clones_and_has_to_be_fitted():
+    X, y = heavy(50)
+    model = RobustRegressor(alpha=0.5).fit(X, y)
+    again = pickle.loads(pickle.dumps(model))
+    assert (again.predict(X) == model.predict(X)).all()
+    assert clone(model).get_params() == {"alpha": 0.5, "scale": "auto", "fit_intercept": True}
+    with pytest.raises(NotFittedError):
+        clone(model).predict(X)
+
+
+def test_it_tells_how_far_it_is():
+    told = []
+    RobustRegressor().fit(*regression(6000, 0.2), callback=told.append)
+    assert any("fitting 6,000 rows: iteration" in text for text in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "prints"),
+    [
+        ("efficiency_scale", "function"),
+        ("RobustRegressor", 'pip install "fastrobust[sklearn]"'),
+        ("nothing", "no attr"),
+    ],
+)
+def test_only_the_estimator_needs_scikit_learn(name, prints):
+    program = f"""
+import sys
+sys.modules["sklearn"] = None
+import fastrobust.optimize
+assert {{"RobustRegressor", "efficiency_scale"}} <= set(dir(fastrobust.optimize))
+try:
+    print(type(fastrobust.optimize.{name}))
+except (ImportError, AttributeError) as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert prints in done.stdout
+
+
+def test_the_examples_run_and_print_what_they_say():
+    found = doctest.testmod(_regressor)
+    assert found.attempted >= 7 and not found.failed
