@@ -76,7 +76,18 @@ def _made(name: str) -> Any:
 
 
 _CREATION = ("asarray", "empty", "eye", "full", "full_like", "ones_like", "zeros", "zeros_like")
-_SHAPES = ("broadcast_to", "concatenate", "stack", "argsort", "searchsorted", "sort", "median", "where", "matmul")
+_SHAPES = (
+    "broadcast_to",
+    "concatenate",
+    "diag",
+    "stack",
+    "argsort",
+    "searchsorted",
+    "sort",
+    "median",
+    "where",
+    "matmul",
+)
 _ELEMENTWISE = ("abs", "clip", "exp", "expm1", "isfinite", "isinf", "log", "log1p", "maximum", "minimum", "sqrt")
 
 

@@ -223,8 +223,8 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
             "from .. import _api",
             "from fastrobust.kernels import cache",
             "import fastrobust.kernels",
-            "from fastrobust.optimize import _linear",
-            "from fastrobust.optimize._linear import fit_linear",
+            "from fastrobust.optimize import _regression",
+            "from fastrobust.optimize._regression import fit_linear",
             "from ..optimize import _regressor",
         ),
         "fastrobust.cli.info": (
@@ -233,7 +233,7 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
         ),
     },
     beside_the_public_functions: {
-        "fastrobust.optimize._linear": (
+        "fastrobust.optimize._regression": (
             "from .._api import loss",
             "from .. import _dispatch",
             "from .._backends import numpy",
@@ -296,7 +296,7 @@ def test_permitted_imports_break_no_rule() -> None:
         "fastrobust.cli.plots": ("import fastrobust as fr\nfrom fastrobust import loss\nfrom .fit import Fit", False),
         "fastrobust.cli": ("from .common import UserError\nfrom . import fit", True),
         "fastrobust.cli.fit": ("from fastrobust.optimize import RobustRegressor\nimport fastrobust.optimize", False),
-        "fastrobust.optimize._linear": (
+        "fastrobust.optimize._regression": (
             "from .. import loss\nfrom .._density import tail\nfrom . import _scipy\nimport fastrobust as fr",
             False,
         ),

@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fastrobust as fr
-from fastrobust.optimize import RobustRegressor, _linear, _regressor
+from fastrobust.optimize import RobustRegressor, _regression, _regressor
 
 BETA = np.array([2.0, -0.5, 1.0])
 
@@ -251,9 +251,9 @@ def test_what_has_not_converged_warns(monkeypatch):
     def lazy(self, start, tell, what):
         return self.measured(start, 0)[0]
 
-    monkeypatch.setattr(_linear.Problem, "polish", lazy)
-    monkeypatch.setattr(_linear.Problem, "newton", lazy)
-    monkeypatch.setattr(_linear.Problem, "descend", lambda self, start, tell, what: lazy(self, start, tell, what))
+    monkeypatch.setattr(_regression.Problem, "polish", lazy)
+    monkeypatch.setattr(_regression.Problem, "newton", lazy)
+    monkeypatch.setattr(_regression.Problem, "descend", lambda self, start, tell, what: lazy(self, start, tell, what))
     with pytest.warns(ConvergenceWarning, match="not converged"):
         RobustRegressor().fit(*heavy())
 

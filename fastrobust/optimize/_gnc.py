@@ -10,7 +10,7 @@ from scipy.optimize import OptimizeResult
 
 from .. import weight
 from ._arrays import ended, floats, library, parameters, reported
-from ._whitened import Linear
+from ._whitened import LinearModel
 
 _FACTOR = 1.4  # of the control parameter, from stage to stage
 _FLATTEST = -64.0  # for alpha = -inf, which no schedule can interpolate; the last stages have alpha itself
@@ -98,7 +98,7 @@ def gnc(
         raise TypeError("give both a design and a target, or both a solver and a function for residuals")
     if callable(X) and weights is not None:
         raise TypeError("weights are for linear models: multiply by them in your own solver")
-    linear = None if callable(X) else Linear(X, y, weights)
+    linear = None if callable(X) else LinearModel(X, y, weights)
     solve, residuals_of = (X, y) if linear is None else (linear.solve, linear.residuals)
 
     solution = solve(None)

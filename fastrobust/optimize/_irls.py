@@ -10,7 +10,7 @@ from scipy.optimize import OptimizeResult
 
 from .. import loss, weight
 from ._arrays import ended, parameters, reported
-from ._whitened import Linear
+from ._whitened import LinearModel
 
 _HALVINGS = 30
 
@@ -74,7 +74,7 @@ def irls(
     [2. 1.]
     """
     parameters(alpha, scale, tol, maxiter)
-    model = Linear(X, y, weights)
+    model = LinearModel(X, y, weights)
     xp, weights = model.xp, model.weights
     gamma = model.solve(None) if start is None else model.gamma(start)
 

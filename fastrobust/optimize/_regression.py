@@ -13,7 +13,7 @@ large. NumPy arrays in and out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,18 +22,20 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from .. import curvature, loss_and_grad, nll_and_grad, weight
+from ._whitened import blocks, triangle
 
 Array = NDArray[np.float64]
 Tell = Callable[[str], None]
 
 ALPHA_RANGE = (0.0, 2.0)
+HESSIAN = 40_000  # rows whose Hessian is good enough to begin with
 SAMPLE = 4000  # rows for the starts; more when there are many coefficients
 DRAWS = 200  # random subsets tried for a start
 CLOSE = 1e-5  # where L-BFGS-B hands over to Newton: the projected gradient of the mean, in units of the scale
 GRADIENT = 1e-9  # where it goes on after all
 ROUNDING = 1e-12  # where Newton stops: another step changes nothing
 CONVERGED = 1e-5  # what counts as converged when rounding stops the line search earlier
-NEWTON = 8  # steps at most: from CLOSE it takes two or three
+NEWTON = 16  # steps at most: from CLOSE it takes two to six
 RANK = 1e-10  # a standardized column this close to the span of the others is collinear
 
 
@@ -81,9 +83,9 @@ class Design:
         """The transpose of ``predict``."""
         return np.concatenate(([v.sum()] * self.intercept, self.map.T @ (self.X.T @ v)))
 
-    def rows(self, start: int, stop: int) -> Array:
+    def rows(self, part: slice) -> Array:
         """A block of whitened rows."""
-        block = self.X[start:stop] @ self.map
+        block = self.X[part] @ self.map
         return np.column_stack((np.ones(len(block)), block)) if self.intercept else block
 
 
@@ -182,37 +184,53 @@ class Problem:
         )
         return self.measured(self.point(origin + unit * found.x), steps)[0]
 
-    def newton(self, start: Point, tell: Tell, what: str) -> Point:
-        """Newton's method while it helps. alpha stays at an end of its range where the gradient points beyond."""
+    def newton(self, start: Point, tell: Tell, what: str, hessian: Array | None = None) -> Point:
+        """Newton's method while it helps. alpha stays at an end of its range where the gradient points beyond.
+
+        It begins with that Hessian, if one is given, and keeps each for as long as a step leaves a tenth: a new one
+        takes as long as several steps.
+        """
         k, (low, high) = self.design.k, self.bounds.T
         best, gradient = self.measured(start, start.iterations)
+        fresh = False
         for _ in range(NEWTON):
             if best.gradient <= ROUNDING:
                 break
+            if hessian is None:
+                hessian, fresh = self.hessian(best, gradient), True
             theta = self.theta(best)
             free = np.flatnonzero(~(((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0))))
             unit = np.concatenate((np.full(k, best.scale), np.ones(len(theta) - k)))
-            H = self._hessian(best, gradient, unit, free)
-            try:
-                np.linalg.cholesky(H)
-                step = np.linalg.solve(H, gradient[free])
-            except np.linalg.LinAlgError:
-                break
             moved = theta.copy()
-            moved[free] -= unit[free] * step
-            moved = np.clip(moved, low, high)
-            next_, next_gradient = self.measured(self.point(moved), best.iterations + 1)
-            if not (next_.gradient < 0.5 * best.gradient and next_.value <= best.value + 1e-9 * (1 + abs(best.value))):
+            try:
+                H = hessian[np.ix_(free, free)]
+                np.linalg.cholesky(H)
+                moved[free] -= unit[free] * np.linalg.solve(H, gradient[free])
+            except np.linalg.LinAlgError:
+                helped = False
+            else:
+                moved = np.clip(moved, low, high)
+                next_, next_gradient = self.measured(self.point(moved), best.iterations + 1)
+                no_worse = next_.value <= best.value + 1e-9 * (1 + abs(best.value))
+                helped = next_.gradient < 0.5 * best.gradient and no_worse
+            if helped:
+                slow = next_.gradient > 0.1 * best.gradient
+                best, gradient = next_, next_gradient
+                tell(f"{what}: iteration {best.iterations}, mean {best.value:.9g}")
+            elif fresh:
                 break
-            best, gradient = next_, next_gradient
-            tell(f"{what}: iteration {best.iterations}, mean {best.value:.9g}")
+            if not helped or slow:
+                hessian, fresh = None, False
+            else:
+                fresh = False
         return best
 
-    def _hessian(self, point: Point, gradient: Array, unit: Array, free: NDArray[np.intp]) -> Array:
+    def hessian(self, point: Point, gradient: Array) -> Array:
         """Of the coefficients exactly; in the directions of alpha and the scale by differences of gradients."""
         k, theta = self.design.k, self.theta(point)
+        unit = np.concatenate((np.full(k, point.scale), np.ones(len(theta) - k)))
         H = np.zeros((len(theta), len(theta)))
-        for j in free[free >= k]:
+        for j in range(k, len(theta)):
             moved = theta.copy()
             moved[j] += 1e-6 if theta[j] + 1e-6 < self.bounds[j, 1] else -1e-6
             H[:, j] = H[j, :] = (self.slope(self.point(moved))[1] * unit - gradient) / (moved[j] - theta[j])
@@ -221,10 +239,10 @@ class Problem:
         slope /= len(slope) if self.weights is None else self.weights.sum()
         if self.weights is not None:
             slope *= self.weights
-        for start, stop in _blocks(self.design.n, k):
-            Q = self.design.rows(start, stop)
-            H[:k, :k] += (Q.T * slope[start:stop]) @ Q
-        return H[np.ix_(free, free)]
+        for part in blocks(np, self.design.n):
+            Q = self.design.rows(part)
+            H[:k, :k] += (Q.T * slope[part]) @ Q
+        return H
 
     def polish(self, start: Point, tell: Tell, what: str) -> Point:
         """To rounding, as far as that goes."""
@@ -232,7 +250,8 @@ class Problem:
         for stop in (CLOSE, GRADIENT):
             if found.gradient > GRADIENT:
                 found = self.descend(found, tell, what, stop)
-            found = self.newton(found, tell, what)
+            if found.gradient > ROUNDING:
+                found = self.newton(found, tell, what)
         return found
 
 
@@ -271,17 +290,20 @@ def fit_linear(
     y_size /= y_spread
 
     tell("least squares")
-    triangle = _triangle(used, sqrt)
-    design = Design(used, _whitening(triangle, n if weights is None else float(weights.sum())), fit_intercept)
+    R: Array = triangle(np, used, sqrt)
+    design = Design(used, _whitening(R, n if weights is None else float(weights.sum())), fit_intercept)
     the_scale = None if scale is None else scale / y_unit / y_spread
     rounding = 8 * np.finfo(float).eps * abs(y_centre) / y_spread
     floor = max(1e-10, 10 * rounding)
     low_alpha = _lowest_alpha(design.k, n, weights) if alpha is None and scale is None else ALPHA_RANGE[0]
     problem = Problem(design, y_used, weights, alpha, the_scale, floor, low_alpha)
     ols = np.zeros(design.k)
-    for _ in range(3):  # the second and the third take rounding away
+    for _ in range(3):  # the second takes rounding away, and the third what is left of it where columns nearly depend
         r = problem.residuals(ols)
-        ols += design.project(r if weights is None else r * weights) / (n if weights is None else weights.sum())
+        step = design.project(r if weights is None else r * weights) / (n if weights is None else weights.sum())
+        ols += step
+        if np.abs(step).max(initial=0.0) <= 1e-14 * np.abs(ols).max(initial=0.0):
+            break
     rms = math.sqrt(float(np.average(problem.residuals(ols) ** 2, weights=weights)))
     nothing_left = rms <= 10 * (1e-13 * y_size + rounding)
 
@@ -302,10 +324,13 @@ def fit_linear(
 
     beta = design.coefficients(best.gamma)
     first = float(best.gamma[0]) if fit_intercept else 0.0
-    residuals = np.empty(len(y))
-    for start, stop in _blocks(len(y), k):
-        fitted = (X[start:stop] / x_unit - centre) @ beta + first
-        np.subtract((y[start:stop] / y_unit - y_centre) / y_spread, fitted, out=residuals[start:stop])
+    if len(y) == n > _sample_size(k + 1):  # the same rows in the same order
+        residuals = problem.residuals(best.gamma)
+    else:
+        residuals = np.empty(len(y))
+        for part in blocks(np, len(y)):
+            fitted = (X[part] / x_unit - centre) @ beta + first
+            np.subtract((y[part] / y_unit - y_centre) / y_spread, fitted, out=residuals[part])
     exact_rows = int(np.count_nonzero(np.abs(residuals) <= max(best.scale, 100 * floor))) if exact else 0
     relative: Array = residuals / best.scale
     weight(relative, best.alpha, 1.0, out=relative)
@@ -331,7 +356,7 @@ def fit_linear(
         ols_intercept=ols_intercept,
         ols_rms=0.0 if nothing_left else rms * y_spread * y_unit,
         centre=centre * x_unit,
-        triangle=triangle * x_unit,
+        triangle=R * x_unit,
     )
 
 
@@ -377,23 +402,6 @@ def _power_of_two(size: Array) -> Array:
     return np.where(size > 0, np.ldexp(1.0, np.clip(np.frexp(size)[1], -1000, 1000)), 1.0)
 
 
-def _blocks(n: int, k: int, size: int = 4096) -> Iterator[tuple[int, int]]:
-    """Few enough rows at a time to stay in cache."""
-    size = max(size, 4 * k)
-    return ((start, min(start + size, n)) for start in range(0, n, size))
-
-
-def _triangle(X: Array, sqrt: Array | None) -> Array:
-    """R of the QR factors of X, its rows weighted. As accurate as a QR of the whole, which would copy the whole."""
-    n, k = X.shape
-    R: Array = np.zeros((0, k))
-    for start, stop in _blocks(n, k, 512):  # a QR of these is ten times as fast as of longer ones
-        block = X[start:stop] if sqrt is None else X[start:stop] * sqrt[start:stop, None]
-        triangle: Any = np.linalg.qr(np.vstack((R, block)), mode="r")  # Any: NumPy's stubs know no mode
-        R = triangle
-    return np.vstack((R, np.zeros((max(0, k - len(R)), k))))
-
-
 def _whitening(R: Array, n: float) -> Array:
     """``map`` with ``map' R' R map = n``, of as many columns as R has rank, after each column of R has the length 1."""
     length = np.sqrt(np.sum(R**2, axis=0))
@@ -421,7 +429,10 @@ def _search(problem: Problem, ols: Array, rms: float, tell: Tell) -> Point:
     what = f"fitting {problem.design.n:,} rows"
     # From the sample's optimum, restarted with its scale as the unit; and never worse than least squares. Where that
     # is a minimum, as for half of all normal errors, the way to it is long: alpha has a logarithmic pole in its slope.
-    best = problem.newton(Point(best.gamma, best.alpha, best.scale), tell, what)
+    step = -(-problem.design.n // HESSIAN)
+    few = problem.part(slice(None, None, step), None if problem.weights is None else problem.weights[::step])
+    hessian = None if step == 1 else few.hessian(*few.measured(best, 0))
+    best = problem.newton(Point(best.gamma, best.alpha, best.scale), tell, what, hessian)
     at_ols = problem.measured(least_squares, 0)[0]
     if best.gradient > GRADIENT and at_ols.gradient <= CLOSE and at_ols.value <= best.value:
         best = at_ols
@@ -476,7 +487,7 @@ def _subset_fits(problem: Problem) -> list[Array]:
     design, y, weights = problem.design, problem.y, problem.weights
     if not 0 < design.k <= min(20, design.n):  # a larger random subset is hardly ever free of outliers
         return []
-    Q, random = design.rows(0, design.n), np.random.default_rng(1)
+    Q, random = design.rows(slice(None)), np.random.default_rng(1)
     share = None if weights is None else weights / weights.sum()
     scored = []
     for draw in range(DRAWS):
