@@ -137,16 +137,6 @@ def expected_loss(xp: Any, alpha: Any) -> Any:
     return 2 * _integral(xp, xp.zeros_like(alpha), alpha, lambda rho: rho)
 
 
-def _end(xp: Any, alpha: Any, rho: float) -> Any:
-    """Where the loss is about that, in alpha's precision: beyond, derivatives would overflow."""
-    alpha = _fixed(alpha)
-    a = xp.where(alpha < 1e-6, 1e-6, xp.where(alpha > 1e6, 1e6, alpha))
-    b = abs(a - 2) + 1e-9
-    log = xp.log1p(rho * a / b) * 2 / a
-    log = xp.where(log < 1400, log, 1400.0)
-    return xp.sqrt(-b * xp.expm1(-log)) * xp.exp(0.5 * log)
-
-
 # --- moments
 
 _FAR = 300.0  # of log x: beyond, s/b + 1 is s/b

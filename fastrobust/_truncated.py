@@ -16,7 +16,6 @@ import numpy as np
 
 from . import _api
 from ._arguments import NUMBERS, unbroadcast
-from ._density import _end
 from ._dispatch import backend
 from ._types import LossGrad, PartitionGrad
 
@@ -41,6 +40,16 @@ def rule(tau: float) -> tuple[Any, Any]:
     low, high = np.exp(-math.pi * np.sinh(t)), np.exp(math.pi * np.sinh(t))
     x = tau / (1 + low)
     return x, step * math.pi * np.cosh(t) * x / (1 + high)
+
+
+def _end(xp: Any, alpha: Any, rho: float) -> Any:
+    """Where the loss is about that, in alpha's precision: beyond, derivatives would overflow."""
+    alpha = alpha.detach() if hasattr(alpha, "detach") else alpha
+    a = xp.where(alpha < 1e-6, 1e-6, xp.where(alpha > 1e6, 1e6, alpha))
+    b = abs(a - 2) + 1e-9
+    log = xp.log1p(rho * a / b) * 2 / a
+    log = xp.where(log < 1400, log, 1400.0)
+    return xp.sqrt(-b * xp.expm1(-log)) * xp.exp(0.5 * log)
 
 
 def _nodes(xp: Any, alpha: Any, truncation: float) -> tuple[Any, Any, Any]:

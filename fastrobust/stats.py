@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import rv_continuous
-from scipy.stats._distn_infrastructure import _ShapeInfo
 
 from . import _density, curvature, influence, log_partition, loss, nll, weight
+from .optimize import fit_shape
 
 __all__ = ["barron"]
 
@@ -144,7 +144,7 @@ class _Barron(rv_continuous):  # type: ignore[misc]
     variance is 84 at 0.1 and 1e96 at 0.001. Those beyond a double are infinite.
 
     `fit` maximizes the likelihood, by `fastrobust.optimize.fit_shape` for alpha and scale, in turns with the location.
-    It takes what SciPy's fits take (`falpha`, `floc`, `fscale`), and `alpha_range`, the range of alpha, (0, 8) unless
+    It takes what SciPy's fits take (`falpha`, `floc`, `fscale`), and `alpha_range`, the range of alpha, (0, 32) unless
     given.
 
     Source: J. T. Barron, A General and Adaptive Robust Loss Function, CVPR 2019, section 2.
@@ -163,9 +163,6 @@ class _Barron(rv_continuous):  # type: ignore[misc]
     >>> print(noise.interval(0.95)[1].round(6), barron.var([0.0, 0.5, 2.0]).round(6))
     4.693374 [     inf 5.591264 1.      ]
     """
-
-    def _shape_info(self) -> list[Any]:
-        return [_ShapeInfo("alpha", False, (0, np.inf), (True, True))]
 
     def _argcheck(self, alpha: Any) -> Any:
         return np.asarray(alpha) >= 0
@@ -255,7 +252,7 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         falpha, floc, fscale : float, optional
             Parameters to hold fixed. `f0` and `fix_alpha` are other names of `falpha`.
         alpha_range : tuple of two floats, optional
-            Where alpha is looked for, (0, 8) unless given.
+            Where alpha is looked for, (0, 32) unless given.
         method : {"MLE", "MM"}, optional
             "MM", the method of moments, is SciPy's own.
 
@@ -277,7 +274,7 @@ class _Barron(rv_continuous):  # type: ignore[misc]
             return super().fit(data, *args, **options)  # type: ignore[no-any-return]
         fixed = [options.pop(name) for name in ("falpha", "f0", "fix_alpha") if options.get(name) is not None]
         floc, fscale = options.pop("floc", None), options.pop("fscale", None)
-        alpha: Any = options.pop("alpha_range", (0.0, 8.0))
+        alpha: Any = options.pop("alpha_range", None)
         for name in ("falpha", "f0", "fix_alpha", "loc", "scale", "method"):
             options.pop(name, None)
         if options or len(args) > 1 or len(fixed) > 1:
@@ -291,8 +288,6 @@ class _Barron(rv_continuous):  # type: ignore[misc]
             alpha = float(fixed[0])
             if floc is not None and fscale is not None:
                 raise ValueError("alpha, loc and scale are all fixed: there is nothing to fit")
-        from .optimize import fit_shape
-
         loc = float(np.median(x)) if floc is None else float(floc)
         shape, scale = alpha, fscale
         for _ in range(_ROUNDS):

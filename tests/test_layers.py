@@ -148,12 +148,14 @@ def behind_the_public_functions(module: str, found: Import) -> bool:
 
 
 def beside_the_public_functions(module: str, found: Import) -> bool:
-    """The loops stand on the public functions, the integrals of the density and one another."""
-    if not module.startswith("fastrobust.optimize") or found.top != "fastrobust":
+    """The loops and the distribution stand on the public functions, the density's integrals, what an array's library
+    is, and the loops."""
+    if not module.startswith(("fastrobust.optimize", "fastrobust.stats")) or found.top != "fastrobust":
         return False
     public = {"fastrobust", *(f"fastrobust.{name}" for name in PUBLIC)}
+    below = ("_density", "_truncated", "_dispatch", "_arguments", "optimize")
     return found.name not in public and not (found.name + ".").startswith(
-        ("fastrobust.optimize.", "fastrobust._density.")
+        tuple(f"fastrobust.{name}." for name in below)
     )
 
 
@@ -235,14 +237,15 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
     beside_the_public_functions: {
         "fastrobust.optimize._regression": (
             "from .._api import loss",
-            "from .. import _dispatch",
+            "from .. import _types",
             "from .._backends import numpy",
             "from ..kernels import native",
             "from ..torch import loss",
             "from ..cli.common import UserError",
             "def f():\n    import fastrobust.kernels",
         ),
-        "fastrobust.optimize": ("from .._arguments import number", "from .. import cli"),
+        "fastrobust.optimize": ("from .._types import LossGrad", "from .. import cli"),
+        "fastrobust.stats": ("from ._api import loss", "from .jax import nll"),
     },
     adapters_above_adapters: {
         "fastrobust.compat.robust_loss_pytorch.general": ("from ..._api import loss", "from ...kernels import higher"),
@@ -480,9 +483,10 @@ def test_arguments_come_in_one_order_under_one_name(name: str) -> None:
     assert positional == (["alpha"] if "partition" in name else ["x", "alpha", "scale"])
     keywords = {p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
     reduces = name in ("loss", "nll", "loss_and_grad", "nll_and_grad")
-    assert keywords == ({"reduction", "weights"} if reduces else set()) | (
-        {"wrt", "out"} if reduces and name.endswith("_and_grad") else set()
-    )
+    expected = {"reduction", "weights"} if reduces else set()
+    expected |= {"wrt", "out"} if reduces and name.endswith("_and_grad") else set()
+    expected |= {"truncation"} if name.startswith(("nll", "log_partition")) else set()
+    assert keywords == expected
 
 
 # --- docstrings

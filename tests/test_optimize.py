@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import itertools
 import math
 from typing import Any
@@ -17,6 +18,7 @@ from scipy.special import erf
 from statsmodels.robust import norms
 
 import fastrobust as fr
+from fastrobust import optimize, stats
 from fastrobust.optimize import efficiency_scale, fit_shape, gauss_newton, gnc, irls, scipy_loss, triggs_factors
 
 ALPHAS = (-math.inf, -2.0, 0.0, 1.0, 1.5, 2.0, 3.0)
@@ -659,3 +661,15 @@ def test_exact_data_is_fitted_exactly() -> None:
     for schedule, alpha in SCHEDULES:
         np.testing.assert_allclose(gnc(X, y, alpha, 0.1, schedule=schedule).x, (0.7, 0.15), atol=1e-12)
     np.testing.assert_allclose(irls(X, y, 0.0, 0.1).x, (0.7, 0.15), atol=1e-12)
+
+
+# --- documents
+
+
+@pytest.mark.parametrize("name", [*optimize.__all__, "barron"])
+def test_the_examples_in_docstrings_say_what_comes_out(name: str) -> None:
+    found = type(stats.barron) if name == "barron" else getattr(optimize, name)
+    runner, told = doctest.DocTestRunner(verbose=False), []
+    for test in doctest.DocTestFinder(recurse=False).find(found, name, globs={}):
+        runner.run(test, out=told.append)
+    assert runner.summarize(verbose=False).attempted >= 2 and not runner.summarize(verbose=False).failed, "".join(told)

@@ -248,12 +248,11 @@ def test_a_far_row_sets_no_unit():
 
 
 def test_what_has_not_converged_warns(monkeypatch):
-    def lazy(self, start, tell, what):
+    def lazy(self, start, *others):
         return self.measured(start, 0)[0]
 
-    monkeypatch.setattr(_regression.Problem, "polish", lazy)
-    monkeypatch.setattr(_regression.Problem, "newton", lazy)
-    monkeypatch.setattr(_regression.Problem, "descend", lambda self, start, tell, what: lazy(self, start, tell, what))
+    for name in ("polish", "newton", "descend"):
+        monkeypatch.setattr(_regression.Problem, name, lazy)
     with pytest.warns(ConvergenceWarning, match="not converged"):
         RobustRegressor().fit(*heavy())
 
