@@ -439,6 +439,33 @@ def in_jax(path: Path) -> str:
     return "\n".join(lines)
 
 
+# --- README: loops
+
+
+def loops(path: Path) -> str:
+    """Seconds of fits and samples, beside one of something known."""
+    if not path.is_file():
+        return "Not measured yet: `python -m benchmarks.loops` does."
+    rows = read_csv(path)
+    first = rows[0]
+    what = {
+        "linear model": "linear model, 10⁶ rows, 10 columns, 10 % outliers",
+        "alpha and scale": "α and c of 10⁷ residuals, float32",
+        "samples": "10⁷ samples",
+    }
+    lines = ["| work | by | passes | seconds | times the first |", "|---|---|---:|---:|---:|"]
+    for row in rows:
+        name = what[row["work"]] if row["who"] == row["reference"] else ""
+        seconds, ratio = f"{float(row['median_s']):.3f}", f"{float(row['times_reference']):.2g}"
+        lines.append(f"| {name} | `{row['who']}` | {row['iterations'] or '–'} | {seconds} | {ratio} |")
+    lines += [
+        "",
+        f"{first['cpu']}, {first['cores']} cores, numpy {first['numpy']}; {first['date']}, commit {first['commit']}. "
+        "Generated from [benchmarks/results/loops.csv](benchmarks/results/loops.csv).",
+    ]
+    return "\n".join(lines)
+
+
 # --- README
 
 
@@ -472,6 +499,7 @@ def main(arguments: list[str] | None = None) -> int:
     new = replaced(new, "gpu", gpu(chosen.results / "gpu.csv"))
     new = replaced(new, "torch", step(chosen.results / "torch.csv"))
     new = replaced(new, "jax", in_jax(chosen.results / "jax.csv"))
+    new = replaced(new, "loops", loops(chosen.results / "loops.csv"))
     if chosen.check:
         if new != old:
             print(f"{chosen.readme.name} is stale: run python -m benchmarks.report", file=sys.stderr)

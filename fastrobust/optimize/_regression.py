@@ -187,7 +187,7 @@ class Problem:
     def newton(self, start: Point, tell: Tell, what: str, hessian: Array | None = None) -> Point:
         """Newton's method while it helps. alpha stays at an end of its range where the gradient points beyond.
 
-        It begins with that Hessian, if one is given, and keeps each for as long as a step leaves a tenth: a new one
+        It begins with that Hessian, if one is given, and keeps each for as long as a step leaves a fifth: a new one
         takes as long as several steps.
         """
         k, (low, high) = self.design.k, self.bounds.T
@@ -214,7 +214,7 @@ class Problem:
                 no_worse = next_.value <= best.value + 1e-9 * (1 + abs(best.value))
                 helped = next_.gradient < 0.5 * best.gradient and no_worse
             if helped:
-                slow = next_.gradient > 0.1 * best.gradient
+                slow = next_.gradient > 0.2 * best.gradient
                 best, gradient = next_, next_gradient
                 tell(f"{what}: iteration {best.iterations}, mean {best.value:.9g}")
             elif fresh:
