@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         ]  # fmt: skip
     same = environment()
     write_csv(chosen.output, COLUMNS, [row | same for row in rows])
-    table = Table("work", "who", "size", "passes", "time", "x reference", "floor of a pass")
+    table = Table("work", "who", "size", "iterations", "time", "x reference", "floor of a pass")
     for row in rows:
         labels = row["work"], row["who"], f"{row['size']:,}", row["iterations"], f"{float(row['median_s']):.3f} s"
         table.add_row(*labels, row["times_reference"], f"{float(row['floor_s']):.3f} s")

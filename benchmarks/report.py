@@ -453,7 +453,7 @@ def loops(path: Path) -> str:
         "alpha and scale": "α and c of 10⁷ residuals, float32",
         "samples": "10⁷ samples",
     }
-    lines = ["| work | by | passes | seconds | times the first |", "|---|---|---:|---:|---:|"]
+    lines = ["| work | by | iterations | seconds | times the first |", "|---|---|---:|---:|---:|"]
     for row in rows:
         name = what[row["work"]] if row["who"] == row["reference"] else ""
         seconds, ratio = f"{float(row['median_s']):.3f}", f"{float(row['times_reference']):.2g}"

@@ -203,7 +203,7 @@ def nll(
 
     With ``truncation`` = tau > 0 the density is cut off at abs(x) = tau c, and so exists for every alpha, below 0 too:
     log Z is that of `log_partition` with the same tau. Residuals beyond lie outside of the density: inf. It takes no
-    other options then.
+    other options then, and cannot be compiled by `torch.compile`.
 
     Notes
     -----

@@ -10,40 +10,43 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import _api
-from ._arguments import NUMBERS, unbroadcast
+from ._arguments import NUMBERS, number, supported, unbroadcast
 from ._dispatch import backend
 from ._types import LossGrad, PartitionGrad
 
 _SPACING = 0.04  # of log x between nodes near x = 1: the integrand at alpha = inf is analytic for |Im log x| < 0.22
 _REACH = 38.0  # the nodes go to within e^-38 of both ends, relative to 1 and to tau
+_LONGEST = 1e280  # beyond, the nodes would overflow; the integral is that to here, or infinite where it grows with tau
 
 
 def checked(truncation: Any) -> float:
     """As a number."""
-    if not (isinstance(truncation, (*NUMBERS, np.number)) and truncation > 0):
+    real = isinstance(truncation, (*NUMBERS, np.floating, np.integer)) and not isinstance(truncation, bool)
+    if not (real and truncation > 0):
         raise ValueError(f"truncation must be a positive number, in units of the scale, got {truncation!r}")
-    return float(truncation)
+    return number(truncation)
 
 
 @functools.lru_cache(maxsize=64)
 def rule(tau: float) -> tuple[Any, Any]:
-    """Nodes in (0, tau) and weights: x = tau/(1 + exp(-pi sinh t)), double exponential at both ends."""
+    """Nodes in (0, tau) and weights that sum to 1: x = tau/(1 + exp(-pi sinh t)), double exponential at both ends."""
     size = max(math.log(tau), 0.0)
     step = _SPACING / math.hypot(math.pi, size)
     below, above = (math.ceil(math.asinh(reach / math.pi) / step) for reach in (_REACH + size, _REACH))
     t = step * np.arange(-below, above + 1)
     low, high = np.exp(-math.pi * np.sinh(t)), np.exp(math.pi * np.sinh(t))
-    x = tau / (1 + low)
-    return x, step * math.pi * np.cosh(t) * x / (1 + high)
+    x, weights = tau / (1 + low), step * math.pi * np.cosh(t) / (1 + low) / (1 + high)
+    x.flags.writeable = weights.flags.writeable = False
+    return x, weights
 
 
 def _end(xp: Any, alpha: Any, rho: float) -> Any:
-    """Where the loss is about that, in alpha's precision: beyond, derivatives would overflow."""
+    """Where the loss is about that: beyond, derivatives would overflow."""
     alpha = alpha.detach() if hasattr(alpha, "detach") else alpha
     a = xp.where(alpha < 1e-6, 1e-6, xp.where(alpha > 1e6, 1e6, alpha))
     b = abs(a - 2) + 1e-9
@@ -52,111 +55,141 @@ def _end(xp: Any, alpha: Any, rho: float) -> Any:
     return xp.sqrt(-b * xp.expm1(-log)) * xp.exp(0.5 * log)
 
 
-def _nodes(xp: Any, alpha: Any, truncation: float) -> tuple[Any, Any, Any]:
-    """Nodes, weights, and alpha with an axis for them; where exp(-rho) is nothing, rho and its slopes stay finite."""
+def _wide(xp: Any, array: Any) -> Any:
+    """In double; in JAX in float32 at least, since doubles may be switched off there."""
     if xp.__name__ == "torch":
-        x, weights = (xp.asarray(part, device=alpha.device) for part in rule(truncation))
-    else:
-        x, weights = map(xp.asarray, rule(truncation))
-    alpha = alpha[..., None]
-    with np.errstate(over="ignore"):  # in float32
-        end = _end(xp, alpha, 740.0)
-    return xp.where(x < end, x, end), weights, alpha
+        return array.double()
+    return array.astype(xp.promote_types(array.dtype, "float32") if xp.__name__ == "jax.numpy" else np.float64)
 
 
 def _like(value: Any, dtype: Any) -> Any:
     return value.to(dtype) if hasattr(value, "to") else value.astype(dtype)
 
 
-def _logarithm(xp: Any, total: Any, alpha: Any) -> tuple[Any, Any]:
-    """log Z, and its dtype: alpha's, unless that is an integer."""
-    dtype = alpha.dtype if "float" in str(alpha.dtype) else total.dtype
-    return _like(xp.log(2 * total), dtype), dtype
-
-
 def _array(xp: Any, value: Any) -> Any:
-    return np.asarray(value) if xp is np else value
+    """Numbers and lists as arrays, where the library's own arrays are not made of them."""
+    return xp.asarray(value) if isinstance(value, (*NUMBERS, list, tuple)) or np.isscalar(value) else value
+
+
+class _Prepared(NamedTuple):
+    xp: Any
+    alpha: Any
+    nodes: Any
+    weights: Any
+    dtype: Any  # of the result: alpha's, unless that is an integer
+
+
+def _prepared(alpha: Any, tau: float) -> _Prepared:
+    """alpha with an axis for the nodes; where exp(-rho) is nothing, rho and its slopes stay finite."""
+    xp = backend(alpha, leading="alpha").xp
+    alpha = _array(xp, alpha)
+    supported("alpha", np.dtype(str(alpha.dtype).removeprefix("torch.").replace("bfloat16", "float32")))
+    wide = _wide(xp, alpha)[..., None]
+    dtype = alpha.dtype if "float" in str(alpha.dtype) else wide.dtype
+    if xp.__name__ == "torch":
+        x, weights = (xp.tensor(part.tolist(), dtype=wide.dtype, device=alpha.device) for part in rule(tau))
+    else:
+        x, weights = (xp.asarray(part, dtype=wide.dtype) for part in rule(tau))
+    end = _end(xp, wide, 740.0)
+    return _Prepared(xp, wide, xp.where(x < end, x, end), weights, dtype)
 
 
 def log_partition(alpha: Any, truncation: Any) -> Any:
     """log Z(alpha, tau)."""
-    xp, tau = backend(alpha, leading="alpha").xp, checked(truncation)
-    if math.isinf(tau):
+    tau = checked(truncation)
+    if tau > _LONGEST:
         return _api.log_partition(alpha)
-    alpha = _array(xp, alpha)
-    x, weights, shape = _nodes(xp, alpha, tau)
-    return _logarithm(xp, (weights * xp.exp(-_api.loss(x, shape, 1.0))).sum(-1), alpha)[0]
+    xp, wide, x, weights, dtype = _prepared(alpha, tau)
+    total = (weights * xp.exp(-_api.loss(x, wide, 1.0))).sum(-1)
+    return _scalar(_like(xp.log(2 * total) + math.log(tau), dtype))
 
 
 def log_partition_and_grad(alpha: Any, truncation: Any) -> PartitionGrad:
     """log Z(alpha, tau) and its derivative -E d rho/d alpha."""
-    xp, tau = backend(alpha, leading="alpha").xp, checked(truncation)
-    if math.isinf(tau):
+    tau = checked(truncation)
+    if tau > _LONGEST:
         return _api.log_partition_and_grad(alpha)
-    alpha = _array(xp, alpha)
-    x, weights, shape = _nodes(xp, alpha, tau)
-    found = _api.loss_and_grad(x, shape, 1.0, wrt=("alpha",))
+    xp, wide, x, weights, dtype = _prepared(alpha, tau)
+    found = _api.loss_and_grad(x, wide, 1.0, wrt=("alpha",))
     density = weights * xp.exp(-found.value)
     total = density.sum(-1)
-    value, dtype = _logarithm(xp, total, alpha)
-    return PartitionGrad(value, _like(-(density * found.dalpha).sum(-1) / total, dtype))
+    slope = -(density * found.dalpha).sum(-1) / total
+    return PartitionGrad(_scalar(_like(xp.log(2 * total) + math.log(tau), dtype)), _scalar(_like(slope, dtype)))
 
 
 def nll(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, truncation: Any) -> Any:
     """rho + log c + log Z(alpha, tau), inf where |x| > tau c."""
-    xp, inside, outside, weights = _split(x, alpha, scale, weights, checked(truncation))
-    value = _api.loss(inside, alpha, scale)
-    constant = _log(xp, scale) + _for_numbers(log_partition, alpha, truncation)
-    value = xp.where(outside, math.inf, _like(value + constant, value.dtype))
-    return _weighed(value, weights, reduction)
+    found = _split(x, alpha, scale, weights, checked(truncation))
+    xp = found.xp
+    value = _api.loss(found.inside, found.alpha, found.scale)
+    constant = _log(xp, found.scale) + _for_numbers(log_partition, found.alpha, truncation)
+    wide = xp.where(found.outside, math.inf, _wide(xp, value) + constant)
+    return _scalar(_like(_weighed(xp, wide, found.weights, reduction), value.dtype))
 
 
 def nll_and_grad(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, wrt: Any, truncation: Any) -> LossGrad:
     """The same and its derivatives, 0 where |x| > tau c."""
-    xp, inside, outside, weights = _split(x, alpha, scale, weights, checked(truncation))
+    split = _split(x, alpha, scale, weights, checked(truncation))
+    xp, alpha, scale, weights = split.xp, split.alpha, split.scale, split.weights
     library = xp.__name__.partition(".")[0]
     if library not in ("numpy", "cupy"):
         raise TypeError(
             f"nll_and_grad takes a truncation for arrays of NumPy and CuPy, and x is of {library}: differentiate "
             "nll(..., truncation=) instead"
         )
-    found = _api.loss_and_grad(inside, alpha, scale, wrt=wrt)
+    found = _api.loss_and_grad(split.inside, alpha, scale, wrt=wrt)
     log_z, slope = _for_numbers(log_partition_and_grad, alpha, truncation)
-    dtype = found.value.dtype
-    with np.errstate(all="ignore"):  # a scale of 0 gives NaN
+    with np.errstate(all="ignore"):  # elements of scale that are 0
         added = LossGrad(_log(xp, scale) + log_z, 0.0, slope, 1 / scale)
     results: list[Any] = []
     for name, part, constant in zip(LossGrad._fields, found, added, strict=True):
         if part is None:
             results.append(None)
             continue
-        part = xp.where(outside, math.inf if name == "value" else 0.0, _like(part + constant, dtype))
+        wide = xp.where(split.outside, math.inf if name == "value" else 0.0, _wide(xp, part) + constant)
         if name == "value":
-            results.append(_weighed(part, weights, reduction))
-            continue
-        part = _weighed(part, weights, "none")
-        if reduction == "mean":
-            part = part / _total(weights, part)
-        if reduction != "none" and name != "dx":
-            shape = getattr(alpha if name == "dalpha" else scale, "shape", ())
-            part = xp.asarray(unbroadcast(part, shape)).reshape(shape)
-        results.append(_like(part, dtype))
+            wide = _weighed(xp, wide, weights, reduction)
+        else:
+            wide = _weighed(xp, wide, weights, "none")
+            wide = wide / _total(xp, weights, wide) if reduction == "mean" else wide
+            if reduction != "none" and name != "dx":
+                shape = split.shapes[name]
+                wide = xp.asarray(unbroadcast(wide, shape)).reshape(shape)
+        results.append(_scalar(_like(xp.asarray(wide), found.value.dtype)))
     return LossGrad(*results)
 
 
-def _split(x: Any, alpha: Any, scale: Any, weights: Any, tau: float) -> tuple[Any, Any, Any, Any]:
-    """The library; x with 0 instead of what is outside or has a weight of 0; what is outside; weights."""
+class _Split(NamedTuple):
+    """The arguments as arrays or numbers, x and parameters harmless where the weight is 0."""
+
+    xp: Any
+    inside: Any
+    outside: Any
+    alpha: Any
+    scale: Any
+    weights: Any
+    shapes: dict[str, tuple[int, ...]]  # of the parameters' gradients, when summed
+
+
+def _split(x: Any, alpha: Any, scale: Any, weights: Any, tau: float) -> _Split:
     xp = backend(x, alpha, scale, weights).xp
-    x = _array(xp, x)
-    outside = unused = abs(x) > tau * scale
+    x, weights = _array(xp, x), None if weights is None else _array(xp, weights)
+    alpha, scale = (v if isinstance(v, NUMBERS) else _array(xp, v) for v in (alpha, scale))
+    shapes = {"dalpha": getattr(alpha, "shape", ()), "dscale": getattr(scale, "shape", ())}
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        outside = unused = (abs(x) > tau * scale) & (scale > 0)
     if weights is not None:
-        weights = _array(xp, weights) if not isinstance(weights, NUMBERS) else xp.full_like(x, weights)
-        outside, unused = outside & (weights != 0), outside | (weights == 0)
-    return xp, xp.where(unused, xp.zeros_like(x), x), outside, weights
+        zero = weights == 0
+        outside, unused = outside & ~zero, outside | zero
+        alpha, scale = (v if isinstance(v, NUMBERS) else xp.where(zero, xp.ones_like(v), v) for v in (alpha, scale))
+    return _Split(xp, xp.where(unused, xp.zeros_like(x), x), outside, alpha, scale, weights, shapes)
 
 
 def _log(xp: Any, scale: Any) -> Any:
-    return math.log(scale) if isinstance(scale, NUMBERS) else xp.log(scale)
+    if isinstance(scale, NUMBERS):
+        return math.log(scale)
+    with np.errstate(all="ignore"):
+        return xp.log(_wide(xp, scale))
 
 
 def _for_numbers(function: Any, alpha: Any, truncation: Any) -> Any:
@@ -167,14 +200,19 @@ def _for_numbers(function: Any, alpha: Any, truncation: Any) -> Any:
     return tuple(map(float, found)) if isinstance(found, tuple) else float(found)
 
 
-def _weighed(value: Any, weights: Any, reduction: str) -> Any:
-    value = value if weights is None else value * weights
+def _weighed(xp: Any, value: Any, weights: Any, reduction: str) -> Any:
+    value = value if weights is None else value * _wide(xp, weights)
     if reduction == "none":
         return value
-    return value.sum() if reduction == "sum" else value.sum() / _total(weights, value)
+    return value.sum() if reduction == "sum" else value.sum() / _total(xp, weights, value)
 
 
-def _total(weights: Any, value: Any) -> Any:
+def _total(xp: Any, weights: Any, value: Any) -> Any:
     """The sum of the weights, each counted as often as it is used."""
-    count = math.prod(value.shape)
-    return count if weights is None else weights.sum() * (count / max(math.prod(weights.shape), 1))
+    size = math.prod(value.shape)
+    return size if weights is None else _wide(xp, weights).sum() * (size / max(math.prod(weights.shape), 1))
+
+
+def _scalar(array: Any) -> Any:
+    """A NumPy scalar for a NumPy array without axes, as the other functions return."""
+    return array[()] if type(array) is np.ndarray and not array.ndim else array

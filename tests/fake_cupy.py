@@ -76,18 +76,8 @@ def _made(name: str) -> Any:
 
 
 _CREATION = ("asarray", "empty", "eye", "full", "full_like", "ones_like", "zeros", "zeros_like")
-_SHAPES = (
-    "broadcast_to",
-    "concatenate",
-    "diag",
-    "stack",
-    "argsort",
-    "searchsorted",
-    "sort",
-    "median",
-    "where",
-    "matmul",
-)
+_SHAPES = ("atleast_1d", "broadcast_to", "concatenate", "diag", "stack")
+_OTHERS = ("argsort", "matmul", "median", "searchsorted", "sort", "where")
 _ELEMENTWISE = ("abs", "clip", "exp", "expm1", "isfinite", "isinf", "log", "log1p", "maximum", "minimum", "sqrt")
 
 
@@ -95,7 +85,7 @@ def module() -> types.ModuleType:
     """A fresh module ``cupy``."""
     found: Any = types.ModuleType("cupy")
     found.ndarray, found.__version__ = ndarray, "0"
-    for name in (*_CREATION, *_SHAPES, *_ELEMENTWISE):
+    for name in (*_CREATION, *_SHAPES, *_OTHERS, *_ELEMENTWISE):
         setattr(found, name, _made(name))
     found.result_type, found.linalg = np.result_type, np.linalg
     found.ascontiguousarray = lambda a: _own(np.ascontiguousarray(a))  # one axis at least, as CuPy's

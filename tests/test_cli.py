@@ -465,6 +465,23 @@ def test_few_rows_keep_alpha_from_1_and_say_so(tmp_path):
     assert "5 rows are few" in found["stdout"]
 
 
+def test_a_loss_that_is_infinite_is_an_error_in_one_line(tmp_path):
+    done = run(tmp_path, "fit", str(STACKLOSS), "--target", "stack_loss", "--alpha", "inf", "--scale", "0.01")
+    assert done.returncode == 2 and "the loss is infinite" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_standard_errors_do_not_depend_on_the_units(tmp_path):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=60)
+    y = 2 * x + rng.normal(size=60)
+    found = []
+    for unit in (1.0, 1e-170, 1e170):
+        write_csv(tmp_path / "t.csv", x=x, y=unit * y)
+        terms = fit(tmp_path, "t.csv", "y")["robust"]["coefficients"]
+        found.append([term["std_error"] / unit for term in terms])
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, rtol=1e-6)
+
+
 def test_show_0_lists_no_rows(tmp_path):
     found = fit(tmp_path, STACKLOSS, "stack_loss", "--show", "0")
     assert found["down_weighted"] == []

@@ -247,6 +247,28 @@ def test_a_far_row_sets_no_unit():
     assert gap(near, far) < 1e-3
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_42_percent_of_coherent_outliers_are_no_reason_for_least_squares(seed):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(400, 2))
+    y = X @ [1.0, 2.0] + 3 + 0.1 * rng.normal(size=400)
+    y[:168] += 20
+    auto, fixed = RobustRegressor().fit(X, y), RobustRegressor(alpha=0.0).fit(X, y)
+    assert auto.result_.value <= fixed.result_.value + 1e-9
+    np.testing.assert_allclose(auto.coef_, [1, 2], atol=0.05)
+
+
+def test_what_no_fit_can_do_is_said():
+    X, y = heavy()
+    with pytest.raises(ValueError, match=r"the loss is infinite at alpha = inf, scale = 0\.001"):
+        RobustRegressor(np.inf, 1e-3).fit(X, y)
+    with pytest.raises(TypeError, match="fit_intercept must be True or False"):
+        RobustRegressor(fit_intercept="no").fit(X, y)
+    with pytest.raises(TypeError, match="y is a masked array"):
+        RobustRegressor().fit(X, np.ma.masked_array(y, y > 0))
+    assert np.isfinite(RobustRegressor(0.0, 1e-200).fit(X, y).coef_).all()
+
+
 def test_what_has_not_converged_warns(monkeypatch):
     def lazy(self, start, *others):
         return self.measured(start, 0)[0]

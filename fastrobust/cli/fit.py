@@ -77,7 +77,10 @@ def fit(
     regressor = RobustRegressor("auto" if alpha is None else alpha, "auto" if scale is None else scale)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the report says it
-        found = regressor.fit(X, y, callback=tell).result_
+        try:
+            found = regressor.fit(X, y, callback=tell).result_
+        except ValueError as error:
+            raise UserError(str(error)) from None
     _check_rank(found.triangle, names)
     if found.exact_rows and found.ols_rms == 0:
         raise UserError(
@@ -109,7 +112,7 @@ def fit(
     return Fit(
         names=[INTERCEPT, *names],
         coefficients=np.concatenate(([found.intercept], found.coefficients)),
-        errors=_root_diagonal(to_units, covariance),
+        errors=_root_diagonal(to_units * found.scale, covariance),
         bread=bread,
         alpha=found.alpha,
         alpha_estimated=alpha is None,
@@ -125,7 +128,7 @@ def fit(
         iterations=found.iterations,
         converged=found.converged,
         ols_coefficients=np.concatenate(([found.ols_intercept], found.ols_coefficients)),
-        ols_errors=None if sigma is None else _root_diagonal(to_units, np.eye(k) * sigma**2 / n),
+        ols_errors=None if sigma is None else _root_diagonal(to_units * sigma, np.eye(k) / n),
         ols_sigma=sigma,
         ols_log_likelihood=None if normal is None else -n * normal,
         ols_aic=None if normal is None else 2 * (k + 1) + 2 * n * normal,
@@ -154,14 +157,12 @@ def _check_rank(R: Array, names: list[str]) -> None:
 def _sandwich(X: Array, inverse: Array, found: Any) -> tuple[Array, str]:
     """``(S psi' q q')^-1 (S psi^2 q q') (S psi' q q')^-1``, S the sum over whitened rows q, times ``n / (n - k)``.
 
-    psi and psi' are those of residuals in units of the scale. The last factor is the one that least squares has too,
+    All in units of the scale. The last factor is the one that least squares has too,
     so that the two columns of errors can be compared.
     """
     n, k = X.shape[0], X.shape[1] + 1
-    r, alpha, scale = found.residuals, found.alpha, found.scale
-    psi = np.asarray(fr.influence(r, alpha, scale)) * scale
-    curvature = np.asarray(fr.curvature(r, alpha, scale)) * scale**2
-    weight = np.asarray(fr.weight(r, alpha, scale)) * scale**2
+    r, alpha, weight = found.residuals / found.scale, found.alpha, found.weights
+    psi, curvature = (np.asarray(function(r, alpha, 1.0)) for function in (fr.influence, fr.curvature))
     meat, curved, weighted = np.zeros((k, k)), np.zeros((k, k)), np.zeros((k, k))
     for start in range(0, n, BLOCK):
         part = slice(start, start + BLOCK)
@@ -173,9 +174,13 @@ def _sandwich(X: Array, inverse: Array, found: Any) -> tuple[Array, str]:
     ok = float(np.linalg.eigvalsh(curved)[0]) > 1e-3 * float(np.linalg.eigvalsh(weighted)[-1])
     bread = np.linalg.pinv(curved if ok else weighted, hermitian=True)
     correction = n / (n - k) if n > k else math.nan
-    return correction * scale**2 * (bread @ meat @ bread), "curvature" if ok else "weight"
+    return correction * (bread @ meat @ bread), "curvature" if ok else "weight"
 
 
 def _root_diagonal(transform: Array, covariance: Array) -> Array:
-    variances: Array = np.einsum("ij,jk,ik->i", transform, covariance, transform)
-    return np.sqrt(np.maximum(variances, 0.0))
+    # Row by row in units of its largest element: no square overflows.
+    size = np.max(np.abs(transform), axis=1, keepdims=True)
+    unit = transform / size
+    variances: Array = np.einsum("ij,jk,ik->i", unit, covariance, unit)
+    errors: Array = size[:, 0] * np.sqrt(np.maximum(variances, 0.0))
+    return errors

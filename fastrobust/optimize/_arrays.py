@@ -1,19 +1,45 @@
-"""What the loops check alike: arrays of NumPy or CuPy, in float32 or float64, where they are."""
+"""What the loops check alike: numbers, and arrays of NumPy or CuPy in float32 or float64, where they are."""
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from .._arguments import NUMBERS
+from .. import _arguments as arguments
+from .. import weight
 from .._dispatch import backend
+
+# --- arguments
+
+
+def number(name: str, value: Any, positive: bool = False) -> float:
+    """As a float; what is too large for one is infinite, which alpha may be."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    found = arguments.number(value)  # type: ignore[arg-type]
+    if math.isnan(found) or (positive and not 0 < found < math.inf):
+        raise ValueError(f"{name} must be a {'positive, finite ' if positive else ''}number, got {value!r}")
+    return found
+
+
+def count(name: str, value: Any) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
+    return int(value)
 
 
 def library(name: str, value: Any) -> Any:
     """NumPy, or CuPy, whose functions the loops use."""
+    if hasattr(value, "toarray"):
+        raise TypeError(f"{name} is sparse, which the loops do not take: convert it with .toarray()")
     xp = backend(value, leading=name).xp
     if xp.__name__ not in ("numpy", "cupy"):
         raise TypeError(f"{name} is a {type(value).__module__} array: convert it to one of NumPy or CuPy")
@@ -21,11 +47,19 @@ def library(name: str, value: Any) -> Any:
 
 
 def floats(xp: Any, name: str, value: Any) -> Any:
-    """As an array of float64, or of float32 if that is what it is; halves become float32."""
-    found = xp.asarray(value)
-    if found.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers, got dtype {found.dtype}")
-    small = found.dtype.kind == "f" and found.dtype.itemsize <= 4
+    """As an array of float64, or of float32 if that or a half is what it is."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array: give its data, and weights of 0 where it is masked")
+    if library(name, value) is not xp:
+        raise TypeError(f"{name} is a {type(value).__module__} array, and the others are of {xp.__name__}: convert one")
+    try:
+        found = xp.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be made an array: {error}") from None
+    if found.dtype.kind == "O":
+        raise TypeError(f"{name} holds Python objects: convert it with .astype(float)")
+    arguments.supported(name, found.dtype)
+    small = found.dtype.kind not in "biu" and found.dtype.itemsize <= 4
     return found.astype(np.float32 if small else np.float64, copy=False)
 
 
@@ -38,10 +72,11 @@ def weights_for(xp: Any, weights: Any, like: Any) -> Any:
         found = xp.broadcast_to(found, like.shape)
     except ValueError:
         raise ValueError(f"weights of shape {found.shape} do not broadcast to {like.shape}") from None
-    if not bool((found >= 0).all()) or bool(xp.isinf(found).any()):
-        raise ValueError("weights must be finite and not negative")
-    if not bool((found > 0).any()):
-        raise ValueError("weights are all 0: nothing is left to fit")
+    low, high = float(found.min()), float(found.max())
+    if not (low >= 0 and high < 1e100):
+        raise ValueError(f"weights must be finite and not negative, and go from {low:g} to {high:g}")
+    if not high > 0:
+        raise ValueError("weights are all 0, so nothing is left to fit: give some rows a positive one")
     return found
 
 
@@ -56,25 +91,57 @@ def system(xp: Any, X: Any, y: Any) -> tuple[Any, Any]:
     return X.astype(dtype, copy=False), y.astype(dtype, copy=False)
 
 
-def parameters(alpha: Any, scale: Any, tol: Any, maxiter: Any) -> None:
-    """Refuse what no loop can work with."""
-    for name, value, positive in (("alpha", alpha, False), ("scale", scale, True), ("tol", tol, True)):
-        if not isinstance(value, (*NUMBERS, np.number)) or np.isnan(value) or (positive and not 0 < value < np.inf):
-            raise ValueError(f"{name} must be a {'positive ' if positive else ''}number, got {value!r}")
-    if not isinstance(maxiter, (int, np.integer)) or maxiter < 0:
-        raise ValueError(f"maxiter must be an integer >= 0, got {maxiter!r}")
+def finite_loss(value: float, alpha: float, scale: float) -> None:
+    """Refuse a start from which no step can be made."""
+    if not math.isfinite(value):
+        raise ValueError(
+            f"the loss is infinite at the start, at alpha = {alpha:g}, scale = {scale:g}: raise scale, or lower alpha"
+        )
 
 
-def reported(callback: Callable[[OptimizeResult], Any], result: OptimizeResult) -> bool:
-    """Whether the callback wants the loop to end, as in SciPy."""
-    try:
-        callback(result)
-    except StopIteration:
-        return True
-    return False
+# --- loops
 
 
-def ended(result: OptimizeResult, status: int, messages: dict[int, str]) -> OptimizeResult:
-    """The result, with how the loop ended: by success if converged (0), or by small steps (2)."""
-    result.update(status=status, success=status in (0, 2), message=messages[status])
+def relative_weight(residuals: Any, alpha: float, scale: float) -> Any:
+    """c^2 psi(r)/r, 1 for r = 0, in units in which no square of c overflows."""
+    return weight(residuals / scale, alpha, 1.0)
+
+
+def weightless(weights: Any) -> bool:
+    """Whether all are so far out that nothing but rounding decides."""
+    return float(weights.max()) < 1e-15
+
+
+def called(callback: Any) -> Callable[[Callable[[], OptimizeResult]], bool]:
+    """A function that shows the callback a result, and says whether the loop is to end, both as in SciPy."""
+    if callback is None:
+        return lambda result: False
+    if not callable(callback):
+        raise TypeError(f"callback must be callable, got {callback!r}")
+    by_name = set(inspect.signature(callback).parameters) == {"intermediate_result"}
+
+    def stops(result: Callable[[], OptimizeResult]) -> bool:
+        shown = OptimizeResult({key: part.copy() if hasattr(part, "copy") else part for key, part in result().items()})
+        try:
+            if by_name:
+                callback(intermediate_result=shown)
+            else:
+                callback(shown)
+        except StopIteration:
+            return True
+        return False
+
+    return stops
+
+
+def ended(result: OptimizeResult, status: int, maxiter: int, **messages: str) -> OptimizeResult:
+    """The result, with how the loop ended; 0 and 2 are successes."""
+    known = {
+        0: "converged",
+        1: f"maxiter = {maxiter} iterations were not enough",
+        2: messages.get("small"),
+        3: "every residual is so far out that none has a weight: raise scale, or start elsewhere",
+        99: "stopped by the callback",
+    }
+    result.update(status=status, success=status in (0, 2), message=known[status])
     return result

@@ -8,10 +8,13 @@ import numpy as np
 from scipy.optimize import brentq
 
 from .. import curvature, influence
+from .._truncated import rule
+from ._arrays import number
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(400)
-_X = 20 * (_NODES + 1)  # [0, 40]: beyond, the normal density is nothing
-_DENSITY = 20 * _WEIGHTS * np.exp(-0.5 * _X * _X) / math.sqrt(0.5 * math.pi)
+# Over the normal density to 40, beyond which it is nothing; as dense in log x around a small scale as around 1.
+_X, _WEIGHTS = rule(40.0)
+_DENSITY = 40 * _WEIGHTS * np.exp(-0.5 * _X * _X) / math.sqrt(0.5 * math.pi)
+_SCALES = 1e-6, 1e4
 
 
 def _efficiency(alpha: float, scale: float) -> float:
@@ -21,7 +24,7 @@ def _efficiency(alpha: float, scale: float) -> float:
 
 
 def efficiency_scale(alpha: float, efficiency: float = 0.95) -> float:
-    """The scale c, in standard deviations, at which the estimator of location has that efficiency at the normal.
+    """The scale c, in standard deviations of normal errors, at which the estimator of location has that efficiency.
 
     Parameters
     ----------
@@ -33,7 +36,8 @@ def efficiency_scale(alpha: float, efficiency: float = 0.95) -> float:
     Raises
     ------
     ValueError
-        For alpha >= 2, an efficiency outside of (0, 1), or one that no scale gives (alpha >= 1 is always above 0.63).
+        For alpha >= 2, and for an efficiency that no scale gives: with alpha = 1 it is at least 2/pi, that of the
+        median, and with alpha = 1.9 at least 0.997.
 
     Notes
     -----
@@ -45,13 +49,16 @@ def efficiency_scale(alpha: float, efficiency: float = 0.95) -> float:
     >>> round(efficiency_scale(0.0), 6)
     1.686412
     """
-    if not alpha < 2:
-        raise ValueError(f"alpha must be below 2, where the efficiency depends on the scale, got {alpha!r}")
+    alpha, efficiency = number("alpha", alpha), number("efficiency", efficiency)
+    if alpha >= 2:
+        raise ValueError(f"alpha must be below 2, where the efficiency depends on the scale, got {alpha:g}")
     if not 0 < efficiency < 1:
-        raise ValueError(f"efficiency must lie between 0 and 1, got {efficiency!r}")
-    low, high = 0.05, 100.0
-    if _efficiency(alpha, low) > efficiency or _efficiency(alpha, high) < efficiency:
+        raise ValueError(f"efficiency must lie between 0 and 1, got {efficiency:g}")
+    least, most = (_efficiency(alpha, scale) for scale in _SCALES)
+    if not least < efficiency < most:
         raise ValueError(
-            f"no scale between {low} and {high} gives an efficiency of {efficiency!r} at alpha = {alpha!r}"
+            f"efficiency must lie between {least:.6g} and {most:.16g} for alpha = {alpha:g}, got {efficiency:g}: "
+            "no scale gives it"
         )
-    return float(brentq(lambda c: _efficiency(alpha, c) - efficiency, low, high, xtol=1e-12))
+    low, high = map(math.log, _SCALES)
+    return math.exp(brentq(lambda c: _efficiency(alpha, math.exp(c)) - efficiency, low, high, xtol=1e-13))

@@ -10,7 +10,18 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from .. import curvature, loss, weight
-from ._arrays import ended, floats, library, parameters, reported, weights_for
+from ._arrays import (
+    called,
+    count,
+    ended,
+    finite_loss,
+    floats,
+    library,
+    number,
+    relative_weight,
+    weightless,
+    weights_for,
+)
 
 _SECOND = 1e-3  # of the first-order term: where less is left of the curvature, the first-order term alone is used
 
@@ -45,6 +56,8 @@ def triggs_factors(residuals: Any, alpha: float, scale: float) -> tuple[Any, Any
     [1.     0.6667 0.0196] [1.     0.4714 0.14  ]
     """
     xp = library("residuals", residuals)
+    residuals = floats(xp, "residuals", residuals)
+    alpha, scale = number("alpha", alpha), number("scale", scale, positive=True)
     first, second = weight(residuals, alpha, scale), curvature(residuals, alpha, scale)
     rows = xp.sqrt(xp.where(second > _SECOND * first, second, first))
     return first / xp.where(rows > 0, rows, 1), rows
@@ -78,22 +91,24 @@ def gauss_newton(
     weights : array, shape (n,), optional
         >= 0; 0 leaves a residual out.
     xtol, gtol : float
-        The loop ends where a step is smaller than xtol times x, or where the gradient is: its product with every column
-        of the Jacobian is a cosine, and the largest at most gtol.
+        The loop ends where a step is smaller than xtol times x, or where the cosine between the corrected residuals and
+        every column of the corrected Jacobian is at most gtol.
     maxiter : int
     callback : callable, optional
-        Called as ``callback(result)`` after each step taken; StopIteration ends the loop.
+        Called as ``callback(intermediate_result)`` after each step taken; StopIteration ends the loop.
 
     Returns
     -------
     scipy.optimize.OptimizeResult
-        ``x``; ``fun``, the sum; ``residuals``; ``grad``, shape (k,); ``weights``, c^2 psi(r)/r; ``nit``, ``nfev``,
-        ``njev``, ``success``, ``status`` (0 small gradient, 1 maxiter, 2 small step, 99 stopped), ``message``.
+        ``x``; ``fun``, the sum (SciPy's cost is c^2 times that); ``residuals``; ``jac``, shape (n, k); ``grad`` of the
+        sum, shape (k,); ``weights``, c^2 psi(r)/r, without your own; ``nit``, ``nfev``, ``njev``, ``success``,
+        ``status`` (0 small gradient, 1 maxiter, 2 small steps, 3 nothing has a weight, 99 stopped), ``message``.
 
     Raises
     ------
     TypeError, ValueError
-        For shapes that do not fit, residuals that are not finite at x0, and parameters out of range.
+        For shapes that do not fit, residuals that are not finite at x0 or whose loss is infinite there (alpha > 2), a
+        Jacobian that is not finite, and parameters out of range.
 
     Notes
     -----
@@ -113,81 +128,92 @@ def gauss_newton(
     >>> print(found.x.round(3))
     [3.  0.5]
     """
-    parameters(alpha, scale, xtol, maxiter)
-    if np.ndim(x0) != 1:
-        raise ValueError(f"x0 must have shape (k,), got {np.shape(x0)}")
-    start = fun(x0)
-    xp = library("fun(x0)", start)
-    x = floats(xp, "x0", x0)
+    alpha, scale = number("alpha", alpha), number("scale", scale, positive=True)
+    xtol, gtol = number("xtol", xtol, positive=True), number("gtol", gtol, positive=True)
+    maxiter, stops = count("maxiter", maxiter), called(callback)
+    for name, function in (("fun", fun), ("jac", jac)):
+        if not callable(function):
+            raise TypeError(f"{name} must be callable, got {function!r}")
+    xp = library("x0", x0)
+    x = xp.atleast_1d(floats(xp, "x0", x0)).copy()
+    if x.ndim != 1 or not x.size or not bool(xp.isfinite(x).all()):
+        raise ValueError(f"x0 must be finite, of shape (k,), got {x0!r}")
 
-    def evaluated(found: Any) -> tuple[Any, float]:
-        found = floats(xp, "fun(x)", found)
-        if found.ndim != 1:
-            raise ValueError(f"fun must return residuals of shape (n,), got {found.shape}")
-        return found, float(loss(found, alpha, scale, reduction="sum", weights=weights))
+    def evaluated(at: Any) -> tuple[Any, float]:
+        found = floats(xp, "fun(x)", fun(at)).copy()  # whose memory fun may use again
+        if found.ndim != 1 or found.shape != shape[:1]:
+            raise ValueError(f"fun must return residuals of shape {shape[:1]}, got {found.shape}")
+        with np.errstate(over="ignore"):  # alpha > 2, and far from the minimum
+            return found, float(loss(found, alpha, scale, reduction="sum", weights=weights))
 
-    def linearized() -> tuple[Any, Any]:
-        """Corrected residuals and Jacobian at x."""
-        rows = floats(xp, "jac(x)", jac(x))
-        if rows.shape != (residuals.size, x.size):
-            raise ValueError(f"jac must return shape {(residuals.size, x.size)}, got {rows.shape}")
-        left, right = triggs_factors(residuals, alpha, scale)
+    def linearized() -> tuple[Any, Any, Any]:
+        """The Jacobian, and corrected residuals and Jacobian, at x."""
+        plain = floats(xp, "jac(x)", jac(x))
+        if plain.shape != shape:
+            raise ValueError(f"jac must return shape {shape}, got {plain.shape}")
+        left, right = triggs_factors(residuals / scale, alpha, 1.0)
+        left, right = left / scale, right / scale
         if weights is None:
-            return left * residuals, right[:, None] * rows
-        used, root = weights > 0, xp.sqrt(weights)
-        return xp.where(used, root * left * residuals, 0), xp.where(used[:, None], (root * right)[:, None] * rows, 0)
+            target, rows = left * residuals, right[:, None] * plain
+        else:
+            used, root = weights > 0, xp.sqrt(weights)
+            target = xp.where(used, root * left * residuals, 0)
+            rows = xp.where(used[:, None], (root * right)[:, None] * plain, 0)
+        if not bool(xp.isfinite(rows).all()):
+            raise ValueError("jac(x) holds NaN or infinity where the weight is not 0")
+        return plain, target, rows
 
-    weights = weights_for(xp, weights, floats(xp, "fun(x0)", start))
-    residuals, value = evaluated(start)
-    if not math.isfinite(value):
+    first = floats(xp, "fun(x0)", fun(x.copy()))
+    if first.ndim != 1 or not first.size:
+        raise ValueError(f"fun must return residuals of shape (n,), got {first.shape}")
+    shape = (first.size, x.size)
+    weights = weights_for(xp, weights, first)
+    residuals, value = first.copy(), 0.0
+    if not bool(xp.isfinite(residuals if weights is None else residuals[weights > 0]).all()):
         raise ValueError("fun(x0) holds NaN or infinity: begin elsewhere, or give such residuals a weight of 0")
+    with np.errstate(over="ignore"):
+        value = float(loss(residuals, alpha, scale, reduction="sum", weights=weights))
+    finite_loss(value, alpha, scale)
     precision = 8 * float(np.finfo(residuals.dtype).eps)
-    target, rows = linearized()
+    plain, target, rows = linearized()
     nit, nfev, njev, status, damping, growth = 0, 1, 1, 1, 1e-4, 2.0
 
     def result() -> OptimizeResult:
-        relative = weight(residuals, alpha, scale) * scale**2
-        grad = rows.T @ target
+        relative = relative_weight(residuals, alpha, scale)
         return OptimizeResult(
-            x=x, fun=value, residuals=residuals, grad=grad, weights=relative, nit=nit, nfev=nfev, njev=njev
-        )
+            x=x, fun=value, residuals=residuals, jac=plain, grad=rows.T @ target, weights=relative,
+            nit=nit, nfev=nfev, njev=njev,
+        )  # fmt: skip
 
     while status == 1:
         norms = xp.sqrt((rows * rows).sum(axis=0))
         norms = xp.where(norms > 0, norms, 1)
         grad = rows.T @ target
-        if float(abs(grad / norms).max()) <= gtol * float(xp.sqrt((target * target).sum())):
+        if weightless(relative_weight(residuals if weights is None else residuals[weights > 0], alpha, scale)):
+            status = 3
+        elif float(abs(grad / norms).max()) <= gtol * float(xp.sqrt((target * target).sum())):
             status = 0
-        if status == 0 or nit == maxiter:
+        if status != 1 or nit == maxiter:
             break
         nit += 1
         # The damped step as a least-squares problem of its own, which squares no condition number.
         damped = xp.concatenate((rows / norms, math.sqrt(damping) * xp.eye(x.size, dtype=rows.dtype)))
         step = -xp.linalg.lstsq(damped, xp.concatenate((target, xp.zeros_like(grad))), rcond=None)[0] / norms
         predicted = -float(step @ grad) - 0.5 * float(((rows @ step) ** 2).sum())
-        moved, lower = evaluated(fun(x + step))
+        moved, lower = evaluated(x + step)
         nfev += 1
         # Where the sum has no digits left to show the reduction, the last step is taken on trust.
-        last = predicted <= precision * value
-        if float(xp.sqrt((step * step).sum())) <= xtol * (xtol + float(xp.sqrt((x * x).sum()))) or last:
+        last = max(predicted, abs(value - lower)) <= precision * value
+        if float(xp.sqrt((step * step).sum())) <= xtol * float(xp.sqrt((x * x).sum())) or last:
             status = 2
-        if lower < value or (last and lower <= value * (1 + precision)):
-            ratio = (value - lower) / predicted if predicted > 0 else 0.0
+        if lower < value or last:
+            ratio = min((value - lower) / predicted, 1.0) if predicted > 0 else 0.0
             damping, growth = damping * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0
             x, residuals, value = x + step, moved, lower
-            target, rows = linearized()
+            plain, target, rows = linearized()
             njev += 1
-            if callback is not None and reported(callback, result()):
+            if stops(result) and status == 1:
                 status = 99
         else:
             damping, growth = damping * growth, 2 * growth
-    return ended(
-        result(),
-        status,
-        {
-            0: "the gradient is small",
-            1: f"maxiter = {maxiter} iterations were not enough",
-            2: "the step is small",
-            99: "stopped by the callback",
-        },
-    )
+    return ended(result(), status, maxiter, small="the steps are too small to matter")

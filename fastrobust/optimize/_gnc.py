@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from scipy.optimize import OptimizeResult
 
-from .. import weight
-from ._arrays import ended, floats, library, parameters, reported
+from ._arrays import called, count, ended, floats, library, number, relative_weight, weightless
 from ._whitened import LinearModel
 
 _FACTOR = 1.4  # of the control parameter, from stage to stage
@@ -21,8 +21,8 @@ SCHEDULES = ("alpha", "geman-mcclure", "truncated")
 def gnc(
     X: Any,
     y: Any,
-    alpha: float | None,
-    scale: float,
+    alpha: float | None = None,
+    scale: float | None = None,
     *,
     schedule: str = "alpha",
     weights: Any = None,
@@ -42,8 +42,8 @@ def gnc(
         any kind; weights have shape (n,), and the first are None, for all equal.
     y : array, shape (n,); or callable
         Or ``residuals(solution)``, which returns an array of shape (n,): distances, signed or not.
-    alpha : float or None
-        The shape to end with: -2 for Geman-McClure, where it may be left out as None; None for "truncated".
+    alpha : float, for the schedule in alpha
+        The shape to end with, at most 2.
     scale : float
         c > 0, in the units of the residuals. For "truncated", the largest residual of an inlier.
     schedule : {"alpha", "geman-mcclure", "truncated"}
@@ -57,13 +57,14 @@ def gnc(
     maxiter : int
         Of all stages together, each of which solves one weighted problem.
     callback : callable, optional
-        Called as ``callback(result)`` after each stage; StopIteration ends the loop.
+        Called as ``callback(intermediate_result)`` after each stage; StopIteration ends the loop.
 
     Returns
     -------
     scipy.optimize.OptimizeResult
         ``x``, coefficients or solution; ``residuals``; ``weights``, shape (n,), from 0 for an outlier to 1; ``mu``, the
-        control parameter; ``nit``, ``success``, ``status`` (0 converged, 1 maxiter, 99 stopped), ``message``.
+        control parameter; ``nit``, ``success``, ``message`` and ``status`` (0 converged, 1 maxiter, 3 nothing has a
+        weight, 99 stopped).
 
     Raises
     ------
@@ -84,16 +85,30 @@ def gnc(
     >>> t = rng.uniform(0, 10, 200)
     >>> y = 2 * t + 1 + 0.1 * rng.standard_normal(200)
     >>> y[:120] = rng.uniform(0, 100, 120)  # 60 % outliers
-    >>> print(gnc(np.c_[t, np.ones(200)], y, None, 0.5, schedule="truncated").x.round(1))
+    >>> print(gnc(np.c_[t, np.ones(200)], y, scale=0.5, schedule="truncated").x.round(1))
     [2. 1.]
     """
-    parameters(2.0 if alpha is None else alpha, scale, tol, maxiter)
+    if scale is None:
+        raise TypeError("scale is missing: three to five times the noise of the inliers")
+    scale, tol, maxiter = (
+        number("scale", scale, positive=True),
+        number("tol", tol, positive=True),
+        count("maxiter", maxiter),
+    )
+    stops = called(callback)
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(map(repr, SCHEDULES))}, got {schedule!r}")
-    if schedule == "geman-mcclure" and alpha not in (None, -2):
-        raise ValueError(f"alpha must be -2 or None for Geman-McClure, got {alpha!r}")
-    if (alpha is None) != (schedule == "truncated") and schedule != "geman-mcclure":
-        raise ValueError(f"alpha must be {'None' if alpha is not None else 'a number'} for schedule={schedule!r}")
+    if schedule == "geman-mcclure":
+        alpha = -2.0 if alpha is None else number("alpha", alpha)
+        if alpha != -2:
+            raise ValueError(f"alpha must be -2 or left out for Geman-McClure, got {alpha:g}")
+    elif schedule == "truncated":
+        if alpha is not None:
+            raise ValueError(f"alpha must be left out for truncated least squares, got {alpha!r}")
+    else:
+        alpha = number("alpha", alpha)
+        if alpha > 2:
+            raise ValueError(f"alpha must be at most 2, got {alpha:g}: above, the problem is convex, see irls")
     if callable(X) != callable(y):
         raise TypeError("give both a design and a target, or both a solver and a function for residuals")
     if callable(X) and weights is not None:
@@ -102,10 +117,12 @@ def gnc(
     solve, residuals_of = (X, y) if linear is None else (linear.solve, linear.residuals)
 
     solution = solve(None)
-    residuals = residuals_of(solution)
-    xp = library("residuals(solution)", residuals)
-    current = Stage.first(alpha, scale, schedule, _largest(xp, residuals))
-    relative, nit, status = None, 0, 1
+    xp = library("residuals(solution)", first := residuals_of(solution))
+    residuals = _checked(xp, first, None)
+    if linear is not None:
+        tol = max(tol, 64 * float(np.finfo(residuals.dtype).eps) * float(abs(linear.target).max()) / scale)
+    current, relative = Stage.first(alpha, scale, schedule, float(abs(residuals).max())), None
+    nit, status = 0, 1
 
     def result() -> OptimizeResult:
         x = solution if linear is None else linear.coefficients(solution)
@@ -113,39 +130,31 @@ def gnc(
         return OptimizeResult(x=x, residuals=found, weights=current.weights(xp, found), mu=current.mu, nit=nit)
 
     while status == 1 and nit < maxiter:
-        nit += 1
-        before, relative = relative, current.weights(xp, floats(xp, "residuals(solution)", residuals))
-        if not bool((relative > 0).any()):
+        before, relative = relative, current.weights(xp, residuals)
+        if weightless(relative):
             status = 3
             break
+        nit += 1
         settled = before is not None and float(abs(relative - before).max()) <= tol
         decided = bool((xp.minimum(relative, 1 - relative) <= _BINARY).all())
-        solution = solve(relative)
-        residuals = residuals_of(solution)
+        solution = solve(relative.copy())
+        residuals = _checked(xp, residuals_of(solution), residuals)
         if current.last and settled:
             status = 0
         current = current.next(decided)
-        if callback is not None and reported(callback, result()):
+        if stops(result) and status:
             status = 99
-    return ended(
-        result(),
-        status,
-        {
-            0: "converged",
-            1: f"maxiter = {maxiter} stages were not enough",
-            3: "no residual has a weight: the scale is too small",
-            99: "stopped by the callback",
-        },
-    )
+    return ended(result(), status, maxiter)
 
 
-def _largest(xp: Any, residuals: Any) -> float:
-    residuals = floats(xp, "residuals(solution)", residuals)
-    if residuals.ndim != 1 or not residuals.size:
-        raise ValueError(f"residuals must have shape (n,), got {residuals.shape}")
-    found = float(abs(residuals).max())
-    if not math.isfinite(found):
-        raise ValueError("residuals(solution) holds NaN or infinity for equal weights")
+def _checked(xp: Any, found: Any, before: Any) -> Any:
+    """Residuals, finite and as many as before."""
+    found = floats(xp, "residuals(solution)", found)
+    if found.ndim != 1 or not found.size or (before is not None and found.shape != before.shape):
+        expected = "(n,)" if before is None else before.shape
+        raise ValueError(f"residuals must return shape {expected}, got {found.shape}")
+    if not bool(xp.isfinite(found).all()):
+        raise ValueError("residuals(solution) holds NaN or infinity: leave such elements out")
     return found
 
 
@@ -175,8 +184,8 @@ class Stage(NamedTuple):
             return xp.clip(math.sqrt(mu * (mu + 1)) / size - mu, 0, 1)
         if schedule == "alpha" and not last:
             alpha = (max(alpha, _FLATTEST) * mu + 2) / (mu + 1)
-        wide = scale * math.sqrt(mu) if schedule == "geman-mcclure" else scale
-        return weight(residuals, alpha, wide) * wide**2
+        wide = math.sqrt(mu) if schedule == "geman-mcclure" else 1.0
+        return relative_weight(residuals / scale, alpha, wide)
 
     def next(self, decided: bool) -> Stage:
         """The next one; the last repeats itself."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from scipy.optimize import OptimizeResult
 
-from .. import loss, weight
-from ._arrays import ended, parameters, reported
+from .. import loss
+from ._arrays import called, count, ended, finite_loss, number, relative_weight, weightless
 from ._whitened import LinearModel
 
 _HALVINGS = 30
@@ -35,7 +35,8 @@ def irls(
         Rows of a design; a column of ones for an intercept. CuPy arrays stay on their device.
     y : array, shape (n,)
     alpha, scale : float
-        Shape in [-inf, inf], and c > 0 in the units of y.
+        Shape in [-inf, inf], and c > 0 in the units of y: often ``efficiency_scale(alpha)`` times a robust estimate of
+        the noise, such as 1.4826 times the median absolute residual of a fit with alpha = 1.
     weights : array, shape (n,), optional
         >= 0; 0 leaves a row out.
     start : array, shape (k,), optional
@@ -45,18 +46,21 @@ def irls(
         The loop ends where a step changes the fitted values by less than tol c, in root mean square.
     maxiter : int
     callback : callable, optional
-        Called as ``callback(result)`` with what the result would be, after each iteration; StopIteration ends the loop.
+        Called as ``callback(intermediate_result)`` with what the result would be, after each iteration; StopIteration
+        ends the loop.
 
     Returns
     -------
     scipy.optimize.OptimizeResult
-        ``x``, the coefficients; ``fun``, the sum; ``residuals``; ``weights``, c^2 psi(r)/r, 1 at r = 0; ``nit``,
-        ``success``, ``status`` (0 converged, 1 maxiter, 99 stopped), ``message``.
+        ``x``, the coefficients; ``fun``, the sum; ``residuals`` y - X x; ``weights``, c^2 psi(r)/r, 1 at r = 0, without
+        the rows' own; ``nit``, ``success``, ``status`` (0 converged, 1 maxiter, 3 nothing has a weight, 99 stopped),
+        ``message``.
 
     Raises
     ------
     TypeError, ValueError
-        For arrays of other libraries or shapes, NaN or infinity where the weight is not 0, and parameters out of range.
+        For arrays of other libraries or shapes, NaN or infinity where the weight is not 0, parameters out of range, and
+        residuals whose loss is infinite (alpha > 2).
 
     Notes
     -----
@@ -73,48 +77,47 @@ def irls(
     >>> print(irls(np.c_[t, np.ones(20)], y, alpha=0.0, scale=0.1).x.round(3))
     [2. 1.]
     """
-    parameters(alpha, scale, tol, maxiter)
+    alpha, scale = number("alpha", alpha), number("scale", scale, positive=True)
+    tol, maxiter, stops = number("tol", tol, positive=True), count("maxiter", maxiter), called(callback)
     model = LinearModel(X, y, weights)
     xp, weights = model.xp, model.weights
+    tol = max(
+        tol, 8 * float(np.finfo(model.Q.dtype).eps) * float(abs(model.target).max()) / scale
+    )  # what rounding leaves
     gamma = model.solve(None) if start is None else model.gamma(start)
 
     def objective(residuals: Any) -> float:
         return float(loss(residuals, alpha, scale, reduction="sum", weights=weights))
 
-    def relative(residuals: Any) -> Any:
-        return weight(residuals, alpha, scale) * scale**2
-
-    residuals = model.residuals(gamma)
-    value, nit, status = objective(residuals), 0, 1
+    with np.errstate(over="ignore"):  # alpha > 2, and said below
+        residuals = model.residuals(gamma)
+        value, nit, status = objective(residuals), 0, 1
+    finite_loss(value, alpha, scale)
 
     def result() -> OptimizeResult:
         found = model.all_residuals(gamma)
-        return OptimizeResult(x=model.coefficients(gamma), fun=value, residuals=found, weights=relative(found), nit=nit)
+        relative = relative_weight(found, alpha, scale)
+        return OptimizeResult(x=model.coefficients(gamma), fun=value, residuals=found, weights=relative, nit=nit)
 
     while status == 1 and nit < maxiter:
-        nit += 1
-        step = model.step(relative(residuals), residuals)
-        size = float(xp.sqrt((step * step).sum() / residuals.size)) / scale
-        if not math.isfinite(size):
+        relative = relative_weight(residuals, alpha, scale)
+        if weightless(relative):
             status = 3
             break
+        nit += 1
+        step = model.step(relative, residuals)
         for _ in range(_HALVINGS):
-            moved = residuals - model.design.Q @ step
+            size = float(xp.sqrt((step * step).sum() / residuals.size)) / scale
+            moved = residuals - model.Q @ step
             new = objective(moved)
             if new <= value or size <= tol:
                 break
-            step, size = step / 2, size / 2
-        gamma, residuals, value = gamma + step, moved, min(new, value)
+            step = step / 2
+        if new > value and size > tol:
+            status = 2
+            break
+        gamma, residuals, value = gamma + step, moved, new
         status = 0 if size <= tol else 1
-        if callback is not None and reported(callback, result()):
+        if stops(result) and status:
             status = 99
-    return ended(
-        result(),
-        status,
-        {
-            0: "converged",
-            1: f"maxiter = {maxiter} iterations were not enough",
-            3: "no residual has a weight: the scale is too small for the start",
-            99: "stopped by the callback",
-        },
-    )
+    return ended(result(), status, maxiter, small="no step lowers the sum any more")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from .. import curvature, loss_and_grad, nll_and_grad, weight
-from ._whitened import blocks, triangle
+from ._whitened import blocks, triangle, whitening
 
 Array = NDArray[np.float64]
 Tell = Callable[[str], None]
@@ -130,6 +130,10 @@ class Problem:
         more = [point.alpha] * (self.alpha is None) + [math.log(point.scale)] * (self.scale is None)
         return np.concatenate((point.gamma, more))
 
+    def unit(self, point: Point) -> Array:
+        """Steps of ``theta`` that are alike: coefficients in units of the scale."""
+        return np.concatenate((np.full(self.design.k, point.scale), np.ones(len(self.theta(point)) - self.design.k)))
+
     def point(self, theta: Array) -> Point:
         k = self.design.k
         alpha = float(theta[k]) if self.alpha is None else self.alpha
@@ -139,10 +143,9 @@ class Problem:
         """The mean and its gradient by ``theta``."""
         r = self.residuals(point.gamma)
         out = (None, self.dx, None, None)
-        with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2, far from the fit: see descend
-            found = self.evaluate(
-                r, point.alpha, point.scale, reduction="mean", weights=self.weights, out=out, wrt=self.wrt
-            )
+        found = self.evaluate(
+            r, point.alpha, point.scale, reduction="mean", weights=self.weights, out=out, wrt=self.wrt
+        )
         more = [float(found.dalpha)] if self.alpha is None else []
         more += [point.scale * float(found.dscale)] if self.scale is None else []
         return float(found.value), np.concatenate((-self.design.project(self.dx), more))
@@ -161,7 +164,7 @@ class Problem:
         k, origin, steps = self.design.k, self.theta(start), start.iterations
         if len(origin) == 0:
             return self.measured(start, 0)[0]
-        unit = np.concatenate((np.full(k, start.scale), np.ones(len(origin) - k)))
+        unit = self.unit(start)
         origin[k:] = 0.0
 
         def function(x: Array) -> tuple[float, Array]:
@@ -190,7 +193,7 @@ class Problem:
         It begins with that Hessian, if one is given, and keeps each for as long as a step leaves a fifth: a new one
         takes as long as several steps.
         """
-        k, (low, high) = self.design.k, self.bounds.T
+        low, high = self.bounds.T
         best, gradient = self.measured(start, start.iterations)
         fresh = False
         for _ in range(NEWTON):
@@ -200,7 +203,7 @@ class Problem:
                 hessian, fresh = self.hessian(best, gradient), True
             theta = self.theta(best)
             free = np.flatnonzero(~(((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0))))
-            unit = np.concatenate((np.full(k, best.scale), np.ones(len(theta) - k)))
+            unit = self.unit(best)
             moved = theta.copy()
             try:
                 H = hessian[np.ix_(free, free)]
@@ -219,16 +222,14 @@ class Problem:
                 tell(f"{what}: iteration {best.iterations}, mean {best.value:.9g}")
             elif fresh:
                 break
+            fresh = False
             if not helped or slow:
-                hessian, fresh = None, False
-            else:
-                fresh = False
+                hessian = None
         return best
 
     def hessian(self, point: Point, gradient: Array) -> Array:
         """Of the coefficients exactly; in the directions of alpha and the scale by differences of gradients."""
-        k, theta = self.design.k, self.theta(point)
-        unit = np.concatenate((np.full(k, point.scale), np.ones(len(theta) - k)))
+        k, theta, unit = self.design.k, self.theta(point), self.unit(point)
         H = np.zeros((len(theta), len(theta)))
         for j in range(k, len(theta)):
             moved = theta.copy()
@@ -255,9 +256,10 @@ class Problem:
         return found
 
 
+@np.errstate(over="ignore", under="ignore", invalid="ignore")  # far from the fit, and scales far from the residuals
 def fit_linear(
     X: NDArray[Any], y: NDArray[Any], sample_weight: Array | None = None, *, alpha: float | None = None,
-    scale: float | None = None, fit_intercept: bool = True, tell: Tell = lambda text: None,
+    scale: float | None = None, fit_intercept: bool = True, tell: Tell,
 ) -> LinearFit:  # fmt: skip
     """Fit ``y`` by the columns of ``X``, finite both, weighted by nonnegative weights that are not all 0.
 
@@ -312,6 +314,11 @@ def fit_linear(
         best = replace(best, value=problem.slope(best)[0], gradient=0.0)
     else:
         best = _search(problem, ols, rms, tell)
+    if not (math.isfinite(best.value) and math.isfinite(best.gradient)):
+        raise ValueError(
+            f"the loss is infinite at alpha = {best.alpha:g}, scale = {best.scale * y_spread * y_unit:g}: "
+            "raise scale, or lower alpha"
+        )
     enough = CONVERGED * max(1.0, best.value)  # far outliers at alpha >= 2: a large mean, known to so many digits
     # Where over half of the rows agree exactly, the optimizer cannot come to rest.
     collapsing = best.gradient > enough and best.scale < 1e-6 * rms
@@ -406,9 +413,7 @@ def _whitening(R: Array, n: float) -> Array:
     """``map`` with ``map' R' R map = n``, of as many columns as R has rank, after each column of R has the length 1."""
     length = np.sqrt(np.sum(R**2, axis=0))
     length[length == 0] = 1.0
-    _, S, Vt = np.linalg.svd(R / length)
-    kept = S / S[0] > RANK if S[0] > 0 else np.zeros(len(S), bool)
-    map: Array = Vt[kept].T / S[kept] * math.sqrt(n) / length[:, None]
+    map: Array = whitening(np, R / length, RANK) * math.sqrt(n) / length[:, None]
     return map
 
 
@@ -461,7 +466,8 @@ def _starts(sample: Problem, ols: Array, least_squares: Point, tell: Tell) -> li
     smoothed = smooth.descend(near, tell, "first fit")
     starts = [least_squares, Point(smoothed.gamma, 1.0 if alpha is None else alpha, smoothed.scale)]
     if sample.low < 1:
-        starts += [_point(sample, gamma, 1.0 if alpha is None else alpha) for gamma in _subset_fits(sample)]
+        shapes = (1.0, 0.0) if alpha is None else (alpha,)
+        starts += [_point(sample, gamma, shape) for gamma in _subset_fits(sample) for shape in shapes]
     return starts
 
 

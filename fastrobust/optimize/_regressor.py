@@ -114,6 +114,11 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 f"alpha={self.alpha!r} needs scale to be a number, the size of residual that is not yet an outlier: "
                 'below 0 the density has no finite mass, so that no likelihood can choose it; got scale="auto"'
             )
+        if not isinstance(self.fit_intercept, (bool, np.bool_)):
+            raise TypeError(f"fit_intercept must be True or False, got {self.fit_intercept!r}")
+        for name, given in (("X", X), ("y", y), ("sample_weight", sample_weight)):
+            if isinstance(given, np.ma.MaskedArray):
+                raise TypeError(f"{name} is a masked array: give its data, and a sample_weight of 0 where it is masked")
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import loss, weight
+from ._arrays import number
 
 
 def scipy_loss(alpha: float) -> Callable[[Any], NDArray[np.float64]]:
@@ -48,9 +49,7 @@ def scipy_loss(alpha: float) -> Callable[[Any], NDArray[np.float64]]:
     >>> print(np.round(fit.x, 2))
     [0.7  0.15]
     """
-    alpha = float(alpha)
-    if math.isnan(alpha):
-        raise ValueError("alpha is NaN: it must be a number in [-inf, inf]")
+    alpha = number("alpha", alpha)
 
     def rho(z: Any) -> NDArray[np.float64]:
         z = np.asarray(z, np.float64)

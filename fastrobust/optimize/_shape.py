@@ -16,32 +16,13 @@ import numpy as np
 from scipy.optimize import OptimizeResult, brentq
 
 from .. import PartitionGrad, _truncated, log_partition_and_grad, loss, loss_and_grad
-from ._arrays import floats, library, weights_for
+from ._arrays import floats, library, number, weights_for
 
 # Where the search begins: alpha at which the slope is looked at, on a sample of at most so many residuals.
-_GRID = (
-    -32.0,
-    -16.0,
-    -8.0,
-    -4.0,
-    -2.0,
-    -1.0,
-    -0.5,
-    0.0,
-    0.25,
-    0.5,
-    1.0,
-    1.5,
-    2.0,
-    2.5,
-    3.0,
-    4.0,
-    6.0,
-    10.0,
-    16.0,
-    32.0,
-)
+_GRID = [*(-(2.0**i) for i in range(5, -2, -1)), *(i / 4 for i in (0, 1, 2, 4, 6, 8, 10, 12, 16, 24, 40, 64, 128))]
 _SAMPLE = 20_000
+_WINDOWS = 4  # starts of truncated fits, each with a quarter of the scale of the one before
+_BETTER = 5.0  # by how much a narrower window must raise the log-likelihood of what is inside
 _NEAREST = 1e-10  # the least scale, in units of the typical residual
 _TINY, _HUGE = 1e-300, 1e300
 _FAR = 1e15  # where the untruncated density ends for the information: beyond is less than 1e-9 of it
@@ -52,65 +33,81 @@ class _Point(NamedTuple):
     dalpha: float
     growth: float  # mean z psi(z)
     total: float  # of the weights inside
-    end: float  # the largest residual inside
+    inside: int  # how many residuals
+    end: float  # the largest of them
 
 
 class _Residuals:
-    """Absolute residuals and what is wanted of them; sorted where they are truncated, so that the inside is a slice."""
+    """Residuals and what is wanted of them; if truncated absolute ones, sorted, so that a slice is inside."""
 
     def __init__(self, xp: Any, x: Any, weights: Any, truncation: float) -> None:
+        self.xp, self.x, self.weights, self.truncation = xp, x, weights, truncation
         self.truncated = math.isfinite(truncation)
-        if self.truncated:
+        self.known: dict[tuple[float, ...], _Point] = {}
+
+    @classmethod
+    def ordered(cls, xp: Any, x: Any, weights: Any, truncation: float) -> _Residuals:
+        if math.isfinite(truncation):
             x = abs(x)
             order = xp.argsort(x) if weights is not None else None
             x = xp.sort(x) if order is None else x[order]
             weights = weights if order is None else weights[order]
-        self.xp, self.x, self.weights, self.truncation = xp, x, weights, truncation
-        self.calls = 0
+        return cls(xp, x, weights, truncation)
 
     def sample(self) -> _Residuals:
-        step = -(-self.x.size // _SAMPLE)
-        weights = None if self.weights is None else self.weights[::step]
-        if step == 1 or (weights is not None and not bool((weights > 0).any())):
+        """Some, drawn with a fixed seed: every so-manyth would be a trap for periodic data."""
+        if self.x.size <= _SAMPLE:
             return self
-        part = _Residuals(self.xp, self.x[::step], None, math.inf)  # sorted already
-        part.weights, part.truncation, part.truncated = weights, self.truncation, self.truncated
-        return part
+        chosen = _chosen(self.xp, self.x.size)
+        weights = None if self.weights is None else self.weights[chosen]
+        return _Residuals(self.xp, self.x[chosen], weights, self.truncation)
 
-    def at(self, alpha: float, scale: float, end: float | None = None) -> _Point:
-        """The means over what is inside: within tau c, or within ``end`` if that is given.
+    def at(self, alpha: float, scale: float, end: float = math.inf) -> _Point:
+        """The means over what is inside: within tau c, and within ``end``.
 
         The density is cut off at the largest residual inside, not at tau c: where nothing lies between the two, a
         window that grows with c would call ever larger scales consistent.
         """
-        self.calls += 1
+        key = (alpha, scale, end)
+        if key not in self.known:
+            self.known[key] = self._at(alpha, scale, end)
+        return self.known[key]
+
+    def _at(self, alpha: float, scale: float, end: float) -> _Point:
         x, weights, last = self.x, self.weights, math.inf
         if self.truncated:
-            end = min(self.truncation * scale if end is None else end, float(np.finfo(x.dtype).max))
+            end = min(self.truncation * scale if math.isinf(end) else end, float(np.finfo(x.dtype).max))
             inside = int(self.xp.searchsorted(x, self.xp.asarray(end, dtype=x.dtype), side="right"))
             x, weights = x[:inside], None if weights is None else weights[:inside]
             last = float(x[-1]) if inside else 0.0
             last = last or end
         total = float(x.size if weights is None else weights.sum(dtype=np.float64))
         if not total:
-            return _Point(math.inf, math.inf, math.inf, total, last)
+            return _Point(math.inf, math.inf, math.inf, 0.0, 0, last)
         with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2 and a small scale
             found = loss_and_grad(x, alpha, scale, reduction="mean", weights=weights, wrt=("alpha", "scale"))
             parts = float(found.value), float(found.dalpha), -scale * float(found.dscale)
         rho, dalpha, growth = (math.inf if math.isnan(part) else part for part in parts)
-        return _Point(rho, dalpha, growth, total, last)
+        return _Point(rho, dalpha, growth, total, x.size, last)
 
 
-def log_z(alpha: float, tau: float) -> PartitionGrad:
+def _chosen(xp: Any, size: int) -> Any:
+    """Which of so many make the sample."""
+    if size <= _SAMPLE:
+        return slice(None)
+    return xp.asarray(np.sort(np.random.default_rng(0).integers(0, size, _SAMPLE)))
+
+
+def _log_z(alpha: float, tau: float) -> PartitionGrad:
     return log_partition_and_grad(alpha, truncation=max(tau, _TINY))
 
 
-def edge(alpha: float, tau: float) -> float:
+def _edge(alpha: float, tau: float) -> float:
     """tau d(log Z)/d tau = 2 tau exp(-rho(tau))/Z."""
     if math.isinf(tau):
         return 0.0
     tau = max(tau, _TINY)
-    return 2 * tau * math.exp(-float(loss(tau, alpha, 1.0)) - float(log_z(alpha, tau).value))
+    return 2 * tau * math.exp(-float(loss(tau, alpha, 1.0)) - float(_log_z(alpha, tau).value))
 
 
 class _Fit:
@@ -127,7 +124,7 @@ class _Fit:
         found = self.residuals.at(alpha, scale)
         if found.total and scale > 2 * found.end:  # so flat that no larger scale says anything else
             return -1.0
-        return min(found.growth, 1e300) - 1 + edge(alpha, found.end / scale)
+        return min(found.growth, _HUGE) - 1 + _edge(alpha, found.end / scale)
 
     def size(self, alpha: float, guess: float) -> float:
         """The logarithm of the best scale for that alpha, searched from a guess."""
@@ -148,12 +145,28 @@ class _Fit:
         """The derivative in alpha at that scale; and along the best scales, where it is the same."""
         scale = math.exp(size)
         found = self.residuals.at(alpha, scale)
-        return min(found.dalpha, 1e300) + float(log_z(alpha, found.end / scale).dalpha)
+        return min(found.dalpha, _HUGE) + float(_log_z(alpha, found.end / scale).dalpha)
 
-    def value(self, alpha: float, size: float, end: float) -> float:
+    def value(self, alpha: float, size: float, end: float = math.inf) -> float:
         """The mean negative log-likelihood of what is within ``end``, which must be the same to compare."""
         found = self.residuals.at(alpha, math.exp(size), end)
-        return found.rho + size + float(log_z(alpha, found.end / math.exp(size)).value)
+        return found.rho + size + float(_log_z(alpha, found.end / math.exp(size)).value)
+
+    def search(self, guess: float) -> tuple[float, float]:
+        """The best that can be reached from that scale, or, truncated, from smaller ones too."""
+        found = []
+        for start in range(_WINDOWS if self.residuals.truncated and self.low < self.high else 1):
+            found.append(self.solve(*self.start(guess - start * math.log(4.0)), 0.05))
+        # The widest window, unless the residuals in a narrower one are clearly likelier under what was found with it:
+        # a wide one may hold outliers, a narrow one says little.
+        found.sort(key=lambda point: -point[1])
+        best = found[0]
+        for alpha, size in found[1:]:
+            inside = self.residuals.at(alpha, math.exp(size))
+            gain = self.value(*best, inside.end) - self.value(alpha, size, inside.end)
+            if size > self.low and gain * inside.total > _BETTER:
+                best = alpha, size
+        return best
 
     def start(self, guess: float) -> tuple[float, float]:
         """The best alpha of a grid, with its scale."""
@@ -191,6 +204,19 @@ class _Fit:
         slope(near)
         return near, sizes[near]
 
+    def errors(self, alpha: float, size: float) -> Any:
+        """Standard errors of alpha and log c by Fisher's information; 0 for what is fixed, infinite without any."""
+        found = self.residuals.at(alpha, math.exp(size))
+        free = np.flatnonzero([self.alphas[0] < self.alphas[1], self.low < self.high])
+        information = _information(alpha, max(found.end / math.exp(size), _TINY))[np.ix_(free, free)]
+        roots, errors = np.sqrt(np.diag(information)), np.zeros(2)
+        errors[free] = math.inf
+        if found.total and free.size and (roots > 0).all():
+            correlation = information / roots / roots[:, None]
+            if np.linalg.eigvalsh(correlation)[0] > 1e-9:
+                errors[free] = np.sqrt(np.diag(np.linalg.inv(correlation)) / found.total) / roots
+        return errors
+
 
 def _information(alpha: float, truncation: float) -> Any:
     """Fisher's information about (alpha, log c) in one residual, by quadrature over the density."""
@@ -218,7 +244,7 @@ def fit_shape(
     x : array of NumPy or CuPy, any shape
         Residuals, centred at 0. CuPy arrays stay on their device.
     weights : array, broadcast to x, optional
-        How often each residual counts, >= 0; 0 excludes it, whatever it is.
+        How often each residual counts, >= 0; 0 excludes it, whatever it is. Weights that sum to 1 are one residual.
     alpha : float or (low, high), optional
         Fixed, or bounds: (0, 32), and (-32, 32) with a truncation.
     scale : float or (low, high), optional
@@ -231,10 +257,12 @@ def fit_shape(
     Returns
     -------
     scipy.optimize.OptimizeResult
-        ``alpha``, ``scale``; ``fun``, the mean negative log-likelihood of what is inside; ``stderr``, standard errors
-        of alpha and scale by Fisher's information, 0 for what is fixed; ``inside``, the sum of weights
-        inside; ``nfev``, how often all residuals were read; ``success``, whether both equations are solved within
-        the bounds; ``message``, which says what ended at a bound.
+        ``alpha``, ``scale``, and both as ``x``; ``fun``, the mean negative log-likelihood of what is inside, and
+        ``grad`` of it; ``stderr``, standard errors of alpha and scale by Fisher's information (0 for what is fixed, and
+        to be taken with care at a bound); ``inside``, the sum of weights inside; ``nfev``, how often all residuals were
+        read; ``success`` and ``status`` (1 where the likelihood has no maximum because the scale shrinks to nothing,
+        where at most two residuals are inside, or where the equations could not be solved); ``message``, which says
+        what ended at a bound.
 
     Raises
     ------
@@ -247,8 +275,9 @@ def fit_shape(
     -----
     Likelihood: Barron 2019, eq. 16; truncated: Chebrolu et al. 2021, arXiv 2004.14938. The best scale for an alpha
     solves mean(z psi(z)) = 1 with z = x/c; alpha, mean(d rho/d alpha) = -(log Z)' there. Both by bracketing, started
-    from the median absolute residual and the best of a grid of alpha on at most 20,000 residuals. Large
-    arrays are read some ten times, truncated ones fifty times.
+    from the median absolute residual and the best of a grid of alpha, on at most 20,000 residuals. Truncated, there
+    may be several solutions: the widest counts, unless the residuals in a narrower one are clearly likelier under that.
+    All residuals are read some ten to fifty times.
 
     Examples
     --------
@@ -261,17 +290,22 @@ def fit_shape(
     """
     xp = library("x", x)
     tau = math.inf if truncation is None else _truncated.checked(truncation)
-    floor = -32.0 if math.isfinite(tau) else 0.0
-    alphas = _bounds("alpha", alpha, (floor, 32.0), -math.inf if math.isfinite(tau) else 0.0)
+    truncated = math.isfinite(tau)
+    alphas = _bounds("alpha", alpha, (-32.0 if truncated else 0.0, 32.0))
+    if alphas[0] < 0 and not truncated:
+        raise ValueError(f"alpha must not be negative without a truncation, got {alpha!r}: there is no density below 0")
+    given = _bounds("scale", scale, (0.0, math.inf))
+    if scale is not None and not (given[0] >= 0 and 0 < given[1] < math.inf):
+        raise ValueError(f"scale must be positive and finite, got {scale!r}")
     x = floats(xp, "x", x)
-    weights = weights_for(xp, weights, x)
+    weights = weights_for(xp, weights, x) if x.size else None
     x, weights = x.reshape(-1), None if weights is None else weights.reshape(-1)
     if weights is not None:
         x, weights = x[weights > 0], weights[weights > 0]
     if not x.size:
         raise ValueError("x is empty: there is nothing to fit")
     largest = max(float(x.max()), -float(x.min()))
-    if math.isnan(largest) or (math.isinf(largest) and math.isinf(tau)):
+    if math.isnan(largest) or (math.isinf(largest) and not truncated):
         remedy = "a weight of 0 leaves them out" + (", and so does a truncation" if math.isinf(largest) else "")
         raise ValueError(f"x holds {'NaN' if math.isnan(largest) else 'infinity'}: {remedy}")
     if math.isinf(largest):
@@ -279,68 +313,68 @@ def fit_shape(
         if not finite.size:
             raise ValueError("x holds nothing finite: there is nothing to fit")
         largest = float(finite.max())
-    typical = _typical(xp, x[:: -(-x.size // _SAMPLE)]) or largest or 1.0
+    typical = _typical(xp, x[_chosen(xp, x.size)]) or largest or 1.0
     # In units in which squares of the scale are neither subnormal nor infinite.
     unit = 1.0 if abs(math.log(typical)) < 25 else 2.0 ** round(math.log2(typical))
     if unit != 1:
         x, typical, largest = x / x.dtype.type(unit), typical / unit, min(largest / unit, _HUGE)
-    scales = _NEAREST * typical, 2 * max(largest, typical)
-    given = _bounds("scale", scale, (0.0, math.inf), 0.0)
+    scales = floor, _ = _NEAREST * typical, 2 * max(largest, typical)
     if scale is not None:
-        if not given[1] > 0 or given[0] == given[1] == 0:
-            raise ValueError(f"scale must be positive, got {scale!r}")
         low, high = (min(max(end / unit, _TINY), _HUGE) for end in given)
-        scales = low if given[0] else min(scales[0], high), high
+        scales = low if given[0] else min(floor, high), high
 
-    residuals = _Residuals(xp, x, weights, tau)
+    residuals = _Residuals.ordered(xp, x, weights, tau)
     part = residuals.sample()
     fit = _Fit(part, alphas, scales)
-    shape, size = fit.solve(*fit.start(math.log(1.4826 * typical)), 0.05)
+    shape, size = fit.search(math.log(1.4826 * typical))
     if part is not residuals:
-        near = 3 * math.sqrt(_covariance(fit, shape, size)[0, 0])
+        near = 3 * float(fit.errors(shape, size)[0])
         fit = _Fit(residuals, alphas, scales)
         shape, size = fit.solve(shape, size, min(max(near, 1e-4), 1.0))
-    result = _result(fit, shape, size, unit)
-    result.scale = min(max(result.scale, given[0]), given[1])
-    return result
+    return _result(fit, shape, size, unit, given, math.log(floor))
 
 
-def _result(fit: _Fit, alpha: float, size: float, unit: float) -> OptimizeResult:
+def _result(
+    fit: _Fit, alpha: float, size: float, unit: float, given: tuple[float, float], floor: float
+) -> OptimizeResult:
     """In the units of the residuals that were given."""
     scale = math.exp(size)
     found = fit.residuals.at(alpha, scale)
-    tau = found.end / scale
-    value, slope = map(float, log_z(alpha, tau))
-    units = np.array([1.0, scale * unit])
-    ends = []
-    for name, at, (low, high) in (("alpha", alpha, fit.alphas), ("scale", size, (fit.low, fit.high))):
+    unsolved, ends = 0.0, []
+    equations = {
+        "alpha": (alpha, fit.alphas, fit.slope(alpha, size)),
+        "scale": (size, (fit.low, fit.high), -fit.growth(alpha, size)),
+    }
+    for name, (at, (low, high), slope) in equations.items():
         if low < high and at in (low, high):
             ends.append(f"{name} is at its {'lower' if at == low else 'upper'} bound")
-    collapsed = "scale is at its lower bound" in ends
-    if collapsed:
-        ends.append("the likelihood grows as the scale shrinks: too many residuals are 0, or too few inside")
+        elif low < high:
+            unsolved = max(unsolved, abs(slope))
+    failure = ""
+    if fit.low < fit.high and size == fit.low and size <= floor:
+        failure = "the likelihood grows as the scale shrinks: too many residuals are 0"
+    elif not found.inside or (fit.residuals.truncated and found.inside <= 2 < fit.residuals.x.size):
+        failure = f"only {found.inside} residuals are inside: another truncation or scale may help"
+    # Where residuals enter and leave with the scale, the equations jump by one residual's part.
+    elif unsolved > max(1e3 * fit.precision, 20 / found.inside if fit.residuals.truncated else 0.0):
+        failure = f"the equations are solved to {unsolved:.1g} only"
+    with np.errstate(over="ignore", under="ignore"):
+        true_scale = min(max(scale * unit, given[0]), given[1])
+        grad = np.array([slope for _, _, slope in equations.values()]) / np.array([1.0, true_scale])
+        errors = fit.errors(alpha, size) * np.array([1.0, true_scale])
     return OptimizeResult(
+        x=np.array([alpha, true_scale]),
         alpha=alpha,
-        scale=scale * unit,
-        fun=found.rho + size + math.log(unit) + value,
-        jac=np.array([found.dalpha + slope, (1 - found.growth - edge(alpha, tau)) / scale / unit]),
-        stderr=np.sqrt(np.diag(_covariance(fit, alpha, size))) * units,
+        scale=true_scale,
+        fun=fit.value(alpha, size) + math.log(unit),
+        grad=grad,
+        stderr=errors,
         inside=found.total,
-        nfev=fit.residuals.calls,
-        success=not collapsed,
-        message="; ".join(ends) or "the likelihood is at its maximum",
+        nfev=len(fit.residuals.known),
+        success=not failure,
+        status=int(bool(failure)),
+        message="; ".join([*ends, failure] if failure else ends) or "the likelihood is at its maximum",
     )
-
-
-def _covariance(fit: _Fit, alpha: float, size: float) -> Any:
-    """Of the estimates of alpha and log c, by the information; 0 for what is fixed."""
-    scale = math.exp(size)
-    inside = fit.residuals.at(alpha, scale)
-    free = np.ix_(*(np.flatnonzero([fit.alphas[0] < fit.alphas[1], fit.low < fit.high]),) * 2)
-    found = np.zeros((2, 2))
-    information = _information(alpha, max(inside.end / scale, _TINY)) * max(inside.total, 1.0)
-    found[free] = np.linalg.pinv(information[free], hermitian=True)
-    return found
 
 
 def _typical(xp: Any, x: Any) -> float:
@@ -352,16 +386,15 @@ def _typical(xp: Any, x: Any) -> float:
     return typical
 
 
-def _bounds(name: str, given: Any, default: tuple[float, float], least: float) -> tuple[float, float]:
+def _bounds(name: str, given: Any, default: tuple[float, float]) -> tuple[float, float]:
     if given is None:
         return default
-    try:
-        low, high = (given, given) if np.ndim(given) == 0 else given
-        low, high = float(low), float(high)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a number or (low, high), got {given!r}") from None
-    if not (least <= low <= high) or (name == "scale" and math.isinf(high)):
-        below = f", and not below {least:g}" if math.isfinite(least) else ""
-        more = "; a truncation permits negative ones" if name == "alpha" and least == 0 else ""
-        raise ValueError(f"{name} must be (low, high) with low <= high{below}, got {given!r}{more}")
+    if not isinstance(given, (tuple, list)):
+        fixed = number(name, given)
+        return fixed, fixed
+    if len(given) != 2:
+        raise ValueError(f"{name} must be a number or (low, high), got {given!r}")
+    low, high = (number(name, end) for end in given)
+    if low > high:
+        raise ValueError(f"{name} must be (low, high) with low <= high, got {given!r}")
     return low, high

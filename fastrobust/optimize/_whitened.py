@@ -39,46 +39,19 @@ def triangle(xp: Any, X: Any, root: Any = None) -> Any:
     return xp.concatenate((R, xp.zeros((max(0, k - R.shape[0]), k), dtype=X.dtype)))
 
 
-class Whitened:
-    """X = Q R with Q'Q = 1: then Q'WQ is as well conditioned as the weights, whatever X is.
-
-    Where columns of X depend on each other (after division by their largest elements), solutions are those of the
-    least norm.
-    """
-
-    def __init__(self, xp: Any, X: Any) -> None:
-        n, k = X.shape
-        size = xp.stack([abs(X[part]).max(axis=0) for part in blocks(xp, n)]).max(axis=0)
-        size = xp.where(size > 0, size, xp.ones_like(size))
-        _, values, directions = xp.linalg.svd(triangle(xp, X / size))
-        least = np.finfo(X.dtype).eps * max(n, k) * float(values[0])
-        rank = int((values > least).sum())
-        self.xp, self.basis = xp, directions[:rank].T / values[:rank] / size[:, None]
-        self.Q = xp.empty((n, rank), dtype=X.dtype, order="F")  # columns in one piece: products are faster
-        for part in blocks(xp, n):
-            xp.matmul(X[part], self.basis, out=self.Q[part])
-
-    def coefficients(self, gamma: Any) -> Any:
-        """Of X, for those of Q."""
-        return self.basis @ gamma
-
-    def of(self, beta: Any) -> Any:
-        """Those of Q for coefficients of X."""
-        return self.xp.linalg.lstsq(self.basis, beta, rcond=None)[0]
-
-    def step(self, weights: Any, residuals: Any) -> Any:
-        """What to add to the coefficients of Q so that the weighted sum of squares is least."""
-        Q, rank = self.Q, self.Q.shape[1]
-        gram, target = self.xp.zeros((rank, rank), dtype=Q.dtype), self.xp.zeros(rank, dtype=Q.dtype)
-        for part in blocks(self.xp, len(Q)):
-            weighted = Q[part].T * weights[part]
-            gram += weighted @ Q[part]
-            target += weighted @ residuals[part]
-        return self.xp.linalg.lstsq(gram, target, rcond=None)[0]
+def whitening(xp: Any, R: Any, least: float) -> Any:
+    """``map`` with ``map' R' R map = 1``, a column for each singular value of R above that part of the largest."""
+    _, values, directions = xp.linalg.svd(R)
+    rank = int((values > least * values[:1].sum()).sum())
+    return directions[:rank].T / values[:rank]
 
 
 class LinearModel:
-    """A linear model, in coefficients gamma of `Whitened`; rows with a weight of 0 are left out."""
+    """X = Q R with Q'Q = 1, and weighted least squares in coefficients gamma of Q.
+
+    Q'WQ is as well conditioned as the weights, whatever X is. Where columns of X depend on each other (after division
+    by their largest elements), solutions are those of the least norm. Rows with a weight of 0 are left out.
+    """
 
     def __init__(self, X: Any, y: Any, weights: Any) -> None:
         self.xp = xp = library("X", X)
@@ -89,17 +62,33 @@ class LinearModel:
             X, y = xp.where(used[:, None], X, 0), xp.where(used, y, 0)
         if not (bool(xp.isfinite(X).all()) and bool(xp.isfinite(y).all())):
             raise ValueError("X or y holds NaN or infinity: leave such rows out, or give them a weight of 0")
-        self.design, self.target = Whitened(xp, X), y
+        self.target = y
+        n, k = X.shape
+        size = xp.stack([abs(X[part]).max(axis=0) for part in blocks(xp, n)]).max(axis=0)
+        size = xp.where(size > 0, size, xp.ones_like(size))
+        map = whitening(xp, triangle(xp, X / size), np.finfo(X.dtype).eps * max(n, k))
+        self.map = map / size[:, None]
+        self.Q = xp.empty((n, map.shape[1]), dtype=X.dtype, order="F")  # columns in one piece: products are faster
+        for part in blocks(xp, n):
+            xp.matmul(X[part] / size, map, out=self.Q[part])
 
     def gamma(self, beta: Any) -> Any:
         """For coefficients of X."""
         beta = floats(self.xp, "start", beta)
         if beta.shape != self.X.shape[1:]:
             raise ValueError(f"start must have shape {self.X.shape[1:]}, one entry a column of X, got {beta.shape}")
-        return self.design.of(beta.astype(self.X.dtype, copy=False))
+        return self.xp.linalg.lstsq(self.map, beta.astype(self.X.dtype, copy=False), rcond=None)[0]
+
+    def coefficients(self, gamma: Any) -> Any:
+        """Of X."""
+        return self.map @ gamma
 
     def residuals(self, gamma: Any) -> Any:
-        return self.target - self.design.Q @ gamma
+        return self.target - self.Q @ gamma
+
+    def all_residuals(self, gamma: Any) -> Any:
+        """Those of left-out rows, too."""
+        return self.residuals(gamma) if self.weights is None else self.y - self.X @ self.coefficients(gamma)
 
     def step(self, relative: Any, residuals: Any) -> Any:
         """What to add to gamma for the least sum of squares, with those weights times the rows' own."""
@@ -107,15 +96,14 @@ class LinearModel:
             relative = self.xp.ones_like(self.target) if self.weights is None else self.weights
         elif self.weights is not None:
             relative = relative * self.weights
-        return self.design.step(relative, residuals)
+        rank = self.Q.shape[1]
+        gram, target = self.xp.zeros((rank, rank), dtype=self.Q.dtype), self.xp.zeros(rank, dtype=self.Q.dtype)
+        for part in blocks(self.xp, len(self.Q)):
+            weighted = self.Q[part].T * relative[part]
+            gram += weighted @ self.Q[part]
+            target += weighted @ residuals[part]
+        return self.xp.linalg.lstsq(gram, target, rcond=None)[0]
 
     def solve(self, relative: Any) -> Any:
+        """The gamma of the least sum of squares."""
         return self.step(relative, self.target)
-
-    def coefficients(self, gamma: Any) -> Any:
-        """Of X."""
-        return self.design.coefficients(gamma)
-
-    def all_residuals(self, gamma: Any) -> Any:
-        """Those of left-out rows, too."""
-        return self.residuals(gamma) if self.weights is None else self.y - self.X @ self.coefficients(gamma)

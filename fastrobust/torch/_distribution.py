@@ -36,7 +36,7 @@ class Barron(Distribution):
     -----
     `sample` rejects from Cauchy's distribution: a third to all of the draws are kept. `rsample` differentiates the same
     samples in all three parameters, once; in alpha implicitly through the distribution function, as `icdf`. `cdf`,
-    `icdf`, `entropy` and `variance` integrate numerically, with some 80 evaluations of the density: `cdf` is right to
+    `icdf`, `entropy` and `variance` integrate numerically, with 74 to 300 evaluations of the density: `cdf` is right to
     1e-14 of itself in float64, in the tails to about rho times 1e-16. Source: J. T. Barron, CVPR 2019, section 2.
 
     Examples
@@ -84,7 +84,7 @@ class Barron(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """84 at alpha = 0.1, 10^6 at 0.02, 10^96 at 0.001 (scale 1); infinite at 0."""
+        """84 at alpha = 0.1, 10^6 at 0.02, 10^96 at 0.001 (scale 1); infinite below 0.00031."""
         wide = _density.second_moment(torch, self.alpha.double())
         return (wide * self.scale.double() ** 2).to(self.alpha.dtype)
 
