@@ -11,11 +11,11 @@ import mpmath
 import numpy as np
 import oracle
 import pytest
+import rlm
 import statsmodels.api as sm
 from scipy.optimize import OptimizeResult, least_squares
 from scipy.spatial.transform import Rotation
 from scipy.special import erf
-from statsmodels.robust import norms
 
 import fastrobust as fr
 from fastrobust import optimize, stats
@@ -473,30 +473,11 @@ def test_bad_calls_of_fit_shape() -> None:
 # --- linear models
 
 
-class Norm(norms.RobustNorm):  # type: ignore[misc]
-    """The loss for statsmodels."""
-
-    def __init__(self, alpha: float, tune: float) -> None:
-        self.alpha, self.tune = alpha, tune
-
-    def rho(self, z: Any) -> Any:
-        return self.tune**2 * fr.loss(z, self.alpha, self.tune)
-
-    def psi(self, z: Any) -> Any:
-        return self.tune**2 * fr.influence(z, self.alpha, self.tune)
-
-    def weights(self, z: Any) -> Any:
-        return self.tune**2 * fr.weight(np.asarray(z), self.alpha, self.tune)
-
-    def psi_deriv(self, z: Any) -> Any:
-        return self.tune**2 * fr.curvature(z, self.alpha, self.tune)
-
-
 @pytest.mark.parametrize("alpha", [-2.0, 0.0, 1.0, 1.9])
 def test_irls_agrees_with_statsmodels(alpha: float) -> None:
     X, y = line()
     tune = efficiency_scale(alpha) if alpha < 1.5 else 1.5
-    theirs = sm.RLM(y, X, M=Norm(alpha, tune)).fit(update_scale=False, tol=1e-12, maxiter=500)
+    theirs = sm.RLM(y, X, M=rlm.Norm(alpha, tune)).fit(update_scale=False, tol=1e-12, maxiter=500)
     ours = irls(X, y, alpha, tune * theirs.scale, tol=1e-12)
     np.testing.assert_allclose(ours.x, theirs.params, rtol=1e-7)
     np.testing.assert_allclose(ours.weights, theirs.weights, rtol=1e-6)
