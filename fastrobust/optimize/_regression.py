@@ -272,15 +272,15 @@ def fit_linear(
     n, k = used.shape
     sqrt = None if weights is None else np.sqrt(weights)
 
-    # Powers of two: exact, and no square overflows.
-    x_unit = _power_of_two(np.maximum(used.max(axis=0), -used.min(axis=0)))
-    used /= x_unit
-    centre = np.zeros(k)
-    if fit_intercept:
-        low, high = used.min(axis=0), used.max(axis=0)
-        mean = used.mean(axis=0) if weights is None else weights @ used / weights.sum()
-        centre = np.where(low == high, low, mean)
-        used -= centre
+    # Powers of two: exact, and no square overflows. Column by column, which stay in cache.
+    x_unit, centre = np.ones(k), np.zeros(k)
+    for j, column in enumerate(used.T):
+        low, high = column.min(), column.max()
+        x_unit[j] = _power_of_two(np.maximum(high, -low))
+        column /= x_unit[j]
+        if fit_intercept:
+            centre[j] = low / x_unit[j] if low == high else np.average(column, weights=weights)
+            column -= centre[j]
     y_unit = float(_power_of_two(np.array([np.abs(y_used).max()]))[0])
     y_used /= y_unit
     # The middle and the bulk, not the mean: one far row must not set the unit.
@@ -301,12 +301,14 @@ def fit_linear(
     problem = Problem(design, y_used, weights, alpha, the_scale, floor, low_alpha)
     ols = np.zeros(design.k)
     for _ in range(3):  # the second takes rounding away, and the third what is left of it where columns nearly depend
-        r = problem.residuals(ols)
+        r = problem.residuals(ols) if ols.any() else y_used
         step = design.project(r if weights is None else r * weights) / (n if weights is None else weights.sum())
         ols += step
         if np.abs(step).max(initial=0.0) <= 1e-14 * np.abs(ols).max(initial=0.0):
             break
-    rms = math.sqrt(float(np.average(problem.residuals(ols) ** 2, weights=weights)))
+    else:
+        r = problem.residuals(ols)
+    rms = math.sqrt(float(np.average(r**2, weights=weights)))
     nothing_left = rms <= 10 * (1e-13 * y_size + rounding)
 
     if nothing_left:  # residuals of 0 are the minimum for each alpha, and the density at 0 is highest for 2
@@ -438,7 +440,13 @@ def _search(problem: Problem, ols: Array, rms: float, tell: Tell) -> Point:
     few = problem.part(slice(None, None, step), None if problem.weights is None else problem.weights[::step])
     hessian = None if step == 1 else few.hessian(*few.measured(best, 0))
     best = problem.newton(Point(best.gamma, best.alpha, best.scale), tell, what, hessian)
-    at_ols = problem.measured(least_squares, 0)[0]
+    if problem.alpha is None and problem.scale is None and best.gradient <= GRADIENT:
+        # The normal likelihood at the root mean square, for which no row has to be read.
+        scale = least_squares.scale
+        value = 0.5 * (rms / scale) ** 2 + math.log(scale) + 0.5 * math.log(2 * math.pi)
+        at_ols = replace(least_squares, value=value)
+    else:
+        at_ols = problem.measured(least_squares, 0)[0]
     if best.gradient > GRADIENT and at_ols.gradient <= CLOSE and at_ols.value <= best.value:
         best = at_ols
     best = problem.polish(best, tell, what)
