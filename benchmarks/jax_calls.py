@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,7 +17,7 @@ from rich.table import Table
 
 import fastrobust.jax as frj
 
-from .measure import PACKAGES, RESULTS, copies, environment, interleaved, quartiles, write_csv
+from .measure import PACKAGES, copies, environment, interleaved, options, quartiles, write_csv
 from .rivals import plain
 
 SIZES = (10, 1000, 100_000, 1_000_000, 10_000_000)
@@ -94,12 +92,7 @@ def measured(device: Any, work: str, size: int, samples: int) -> list[dict[str, 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, show, write."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.jax_calls", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--samples", type=int, default=15, help="samples of each, of which the median counts")
-    parser.add_argument("--output", type=Path, default=RESULTS / "jax.csv", metavar="FILE", help="where rows go")
-    chosen = parser.parse_args(arguments)
+    chosen = options("jax_calls", DESCRIPTION, 15, "jax.csv", arguments)
     console, rows = Console(), []
     if frj.backend() != "ffi":
         console.print("The kernels are not in use here, only XLA's operations: jax.ffi has changed, or is missing.")

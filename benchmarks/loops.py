@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import math
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ import fastrobust as fr
 from fastrobust.optimize import RobustRegressor, fit_shape, irls
 from fastrobust.stats import barron
 
-from .measure import PACKAGES, RESULTS, copies, environment, interleaved, quartiles, write_csv
+from .measure import PACKAGES, copies, environment, interleaved, options, quartiles, write_csv
 
 ROWS, COLUMNS_OF_X, RESIDUALS, SAMPLES = 1_000_000, 10, 10_000_000, 10_000_000
 COLUMNS = [
@@ -81,12 +79,7 @@ def samples() -> Measured:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, show, write."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.loops", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--samples", type=int, default=9, help="samples of each, of which the median counts")
-    parser.add_argument("--output", type=Path, default=RESULTS / "loops.csv", metavar="FILE", help="where rows go")
-    chosen = parser.parse_args(arguments)
+    chosen = options("loops", DESCRIPTION, 9, "loops.csv", arguments)
     console, rows = Console(), []
     for make in track((linear, shape, samples), description="measuring", console=console):
         work, calls, iterations, size, traffic = make()

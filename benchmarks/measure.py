@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import concurrent.futures
 import csv
 import functools
@@ -138,6 +139,19 @@ def available_memory() -> int:
 def total_memory() -> int:
     """Bytes of memory in this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+# --- the command line
+
+
+def options(module: str, description: str, samples: int, file: str, arguments: list[str] | None) -> argparse.Namespace:
+    """What the smaller benchmarks take: ``samples`` and ``output``."""
+    parser = argparse.ArgumentParser(
+        f"python -m benchmarks.{module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--samples", type=int, default=samples, help="samples of each, of which the median counts")
+    parser.add_argument("--output", type=Path, default=RESULTS / file, metavar="FILE", help="where rows go")
+    return parser.parse_args(arguments)
 
 
 # --- records

@@ -402,10 +402,17 @@ def step(path: Path) -> str:
             for features, size in cases
         ),
         "",
-        f"{first['cpu']}, {first['cores']} cores, torch {first['torch']}; {first['date']}, commit {first['commit']}. "
-        "Generated from [benchmarks/results/torch.csv](benchmarks/results/torch.csv).",
+        source(first, "torch", "torch.csv"),
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def source(row: dict[str, str], package: str, file: str) -> str:
+    """Machine, version, date, and where the numbers under a table come from."""
+    return (
+        f"{row['cpu']}, {row['cores']} cores, {package} {row[package]}; {row['date']}, commit {row['commit']}. "
+        f"Generated from [benchmarks/results/{file}](benchmarks/results/{file})."
+    )
 
 
 # --- README: calls in JAX
@@ -433,8 +440,7 @@ def in_jax(path: Path) -> str:
         "|---|" + "---:|" * len(works),
         *(f"| {int(size):,} | " + " | ".join(cell(work, size) for work in works) + " |" for size in sizes),
         "",
-        f"{first['cpu']}, {first['cores']} cores, jax {first['jax']}; {first['date']}, commit {first['commit']}. "
-        "Generated from [benchmarks/results/jax.csv](benchmarks/results/jax.csv).",
+        source(first, "jax", "jax.csv"),
     ]
     return "\n".join(lines)
 
@@ -460,8 +466,7 @@ def loops(path: Path) -> str:
         lines.append(f"| {name} | `{row['who']}` | {row['iterations'] or '–'} | {seconds} | {ratio} |")
     lines += [
         "",
-        f"{first['cpu']}, {first['cores']} cores, numpy {first['numpy']}; {first['date']}, commit {first['commit']}. "
-        "Generated from [benchmarks/results/loops.csv](benchmarks/results/loops.csv).",
+        source(first, "numpy", "loops.csv"),
     ]
     return "\n".join(lines)
 

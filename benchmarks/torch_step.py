@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ import fastrobust as fr
 import fastrobust.torch as frt
 from fastrobust.compat.robust_loss_pytorch import cubic_spline, distribution, util
 
-from .measure import PACKAGES, RESULTS, environment, interleaved, quartiles, write_csv
+from .measure import PACKAGES, environment, interleaved, options, quartiles, write_csv
 
 SIZES = (1, 1000, 1_000_000)
 FEATURES = (1, 50)  # one alpha and one scale, or as many as columns
@@ -160,12 +158,7 @@ def measured(device: str, features: int, size: int, samples: int) -> list[dict[s
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, show, write."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.torch_step", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--samples", type=int, default=15, help="samples of each, of which the median counts")
-    parser.add_argument("--output", type=Path, default=RESULTS / "torch.csv", metavar="FILE", help="where rows go")
-    chosen = parser.parse_args(arguments)
+    chosen = options("torch_step", DESCRIPTION, 15, "torch.csv", arguments)
     console, rows = Console(), []
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     cases = [(d, f, n) for d in devices for f in FEATURES for n in SIZES if n >= f]

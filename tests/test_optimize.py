@@ -10,6 +10,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import oracle
+import points
 import pytest
 import rlm
 import statsmodels.api as sm
@@ -75,18 +76,7 @@ def test_scipy_loss_gives_memory_of_its_own_and_refuses_what_is_no_shape() -> No
 # --- efficiency
 
 
-@pytest.mark.parametrize(
-    ("alpha", "scale"),
-    [
-        (1.0, 1.287099224),
-        (0.5, 1.551690892),
-        (0.0, 1.686412281),
-        (-1.0, 1.82376241),
-        (-2.0, 1.89370938),
-        (-4.0, 1.964688914),
-        (-math.inf, 2.110457187),
-    ],
-)
+@pytest.mark.parametrize(("alpha", "scale"), points.EFFICIENT)
 def test_scales_of_95_percent_efficiency(alpha: float, scale: float) -> None:
     assert efficiency_scale(alpha) == pytest.approx(scale, abs=6e-10)  # the figures have nine digits
 

@@ -58,9 +58,10 @@ def triggs_factors(residuals: Any, alpha: float, scale: float) -> tuple[Any, Any
     xp = library("residuals", residuals)
     residuals = floats(xp, "residuals", residuals)
     alpha, scale = number("alpha", alpha), number("scale", scale, positive=True)
-    first, second = weight(residuals, alpha, scale), curvature(residuals, alpha, scale)
+    z = residuals / scale  # no square of the scale overflows
+    first, second = weight(z, alpha, 1.0), curvature(z, alpha, 1.0)
     rows = xp.sqrt(xp.where(second > _SECOND * first, second, first))
-    return first / xp.where(rows > 0, rows, 1), rows
+    return first / xp.where(rows > 0, rows, 1) / scale, rows / scale
 
 
 def gauss_newton(
@@ -139,20 +140,22 @@ def gauss_newton(
     if x.ndim != 1 or not x.size or not bool(xp.isfinite(x).all()):
         raise ValueError(f"x0 must be finite, of shape (k,), got {x0!r}")
 
+    def objective(found: Any) -> float:
+        with np.errstate(over="ignore"):  # alpha > 2, and far from the minimum
+            return float(loss(found, alpha, scale, reduction="sum", weights=weights))
+
     def evaluated(at: Any) -> tuple[Any, float]:
         found = floats(xp, "fun(x)", fun(at)).copy()  # whose memory fun may use again
         if found.ndim != 1 or found.shape != shape[:1]:
             raise ValueError(f"fun must return residuals of shape {shape[:1]}, got {found.shape}")
-        with np.errstate(over="ignore"):  # alpha > 2, and far from the minimum
-            return found, float(loss(found, alpha, scale, reduction="sum", weights=weights))
+        return found, objective(found)
 
     def linearized() -> tuple[Any, Any, Any]:
         """The Jacobian, and corrected residuals and Jacobian, at x."""
         plain = floats(xp, "jac(x)", jac(x))
         if plain.shape != shape:
             raise ValueError(f"jac must return shape {shape}, got {plain.shape}")
-        left, right = triggs_factors(residuals / scale, alpha, 1.0)
-        left, right = left / scale, right / scale
+        left, right = triggs_factors(residuals, alpha, scale)
         if weights is None:
             target, rows = left * residuals, right[:, None] * plain
         else:
@@ -163,16 +166,14 @@ def gauss_newton(
             raise ValueError("jac(x) holds NaN or infinity where the weight is not 0")
         return plain, target, rows
 
-    first = floats(xp, "fun(x0)", fun(x.copy()))
-    if first.ndim != 1 or not first.size:
-        raise ValueError(f"fun must return residuals of shape (n,), got {first.shape}")
-    shape = (first.size, x.size)
-    weights = weights_for(xp, weights, first)
-    residuals, value = first.copy(), 0.0
+    residuals = floats(xp, "fun(x0)", fun(x.copy())).copy()
+    if residuals.ndim != 1 or not residuals.size:
+        raise ValueError(f"fun must return residuals of shape (n,), got {residuals.shape}")
+    shape = (residuals.size, x.size)
+    weights = weights_for(xp, weights, residuals)
     if not bool(xp.isfinite(residuals if weights is None else residuals[weights > 0]).all()):
         raise ValueError("fun(x0) holds NaN or infinity: begin elsewhere, or give such residuals a weight of 0")
-    with np.errstate(over="ignore"):
-        value = float(loss(residuals, alpha, scale, reduction="sum", weights=weights))
+    value = objective(residuals)
     finite_loss(value, alpha, scale)
     precision = 8 * float(np.finfo(residuals.dtype).eps)
     plain, target, rows = linearized()

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 from scipy.optimize import OptimizeResult
 
 from ._arrays import called, count, ended, floats, library, number, relative_weight, weightless
@@ -120,7 +119,7 @@ def gnc(
     xp = library("residuals(solution)", first := residuals_of(solution))
     residuals = _checked(xp, first, None)
     if linear is not None:
-        tol = max(tol, 64 * float(np.finfo(residuals.dtype).eps) * float(abs(linear.target).max()) / scale)
+        tol = max(tol, 64 * linear.rounding() / scale)
     current, relative = Stage.first(alpha, scale, schedule, float(abs(residuals).max())), None
     nit, status = 0, 1
 

@@ -81,9 +81,7 @@ def irls(
     tol, maxiter, stops = number("tol", tol, positive=True), count("maxiter", maxiter), called(callback)
     model = LinearModel(X, y, weights)
     xp, weights = model.xp, model.weights
-    tol = max(
-        tol, 8 * float(np.finfo(model.Q.dtype).eps) * float(abs(model.target).max()) / scale
-    )  # what rounding leaves
+    tol = max(tol, 8 * model.rounding() / scale)
     gamma = model.solve(None) if start is None else model.gamma(start)
 
     def objective(residuals: Any) -> float:

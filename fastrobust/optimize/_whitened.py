@@ -20,22 +20,27 @@ def blocks(xp: Any, n: int, rows: int = _ROWS) -> Iterator[slice]:
     return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
 
 
-def triangle(xp: Any, X: Any, root: Any = None) -> Any:
-    """R of the QR factors of X, shape (k, k); of its rows times the roots of their weights, if those are given."""
+def triangle(xp: Any, X: Any, root: Any = None, size: Any = None) -> Any:
+    """R of the QR factors of X, shape (k, k); of its columns over their sizes, its rows times the roots of weights."""
     n, k = X.shape
+
+    def rows(part: slice) -> Any:
+        block = X[part] if size is None else X[part] / size
+        return block if root is None else block * root[part, None]
+
     gram = xp.zeros((k, k), dtype=X.dtype)
     for part in blocks(xp, n):
-        block = X[part] if root is None else X[part] * root[part, None]
+        block = rows(part)
         gram += block.T @ block
-    size = xp.sqrt(xp.diag(gram))
-    size = xp.where((size > 0) & xp.isfinite(size), size, xp.ones_like(size))
-    gram = gram / size / size[:, None]
+    length = xp.sqrt(xp.diag(gram))
+    length = xp.where((length > 0) & xp.isfinite(length), length, xp.ones_like(length))
+    gram = gram / length / length[:, None]
     # Cholesky's factor is right to eps times the condition number; a QR takes five times as long.
     if bool(xp.isfinite(gram).all()) and float(xp.linalg.eigvalsh(gram)[0]) > _INDEPENDENT:
-        return xp.linalg.cholesky(gram).T * size
+        return xp.linalg.cholesky(gram).T * length
     R = xp.zeros((0, k), dtype=X.dtype)
     for part in blocks(xp, n, max(512, 4 * k)):
-        R = xp.linalg.qr(xp.concatenate((R, X[part] if root is None else X[part] * root[part, None])), mode="r")
+        R = xp.linalg.qr(xp.concatenate((R, rows(part))), mode="r")
     return xp.concatenate((R, xp.zeros((max(0, k - R.shape[0]), k), dtype=X.dtype)))
 
 
@@ -66,11 +71,15 @@ class LinearModel:
         n, k = X.shape
         size = xp.stack([abs(X[part]).max(axis=0) for part in blocks(xp, n)]).max(axis=0)
         size = xp.where(size > 0, size, xp.ones_like(size))
-        map = whitening(xp, triangle(xp, X / size), np.finfo(X.dtype).eps * max(n, k))
+        map = whitening(xp, triangle(xp, X, size=size), np.finfo(X.dtype).eps * max(n, k))
         self.map = map / size[:, None]
         self.Q = xp.empty((n, map.shape[1]), dtype=X.dtype, order="F")  # columns in one piece: products are faster
         for part in blocks(xp, n):
             xp.matmul(X[part] / size, map, out=self.Q[part])
+
+    def rounding(self) -> float:
+        """What rounding leaves of the residuals: no step, and no change of them, can be told below."""
+        return float(np.finfo(self.Q.dtype).eps) * float(abs(self.target).max())
 
     def gamma(self, beta: Any) -> Any:
         """For coefficients of X."""
