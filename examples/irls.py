@@ -3,7 +3,7 @@
 A parabola through points of which some are far off. The picture shows the fits and the weights that the points end
 with: an outlier's vote fades with its distance.
 
-    pip install "fastrobust[optimize,plot]"
+    pip install ".[optimize,plot]"             # in a clone of the repository
     python examples/irls.py                  # prints the iterations, writes irls.png
 """
 

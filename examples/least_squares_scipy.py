@@ -3,7 +3,7 @@
 SciPy has five losses. scipy_loss(alpha) is the whole family between and beyond them: 2 is SciPy's "linear", 1 its
 "soft_l1", 0 its "cauchy" (with f_scale smaller by sqrt(2)), -2 is Geman-McClure, -inf is Welsch.
 
-    pip install "fastrobust[optimize,plot]"
+    pip install ".[optimize,plot]"             # in a clone of the repository
     python examples/least_squares_scipy.py                  # prints the fits, writes least_squares_scipy.png
 """
 

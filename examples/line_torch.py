@@ -3,7 +3,7 @@
 The example that everybody starts from: y = 0.7 x + 0.15 with noise 0.025, a tenth of the points replaced by outliers.
 Least squares is pulled away; the adaptive loss finds that alpha near 0 (heavy tails) explains the residuals best.
 
-    pip install "fastrobust[torch,plot]"
+    pip install ".[torch,plot]"             # in a clone of the repository
     python examples/line_torch.py                       # prints the fits, writes line_torch.png
     python examples/line_torch.py --figure fit.gif      # the same as an animation
 """

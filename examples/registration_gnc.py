@@ -6,7 +6,7 @@ one step of reweighting starts from there and is as lost; gnc goes from a nearly
 ends at the right pose. It needs nothing but a solver of the weighted problem (here SciPy's, in closed form) and a
 function for the residuals.
 
-    pip install "fastrobust[optimize,plot]"
+    pip install ".[optimize,plot]"             # in a clone of the repository
     python examples/registration_gnc.py                  # prints the errors, writes registration_gnc.png
 """
 

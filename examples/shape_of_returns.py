@@ -4,7 +4,7 @@ The residuals are the daily log returns of Google, 2004 to 2008, less their medi
 normal distribution is alpha = 2, Cauchy's is alpha = 0; maximum likelihood finds what lies between. The quantiles show
 where each model fails: the normal at the largest days, Cauchy's at all but the ordinary ones.
 
-    pip install "fastrobust[optimize,plot]"
+    pip install ".[optimize,plot]"             # in a clone of the repository
     python examples/shape_of_returns.py                  # prints the fits, writes shape_of_returns.png
 """
 

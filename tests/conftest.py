@@ -1,8 +1,12 @@
-"""``--require-gpu``: a machine that should have a GPU fails where another one skips.  CuPy, and a stand-in for it."""
+"""``--require-gpu``: a machine that should have a GPU fails where another one skips.  CuPy, and a stand-in for it.
+
+``-n auto`` takes a process for each core, up to eight: each of them may load PyTorch and JAX.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +16,11 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-gpu", action="store_true", help="fail, instead of skip, tests that find no GPU")
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers() -> int:
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
 
 
 @pytest.fixture(scope="session")

@@ -37,24 +37,32 @@ def beyond(errors: dict[str, list[attack.Error]], dtype: str, seed: int) -> list
     return lines
 
 
+def few_or_many(few: int, many: int) -> Any:
+    """So many points in the ordinary run, and in the slow one: mpmath takes milliseconds for each."""
+    return pytest.mark.parametrize("count", [few, pytest.param(many, marks=pytest.mark.slow)])
+
+
+@few_or_many(1500, 10_000)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bounds_hold_at_fresh_random_points(dtype: str) -> None:
+def test_bounds_hold_at_fresh_random_points(dtype: str, count: int) -> None:
     """Points that nobody chose; a failure names the seed, for attack.py."""
     seed = secrets.randbits(32)
-    assert not beyond(attack.evaluate(fr, ELEMENTWISE, dtype, 5000, 1, seed), dtype, seed)
+    assert not beyond(attack.evaluate(fr, ELEMENTWISE, dtype, count, 1, seed), dtype, seed)
 
 
+@few_or_many(8, 80)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_likelihood_at_fresh_random_points(dtype: str) -> None:
+def test_likelihood_at_fresh_random_points(dtype: str, count: int) -> None:
     seed = secrets.randbits(32)
-    assert not beyond(attack.evaluate(fr, LIKELIHOOD, dtype, 40, 40, seed), dtype, seed)
+    assert not beyond(attack.evaluate(fr, LIKELIHOOD, dtype, 40, count, seed), dtype, seed)
 
 
+@few_or_many(12, 120)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_log_partition_at_fresh_random_points(dtype: str) -> None:
+def test_log_partition_at_fresh_random_points(dtype: str, count: int) -> None:
     seed = secrets.randbits(32)
     functions = ["log_partition", "log_partition_dalpha"]
-    assert not beyond(attack.evaluate(fr, functions, dtype, 1, 90, seed), dtype, seed)
+    assert not beyond(attack.evaluate(fr, functions, dtype, 1, count, seed), dtype, seed)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

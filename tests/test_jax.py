@@ -93,17 +93,21 @@ def test_values_are_the_kernels(dtype: str) -> None:
         ((3000, 3), (3,), (1,)), ((20, 600), (600,), (20, 1)), ((2, 3, 4, 5), (3, 1, 5), (2, 1, 4, 1)),
         ((5000,), (5000,), ()),         ((140_000,), (), ()), ((70, 2, 1000), (2, 1), ()), ((300_000, 2), (2,), (2,)),
     ]  # fmt: skip
+    functions = (fr.loss, fr.influence, fr.weight, fr.curvature, fr.nll, fr.loss_and_grad, fr.nll_and_grad)
+
+    def everything(*args: Any) -> Any:
+        return tuple(function(*args) for function in functions)
+
     with double():
         for of_x, of_alpha, of_scale in shapes:
             x = np.asarray(rng.normal(size=of_x) * 10 ** rng.uniform(-6, 4, of_x)).astype(kind)
             alpha = np.asarray(rng.uniform(0, 4, of_alpha)).astype(kind)
             scale = np.asarray(10 ** rng.uniform(-2, 2, of_scale)).astype(kind)
             args = [jnp.asarray(a) for a in (x, alpha, scale)]
-            for function in (fr.loss, fr.influence, fr.weight, fr.curvature, fr.nll, fr.loss_and_grad, fr.nll_and_grad):
-                found, expected = jax.jit(function)(*args), function(x, alpha, scale)
-                for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-                    assert a.dtype == kind and a.shape == np.shape(b)
-                    np.testing.assert_array_equal(np.asarray(a, np.float64), np.asarray(b, np.float64))
+            found, expected = jax.jit(everything)(*args), everything(x, alpha, scale)  # XLA compiles slowly
+            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+                assert a.dtype == kind and a.shape == np.shape(b)
+                np.testing.assert_array_equal(np.asarray(a, np.float64), np.asarray(b, np.float64))
             for a, b in zip(fr.log_partition_and_grad(args[1]), fr.log_partition_and_grad(alpha), strict=True):
                 np.testing.assert_array_equal(np.asarray(a, np.float64), np.asarray(b, np.float64))
 
