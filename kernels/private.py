@@ -1,0 +1,155 @@
+"""A directory into which nobody but this user can have put anything.
+
+Machine code is run as found, so it is read from such a directory only.  The path is walked from the root, each step
+relative to the directory before, which is open: what was looked at is what is used.
+
+==================================  ===================================================================================
+the directory itself                is owned by this user, and nobody else may write to it
+every directory above               is owned by this user or root, and nobody else may write to it, unless entries of it
+                                    are their owners' (the sticky bit, as of /tmp); a group may that has no other member
+every symbolic link on the way      is owned by this user or root
+==================================  ===================================================================================
+
+Root stands for whoever owns /, too: in a user namespace that may be another number.  Windows has neither owners nor
+modes in this sense; there a user's directories are his own by the access lists that they inherit, and nothing is looked
+at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+
+__all__ = ["Opened", "Unsafe", "opened"]
+
+_POSIX = hasattr(os, "geteuid")
+# Search permission is enough for O_PATH, which is Linux's; without O_DIRECTORY, opening a FIFO would wait for a writer.
+_STEP = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_LINKS = 40  # on one way, as many as Linux follows
+
+
+class Unsafe(Exception):
+    """Why a directory is not used, and what to do about it; one line."""
+
+
+class Opened:
+    """A directory that is open, for functions of `os` with ``dir_fd``."""
+
+    def __init__(self, path: str, handle: int | None) -> None:
+        self.path, self.handle = path, handle
+
+    def name(self, entry: str) -> str:
+        """What an entry is called relative to the handle, or in full where there are none."""
+        return os.path.join(self.path, entry) if self.handle is None else entry
+
+    def entries(self) -> list[str]:
+        """The names in it."""
+        if self.handle is None:
+            return os.listdir(self.path)
+        readable = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.handle)  # which the handle need not be
+        try:
+            return os.listdir(readable)
+        finally:
+            os.close(readable)
+
+
+@contextlib.contextmanager
+def opened(path: str, create: bool) -> Iterator[Opened]:
+    """The directory at that absolute path, made for this user alone if that is wanted and it is missing.
+
+    Raises
+    ------
+    Unsafe
+        If others can have written to it.
+    OSError
+        If it is missing, or cannot be opened or made.
+    """
+    if not _POSIX:
+        if create:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        yield Opened(path, None)
+        return
+    handle = _walk(path, create)
+    try:
+        yield Opened(path, handle)
+    finally:
+        os.close(handle)
+
+
+def _walk(path: str, create: bool) -> int:
+    """The directory's file descriptor."""
+    rest = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+    links, shown = 0, "/"
+    handle = os.open("/", _STEP)
+    try:
+        _check(handle, shown, last=not rest)
+        while rest:
+            name = rest.pop()
+            status = _status(handle, name, create)
+            if stat.S_ISLNK(status.st_mode):
+                links += 1
+                if links > _LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                link = os.path.join(shown, name)
+                if status.st_uid not in _trusted():
+                    raise Unsafe(f"{link!r} is a symbolic link of user {status.st_uid}'s: remove it")
+                target = os.readlink(name, dir_fd=handle)
+                rest += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+                if not target.startswith("/"):
+                    continue
+                name, shown = "/", "/"
+            entered = os.open(name, _STEP | os.O_NOFOLLOW, dir_fd=handle)
+            os.close(handle)
+            handle, shown = entered, os.path.normpath(os.path.join(shown, name))
+            _check(handle, shown, last=not rest)
+        return handle
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _status(handle: int, name: str, create: bool) -> os.stat_result:
+    """Of an entry itself, which is made a directory if it is missing."""
+    try:
+        return os.stat(name, dir_fd=handle, follow_symlinks=False)
+    except FileNotFoundError:
+        if not create:
+            raise
+    with contextlib.suppress(FileExistsError):  # another process has been faster
+        os.mkdir(name, 0o700, dir_fd=handle)
+    return os.stat(name, dir_fd=handle, follow_symlinks=False)
+
+
+def _trusted() -> tuple[int, ...]:
+    """This user, and who may do anything anyway."""
+    return os.geteuid(), 0, os.stat("/").st_uid
+
+
+def _check(handle: int, path: str, last: bool) -> None:
+    """Refuse a directory on the way, or the last one, in which others may put what they like."""
+    status, remedy = os.fstat(handle), "choose another by FASTROBUST_CACHE_DIR"
+    me = os.geteuid()
+    if last and status.st_uid != me:
+        raise Unsafe(f"{path!r} belongs to user {status.st_uid}, and this process runs as {me}: {remedy}")
+    if status.st_uid not in _trusted():
+        raise Unsafe(f"{path!r}, above it, belongs to user {status.st_uid}: {remedy}")
+    others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if last and others:
+        raise Unsafe(f"others may write to {path!r}: remove it with all that is in it, or {remedy}")
+    if others and not status.st_mode & stat.S_ISVTX and not (others == stat.S_IWGRP and _alone_in(status.st_gid)):
+        raise Unsafe(f"others may write to {path!r}, above it, and so replace it: chmod go-w, or {remedy}")
+
+
+def _alone_in(group: int) -> bool:
+    """Whether this is the user's private group, which many systems give each user and let write by default."""
+    import grp
+    import pwd
+
+    try:
+        user, found = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
+    except KeyError:
+        return False
+    return user.pw_gid == group and found.gr_name == user.pw_name and set(found.gr_mem) <= {user.pw_name}
