@@ -104,7 +104,7 @@ _warned: set[str] = set()
 def _warn(why: str) -> None:
     """Say once why no kernels are kept: each process compiles them anew, for seconds."""
     if why not in _warned:
-        warnings.warn(f"fastrobust keeps no compiled kernels: {why}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"fastrobust compiles its kernels anew in every process: {why}", RuntimeWarning, stacklevel=2)
         _warned.add(why)  # not if it was made an error
 
 

@@ -22,6 +22,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from typing import NoReturn
 
 __all__ = ["Opened", "Unsafe", "opened"]
 
@@ -81,11 +82,10 @@ def opened(path: str, create: bool) -> Iterator[Opened]:
 
 def _walk(path: str, create: bool) -> int:
     """The directory's file descriptor."""
-    rest = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-    links, shown = 0, "/"
+    rest, links, shown = _parts(path), 0, "/"
     handle = os.open("/", _STEP)
     try:
-        _check(handle, shown, last=not rest)
+        _check(path, shown, os.fstat(handle), last=not rest)
         while rest:
             name = rest.pop()
             status = _status(handle, name, create)
@@ -93,22 +93,26 @@ def _walk(path: str, create: bool) -> int:
                 links += 1
                 if links > _LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-                link = os.path.join(shown, name)
                 if status.st_uid not in _trusted():
-                    raise Unsafe(f"{link!r} is a symbolic link of user {status.st_uid}'s: remove it")
+                    _refuse(path, f"the link {os.path.join(shown, name)!r} belongs to user {status.st_uid}", "remove it")
                 target = os.readlink(name, dir_fd=handle)
-                rest += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+                rest += _parts(target)
                 if not target.startswith("/"):
                     continue
-                name, shown = "/", "/"
+                name = "/"
             entered = os.open(name, _STEP | os.O_NOFOLLOW, dir_fd=handle)
             os.close(handle)
             handle, shown = entered, os.path.normpath(os.path.join(shown, name))
-            _check(handle, shown, last=not rest)
+            _check(path, shown, os.fstat(handle), last=not rest)
         return handle
     except BaseException:
         os.close(handle)
         raise
+
+
+def _parts(path: str) -> list[str]:
+    """The names in a path, the last one first."""
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 
 def _status(handle: int, name: str, create: bool) -> os.stat_result:
@@ -128,19 +132,21 @@ def _trusted() -> tuple[int, ...]:
     return os.geteuid(), 0, os.stat("/").st_uid
 
 
-def _check(handle: int, path: str, last: bool) -> None:
-    """Refuse a directory on the way, or the last one, in which others may put what they like."""
-    status, remedy = os.fstat(handle), "choose another by FASTROBUST_CACHE_DIR"
+def _check(path: str, at: str, status: os.stat_result, last: bool) -> None:
+    """Refuse the path if others can put what they like where it has come to."""
     me = os.geteuid()
-    if last and status.st_uid != me:
-        raise Unsafe(f"{path!r} belongs to user {status.st_uid}, and this process runs as {me}: {remedy}")
-    if status.st_uid not in _trusted():
-        raise Unsafe(f"{path!r}, above it, belongs to user {status.st_uid}: {remedy}")
+    if status.st_uid != me and (last or status.st_uid not in _trusted()):
+        _refuse(path, f"{at!r} belongs to user {status.st_uid}, and this process runs as {me}")
     others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if last and others:
-        raise Unsafe(f"others may write to {path!r}: remove it with all that is in it, or {remedy}")
+        _refuse(path, f"others may write to {at!r}", "remove it with all that is in it")
     if others and not status.st_mode & stat.S_ISVTX and not (others == stat.S_IWGRP and _alone_in(status.st_gid)):
-        raise Unsafe(f"others may write to {path!r}, above it, and so replace it: chmod go-w, or {remedy}")
+        _refuse(path, f"others may write to {at!r} above it, and so replace it", f"run chmod go-w {at!r}")
+
+
+def _refuse(path: str, why: str, remedy: str = "") -> NoReturn:
+    another = "set FASTROBUST_CACHE_DIR to a directory that is private"
+    raise Unsafe(f"the directory {path!r} is not safe, since {why}: {remedy and remedy + ', or '}{another}")
 
 
 def _alone_in(group: int) -> bool:

@@ -25,7 +25,10 @@ def show(clear_cache: bool = False) -> None:
     if clear_cache:
         from fastrobust.kernels import cache
 
-        print(f"{cache.clear()} files removed from the kernel cache\n")
+        try:
+            print(f"{cache.clear()} files removed from the kernel cache\n")
+        except cache.Unsafe:
+            print("nothing removed from the kernel cache, see there\n")
     lines = [
         ("fastrobust", _ours()),
         ("python", f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})"),
@@ -85,12 +88,19 @@ def _cores() -> str:
 def _cache() -> str:
     from fastrobust.kernels import cache
 
-    where = cache.directory()
-    if where is None:
-        why = "FASTROBUST_CACHE_DIR is empty" if "FASTROBUST_CACHE_DIR" in os.environ else "there is no home directory"
-        return f"off ({why}): kernels are compiled anew in every process"
-    existing = next((p for p in (where, *where.parents) if p.exists()), where)
+    anew = "kernels are compiled anew in every process"
+    try:
+        where = cache.directory()
+        if where is None:
+            unset = "FASTROBUST_CACHE_DIR" not in os.environ
+            return f"off ({'there is no home directory' if unset else 'FASTROBUST_CACHE_DIR is empty'}): {anew}"
+        shown = str(where) if str(where).isprintable() else ascii(str(where))
+        found = len(cache.kernels())
+    except cache.Unsafe as why:
+        return f"refused, {anew}: {why}"
+    except OSError:
+        found = 0
+    existing = next((path for path in (where, *where.parents) if os.path.exists(path)), where)
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        return f"{where} cannot be written: kernels are compiled anew in every process"
-    files = [entry for entry in os.scandir(where) if entry.name.endswith(".o")] if where.exists() else []
-    return f"{where} ({len(files)} kernels)"
+        return f"{shown} cannot be written: {anew}"
+    return f"{shown} ({found} kernels)"
