@@ -20,6 +20,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, TypeVar
 
 __all__ = ["alone", "imported", "uninterrupted"]
@@ -34,7 +35,7 @@ def alone(work: Callable[[], Result]) -> Result:
         return uninterrupted(work)
 
 
-def imported(module: str) -> Any:
+def imported(module: str) -> ModuleType:
     """The module of that name, whole."""
     found = sys.modules.get(module)
     if found is None or getattr(getattr(found, "__spec__", None), "_initializing", False):

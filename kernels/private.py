@@ -94,7 +94,8 @@ def _walk(path: str, create: bool) -> int:
                 if links > _LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
                 if status.st_uid not in _trusted():
-                    _refuse(path, f"the link {os.path.join(shown, name)!r} belongs to user {status.st_uid}", "remove it")
+                    link = os.path.join(shown, name)
+                    _refuse(path, f"the link {link!r} belongs to user {status.st_uid}", "remove it")
                 target = os.readlink(name, dir_fd=handle)
                 rest += _parts(target)
                 if not target.startswith("/"):

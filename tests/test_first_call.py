@@ -415,13 +415,13 @@ print("not reached")
 @needs_signals
 def test_ctrl_c_in_a_large_call_leaves_nobody_writing(warm: Path) -> None:
     """What was being computed would go into an array that is used for something else by then."""
-    program = SIGNALS + """
+    program = """
 x, out, interrupted = np.ones(1 << 21), np.empty(1 << 21), 0
 want = fr.loss(x, 1.0, 1.0)
 while interrupted < 15:
     armed = True
-    threading.Timer(0.002, os.kill, (os.getpid(), number)).start()
     try:
+        threading.Timer(0.002, os.kill, (os.getpid(), number)).start()
         while armed:
             fr.loss(x, 1.0, 1.0, out=out)
     except Interrupt:
@@ -431,4 +431,4 @@ while interrupted < 15:
         assert np.all(out == -1)
 assert np.array_equal(fr.loss(x, 1.0, 1.0), want)
 """
-    run(program, warm, "SIGINT")
+    run(SIGNALS + program, warm, "SIGINT")

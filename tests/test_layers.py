@@ -130,10 +130,10 @@ def another_backend(module: str, found: Import) -> bool:
 def a_framework_too_early(module: str, found: Import) -> bool:
     """What `import fastrobust` runs imports no array library, nor the kernels: only how one imports them."""
     early = ("fastrobust", "fastrobust._api", "fastrobust._dispatch", "fastrobust._types")
-    return module in early and not found.name.startswith("fastrobust.kernels.alone.") and (
-        found.top in FRAMEWORKS
-        or found.name.startswith(("fastrobust.kernels", "fastrobust._backends", "fastrobust.cli"))
-    )
+    if module not in early or found.name.startswith("fastrobust.kernels.alone."):
+        return False
+    heavy = ("fastrobust.kernels", "fastrobust._backends", "fastrobust.cli")
+    return found.top in FRAMEWORKS or found.name.startswith(heavy)
 
 
 def behind_the_public_functions(module: str, found: Import) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -89,17 +90,17 @@ def _cache() -> str:
     from fastrobust.kernels import cache
 
     anew = "kernels are compiled anew in every process"
+    found = 0
     try:
         where = cache.directory()
-        if where is None:
-            unset = "FASTROBUST_CACHE_DIR" not in os.environ
-            return f"off ({'there is no home directory' if unset else 'FASTROBUST_CACHE_DIR is empty'}): {anew}"
-        shown = str(where) if str(where).isprintable() else ascii(str(where))
-        found = len(cache.kernels())
-    except cache.Unsafe as why:
-        return f"refused, {anew}: {why}"
-    except OSError:
-        found = 0
+        with contextlib.suppress(OSError):  # it is made when there is something to keep
+            found = len(cache.kernels())
+    except cache.Unsafe as error:
+        return f"refused, {anew}: {error}"
+    if where is None:
+        why = "FASTROBUST_CACHE_DIR is empty" if "FASTROBUST_CACHE_DIR" in os.environ else "there is no home directory"
+        return f"off ({why}): {anew}"
+    shown = str(where) if str(where).isprintable() else ascii(str(where))
     existing = next((path for path in (where, *where.parents) if os.path.exists(path)), where)
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         return f"{shown} cannot be written: {anew}"
