@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from ._dispatch import backend
 from ._types import LossGrad, PartitionGrad
+from .kernels.alone import imported
 
 Reduction = Literal["none", "sum", "mean"]
 _WRT = ("x", "alpha", "scale")
@@ -225,9 +226,7 @@ def nll(
 
 def _truncated() -> ModuleType:
     """Imported where it is needed: it needs NumPy, and these functions."""
-    from . import _truncated as module
-
-    return module
+    return imported("fastrobust._truncated")
 
 
 def log_partition(alpha: Any, *, truncation: float | None = None, **options: Any) -> Any:

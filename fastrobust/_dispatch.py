@@ -5,9 +5,10 @@ A type is looked up once, by the modules in its method resolution order, and rem
 
 from __future__ import annotations
 
-import importlib
 from types import ModuleType
 from typing import Any
+
+from .kernels.alone import imported
 
 # First module name of an array type -> what handles it; None: known, and not supported by this release.
 _LIBRARIES: dict[str, str | None] = {
@@ -76,7 +77,7 @@ def _find(name: str, value: Any) -> ModuleType:
                 "arrays that speak DLPack, numbers, and lists of numbers; convert it with numpy.asarray()."
             )
         try:
-            _known[kind] = importlib.import_module(module)
+            _known[kind] = imported(module)
         except ModuleNotFoundError as error:
             if library is None or error.name != library:
                 raise

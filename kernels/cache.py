@@ -1,13 +1,15 @@
 """The disk cache of compiled kernels.
 
 The key is a digest of every source file and table of this package, the versions of Python, NumPy, Numba and llvmlite,
-the target, and the kernel's name.  A cache file begins with a digest of its payload, is written to a temporary name and
-renamed, and is ignored unless this user owns it and nobody else may write to it.  A directory that cannot be written
-means: compile again in the next process.  ``FASTROBUST_CACHE_DIR`` moves the cache; an empty value turns it off.
+the target, and the kernel's name.  A cache file begins with a digest of its key and payload, is written to a temporary
+name and renamed.  Its machine code is run as found: it must be a regular file of this user's, in a directory that is
+`private`; a directory that is not is refused with a warning.  One that cannot be written means: compile again in the
+next process.  ``FASTROBUST_CACHE_DIR`` moves the cache; an empty value turns it off.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -15,51 +17,131 @@ import platform
 import re
 import stat
 import sys
-import tempfile
-import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["clear", "directory", "fetch", "lock", "name_of"]
+from .private import Opened, Unsafe, opened
 
-lock = threading.RLock()  # held while a kernel is compiled or loaded, whatever for
-if hasattr(os, "register_at_fork"):  # a child must not be born while another thread, which it lacks, holds it
-    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+__all__ = ["Unsafe", "clear", "directory", "fetch", "kernels", "name_of"]
+
+Loaded = TypeVar("Loaded")
+
+
+def _flags(*names: str) -> int:
+    """Those that this system has."""
+    return sum(getattr(os, name, 0) for name in names)
+
 
 _OURS = re.compile(r"[0-9a-f]{32}(\.o|.*\.tmp)")  # names of cache files
+# A link is not followed, a FIFO not waited for, and Windows changes no line ends.
+_READ = os.O_RDONLY | _flags("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _flags("O_CLOEXEC", "O_BINARY")
 
 
 def directory() -> Path | None:
-    """Where compiled kernels are kept, or None if the cache is off or there is no home directory."""
+    """Where compiled kernels are kept, or None if the cache is off or there is no home directory.
+
+    Raises
+    ------
+    Unsafe
+        If that is not to be found out.
+    """
     chosen = os.environ.get("FASTROBUST_CACHE_DIR")
     if chosen is not None:
-        return Path(chosen).expanduser() if chosen else None
+        return _absolute(chosen) if chosen else None
     if sys.platform == "win32":
         variable, default = "LOCALAPPDATA", ("AppData", "Local")
     elif sys.platform == "darwin":
         variable, default = "", ("Library", "Caches")
     else:
         variable, default = "XDG_CACHE_HOME", (".cache",)
-    try:
-        base = Path(os.environ.get(variable) or Path.home().joinpath(*default))
-    except RuntimeError:  # a user id without an account, as in containers
-        return None
+    base = Path(os.environ.get(variable) or "")
+    if not base.is_absolute():  # a relative one is to be ignored, says the specification
+        try:
+            home = Path.home()
+        except RuntimeError:  # a user id without an account, as in containers
+            return None
+        if not home.is_absolute() or not os.path.isdir(home):  # as of accounts of services, which nobody wants made
+            return None
+        base = home.joinpath(*default)
     return base / "fastrobust"
 
 
-def clear() -> int:
-    """Remove all cached kernels; returns how many files went."""
-    where = directory()
+@functools.cache
+def _absolute(chosen: str) -> Path:
+    """The directory that the variable names; a relative one stays where it was at first, if the process moves."""
     try:
-        found = list(where.iterdir()) if where else []
+        path = Path(chosen).expanduser()
+        return path if path.is_absolute() else Path.cwd() / path
+    except RuntimeError:
+        what = "for which there is no home directory"
     except OSError:
-        found = []
-    files = [file for file in found if _OURS.fullmatch(file.name) and file.is_file()]
-    for file in files:
-        file.unlink(missing_ok=True)
-    return len(files)
+        what = "and there is no current directory"
+    raise Unsafe(f"FASTROBUST_CACHE_DIR is {chosen!r}, {what}: set it to an absolute path")
+
+
+@contextlib.contextmanager
+def _opened(create: bool = False) -> Iterator[Opened | None]:
+    """The cache's directory, or None if there is none that may be used, with a warning if it is not safe."""
+    with contextlib.ExitStack() as stack:
+        found = None
+        try:
+            if (where := directory()) is not None:
+                found = stack.enter_context(opened(str(where), create))
+        except Unsafe as why:
+            _warn(str(why))
+        except OSError:
+            pass  # missing, read-only, not a directory
+        yield found
+
+
+_warned: set[str] = set()
+
+
+def _warn(why: str) -> None:
+    """Say once why no kernels are kept: each process compiles them anew, for seconds."""
+    if why not in _warned:
+        warnings.warn(f"fastrobust compiles its kernels anew in every process: {why}", RuntimeWarning, stacklevel=2)
+        _warned.add(why)  # not if it was made an error
+
+
+def kernels() -> list[str]:
+    """The files of compiled kernels that are there.
+
+    Raises
+    ------
+    Unsafe
+        If the directory is refused.
+    OSError
+        If it is missing or cannot be read.
+    """
+    where = directory()
+    if where is None:
+        return []
+    with opened(str(where), create=False) as found:
+        return [name for name in found.entries() if _OURS.fullmatch(name) and name.endswith(".o")]
+
+
+def clear() -> int:
+    """Remove all cached kernels, and what is planted under their names; returns how many files went.
+
+    Raises
+    ------
+    Unsafe
+        If the directory is refused.
+    """
+    removed = 0
+    where = directory()
+    if where is not None:
+        with contextlib.suppress(OSError), opened(str(where), create=False) as found:
+            for name in filter(_OURS.fullmatch, found.entries()):
+                with contextlib.suppress(OSError):  # a directory, or somebody else has been faster
+                    os.unlink(found.name(name), dir_fd=found.handle)
+                    removed += 1
+    return removed
 
 
 def _sources() -> bytes:
@@ -87,50 +169,74 @@ def name_of(kind: str, what: tuple[Any, ...]) -> str:
     return "_".join((kind, *words))
 
 
-def fetch(name: str, target: str, make: Callable[[], bytes]) -> bytes:
-    """The payload of that name for that target: from the cache, or made and put there."""
+def fetch(name: str, target: str, make: Callable[[], bytes], load: Callable[[bytes], Loaded]) -> Loaded:
+    """What `load` makes of the payload of that name for that target: from the cache, or made and put there."""
     key = hashlib.sha256(b"\n".join([_SOURCES, _versions().encode(), target.encode(), name.encode()])).hexdigest()[:32]
     payload = read(key)
-    if payload is None:
-        payload = make()
-        if _sources() == _SOURCES:  # else what was imported meanwhile may not be what the key says
-            write(key, payload)
-    return payload
+    if payload is not None:
+        try:
+            return load(payload)
+        except Exception:  # whole, yet not what it should be: it is made anew, and what that raises is not hidden
+            pass
+    payload = make()
+    loaded = load(payload)
+    if _sources() == _SOURCES:  # else what was imported meanwhile may not be what the key says
+        write(key, payload)
+    return loaded
 
 
 def read(key: str) -> bytes | None:
     """The payload kept under that key, if it is whole and this user's own."""
-    where = directory()
-    if where is None:
-        return None
-    try:
-        with open(where / f"{key}.o", "rb") as file:
-            # Machine code is run as found: only what this user alone can have written is.
-            if hasattr(os, "getuid"):
-                status = os.fstat(file.fileno())
-                if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                    return None
-            data = file.read()
-    except OSError:
-        return None
+    with _opened() as found:
+        if found is None:
+            return None
+        try:
+            file = os.open(found.name(f"{key}.o"), _READ, dir_fd=found.handle)
+        except OSError:
+            return None
+        try:
+            data = _content(file) if _own(os.fstat(file)) else b""
+        except OSError:
+            return None
+        finally:
+            os.close(file)
     payload = data[32:]
-    return payload if hashlib.sha256(payload).digest() == data[:32] and payload else None
+    return payload if payload and _digest(key, payload) == data[:32] else None
+
+
+def _content(file: int) -> bytes:
+    with open(file, "rb", closefd=False) as stream:
+        return stream.read()
+
+
+def _own(status: os.stat_result) -> bool:
+    """Whether it is a regular file that only this user can have written, under this one name."""
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        return False
+    return not hasattr(os, "geteuid") or (
+        status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
+
+
+def _digest(key: str, payload: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + payload).digest()
 
 
 def write(key: str, payload: bytes) -> None:
     """Keep the payload, if the directory lets."""
-    where = directory()
-    if where is None:
-        return
-    try:
-        where.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=where, prefix=key, suffix=".tmp")
+    with _opened(create=True) as found:
+        if found is None:
+            return
+        at = found.handle
+        temporary = found.name(f"{key}{os.urandom(8).hex()}.tmp")
         try:
-            with open(handle, "wb") as file:
-                file.write(hashlib.sha256(payload).digest() + payload)
-            os.replace(name, where / f"{key}.o")
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError:
-        return  # read-only or full: the next process compiles again
+            handle = os.open(temporary, _WRITE, 0o600, dir_fd=at)
+            try:
+                with open(handle, "wb") as file:
+                    file.write(_digest(key, payload) + payload)
+                os.replace(temporary, found.name(f"{key}.o"), src_dir_fd=at, dst_dir_fd=at)
+            except BaseException:
+                os.unlink(temporary, dir_fd=at)
+                raise
+        except OSError:
+            return  # read-only or full: the next process compiles again

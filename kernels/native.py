@@ -7,6 +7,7 @@ stale results; and a warm start would import Numba (0.24 s), which a cached obje
 from __future__ import annotations
 
 import functools
+import itertools
 import platform
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from . import cache
+from .alone import alone
 from .lowering import link, lower, optimize
 
 __all__ = ["kernel"]
@@ -73,14 +75,33 @@ def handler(words: int) -> tuple[int, int, int]:
 
 def _addresses(name: str, symbols: tuple[str, ...], compiled: Callable[[], bytes]) -> list[int]:
     """Of symbols in the object of that name, loaded once."""
-    with cache.lock:
+
+    def load(payload: bytes) -> Any:
+        # LLVM loads a processor's code on any other's, and takes the name of a library even if that fails.
+        if payload[:_HEADER] != _header():
+            raise ValueError("an object for another processor")
+        builder = llvm.JITLibraryBuilder().add_object_img(payload).add_current_process()
+        for symbol in symbols:
+            builder.export_symbol(symbol)
+        return builder.link(_linker(), f"{name} {next(_loads)}")
+
+    def loaded() -> Any:
         if name not in _libraries:
-            payload = cache.fetch(name, _target()[1], compiled)
-            builder = llvm.JITLibraryBuilder().add_object_img(payload).add_current_process()
-            for symbol in symbols:
-                builder.export_symbol(symbol)
-            _libraries[name] = builder.link(_linker(), name)
-        return [int(_libraries[name][symbol]) for symbol in symbols]
+            _libraries[name] = cache.fetch(name, _target()[1], compiled, load)
+        return _libraries[name]
+
+    library = alone(loaded)
+    return [int(library[symbol]) for symbol in symbols]
+
+
+_loads = itertools.count()
+_HEADER = {"win32": 2, "darwin": 12}.get(sys.platform, 20)  # bytes up to where an object says what it is for
+
+
+@functools.cache
+def _header() -> bytes:
+    """How every object for this processor begins."""
+    return bytes(_target()[0].emit_object(llvm.parse_assembly("")))[:_HEADER]
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from . import cache
+from .alone import alone
 from .launch import THREADS
 from .lowering import link, lower, optimize
 
@@ -40,10 +41,20 @@ def kernel(kind: str, *what: Any) -> str:
 
         return compiled_text(getattr(cuda, kind)(*what)).encode()
 
-    with cache.lock:
+    def loaded() -> str:
         if name not in _texts:
-            _texts[name] = cache.fetch(name, _TRIPLE + CAPABILITY, compiled).decode()
+            _texts[name] = cache.fetch(name, _TRIPLE + CAPABILITY, compiled, _whole)
         return _texts[name]
+
+    return alone(loaded)
+
+
+def _whole(payload: bytes) -> str:
+    """The text, if it looks like a kernel's for that GPU, to its end."""
+    text = payload.decode()
+    if f".target {CAPABILITY}" not in text or ".entry kernel(" not in text or not text.rstrip().endswith("}"):
+        raise ValueError("not the PTX of a kernel")
+    return text
 
 
 def compiled_text(made: tuple[Callable[..., Any], int]) -> str:

@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 import fastrobust as fr
+from fastrobust import _threads
 from fastrobust._backends import numpy as backend
 
 Array = NDArray[Any]
@@ -983,7 +984,7 @@ def test_weights_do_not_change_the_dtype_nor_themselves() -> None:
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        yield lambda count: monkeypatch.setattr(backend, "_pool", lambda: (pool, count))
+        yield lambda count: monkeypatch.setattr(_threads, "_pool", lambda: (pool, count))
 
 
 @pytest.mark.parametrize("dtype", [F4, F8])

@@ -336,14 +336,15 @@ def test_a_directory_that_may_not_be_searched_is_like_an_empty_one(
 
 def test_an_obstacle_in_the_place_of_a_file_leaves_no_rest(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTROBUST_CACHE_DIR", str(cache))
-    (cache / "key.o").mkdir(parents=True)
+    cache.mkdir(mode=0o700)
+    (cache / "key.o").mkdir()
     disk.write("key", b"payload")
     assert disk.read("key") is None
     assert [file.name for file in cache.iterdir()] == ["key.o"]
 
 
 def test_a_full_disk_leaves_no_rest(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: Any) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setenv("FASTROBUST_CACHE_DIR", str(cache))

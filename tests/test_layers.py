@@ -66,7 +66,7 @@ def _imports(source: str, module: str, is_package: bool) -> Iterator[Import]:
                 yield Import(f"{base}.{alias.name}", node.level > 0, node.lineno)
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in ("import_module", "__import__", "find_spec"):
+            if called in ("import_module", "imported", "__import__", "find_spec"):
                 yield Import(str(node.args[0].value), False, node.lineno)
 
 
@@ -119,7 +119,7 @@ def beyond_the_kernels(module: str, found: Import) -> bool:
 
 def another_backend(module: str, found: Import) -> bool:
     """A backend stands on types, checks and kernels, never on another backend, the API or the dispatcher."""
-    allowed = ("fastrobust._types.", "fastrobust._arguments.", "fastrobust.kernels.")
+    allowed = ("fastrobust._types.", "fastrobust._arguments.", "fastrobust._threads.", "fastrobust.kernels.")
     return (
         module.startswith("fastrobust._backends.")
         and found.top == "fastrobust"
@@ -128,12 +128,12 @@ def another_backend(module: str, found: Import) -> bool:
 
 
 def a_framework_too_early(module: str, found: Import) -> bool:
-    """What `import fastrobust` runs imports no array library, nor the kernels."""
+    """What `import fastrobust` runs imports no array library, nor the kernels: only how one imports them."""
     early = ("fastrobust", "fastrobust._api", "fastrobust._dispatch", "fastrobust._types")
-    return module in early and (
-        found.top in FRAMEWORKS
-        or found.name.startswith(("fastrobust.kernels", "fastrobust._backends", "fastrobust.cli"))
-    )
+    if module not in early or found.name.startswith("fastrobust.kernels.alone."):
+        return False
+    heavy = ("fastrobust.kernels", "fastrobust._backends", "fastrobust.cli")
+    return found.top in FRAMEWORKS or found.name.startswith(heavy)
 
 
 def behind_the_public_functions(module: str, found: Import) -> bool:
@@ -153,7 +153,7 @@ def beside_the_public_functions(module: str, found: Import) -> bool:
     if not module.startswith(("fastrobust.optimize", "fastrobust.stats")) or found.top != "fastrobust":
         return False
     public = {"fastrobust", *(f"fastrobust.{name}" for name in PUBLIC)}
-    below = ("_density", "_truncated", "_dispatch", "_arguments", "optimize")
+    below = ("_density", "_truncated", "_dispatch", "_arguments", "optimize", "kernels.alone")
     return found.name not in public and not (found.name + ".").startswith(
         tuple(f"fastrobust.{name}." for name in below)
     )

@@ -6,21 +6,23 @@ gets compiled.  Shapes, dtypes and memory are handled here; the arithmetic is no
 
 from __future__ import annotations
 
-import concurrent.futures
 import ctypes
 import functools
 import math
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy import ma  # which NumPy imports at the first look otherwise
 
 from .. import _arguments as arguments
+from .._threads import in_threads
 from .._types import LossGrad
+from ..kernels.alone import alone
 
 xp = np  # the library's functions
 PARALLEL = 1 << 17  # elements from which on threads pay for their start (about 50 us)
+PIECE = 1 << 23  # elements that a thread takes at most at a time, so that Ctrl-C is heeded soon
 PANEL = 1 << 16  # elements of a reduction that are summed in one go; fixed, so that sums do not depend on the threads
 TILE = 1024  # shorter rows of parameters are repeated up to about this many elements
 PANELS_MAX, SUMS_MAX = 64, 1 << 22  # panels of a reduction by columns, and the doubles they may take together
@@ -33,6 +35,10 @@ _LARGEST = float(np.finfo(np.float32).max)
 @functools.cache
 def ufunc_for(name: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> np.ufunc:
     """The ufunc over one kernel, of (x, alpha, scale) or of alpha alone.  Kernels are built here, at the first call."""
+    return alone(lambda: _ufunc(name, outputs, dtype, layout))
+
+
+def _ufunc(name: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> np.ufunc:
     from numpy._core._multiarray_umath import _UFUNC_API
 
     from ..kernels import native
@@ -130,40 +136,6 @@ def _overlap(out: Any, array: Any) -> bool:
     return not (same and out.ctypes.data == array.ctypes.data)
 
 
-# --- threads
-
-
-@functools.cache
-def _pool() -> tuple[concurrent.futures.ThreadPoolExecutor, int]:
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return concurrent.futures.ThreadPoolExecutor(count, "fastrobust"), count
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has the pool, but not its threads
-
-
-def _in_threads(work: Callable[[int, int], None], count: int, grain: int) -> None:
-    """work(start, stop) over range(count), in as many equal parts as there are cores; a multiple of grain each."""
-    parts: list[Any] = []
-    stop = count
-    try:
-        pool, threads = _pool()
-        step = -(-count // (threads * grain)) * grain
-        # From the end, so that what cannot be handed over is one piece.
-        for start in range((count - 1) // step * step if count else 0, 0, -step):
-            parts.append(pool.submit(work, start, stop))
-            stop = start
-    except RuntimeError:
-        pass  # the interpreter is shutting down and starts no threads any more
-    try:
-        work(0, stop)
-    finally:
-        concurrent.futures.wait(parts)
-    for part in parts:
-        part.result()
-
-
 # --- one result for each element
 
 
@@ -212,7 +184,7 @@ def _run(ufunc: np.ufunc, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
     def part(start: int, stop: int) -> None:
         _call(ufunc, [v[start:stop] for v in views], [o[start:stop] for o in targets])
 
-    _in_threads(part, shape[axis], 256 if len(shape) == 1 else 1)
+    in_threads(part, shape[axis], 256 if len(shape) == 1 else 1, PIECE * shape[axis] // math.prod(shape))
 
 
 def _call(ufunc: np.ufunc, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
@@ -336,6 +308,10 @@ def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> An
 @functools.cache
 def _panel(family: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> Callable[..., None]:
     """The reduction kernel of that layout, callable with addresses; releases the GIL."""
+    return alone(lambda: _reduction(family, outputs, dtype, layout))
+
+
+def _reduction(family: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> Callable[..., None]:
     from ..kernels import native
 
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(native.kernel("reduction", family, outputs, dtype, layout))
@@ -346,7 +322,7 @@ def _each_panel(part: Callable[[int, int], None], panels: int, size: int) -> Non
     if size < PARALLEL:
         part(0, panels)
     else:
-        _in_threads(part, panels, 1)
+        in_threads(part, panels, 1, PIECE * panels // size)
 
 
 def _tree(sums: Any) -> Any:
@@ -438,7 +414,7 @@ def _reduce(
 ) -> LossGrad:
     """`reduce` in general."""
     for name, value in (("x", x), ("alpha", alpha), ("scale", scale), ("weights", weights)):
-        if isinstance(value, np.ma.MaskedArray):
+        if isinstance(value, ma.MaskedArray):
             raise TypeError(
                 f"{name} is a masked array, which sums do not take: pass its data, and weights of 0 under the mask"
             )

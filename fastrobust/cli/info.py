@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -25,7 +26,10 @@ def show(clear_cache: bool = False) -> None:
     if clear_cache:
         from fastrobust.kernels import cache
 
-        print(f"{cache.clear()} files removed from the kernel cache\n")
+        try:
+            print(f"{cache.clear()} files removed from the kernel cache\n")
+        except cache.Unsafe:
+            print("nothing removed from the kernel cache, see there\n")
     lines = [
         ("fastrobust", _ours()),
         ("python", f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})"),
@@ -85,12 +89,19 @@ def _cores() -> str:
 def _cache() -> str:
     from fastrobust.kernels import cache
 
-    where = cache.directory()
+    anew = "kernels are compiled anew in every process"
+    found = 0
+    try:
+        where = cache.directory()
+        with contextlib.suppress(OSError):  # it is made when there is something to keep
+            found = len(cache.kernels())
+    except cache.Unsafe as error:
+        return f"refused, {anew}: {error}"
     if where is None:
         why = "FASTROBUST_CACHE_DIR is empty" if "FASTROBUST_CACHE_DIR" in os.environ else "there is no home directory"
-        return f"off ({why}): kernels are compiled anew in every process"
-    existing = next((p for p in (where, *where.parents) if p.exists()), where)
+        return f"off ({why}): {anew}"
+    shown = str(where) if str(where).isprintable() else ascii(str(where))
+    existing = next((path for path in (where, *where.parents) if os.path.exists(path)), where)
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        return f"{where} cannot be written: kernels are compiled anew in every process"
-    files = [entry for entry in os.scandir(where) if entry.name.endswith(".o")] if where.exists() else []
-    return f"{where} ({len(files)} kernels)"
+        return f"{shown} cannot be written: {anew}"
+    return f"{shown} ({found} kernels)"

@@ -23,6 +23,7 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ..kernels import traced, xla_frame
+from ..kernels.alone import imported
 
 _TARGET = "fastrobust"
 
@@ -132,7 +133,7 @@ def _by_platform(
 @functools.cache
 def _has_cuda_kernels() -> bool:
     try:
-        from jax.experimental import buffer_callback  # noqa: F401  from 0.7 on
+        imported("jax.experimental.buffer_callback")  # from 0.7 on
     except ImportError:
         return False
     return importlib.util.find_spec("cupy") is not None
@@ -150,13 +151,10 @@ class _External:
 
 def _on_stream(work: Callable[..., None], like: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
     """work(backend, results, operands) over XLA's memory and on its stream; the results are like those."""
-    from jax.experimental.buffer_callback import buffer_callback
+    buffer_callback = imported("jax.experimental.buffer_callback").buffer_callback
 
     def run(context: Any, out: Any, *args: Any) -> None:
-        import cupy
-
-        from .._backends import cupy as backend
-
+        cupy, backend = imported("cupy"), imported("fastrobust._backends.cupy")
         with cupy.cuda.Stream.from_external(_External(context.stream)):
             work(backend, tuple(map(cupy.asarray, out)), [cupy.asarray(a) for a in args])
 

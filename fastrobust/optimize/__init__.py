@@ -5,6 +5,7 @@ Needs SciPy: pip install "fastrobust[optimize]"; `RobustRegressor` scikit-learn,
 
 from typing import TYPE_CHECKING, Any
 
+from ..kernels.alone import imported
 from ._efficiency import efficiency_scale as efficiency_scale
 from ._gauss_newton import gauss_newton as gauss_newton
 from ._gauss_newton import triggs_factors as triggs_factors
@@ -33,14 +34,13 @@ def __getattr__(name: str) -> Any:
     if name != "RobustRegressor":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from ._regressor import RobustRegressor
+        return imported("fastrobust.optimize._regressor").RobustRegressor
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "sklearn":
             raise
         raise ImportError(
             'RobustRegressor needs scikit-learn: pip install "fastrobust[sklearn]"', name=error.name
         ) from error
-    return RobustRegressor
 
 
 def __dir__() -> list[str]:

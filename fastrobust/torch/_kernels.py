@@ -19,6 +19,7 @@ from torch import Tensor
 from .. import _arguments as arguments
 from .. import _dispatch
 from .._backends import numpy as _numpy
+from ..kernels.alone import imported
 
 PLAIN = (Tensor, torch.nn.Parameter)
 _HALVES = (torch.float16, torch.bfloat16)
@@ -43,10 +44,9 @@ def _array(tensor: Tensor) -> Any:
 
 def _cupy() -> Any:
     try:
-        import cupy
+        return imported("cupy")
     except ImportError:
         raise ImportError(f"CUDA tensors go through CuPy, which is missing: {_dispatch.INSTALL['cupy']}") from None
-    return cupy
 
 
 class _External:
@@ -311,9 +311,9 @@ def sharded(
     family: str, names: Sequence[str], x: Any, alpha: Any, scale: Any, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
     """The operator on DTensors: each process on its part of x, the parameters cut alike or whole."""
-    from torch.distributed.tensor import Replicate, Shard
-    from torch.distributed.tensor.experimental import local_map
+    from torch.distributed.tensor import Replicate, Shard  # where DTensors are from
 
+    local_map = imported("torch.distributed.tensor.experimental").local_map
     shape = torch.broadcast_shapes(*(t.shape for t in (x, alpha, scale)))
     leading = next(t for t in (x, alpha, scale) if hasattr(t, "placements"))
     lead = len(shape) - leading.dim()
