@@ -211,6 +211,8 @@ def _preparer(family: str, zero: Any, layout: str) -> Callable[..., Any]:
 
     For the shared ones it is returned, else it is in the buffers.
     """
+    if layout not in ("shared", "each", "columns"):
+        raise ValueError(f"layout must be 'shared', 'each' or 'columns', got {layout!r}")
     found = FAMILIES[family]
     shape, width = found.shape, found.width
     table = log_partition if found.tabulated else _no_table
@@ -245,7 +247,7 @@ def _evaluator(family: str, outputs: tuple[str, ...], zero: Any, layout: str) ->
     """evaluate(x, n, shapes, widths, out), with what `_preparer` returned: the outputs, one after the other."""
     values, dalpha = FAMILIES[family].values, FAMILIES[family].dalpha
     places = tuple(enumerate(outputs))
-    store_values = _storer(tuple((j, VALUES.index(name)) for j, name in places if name in VALUES))
+    store_values = _storer(tuple((j, VALUES.index(name)) for j, name in places if name != "dalpha"))
     store_dalpha = _storer(tuple((j, 0) for j, name in places if name == "dalpha"))
     with_dalpha = "dalpha" in outputs
     log_size, exp_size = loss.LOG, loss.EXP

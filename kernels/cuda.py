@@ -119,7 +119,7 @@ class _Storage:
     """Memory of one dtype as intrinsics; addresses are words, indices count elements."""
 
     def __init__(self, name: str, count: int | None = None) -> None:
-        self.bits = {"float64": 64, "float32": 32}.get(name, 16)
+        self.bits = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}[name]
         self.name, self.count = name, count or 128 // self.bits
         self.zero = np.float64(0) if name == "float64" else np.float32(0)
         compute = types.float64 if name == "float64" else types.float32

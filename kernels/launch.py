@@ -163,7 +163,7 @@ def _plan(device: Device, storage: str, given: Operands, addresses: Sequence[int
     many = [p.address for p in given.parameters if isinstance(p, Array) and math.prod(p.shape) > 1]
     if any(address % 16 for address in (given.x.address, *addresses, *many)):
         layout = {"shared": "columns", "each": "strided"}.get(layout, layout)
-    count = 2 if storage == "float64" else 4 if storage == "float32" else 8
+    count = {"float64": 2, "float32": 4, "float16": 8, "bfloat16": 8}[storage]
     at_once = {"shared": count, "each": min(count, 4)}.get(layout, 1)
     threads = n // inner * -(-inner // ROW) * 32 if layout == "rows" else -(-n // at_once)
     most = device.multiprocessors * BLOCKS
@@ -216,6 +216,8 @@ def reduction(
 
     ``weights`` is the address of contiguous ones of the computing type, or 0; gradients have the parameters' shapes.
     """
+    if unknown := targets.keys() - SUMS:
+        raise ValueError(f"no sum is called {', '.join(sorted(unknown))}: targets are out of {', '.join(SUMS)}")
     plan = _plan(device, storage, given, [dx, weights])
     partials = device.scratch(len(SUMS) * plan.sums)
     words = [*plan.words, weights, total_at, number(factor), partials, dx]
