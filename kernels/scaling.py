@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["APART", "lifted", "step"]
+__all__ = ["APART", "EXPONENTS", "lifted", "step"]
 
 APART = 2.0**-64  # times this, weights are summed once more where their sum is too large for a double
-_EXPONENTS = {False: (-127, 149), True: (-1022, 1022)}  # k for which 2^-k is a float, a double
+EXPONENTS = {False: (-127, 149), True: (-1022, 1022)}  # k for which 2^-k is a float, a double
 
 
 def step(count: int, double: bool) -> float:
@@ -29,7 +29,7 @@ def lifted(total: float, apart: float, double: bool) -> tuple[float, float]:
     """
     over = math.isinf(total) and math.isfinite(apart)
     found = apart if over else total
-    least, most = _EXPONENTS[double]
+    least, most = EXPONENTS[double]
     exponent = min(max(math.frexp(found)[1], least), most) if math.isfinite(found) else most
     lift = 2.0**-exponent
     return lift * APART if over else lift, found * lift
