@@ -24,7 +24,7 @@ from . import loss, native
 from .launch import SUMS
 from .likelihood import FAMILIES, VALUES
 from .partition import PARTITION, log_partition, log_partition_parts
-from .primitives import scalar
+from .primitives import fma, scalar
 
 __all__ = ["BLOCK", "elementwise", "partition", "reduction"]
 
@@ -211,6 +211,8 @@ def _preparer(family: str, zero: Any, layout: str) -> Callable[..., Any]:
 
     For the shared ones it is returned, else it is in the buffers.
     """
+    if layout not in ("shared", "each", "columns"):
+        raise ValueError(f"layout must be 'shared', 'each' or 'columns', got {layout!r}")
     found = FAMILIES[family]
     shape, width = found.shape, found.width
     table = log_partition if found.tabulated else _no_table
@@ -245,7 +247,7 @@ def _evaluator(family: str, outputs: tuple[str, ...], zero: Any, layout: str) ->
     """evaluate(x, n, shapes, widths, out), with what `_preparer` returned: the outputs, one after the other."""
     values, dalpha = FAMILIES[family].values, FAMILIES[family].dalpha
     places = tuple(enumerate(outputs))
-    store_values = _storer(tuple((j, VALUES.index(name)) for j, name in places if name in VALUES))
+    store_values = _storer(tuple((j, VALUES.index(name)) for j, name in places if name != "dalpha"))
     store_dalpha = _storer(tuple((j, 0) for j, name in places if name == "dalpha"))
     with_dalpha = "dalpha" in outputs
     log_size, exp_size = loss.LOG, loss.EXP
@@ -378,14 +380,17 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
     1, 2      alpha, scale: one number, or one for each column      from column to column: 0 or itemsize
     3         weights like x, or 0                                  from row to row
     4         dx times weight times factor goes here, or 0          from row to row
-    5         one number: factor
+    5         three numbers: factor, lift, step (see `scaling`)
     6         float64 sums, zeroed: see below
     ========  ====================================================  ===================================
 
     dims: rows, columns.  Sums: value, dalpha, dscale; in the layout "columns" value, then dalpha and dscale by column.
+    Weights are multiplied by lift; of what is summed, step times it is.
     A weight of 0 excludes an element, whatever its value.  Order of summation: `BLOCK` columns at a time, row by row;
     `LANES` float64 partial sums each, by position in the block, folded by halves; one for each column where they vary.
     """
+    if layout not in ("shared", "columns"):
+        raise ValueError(f"layout of a reduction must be 'shared' or 'columns', got {layout!r}")
     zero, size, columns = dtype(0), np.dtype(dtype).itemsize, layout == "columns"
     total, with_dx = BLOCK * len(outputs), "dx" in outputs
     dx_at = BLOCK * outputs.index("dx") if with_dx else 0
@@ -399,10 +404,10 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
     double = np.float64(0)
 
     @scalar
-    def add(partial, slot, out, at, n):
+    def add(partial, slot, out, at, n, step):
         for i in range(0, n, LANES):
             for j in range(LANES):
-                partial[slot * LANES + j] += np.float64(out[at + i + j])
+                partial[slot * LANES + j] = fma(np.float64(out[at + i + j]), step, partial[slot * LANES + j])
 
     @scalar
     def fold(partial, slot):
@@ -422,7 +427,8 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
         for i in range(lanes):
             partial[i] = 0.0
         sums = pointer(args[6], double)
-        factor = pointer(args[5], zero)[0]
+        factors = pointer(args[5], zero)
+        factor, lift, step = factors[0], factors[1], np.float64(factors[2])
         alpha, scale = fetch(args[1], steps[1], 1, alphas), fetch(args[2], steps[2], 1, scales)
         s, w = prepare(alpha, scale, 1, shapes, widths)
         for start in range(0, n, BLOCK):
@@ -439,7 +445,7 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
                     weight = fetch(args[3] + row * steps[3] + start * size, size, m, ws)
                     for at in range(0, total, BLOCK):
                         for i in range(padded):
-                            out[at + i] = zero if weight[i] == zero else out[at + i] * weight[i]
+                            out[at + i] = zero if weight[i] == zero else out[at + i] * (weight[i] * lift)
                 if m < padded:
                     for at in range(0, total, BLOCK):
                         for i in range(m, padded):
@@ -452,9 +458,9 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
                     if columns and slots[k] > 0:
                         first = 1 + (slots[k] - 1) * n + start
                         for i in range(m):
-                            sums[first + i] += np.float64(out[places[k] + i])
+                            sums[first + i] = fma(np.float64(out[places[k] + i]), step, sums[first + i])
                     else:
-                        add(partial, slots[k], out, places[k], padded)
+                        add(partial, slots[k], out, places[k], padded, step)
         for k in range(1 if columns else len(SUMS)):
             sums[k] += fold(partial, k)
         _forget_flags()

@@ -16,7 +16,7 @@ from numba import int64, types
 from numba.extending import intrinsic
 
 from . import likelihood, loss
-from .elementary import two_sum
+from .elementary import lifted, two_sum
 from .launch import (
     ALPHA,
     ALPHA_AT,
@@ -33,6 +33,7 @@ from .launch import (
     SCALE,
     SCALE_AT,
     SCALE_STEP,
+    STEP,
     STRIDE,
     TOTAL_AT,
     WEIGHTS,
@@ -42,6 +43,7 @@ from .launch import (
 from .likelihood import FAMILIES, VALUES
 from .partition import PARTITION, log_partition, log_partition_parts
 from .primitives import scalar
+from .scaling import APART
 
 __all__ = ["SIGNATURE", "elementwise", "fold", "partition", "reduction", "total"]
 
@@ -119,7 +121,7 @@ class _Storage:
     """Memory of one dtype as intrinsics; addresses are words, indices count elements."""
 
     def __init__(self, name: str, count: int | None = None) -> None:
-        self.bits = {"float64": 64, "float32": 32}.get(name, 16)
+        self.bits = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}[name]
         self.name, self.count = name, count or 128 // self.bits
         self.zero = np.float64(0) if name == "float64" else np.float32(0)
         compute = types.float64 if name == "float64" else types.float32
@@ -532,12 +534,16 @@ def _inverse(total):
 
 
 def _weigher(zero: Any) -> Callable[..., Any]:
-    """weigh(result, weight, factor): value, d/dx, d/dalpha, d/dscale, weighted; a weight of 0 excludes."""
+    """weigh(result, weight, factors): value, d/dx, d/dalpha, d/dscale, weighted; a weight of 0 excludes.
+
+    The factors are that of d/dx, lift and step: see `scaling`.
+    """
     one = type(zero)(1)
 
-    def weigh(result, weight, factor):
+    def weigh(result, weight, factors):
         (value, dx, dscale, _, _), dalpha = result
-        w, none = (one, True) if weight == zero else (weight, False)
+        factor, lift, _ = factors
+        w, none = (one, True) if weight == zero else (weight * lift, False)
         return (
             zero if none else value * w,
             (zero if none else dx * w) * factor,
@@ -545,7 +551,14 @@ def _weigher(zero: Any) -> Callable[..., Any]:
             zero if none else dscale * w,
         )
 
-    return scalar(weigh)
+    weigh_floats = scalar(weigh)
+
+    def weigh_doubles(result, weight, factors):
+        value, dx, dalpha, dscale = weigh_floats(result, weight, factors)
+        step = factors[2]
+        return value * step, dx, dalpha * step, dscale * step
+
+    return scalar(weigh_doubles) if zero.itemsize == 8 else weigh_floats
 
 
 _FOLD: dict[int, Callable[..., Any]] = {
@@ -564,8 +577,8 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
     The layouts are "shared", "columns" and "rows".  Partial sums are doubles, first all of the value, then those of
     dalpha and dscale: one for each warp in "shared"; by groups, then columns in the others, where a group is a thread
     up to the stride or a part of a row.  Words: as
-    an elementwise kernel, then the addresses of the weights (of the computing type, or 0) and of their total (a double)
-    or 0, the factor if there is no total, the addresses of the partial sums and of dx.
+    an elementwise kernel, then the addresses of the weights (of the computing type, or 0) and of their `total` or 0, the
+    factor if there is no total, step (see `scaling`), the addresses of the partial sums and of dx.
     """
     memory = _Storage(storage, None if layout == "shared" else 4)
     zero, count, load, load_one = memory.zero, memory.count, memory.load, memory.load_one
@@ -602,8 +615,12 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
 
     @scalar
     def common(words):
-        number = _number(words[FACTOR], double_zero)
-        return cast(_inverse(read_total(words[TOTAL_AT], 0)) if words[TOTAL_AT] != 0 else number)
+        """The factor of d/dx, lift and step."""
+        factor, lift = _number(words[FACTOR], double_zero), 1.0
+        if words[TOTAL_AT] != 0:
+            lift, total = lifted(read_total(words[TOTAL_AT], 0), read_total(words[TOTAL_AT], 1), zero)
+            factor = _inverse(total)
+        return cast(factor), cast(lift), cast(_number(words[STEP], double_zero))
 
     outside, elements, any_of = scalar(_EACH[count](_outside)), scalar(_EACH[count](quickly)), scalar(_ANY[count])
 
@@ -697,18 +714,24 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
 
 
 def total(storage: str) -> Made:
-    """Kernel that sums weights: words n, their address, that of a double for each warp."""
+    """Kernel that sums weights: words n, their address, that of a double for each warp, and of another for each.
+
+    The others are sums of `APART` times the weights.
+    """
     memory, doubles = _Storage(storage), _Storage("float64")
     load_one, put_sums = memory.load_one, doubles.storer([(2, ())], 1)
 
     def kernel(words):
-        found, i = 0.0, _thread()
+        found, apart, i = 0.0, 0.0, _thread()
         while i < words[0]:
-            found += np.float64(load_one(words[1], i))
+            weight = np.float64(load_one(words[1], i))
+            found += weight
+            apart += weight * APART
             i += _threads()
-        found = _warp_sum(found)
+        found, apart = _warp_sum(found), _warp_sum(apart)
         if _thread() % 32 == 0:
             put_sums(words, _thread() // 32, (found,))
+            put_sums(words, (_threads() + _thread()) // 32, (apart,))
 
     return kernel, 3
 
@@ -717,10 +740,11 @@ def fold(storage: str) -> Made:
     """Kernel that sums doubles over groups, for each column; a warp takes up to `chunk` groups of one column.
 
     Words: address, groups, columns, chunk, address of the results (by part, then column), whether these are the last:
-    then they are multiplied by 1/total or the factor and stored as ``storage``; address of the total or 0, factor.
+    then they are multiplied by the factor, and divided by the total, lifted, if it has an address, and stored as
+    ``storage``; address of the total or 0, factor.
     """
     memory, doubles = _Storage(storage), _Storage("float64")
-    load, cast, double_zero = doubles.load_one, type(memory.zero), doubles.zero
+    load, zero, cast, double_zero = doubles.load_one, memory.zero, type(memory.zero), doubles.zero
     store_double, store_last = doubles.storer([(4, ())], 1), memory.storer([(4, ())], 1)
 
     def kernel(words):
@@ -736,8 +760,9 @@ def fold(storage: str) -> Made:
             found = _warp_sum(found)
             if lane == 0:
                 if words[5] != 0:
-                    number = _number(words[7], double_zero)
-                    factor = _inverse(load(words[6], 0)) if words[6] != 0 else number
+                    factor = _number(words[7], double_zero)
+                    if words[6] != 0:
+                        factor *= _inverse(lifted(load(words[6], 0), load(words[6], 1), zero)[1])
                     store_last(words, warp, (cast(found * factor),))
                 else:
                     store_double(words, warp, (found,))

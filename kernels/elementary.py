@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from . import coefficients as c
 from .primitives import bits, constant, fma, from_bits, polynomial, scalar
+from .scaling import APART
 
 _log_tail = polynomial(*c.LOG_TAIL)
 exp_tail = polynomial(*c.EXP_TAIL)
@@ -30,6 +31,8 @@ _KT_MAX = constant(345.0, 2300.0)
 _TINY = constant(2.0**-28, 2.0**-60)  # below it expm1(r) = r to working precision
 _HALF_ONE = constant(0x1F800000, 0x1FF0000000000000)
 SCALE_MAX = constant(500.0, 4000.0)
+_LEAST, _MOST = constant(895, 0), constant(1171, 2044)  # exponents, biased, of the sums of weights: see `lifted`
+LARGEST = 1.7976931348623157e308
 
 
 @scalar
@@ -156,3 +159,15 @@ def exp_parts(y, yl):
     tail, tail_low = (al, T(0.0)) if tiny else (tail, tail_low)
     r, rl = fast_two_sum(a, tail)
     return n, r, rl + tail_low, p
+
+
+@scalar
+def lifted(total, apart, zero):
+    """2^-k for weights like ``zero`` of that sum, and their sum after it, as doubles: see `scaling.lifted`."""
+    over = (abs(total) > LARGEST) & (abs(apart) <= LARGEST)
+    found = apart if over else total
+    i = bits(found)
+    U = type(i)
+    biased = min(max(U(U(i << U(1)) >> U(53)), U(_LEAST(zero))), U(_MOST(zero)))
+    lift = from_bits(U(U(U(2045) - biased) << U(52)))
+    return lift * APART if over else lift, found * lift

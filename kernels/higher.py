@@ -25,6 +25,8 @@ from typing import Any
 # and in float32.
 _DOUBLE = 2.0**-70, 2.0**90, 2.0 - 2.0**-52, 2.0**400
 _SINGLE = 2.0**-40, 2.0**48, 2.0 - 2.0**-23, 2.0**48
+_FAMILIES = ("loss", "nll")
+_RULES = ("dx", "dalpha", "dscale", "weight", "curvature")
 _SERIES = 0.02  # u below it: phi as a power series
 
 # Tanh-sinh nodes and weights for [0, 1]: exact enough for integrands with a logarithm at either end.
@@ -43,6 +45,11 @@ def slopes(
 
     ``get(names...)`` has other outputs; ``twice()`` is the second derivative in alpha, which only d/dalpha needs.
     """
+    if name not in _RULES or family not in _FAMILIES:
+        raise ValueError(
+            f"no rule for the derivatives of {name!r} of {family!r}: name must be one of {', '.join(_RULES)} (those of "
+            f"the value are outputs of its kernel), family one of {', '.join(_FAMILIES)}"
+        )
     x, alpha, scale = args
     u, rest, t, _, _ = _ratio(xp, x, alpha, scale)
     v = xp.where(u < 1, u * rest, 1 - rest)
@@ -61,6 +68,7 @@ def slopes(
     if name == "dalpha":
         mixed = 0.5 * x * weight * phi
         return [mixed, twice(), -(x / scale) * mixed]
+    # The weight, and then the curvature.
     side = _sign(xp, alpha)
     dx, dalpha = -side * weight * x * rest / (scale * scale), 0.5 * weight * phi
     if name == "curvature":

@@ -24,6 +24,8 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from . import scaling
+
 __all__ = [
     "THREADS",
     "Array",
@@ -47,7 +49,7 @@ SUMS = ("value", "dalpha", "dscale")  # what a reduction sums up, in this order 
 
 # Words of an elementwise kernel: the first are the same in all layouts, the outputs' addresses come last.
 N, X, ALPHA_AT, SCALE_AT, ALPHA, SCALE, ALPHA_STEP, SCALE_STEP, PERIOD, INNER, STRIDE = range(11)
-WEIGHTS, TOTAL_AT, FACTOR, PARTIALS, DX = range(STRIDE + 1, STRIDE + 6)  # what a reduction has besides
+WEIGHTS, TOTAL_AT, FACTOR, STEP, PARTIALS, DX = range(STRIDE + 1, STRIDE + 7)  # what a reduction has besides
 EXTENTS = STRIDE + 1  # "strided": extents of all axes but the first, then the strides of x, alpha, scale
 OUT_AT = {layout: EXTENTS + (4 * DIMENSIONS - 1 if layout == "strided" else 0) for layout in LAYOUTS}
 
@@ -163,7 +165,7 @@ def _plan(device: Device, storage: str, given: Operands, addresses: Sequence[int
     many = [p.address for p in given.parameters if isinstance(p, Array) and math.prod(p.shape) > 1]
     if any(address % 16 for address in (given.x.address, *addresses, *many)):
         layout = {"shared": "columns", "each": "strided"}.get(layout, layout)
-    count = 2 if storage == "float64" else 4 if storage == "float32" else 8
+    count = {"float64": 2, "float32": 4, "float16": 8, "bfloat16": 8}[storage]
     at_once = {"shared": count, "each": min(count, 4)}.get(layout, 1)
     threads = n // inner * -(-inner // ROW) * 32 if layout == "rows" else -(-n // at_once)
     most = device.multiprocessors * BLOCKS
@@ -212,28 +214,34 @@ def reduction(
     dx: int,
     targets: dict[str, int],
 ) -> None:
-    """Sums of value, dalpha, dscale times 1/total (a double on the device) or the factor; dx likewise, by element.
+    """Sums of value, dalpha, dscale times 1/total (on the device, see `total`) or the factor; dx likewise, by element.
 
     ``weights`` is the address of contiguous ones of the computing type, or 0; gradients have the parameters' shapes.
     """
+    if unknown := targets.keys() - SUMS:
+        raise ValueError(f"no sum is called {', '.join(sorted(unknown))}: targets are out of {', '.join(SUMS)}")
     plan = _plan(device, storage, given, [dx, weights])
     partials = device.scratch(len(SUMS) * plan.sums)
-    words = [*plan.words, weights, total_at, number(factor), partials, dx]
+    step = scaling.step(given.n, storage == "float64")
+    words = [*plan.words, weights, total_at, number(factor), number(step), partials, dx]
     device.launch(("reduction", family, outputs, storage, plan.layout), plan.blocks, words)
     steps = {"value": 0, "dalpha": given.steps[0], "dscale": given.steps[1]}
     for k, name in enumerate(SUMS):
         if name in targets:
             columns = given.period if steps[name] else 1
             source = partials + 8 * k * plan.sums
-            _fold(device, storage, source, plan.sums // columns, columns, targets[name], total_at, factor)
+            last = (1.0 if total_at else factor) / step
+            _fold(device, storage, source, plan.sums // columns, columns, targets[name], total_at, last)
 
 
 def total(device: Device, storage: str, n: int, weights: int, target: int) -> None:
-    """The sum of n weights, as a double."""
+    """The sum of n weights, and that of `scaling.APART` times them, as two doubles."""
     blocks = max(1, min(device.multiprocessors * BLOCKS, -(-n // (8 * THREADS))))
-    partials = device.scratch(blocks * THREADS // 32)
+    warps = blocks * THREADS // 32
+    partials = device.scratch(2 * warps)
     device.launch(("total", storage), blocks, [n, weights, partials])
-    _fold(device, "float64", partials, blocks * THREADS // 32, 1, target, 0, 1.0)
+    for k in range(2):
+        _fold(device, "float64", partials + 8 * k * warps, warps, 1, target + 8 * k, 0, 1.0)
 
 
 def _fold(

@@ -31,7 +31,9 @@ from numba.extending import intrinsic
 from . import native
 from . import xla_frame as f
 from .cpu import pointer, stack
+from .elementary import LARGEST, lifted
 from .primitives import scalar
+from .scaling import APART
 
 __all__ = ["SIGNATURE", "handler"]
 
@@ -485,19 +487,20 @@ def _elements(buffer):
 def _reducer(zero: Any) -> Any:
     """Reductions of numbers like ``zero``, as on NumPy arrays, with the same order of additions."""
     size, double = zero.itemsize, np.float64(0)
+    double_sums = size == 8
 
     @scalar
-    def weight_of(address, n):
-        """The sum of the weights, in 16 parts."""
+    def weight_of(address, n, unit):
+        """The sum of the weights times unit, a power of two, in 16 parts."""
         parts = stack(16, double)
         for j in range(16):
             parts[j] = 0.0
         weights = pointer(address, zero)
         for i in range(0, n - n % 16, 16):
             for j in range(16):
-                parts[j] += np.float64(weights[i + j])
+                parts[j] += np.float64(weights[i + j]) * unit
         for i in range(n - n % 16, n):
-            parts[i % 16] += np.float64(weights[i])
+            parts[i % 16] += np.float64(weights[i]) * unit
         total = 0.0
         for j in range(16):
             total += parts[j]
@@ -540,7 +543,7 @@ def _reducer(zero: Any) -> Any:
         bad = n % period != 0 or (alphas != 1 and alphas != period) or (scales != 1 and scales != period)
         if bad or (weighted and _elements(_buffer(frame, f.FRAME_ARGS, 3)) != n):
             return _failed(frame, table, _BAD_SHAPES, f.INVALID_ARGUMENT)
-        plan, factor_at = stack(PLAN, _word), stack(1, zero)
+        plan, factors = stack(PLAN, _word), stack(3, zero)
         alpha_tile, scale_tile = stack(TILE, zero), stack(TILE, zero)
         plan[MODE], plan[ITEM] = SUMS, size
         plan[OPERANDS], plan[OPERANDS + 1], plan[OPERANDS + 2] = (
@@ -586,12 +589,20 @@ def _reducer(zero: Any) -> Any:
         for i in range(words):
             sums[i] = 0.0
         plan[PARTIAL] = memory
-        factor = 1.0
+        factor, lift, step = 1.0, 1.0, 1.0  # see `scaling`
+        if double_sums:
+            while step * np.float64(n) > 1.0:
+                step *= 0.5
         if (code - f.SUMS) & 1:
-            total = weight_of(plan[WEIGHTS], n) if weighted else np.float64(n)
+            total = np.float64(n)
+            if weighted:
+                total = weight_of(plan[WEIGHTS], n, 1.0)
+                apart = weight_of(plan[WEIGHTS], n, APART) if double_sums and abs(total) > LARGEST else total
+                lift, total = lifted(total, apart, zero)
             factor = 1.0 / total if total != 0.0 else np.nan
-        factor_at[0] = _narrow(factor, zero)
-        plan[FACTOR] = _address(factor_at)
+        factors[0], factors[1], factors[2] = _narrow(factor, zero), _narrow(lift, zero), _narrow(step, zero)
+        plan[FACTOR] = _address(factors)
+        factor /= step
         mask = ((code - f.SUMS) >> 1) & 7
         plan[DX] = _buffer(frame, f.FRAME_RETS, 1)[f.BUFFER_DATA] if mask & 1 else 0
         _work(frame, table, plan, n)

@@ -60,7 +60,7 @@ WORDS = KERNELS + KINDS * 4
 
 def code_of_sums(family: str, wrt: Sequence[str], mean: bool) -> int:
     """The number of the reduction with these gradients, out of x, alpha and scale."""
-    mask = sum(1 << i for i, name in enumerate(("x", "alpha", "scale")) if name in wrt)
+    mask = sum(1 << ("x", "alpha", "scale").index(name) for name in wrt)
     return SUMS + (((FAMILIES.index(family) << 3) + mask) << 1) + mean
 
 

@@ -393,7 +393,7 @@ def reduced(
     dx = Guarded(x.size, dtype)
     targets = {"value": Guarded(1, dtype), "dalpha": Guarded(np.size(alpha), dtype)}
     targets["dscale"] = Guarded(np.size(scale), dtype)
-    total_at, weights_at = np.zeros(1), 0
+    total_at, weights_at = np.zeros(2), 0
     if weights is not None:
         weights_at = weights.ctypes.data
         compute = "float64" if storage == "float64" else "float32"

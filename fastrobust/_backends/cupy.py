@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import _arguments as arguments
 from .._types import LossGrad
-from ..kernels import launch, ptx
+from ..kernels import launch, ptx, scaling
 
 xp = cupy  # the library's functions
 
@@ -287,19 +287,31 @@ def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> An
         return _chosen(_handed(given, memory), result, options)
 
 
-def _weights(weights: Any, shape: tuple[int, ...], compute: Any, number: int) -> Any:
-    """Contiguous, of the result's shape and the computing type."""
+def _weights(weights: Any, shape: tuple[int, ...], compute: Any, number: int, relative: bool = False) -> Any:
+    """Contiguous, of the result's shape and the computing type; all times one power of two if only ratios matter."""
     if isinstance(weights, arguments.NUMBERS):
         return cupy.full(shape, weights, compute)
     weights = _array("weights", weights)
     _here("weights", weights, "x", number)
     arguments.supported("weights", weights.dtype)
+    if relative and weights.dtype == np.float64 != compute and weights.size:
+        exponent = cupy.clip(cupy.frexp(abs(weights).max())[1], -1000, 1000)  # the largest about 1, as floats are
+        weights = weights * cupy.ldexp(cupy.ones((), np.float64), -exponent)
     try:
         return _contiguous(cupy.broadcast_to(weights.astype(compute, copy=False), shape))
     except ValueError:
         raise ValueError(
             f"weights of shape {weights.shape} do not broadcast to the shape {shape} of the result"
         ) from None
+
+
+def _lifted(total: Any, compute: Any) -> tuple[Any, Any]:
+    """What `kernels.scaling.lifted` does, on the device: the factor of the weights, and their sum after it."""
+    over = cupy.isinf(total[0]) & cupy.isfinite(total[1])
+    found = cupy.where(over, total[1], total[0])
+    exponent = cupy.clip(cupy.frexp(found)[1], *scaling.EXPONENTS[compute == np.float64])
+    lift = cupy.ldexp(cupy.ones((), np.float64), -exponent)
+    return cupy.where(over, lift * scaling.APART, lift).astype(compute), found * lift
 
 
 def _weighed(array: Any, weights: Any) -> Any:
@@ -333,9 +345,9 @@ def _reduced(
     run = _Run(number)
     total = None
     if weights is not None:
-        weights = _weights(weights, shape, compute, number)
+        weights = _weights(weights, shape, compute, number, relative=reduction == "mean")
         if reduction == "mean":
-            total = cupy.zeros((), np.float64)
+            total = cupy.zeros(2, np.float64)
             launch.total(run.device, compute.name, size, weights.data.ptr, total.data.ptr)
     factor = 1.0 if reduction == "sum" or total is not None else math.nan if size == 0 else 1.0 / size
     chosen = tuple(n for n in shapes if n in names)
@@ -355,17 +367,21 @@ def _reduced(
         # Parameters that vary otherwise: gradients for each element, then sums over the axes they are repeated along.
         found["x"] = found["x"].astype(compute, copy=False)
         each = dict(zip(names, _evaluated(family, names, compute, found, None, number), strict=True))
-        common: Any = factor if total is None else cupy.where(total == 0, math.nan, 1.0 / total)
+        common: Any = factor
+        if total is not None:
+            lift, total = _lifted(total, compute)
+            weights = cupy.where(weights == 0, 0, weights * lift)
+            common = cupy.where(total == 0, math.nan, 1.0 / total)
+        step = scaling.step(size, compute == np.float64)
         parts = {}
         for name in results:  # all before any is written: memory given for one may be the weights
             part = _weighed(each[name], weights)
             if name == "dx":
                 parts[name] = part * (compute.type(common) if total is None else common.astype(compute))
-            else:
-                parts[name] = (
-                    arguments.unbroadcast(part, shapes[name]).reshape(shapes[name]).astype(np.float64, copy=False)
-                    * common
-                )
+                continue
+            own = 1.0 if part.shape == shapes[name] else step
+            summed = arguments.unbroadcast(part * compute.type(own), shapes[name]).reshape(shapes[name])
+            parts[name] = summed.astype(np.float64, copy=False) * (common / own)
         for name, result in results.items():
             result[...] = parts[name]
     handed = _handed([given[n] for n in chosen], [results[n] for n in chosen])

@@ -6,11 +6,12 @@ gets compiled.  Shapes, dtypes and memory are handled here; the arithmetic is no
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ma  # which NumPy imports at the first look otherwise
@@ -18,6 +19,7 @@ from numpy import ma  # which NumPy imports at the first look otherwise
 from .. import _arguments as arguments
 from .._threads import in_threads
 from .._types import LossGrad
+from ..kernels import scaling
 from ..kernels.alone import alone
 
 xp = np  # the library's functions
@@ -276,6 +278,7 @@ def weighted(
     compute = arguments.compute_type(dtype)
     given = arguments.given(options.get("out"), names, dict.fromkeys(names, shape))
     weights = _weights(weights, shape, compute)
+    compute = np.promote_types(compute, weights.dtype).type
     if any(o is not None and np.may_share_memory(o, weights) for o in given):
         weights = weights.copy()
     results = [np.empty_like(x, compute, shape=shape) for _ in names]
@@ -335,10 +338,10 @@ def _tree(sums: Any) -> Any:
 
 
 def _weights(weights: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """The weights as array of that dtype, broadcast to that shape."""
+    """The weights as array of that dtype, or as they are if some would become 0 or infinite; broadcast to that shape."""
     weights = np.asarray(_array("weights", weights))
     arguments.supported("weights", weights.dtype)
-    with np.errstate(over="ignore", under="ignore"):
+    with contextlib.suppress(FloatingPointError), np.errstate(over="raise", under="raise"):
         weights = weights.astype(dtype, copy=False)
     try:
         return np.broadcast_to(weights, shape)
@@ -348,14 +351,36 @@ def _weights(weights: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         ) from None
 
 
-def _weigh(array: Any, weights: Any, factor: float = 1.0) -> None:
-    """array *= weights * factor; a weight of 0 excludes an element, whatever its value."""
+def _weigh(array: Any, weights: Any, lift: float = 1.0, factor: float = 1.0) -> None:
+    """array *= weights * lift * factor; a weight of 0 excludes an element, whatever its value."""
     with np.errstate(all="ignore"):
         if weights is not None:
-            array *= weights
+            array *= weights if lift == 1.0 else weights * array.dtype.type(lift)
             np.copyto(array, 0, where=weights == 0)
         if factor != 1.0:
             array *= array.dtype.type(factor)
+
+
+class _Factors(NamedTuple):
+    """What a reduction multiplies by: see `kernels.scaling`."""
+
+    dx: float  # each derivative in x, besides its weight
+    lift: float  # the weights
+    step: float  # what is summed
+    last: float  # its sum
+
+
+def _factors(reduction: str, size: int, weights: Any, double: bool) -> _Factors:
+    step = scaling.step(size, double)
+    if reduction == "sum":
+        return _Factors(1.0, 1.0, step, 1.0 / step)
+    lift, total = 1.0, float(size)
+    if weights is not None:
+        total = float(weights.sum(dtype=np.float64))
+        apart = float((weights * scaling.APART).sum()) if double and math.isinf(total) else total
+        lift, total = scaling.lifted(total, apart, double)
+    factor = math.nan if total == 0 else 1.0 / total
+    return _Factors(factor, lift, step, factor / step)
 
 
 def _only_dx(out: Any, x: Any) -> bool:
@@ -381,14 +406,14 @@ def _reduce_small(
     C = ctypes.c_float if T is np.float32 else ctypes.c_double
     kernel = _panel(family, arguments.outputs(wrt), T, "shared")
     dx = None if "x" not in wrt else np.empty(x.shape, T) if out is None else out[1]
-    factor = 1.0 if reduction == "sum" else 1.0 / size
-    numbers, sums = (C * 3)(alpha, scale, factor), (ctypes.c_double * 3)()
+    factors = _factors(reduction, size, None, T is np.float64)
+    numbers, sums = (C * 5)(alpha, scale, factors.dx, 1.0, factors.step), (ctypes.c_double * 3)()
     base, dx_at = ctypes.addressof(numbers), 0 if dx is None else _address(dx)
     addresses = (ctypes.c_ssize_t * 7)(
         _address(x), base, base + item, 0, dx_at, base + 2 * item, ctypes.addressof(sums)
     )
     kernel(addresses, (ctypes.c_ssize_t * 2)(1, size), (ctypes.c_ssize_t * 5)(), None)
-    value, dalpha, dscale = (T(C(v * factor).value) for v in sums)  # C overflows to infinity without a warning
+    value, dalpha, dscale = (T(C(v * factors.last).value) for v in sums)  # C overflows to infinity without a warning
     dx = dx[()] if out is None and dx is not None else dx  # a scalar if it has no axes
     return LossGrad(value, dx, dalpha if "alpha" in wrt else None, dscale if "scale" in wrt else None)
 
@@ -420,14 +445,14 @@ def _reduce(
             )
     dtype, x, alpha, scale = _arguments(family, x, alpha, scale)
     compute = arguments.compute_type(dtype)
-    x, alpha, scale = (np.asarray(a, compute) for a in (x, alpha, scale))
     shape = arguments.broadcast(x=x, alpha=alpha, scale=scale)
-    shapes = {"value": (), "dx": shape, "dalpha": alpha.shape, "dscale": scale.shape}
-    given = dict(zip(shapes, arguments.given(out, tuple(shapes), shapes), strict=True))
     if weights is not None:
         weights = np.ascontiguousarray(_weights(weights, shape, compute))
-    total = math.prod(shape) if weights is None else float(weights.sum(dtype=np.float64))
-    factor = 1.0 if reduction == "sum" else math.nan if total == 0 else 1.0 / total
+        compute = np.promote_types(compute, weights.dtype).type
+    x, alpha, scale = (np.asarray(a, compute) for a in (x, alpha, scale))
+    shapes = {"value": (), "dx": shape, "dalpha": alpha.shape, "dscale": scale.shape}
+    given = dict(zip(shapes, arguments.given(out, tuple(shapes), shapes), strict=True))
+    factors = _factors(reduction, math.prod(shape), weights, compute is np.float64)
     x = np.ascontiguousarray(x if x.shape == shape else np.broadcast_to(x, shape))
     dx = None
     if "x" in wrt:
@@ -439,7 +464,7 @@ def _reduce(
         if not usable or spoils:
             dx = np.empty(shape, compute)
 
-    value, dalpha, dscale = _sums(family, wrt, x, alpha, scale, weights, dx, factor)
+    value, dalpha, dscale = _sums(family, wrt, x, alpha, scale, weights, dx, factors)
     results = {"value": np.asarray(value), "dx": dx}
     results["dalpha"] = np.reshape(dalpha, alpha.shape) if "alpha" in wrt else None
     results["dscale"] = np.reshape(dscale, scale.shape) if "scale" in wrt else None
@@ -454,16 +479,16 @@ def _reduce(
 
 
 def _sums(
-    family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, dx: Any, factor: float
+    family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, dx: Any, factors: _Factors
 ) -> tuple[Any, Any, Any]:
-    """Sums times factor, of the value, and of d/dalpha and d/dscale by parameter; dx is filled in."""
+    """Sums of the value, and of d/dalpha and d/dscale by parameter; dx is filled in."""
     outputs = arguments.outputs(wrt)
     tail = x.shape[x.ndim - _columns(x, alpha, scale) :]
     size, period = x.size, math.prod(tail)
     if size == 0:
-        return np.float64(0) * factor, np.zeros(alpha.size) * factor, np.zeros(scale.size) * factor
+        return np.float64(0) * factors.dx, np.zeros(alpha.size) * factors.dx, np.zeros(scale.size) * factors.dx
     if period == size and size > 1:
-        return _sums_each(family, outputs, x, alpha, scale, weights, dx, factor)
+        return _sums_each(family, outputs, x, alpha, scale, weights, dx, factors)
     kernel = _panel(family, outputs, x.dtype.type, "shared" if period == 1 else "columns")
     item, start = x.itemsize, x.ctypes.data
     weights_at = 0 if weights is None else weights.ctypes.data
@@ -482,7 +507,7 @@ def _sums(
     whole = -(-rows // per_panel)
     rest = size - rows * width
     sums = np.zeros((whole + (rest > 0), slots))
-    at = ctypes.c_double(factor) if item == 8 else ctypes.c_float(factor)
+    at = ((ctypes.c_double if item == 8 else ctypes.c_float) * 3)(factors.dx, factors.lift, factors.step)
     steps = (ctypes.c_ssize_t * 5)(
         width * item, *(item if t.size > 1 else 0 for t in tiles), width * item, width * item
     )
@@ -506,7 +531,7 @@ def _sums(
 
     _each_panel(part, len(sums), size)
     if period == 1:
-        return tuple(_tree(sums) * factor)
+        return tuple(_tree(sums) * factors.last)
     # The last row's sums have `rest` columns each, not `width`.
     if rest:
         last = sums[-1]
@@ -522,11 +547,11 @@ def _sums(
     for array, columns in ((alpha, total[1 : 1 + width]), (scale, total[1 + width :])):
         folded = columns.reshape(repeat, period).sum(axis=0)
         gradients.append(arguments.unbroadcast(folded.reshape(tail), array.shape))
-    return total[0] * factor, gradients[0] * factor, gradients[1] * factor
+    return tuple(part * factors.last for part in (total[0], *gradients))
 
 
 def _sums_each(
-    family: str, outputs: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, dx: Any, factor: float
+    family: str, outputs: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, dx: Any, factors: _Factors
 ) -> tuple[Any, Any, Any]:
     """The same where a parameter varies along the first axis."""
     ufunc = ufunc_for(family, outputs, x.dtype.type, "each")
@@ -540,12 +565,13 @@ def _sums_each(
         # Neither one number nor one for each element: gradients for each element, then sums over the other axes.
         arrays = {name: stored[name] if name in stored else np.empty(x.shape, x.dtype) for name in outputs}
         _run(ufunc, [x, alpha, scale], list(arrays.values()))
-        for array in arrays.values():
-            _weigh(array, weights, factor if array is dx else 1.0)
+        for name, array in arrays.items():
+            _weigh(array, weights, factors.lift, factors.dx if name in stored else factors.step)
         dalpha, dscale = (
-            arguments.unbroadcast(arrays[n], a.shape) * factor if n in arrays else None for n, a in parameters.items()
+            stored[n] if n in stored else arguments.unbroadcast(arrays[n], a.shape) * factors.last if n in arrays else None
+            for n, a in parameters.items()
         )
-        return arrays["value"].sum(dtype=np.float64) * factor, dalpha, dscale
+        return arrays["value"].sum(dtype=np.float64) * factors.last, dalpha, dscale
     # Panel by panel, so that weights, factor and sums find their operands in the cache.
     flat = [a.reshape(-1) for a in (x, alpha, scale)]
     flat_weights = None if weights is None else weights.reshape(-1)
@@ -561,11 +587,10 @@ def _sums_each(
                 outs = {n: places[n][cut] if n in places else buffers[n][: cut.stop - cut.start] for n in outputs}
                 _call(ufunc, [a if a.size == 1 else a[cut] for a in flat], list(outs.values()))
                 for name, array in outs.items():
-                    _weigh(
-                        array, None if flat_weights is None else flat_weights[cut], factor if name in places else 1.0
-                    )
+                    own = None if flat_weights is None else flat_weights[cut]
+                    _weigh(array, own, factors.lift, factors.dx if name in places else factors.step)
                 sums[panel] = [outs[name].sum(dtype=np.float64) for name in summed]
 
     _each_panel(part, len(sums), x.size)
-    found = dict(zip(summed, _tree(sums) * factor, strict=True)) | stored
+    found = dict(zip(summed, _tree(sums) * factors.last, strict=True)) | stored
     return found["value"], found.get("dalpha"), found.get("dscale")

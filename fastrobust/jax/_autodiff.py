@@ -225,10 +225,16 @@ def _sums_jvp(
 _sums.defjvp(_sums_jvp, symbolic_zeros=True)
 
 
-def _weights(weights: Any, args: Sequence[Any]) -> Any:
-    """The weights as an array of the computing type that broadcasts to the shape of the result."""
+def _weights(weights: Any, args: Sequence[Any], relative: bool = False) -> Any:
+    """The weights as an array of the computing type that broadcasts to the shape of the result.
+
+    Doubles become floats; times a power of two before, so that they are in reach, where only their ratios matter.
+    """
     shape = _shape(args)
-    weights = array("weights", weights).astype(args[0].dtype)
+    weights = array("weights", weights)
+    if relative and weights.dtype == np.float64 != args[0].dtype:
+        weights = _calls.lifted(weights, weights.shape, np.float64)
+    weights = weights.astype(args[0].dtype)
     try:
         fits = jnp.broadcast_shapes(weights.shape, shape) == shape
     except ValueError:
@@ -255,7 +261,7 @@ def reduce(
         raise TypeError("out: not taken for arrays of JAX, which cannot be written to")
     dtype, args = _prepared(family, x=x, alpha=alpha, scale=scale)
     _shape(args)
-    weights = None if weights is None else _weights(weights, args)
+    weights = None if weights is None else _weights(weights, args, reduction == "mean")
     found = _summed(family, wrt, reduction == "mean", dtype, tuple(args), weights)
     results = dict(zip(arguments.outputs(wrt), found, strict=True))
     return LossGrad(*(results.get(name) for name in LossGrad._fields))

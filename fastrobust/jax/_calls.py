@@ -22,7 +22,7 @@ from jax.custom_batching import custom_vmap
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
-from ..kernels import traced, xla_frame
+from ..kernels import scaling, traced, xla_frame
 from ..kernels.alone import imported
 
 _TARGET = "fastrobust"
@@ -293,17 +293,44 @@ def total(
     found: Sequence[Any], wrt: tuple[str, ...], mean: bool, alpha: Any, scale: Any, weights: Any
 ) -> tuple[Any, ...]:
     """The sum or mean of the first, and what follows weighted, in the shapes of what it belongs to."""
+    count: Any = found[0].size if mean else 1.0
     if weights is not None:
+        if mean:
+            weights = lifted(weights, found[0].shape, found[0].dtype)
+            count = jnp.broadcast_to(weights, found[0].shape).sum()
         found = [jnp.where(weights == 0, 0.0, part * weights) for part in found]
-    count: Any = 1.0
-    if mean:
-        count = found[0].size if weights is None else jnp.broadcast_to(weights, found[0].shape).sum()
-        count = jnp.where(count == 0, math.nan, count)
-    results = [found[0].sum() / count]
+    count = jnp.asarray(count, found[0].dtype)
+    results = [_summed(found[0], (), count)]
     for name, part in zip(wrt, found[1:], strict=True):
         like = {"x": part, "alpha": alpha, "scale": scale}[name]
-        results.append((sum_to(part, like.shape) / count).astype(part.dtype))
+        results.append(_summed(part, like.shape, count))
     return tuple(results)
+
+
+def lifted(weights: Any, shape: Any, dtype: Any) -> Any:
+    """Weights of a mean times a power of two, such that they sum to about 1 over that shape: see `kernels.scaling`."""
+    fixed = jax.lax.stop_gradient(weights)
+    first = _inverse_power(abs(fixed).max(initial=0.0))  # so that the sum is in reach
+    repeats = math.prod(shape) / max(math.prod(weights.shape), 1)
+    second = _inverse_power(abs((fixed * first).sum()) * repeats)
+    return (weights * first * second).astype(dtype)
+
+
+def _inverse_power(size: Any) -> Any:
+    """The power of two by which that becomes 1/2 to 1, as far as it is a normal number."""
+    usual = (size > 0) & (size < math.inf)
+    most = jnp.finfo(size.dtype).maxexp - 2
+    return jnp.ldexp(jnp.ones_like(size), -jnp.clip(jnp.frexp(jnp.where(usual, size, 1.0))[1], -most, most))
+
+
+def _summed(part: Any, shape: tuple[int, ...], count: Any) -> Any:
+    """The sum to that shape over the count, NaN if that is 0; taken of smaller terms where it overflows otherwise."""
+    step = scaling.step(part.size, True) if shape != part.shape else 1.0
+    plain, again = sum_to(part, shape), sum_to(part * step, shape)
+    fits = jnp.isfinite(plain)
+    # No infinity is divided: its derivative in the count would be NaN.
+    found = jnp.where(fits, jnp.where(fits, plain, 0.0) / count, again / (count * step))
+    return jnp.where(count == 0, math.nan, found).astype(part.dtype)
 
 
 # --- devices
@@ -412,12 +439,21 @@ def _partitioned_sums(way: Callable[..., Any], family: str, wrt: tuple[str, ...]
         everywhere = _axes_of(of_operands[0])
         count = math.prod(operands[0].shape)
 
+        def over_all(reduce: Callable[..., Any], value: Any) -> Any:
+            return reduce(value, everywhere) if everywhere else value
+
         def part(*local: Any) -> tuple[Any, ...]:
-            found = list(way(family, wrt, False, *local))
-            divisor: Any = count
-            if mean and len(local) == 4:
-                divisor = local[3].sum()
-                divisor = jax.lax.psum(divisor, everywhere) if everywhere else divisor
+            weighted = len(local) == 4
+            divisor: Any = 1.0
+            if mean and weighted:
+                # Within reach on all devices, and their sum within that of one.
+                first = _inverse_power(over_all(jax.lax.pmax, abs(local[3]).max(initial=0.0)))
+                second = _inverse_power(abs(over_all(jax.lax.psum, (local[3] * first).sum())))
+                local = (*local[:3], local[3] * first * second)
+                divisor = over_all(jax.lax.psum, local[3].sum())
+            elif mean:
+                divisor = count / max(math.prod(local[0].shape), 1)  # the sum of means is finite where sums are not
+            found = list(way(family, wrt, mean and not weighted, *local))
             for i, sharding in enumerate(of_results):
                 if i == 0 or wrt[i - 1] != "x":
                     over = tuple(name for name in everywhere if name not in _axes_of(sharding))

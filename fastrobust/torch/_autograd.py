@@ -27,7 +27,7 @@ from torch.autograd import forward_ad
 
 from .. import _arguments as arguments
 from .._types import LossGrad
-from ..kernels import higher
+from ..kernels import higher, scaling
 from . import _kernels
 
 xp = torch  # the library's functions
@@ -575,16 +575,42 @@ def _masked(weights: Tensor | None, x: Tensor, alpha: Any, scale: Any) -> tuple[
 def weighed(value: Tensor, weights: Tensor | None, reduction: str) -> Tensor:
     """Values for each element, weighted and reduced; a weight of 0 excludes an element, whatever its value."""
     if weights is None:
-        return value if reduction == "none" else value.sum() if reduction == "sum" else value.mean()
-    weights = weights.to(value.dtype)  # which is no half precision
+        return value if reduction == "none" else _summed(value, (), value.numel() if reduction == "mean" else 1)
+    weights = _lifted(weights, value) if reduction == "mean" else weights.to(value.dtype)  # which is no half precision
     value = torch.where(weights == 0, 0.0, value * weights)
     if reduction == "none":
         return value
-    total = value.sum()
-    if reduction == "sum":
-        return total
-    count = weights.expand(value.shape).sum()
-    return torch.where(count == 0, math.nan, total / count)
+    count = weights.expand(value.shape).sum() if reduction == "mean" else 1
+    return _summed(value, (), count)
+
+
+def _lifted(weights: Tensor, like: Tensor) -> Tensor:
+    """Weights of a mean times a power of two, such that they sum to about 1 over that shape: see `kernels.scaling`."""
+    if not like.numel():
+        return weights.to(like.dtype)
+    wide = weights.double()
+    fixed = wide.detach()
+    first = _inverse_power(abs(fixed).max())  # so that the sum is in reach
+    second = _inverse_power(abs((fixed * first).sum()) * (like.numel() / fixed.numel()))
+    return (wide * first * second).to(like.dtype)
+
+
+def _inverse_power(size: Tensor) -> Tensor:
+    """The power of two by which that becomes about 1."""
+    usual = (size > 0) & (size < math.inf)
+    return torch.exp2(-torch.floor(torch.log2(torch.where(usual, size, 1.0)))).clamp(2.0**-1000, 2.0**1000)
+
+
+def _summed(part: Tensor, shape: Sequence[int], count: Any) -> Tensor:
+    """The sum to that shape over the count, NaN if that is 0; taken of smaller terms where it overflows otherwise."""
+    step = scaling.step(part.numel(), True)
+    plain, again = (p.sum_to_size(*shape) if len(shape) else p.sum() for p in (part, part * step))
+    fits = torch.isfinite(plain)
+    if not isinstance(count, Tensor):
+        count = torch.tensor(float(count), dtype=plain.dtype, device=plain.device)
+    # No infinity is divided: its derivative in the count would be NaN.
+    found = torch.where(fits, torch.where(fits, plain, 0.0) / count, again / (count * step))
+    return torch.where(count == 0, math.nan, found)
 
 
 def weights_for(weights: Any, x: Tensor, shape: torch.Size) -> Tensor:
@@ -726,13 +752,17 @@ def _composed_gradients(
         return {"value": _composed(family, x, alpha, scale, weights, reduction, dtype)}
     names = tuple("d" + n for n in wrt)
     value, *each = _named(family, ("value", *names), *_masked(weights, x, alpha, scale), _kernels.compute_type(dtype))
-    weights = None if weights is None else weights.to(value.dtype)
     results = {"value": weighed(value, weights, reduction).to(dtype)}
-    count: Any = 1 if reduction == "sum" else value.numel() if weights is None else weights.expand(value.shape).sum()
+    count: Any = 1 if reduction == "sum" else value.numel()
+    if weights is not None:
+        weights = _lifted(weights, value) if reduction == "mean" else weights.to(value.dtype)
+        count = weights.expand(value.shape).sum() if reduction == "mean" else 1
     for name, part in zip(names, each, strict=True):
         part = weighed(part, weights, "none")
-        if name != "dx":
-            like = alpha if name == "dalpha" else scale
-            part = part.sum_to_size(like.shape if isinstance(like, Tensor) else ())
-        results[name] = (part / count).to(dtype)
+        like = alpha if name == "dalpha" else scale
+        shape = tuple(like.shape) if isinstance(like, Tensor) else ()
+        if name == "dx" or tuple(part.shape) == shape:
+            results[name] = (part / count).to(dtype)
+        else:
+            results[name] = _summed(part, shape, count).to(dtype)
     return results

@@ -174,7 +174,8 @@ def reduce(
     with _on(x):
         array = _array(x if x.dtype == compute else x.to(compute))
         parameters = [_argument(p, compute) for p in (alpha, scale)]
-        weights = _array(weights.to(compute)) if isinstance(weights, Tensor) else weights
+        if isinstance(weights, Tensor):  # doubles as they are: the backend looks whether they are in reach of floats
+            weights = _array(weights if weights.dtype == torch.float64 else weights.to(compute))
         target = _dispatch.backend(array)
         if target is _numpy:
             found = target.reduce(family, wrt, array, *parameters, reduction, weights, None)

@@ -251,7 +251,7 @@ class AdaptiveLoss(nn.Module):
     def forward(self, input: Tensor, target: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """The negative log-likelihood of ``input - target``; weights (or a mask) as in `fastrobust.nll`."""
         x = _residual(input, target)
-        if self.reduction != "none" and _autograd.fusible(
+        if self.reduction in ("sum", "mean") and _autograd.fusible(
             (x, self.latent_alpha, self.latent_scale, self._like, weights)
         ):
             return _Fused.apply(x, self.latent_alpha, self.latent_scale, weights, self)

@@ -1,0 +1,35 @@
+"""Powers of two that keep sums in range: exact factors, which change no bit of a result that needs none.  No Numba here.
+
+A mean is sum(w e)/sum(w).  Its weights are multiplied by 2^-k, with k such that their sum lies between 1/2 and 1: then,
+if no weight is negative, no product and no partial sum exceeds the largest e, and no product is subnormal unless the
+mean is.  Besides, doubles are multiplied by 2^-j before they are summed, 2^j at least their number, so that partial sums
+do not overflow unless the total does; floats are summed in double, which holds them all.
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["APART", "EXPONENTS", "lifted", "step"]
+
+APART = 2.0**-64  # times this, weights are summed once more where their sum is too large for a double
+EXPONENTS = {False: (-127, 149), True: (-1022, 1022)}  # k for which 2^-k is a float, a double
+
+
+def step(count: int, double: bool) -> float:
+    """2^-j for so many terms."""
+    return 2.0 ** -(max(count, 1) - 1).bit_length() if double else 1.0
+
+
+def lifted(total: float, apart: float, double: bool) -> tuple[float, float]:
+    """2^-k for weights of that sum, and their sum after it: what `elementary.lifted` does.
+
+    ``apart`` is the sum of `APART` times the weights, which counts where ``total`` is infinite; ``double`` says whether
+    the weights are doubles or floats.
+    """
+    over = math.isinf(total) and math.isfinite(apart)
+    found = apart if over else total
+    least, most = EXPONENTS[double]
+    exponent = min(max(math.frexp(found)[1], least), most) if math.isfinite(found) else most
+    lift = 2.0**-exponent
+    return lift * APART if over else lift, found * lift

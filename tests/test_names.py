@@ -1,0 +1,77 @@
+"""A name that a function does not know is an error, wherever it comes in; it never takes another one's rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrobust as fr
+from fastrobust.kernels import cpu, cuda, higher, launch, xla_frame
+
+
+def slopes(name: str, family: str = "loss") -> list[Any]:
+    """Of an output at x = 1, alpha = 0, c = 1, for each argument."""
+    args = (np.array([1.0]), np.array([0.0]), np.array([1.0]))
+    have = {"weight": fr.weight(*args), "curvature": fr.curvature(*args)}
+    return higher.slopes(np, name, family, args, lambda *names: [have[n] for n in names], lambda: 0.0)
+
+
+def test_every_output_has_the_rule_of_its_own() -> None:
+    found = {name: slopes(name)[0].item() for name in ("dx", "dscale", "dalpha", "weight", "curvature")}
+    phi = np.log1p(0.5) - 1 / 3  # u = 1/2: weight 2/3, curvature 2/9
+    want = {"dx": 2 / 9, "dscale": -8 / 9, "dalpha": phi / 3, "weight": -4 / 9, "curvature": -20 / 27}
+    assert found == pytest.approx(want, rel=1e-14)
+
+
+@pytest.mark.parametrize("name", ["value", "Dscale", "dc", "psi", ""])
+def test_no_output_takes_the_rule_of_another(name: str) -> None:
+    with pytest.raises(ValueError, match=f"no rule for the derivatives of {name!r}"):
+        slopes(name)
+
+
+def test_no_family_takes_the_rule_of_another() -> None:
+    with pytest.raises(ValueError, match="of 'NLL'"):
+        slopes("dscale", "NLL")
+
+
+@pytest.mark.parametrize("kind", ["elementwise", "reduction"])
+def test_a_kernel_without_such_an_output_is_not_built(kind: str) -> None:
+    layout = {"elementwise": "each", "reduction": "columns"}[kind]
+    with pytest.raises(ValueError, match="not in tuple"):
+        getattr(cpu, kind)("loss", ("value", "dc"), np.float32, layout)
+    with pytest.raises(ValueError, match="layout must be"):
+        getattr(cpu, kind)("loss", ("value",), np.float32, "column")
+
+
+def test_cuda_has_no_storage_of_another_kind() -> None:
+    with pytest.raises(KeyError, match="int32"):
+        cuda.elementwise("loss", ("value",), "int32", "shared")
+    one = launch.Array(0, (1,), (1,))
+    device = launch.Device(1, lambda *_: None, lambda _: 0)
+    given = launch.operands(device, one, 1.0, 1.0)
+    with pytest.raises(ValueError, match="no sum is called dc"):
+        launch.reduction(device, "loss", ("value",), "float32", given, 0, 0, 1.0, 0, {"dc": 0})
+    with pytest.raises(KeyError, match="int32"):
+        launch.elementwise(device, "loss", ("value",), "int32", given, [0])
+
+
+def test_xla_has_no_number_for_another_sum() -> None:
+    with pytest.raises(ValueError, match="not in tuple"):
+        xla_frame.code_of_sums("loss", ("x", "c"), mean=False)
+
+
+def test_operators_and_modules_of_torch() -> None:
+    torch = pytest.importorskip("torch")
+    import fastrobust.torch as frt
+
+    args = [torch.ones(3), torch.tensor(1.0), torch.tensor(1.0)]
+    with pytest.raises(ValueError, match="not in tuple"):
+        torch.ops.fastrobust.elementwise(*args, "loss", ["dc"], torch.float32)
+    with pytest.raises(ValueError, match="not in tuple"):
+        torch.ops.fastrobust.reduction(*args, None, "loss", ["c"], False, torch.float32)
+    module = frt.AdaptiveLoss(1)
+    module.reduction = "average"
+    with pytest.raises(ValueError, match="reduction must be"):
+        module(torch.ones(3, 1))
