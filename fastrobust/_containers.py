@@ -383,7 +383,7 @@ def _each(call: Callable[..., Any], names: tuple[str, ...], values: _Values, opt
         if not _same_coordinates(named):
             _check_positions(named, values)
     elif any(map(_is_series, values.values())):
-        _check_series(values, out)
+        _check_series(values, names, out)
     elif out is not None and any(map(_is_masked, values.values())):
         given = arguments.given(out, names, dict.fromkeys(names, _broadcast(values)))
         if not all(array is None or _is_masked(array) for array in given):
@@ -405,11 +405,13 @@ def _each(call: Callable[..., Any], names: tuple[str, ...], values: _Values, opt
     return tuple(_wrapped(index, part) for part in found) if len(names) > 1 else _wrapped(index, found)
 
 
-def _check_series(values: _Values, out: Any) -> None:
+def _check_series(values: _Values, names: tuple[str, ...], out: Any) -> None:
     """Refuse what pandas would combine by position although there are labels, and what it cannot."""
     series = {name: value for name, value in values.items() if _is_series(value)}
     if _same_index(series):
-        _check_length(values, next(iter(series.values())).index)
+        index = next(iter(series.values())).index
+        _check_length(values, index)
+        arguments.given(out, names, dict.fromkeys(names, (len(index),)))
         return
     if not all(value.index.is_unique for value in series.values()):
         _check_index(series)

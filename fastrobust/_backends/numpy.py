@@ -119,8 +119,8 @@ def _arguments(family: str, x: Any, alpha: Any, scale: Any, dtype: Any = None) -
 
 
 def _by_position(arrays: Iterable[Any]) -> bool:
-    """Whether all broadcast by the position of their axes; xarray's do by the names of theirs."""
-    return all(hasattr(array, "shape") and not hasattr(array, "dims") for array in arrays)
+    """Whether all broadcast by the position of their axes; xarray's do by the names of these, pandas's by an index."""
+    return all(hasattr(a, "shape") and not (hasattr(a, "dims") or hasattr(a, "index")) for a in arrays)
 
 
 def _overlap(out: Any, array: Any) -> bool:
