@@ -728,3 +728,49 @@ def test_no_library_is_imported_to_know_its_arrays() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert not done.stdout.strip()
+
+
+def fits() -> dict[str, Call]:
+    """Functions of rows: fit(X, y, weights) gives numbers."""
+    pytest.importorskip("scipy", reason='needs pip install "fastrobust[optimize]"')
+    from fastrobust.optimize import fit_shape, gnc, irls
+
+    found: dict[str, Call] = {
+        "irls": lambda X, y, w: irls(X, y, 1.0, 1.0, weights=w).x,
+        "gnc": lambda X, y, w: gnc(X, y, -2.0, 1.0, weights=w).x,
+        "fit_shape": lambda X, y, w: fit_shape(y, weights=w).scale,
+    }
+    try:
+        from fastrobust.optimize import RobustRegressor
+    except ImportError:  # scikit-learn is missing
+        return found
+    return {**found, "RobustRegressor": lambda X, y, w: RobustRegressor().fit(X, y, w).coef_}
+
+
+def test_fits_drop_no_mask_no_unit_and_no_order_of_rows(pd: Any) -> None:
+    random = np.random.default_rng(0)
+    X = pd.DataFrame({"one": np.ones(30), "t": np.arange(30.0)}, index=[f"row {i}" for i in range(30)])
+    y = pd.Series(X.to_numpy() @ [1.0, 2.0] + random.normal(size=30), index=X.index)
+    w = pd.Series(1.0 + np.arange(30) % 3, index=X.index)
+    for name, fit in fits().items():
+        want = fit(X.to_numpy(), y.to_numpy(), w.to_numpy())
+        close(fit(X, y, w), want)
+        close(fit(X, y.to_numpy()[:, None][:, 0], w), want)
+        if name != "fit_shape":
+            assert "rows of X and y" in refusal(ValueError, fit, X, y[::-1], w)
+            assert "y is a masked array" in refusal(TypeError, fit, X, np.ma.masked_array(y, y > 50), w)
+        assert "have different labels" in refusal(ValueError, fit, X, y, w[::-1])
+        assert "a masked array" in refusal(TypeError, fit, X, y, np.ma.masked_array(w, w > 2))
+        for library in ("astropy", "unyt", "pint"):
+            metres = quantities(library)[1] * y.to_numpy()
+            assert "in units of" in refusal(TypeError, fit, X, metres, w)
+
+
+def test_the_distribution_is_fitted_to_numbers_only(xr: Any) -> None:
+    pytest.importorskip("scipy", reason='needs pip install "fastrobust[optimize]"')
+    from fastrobust.stats import barron
+
+    values = np.random.default_rng(0).normal(size=20)
+    with pytest.raises(TypeError, match="in units of"):
+        barron.fit(quantities("astropy")[1] * values)
+    close(barron.fit(xr.DataArray(values, dims="t")), barron.fit(values))
