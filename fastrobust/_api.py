@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Literal
 
-from ._dispatch import backend
+from ._dispatch import backend, joined
 from ._types import LossGrad, PartitionGrad
 from .kernels.alone import imported
 
@@ -19,6 +19,11 @@ Reduction = Literal["none", "sum", "mean"]
 _WRT = ("x", "alpha", "scale")
 _ALL = LossGrad._fields
 _OPTIONS = frozenset(("out", "where", "casting", "order", "dtype", "subok"))  # of a ufunc call
+_OWN = {  # what functions with such options take besides
+    "loss": frozenset(("reduction", "weights")),
+    "nll": frozenset(("reduction", "weights", "truncation")),
+    "log_partition": frozenset(("truncation",)),
+}
 
 
 def _check_reduction(reduction: Any) -> None:
@@ -28,19 +33,33 @@ def _check_reduction(reduction: Any) -> None:
 
 def _check_options(name: str, options: dict[str, Any], taken: frozenset[str] = _OPTIONS, why: str = "") -> None:
     if unknown := options.keys() - taken:
-        raise TypeError(f"{name} does not take {', '.join(sorted(unknown))}{why}; it takes {', '.join(sorted(taken))}")
+        from difflib import get_close_matches  # a millisecond that no other call needs
+
+        if not why:
+            taken |= _OWN.get(name, frozenset())
+        hints = [f" (did you mean {near[0]}?)" if (near := get_close_matches(n, taken, 1)) else "" for n in unknown]
+        given = ", ".join(sorted(map("".join, zip(unknown, hints, strict=True))))
+        raise TypeError(f"{name} does not take {given}{why}; it takes {', '.join(sorted(taken))}")
+
+
+def _with_options(target: ModuleType, leading: str, x: Any, options: dict[str, Any]) -> ModuleType:
+    """The backend where a mask, too, is given."""
+    return joined("where", options["where"], target, leading, x) if "where" in options else target
 
 
 def _plain(name: str, output: str, x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
+    target = backend(x, alpha, scale)
     if options:
         _check_options(name, options)
-    return backend(x, alpha, scale).evaluate("loss", (output,), x, alpha, scale, options)
+        target = _with_options(target, "x", x, options)
+    return target.evaluate("loss", (output,), x, alpha, scale, options)
 
 
 def _value(family: str, x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, options: dict[str, Any]) -> Any:
     target = backend(x, alpha, scale, weights)
     if options:
         _check_options(family, options)
+        target = _with_options(target, "x", x, options)
     _check_reduction(reduction)
     if weights is None and reduction == "none":
         return target.evaluate(family, ("value",), x, alpha, scale, options)
@@ -268,9 +287,11 @@ def log_partition(alpha: Any, *, truncation: float | None = None, **options: Any
     if truncation is not None:
         _check_options("log_partition", options, frozenset(("truncation",)), " together with truncation")
         return _truncated().log_partition(alpha, truncation)
+    target = backend(alpha, leading="alpha")
     if options:
         _check_options("log_partition", options)
-    return backend(alpha, leading="alpha").partition(("value",), alpha, options)
+        target = _with_options(target, "alpha", alpha, options)
+    return target.partition(("value",), alpha, options)
 
 
 def log_partition_and_grad(alpha: Any, *, truncation: float | None = None) -> PartitionGrad:

@@ -63,15 +63,23 @@ def _shown(number: float) -> str:
         return f"{'-' if number < 0 else ''}(an integer of {int(number).bit_length()} bits)"
 
 
+def _is_number(value: Any) -> bool:
+    """Whether it is a number of Python's or a scalar of NumPy's, not an array, be it without axes."""
+    return isinstance(value, NUMBERS) or (
+        isinstance(value, np.generic) and (value.dtype.kind in "biu" or floating(value.dtype))
+    )
+
+
 def check_numbers(alpha: Any, scale: Any, family: str) -> None:
-    """Refuse Python-number parameters that have no meaning; bad elements of arrays give NaN instead."""
-    if isinstance(scale, NUMBERS) and scale <= 0:
+    """Refuse numbers as parameters that have no meaning; bad elements of arrays give NaN instead."""
+    if _is_number(scale) and scale <= 0:
         raise ValueError(
             f"scale must be positive, got {_shown(scale)}: it is the residual at which the loss begins to bend"
         )
-    if family == "nll" and isinstance(alpha, NUMBERS) and alpha < 0:
+    if family == "nll" and _is_number(alpha) and alpha < 0:
         raise ValueError(
-            f"alpha must be >= 0 in the likelihood, got {_shown(alpha)}: below, it cannot be normalized; use loss"
+            f"alpha must be >= 0 in the likelihood, got {_shown(alpha)}: below, it cannot be normalized; cut it off "
+            "with truncation=, or use loss"
         )
 
 

@@ -19,12 +19,17 @@ _LIBRARIES: dict[str, str | None] = {
     "jaxlib": "fastrobust.jax._autodiff",
     "dask": None,
 }
+_CONTAINERS = "fastrobust._containers"  # what means more than its numbers, which are NumPy's
+_OVER_NUMPY = (_LIBRARIES["numpy"], _CONTAINERS)
 INSTALL = {
     "cupy": 'pip install "fastrobust[cuda]", or the CuPy for your CUDA: cupy-cuda12x, cupy-cuda13x',
     "torch": 'pip install "fastrobust[torch]"',
     "jax": 'pip install "fastrobust[jax]"',
 }
-_PLAIN = frozenset((float, int, bool, list, tuple))  # what needs no library
+_NAMES = {"numpy": "NumPy", "cupy": "CuPy", "torch": "PyTorch", "jax": "JAX", "dask": "Dask"}
+SUPPORTED = tuple(library for library in _NAMES if _LIBRARIES[library])  # by this release
+_NUMBERS = frozenset((float, int, bool))
+_PLAIN = _NUMBERS | {list, tuple}  # what needs no library
 _known: dict[type, ModuleType] = {}
 
 
@@ -32,22 +37,27 @@ def backend(x: Any, alpha: Any = 1.0, scale: Any = 1.0, weights: Any = None, lea
     """The backend for x (called ``leading`` in errors), which the other arguments must fit."""
     found = _known.get(type(x)) or _find(leading, x)
     kind = type(alpha)
-    if kind not in _PLAIN and _known.get(kind) is not found:
-        _fits("alpha", alpha, found, leading, x)
+    if kind not in _NUMBERS and _known.get(kind) is not found:
+        found = joined("alpha", alpha, found, leading, x)
     kind = type(scale)
-    if kind not in _PLAIN and _known.get(kind) is not found:
-        _fits("scale", scale, found, leading, x)
-    if weights is not None and type(weights) not in _PLAIN:
-        _fits("weights", weights, found, leading, x)
+    if kind not in _NUMBERS and _known.get(kind) is not found:
+        found = joined("scale", scale, found, leading, x)
+    if weights is not None and type(weights) not in _NUMBERS:
+        found = joined("weights", weights, found, leading, x)
     return found
 
 
-def _fits(name: str, value: Any, found: ModuleType, leading: str, x: Any) -> None:
-    """Refuse a value of another library; NumPy's float64 scalars are floats."""
-    if not isinstance(value, (float, int)) and (_known.get(type(value)) or _find(name, value)) is not found:
-        raise TypeError(
-            f"{name} is a {_name(value)} and {leading} a {_name(x)}: convert one of them, to have one library"
-        )
+def joined(name: str, value: Any, found: ModuleType, leading: str, x: Any) -> ModuleType:
+    """The backend for x and one argument more, which is not of another library; float64 scalars are floats."""
+    numpy = found.__name__ in _OVER_NUMPY
+    if isinstance(value, (float, int)) or (type(value) in _PLAIN and not numpy):
+        return found
+    other = _known.get(type(value)) or _find(name, value)
+    if other is found:
+        return found
+    if numpy and other.__name__ in _OVER_NUMPY:
+        return found if found.__name__ == _CONTAINERS else other
+    raise TypeError(f"{name} is a {shown(value)} and {leading} a {shown(x)}: convert one of them, to have one library")
 
 
 def remember(kinds: tuple[type, ...], module: ModuleType) -> None:
@@ -55,26 +65,42 @@ def remember(kinds: tuple[type, ...], module: ModuleType) -> None:
     _known.update(dict.fromkeys(kinds, module))
 
 
-def _name(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+def shown(value: Any) -> str:
+    """The type, for a message."""
+    return _shown(type(value))
+
+
+def _shown(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}" if kind.__module__ else kind.__qualname__
+
+
+def origins(kind: type) -> list[str]:
+    """The libraries that a type and its bases come from; a class made at run time may say none."""
+    return [str(base.__module__).partition(".")[0] for base in kind.__mro__]
 
 
 def _find(name: str, value: Any) -> ModuleType:
     kind = type(value)
+    if kind in (list, tuple):
+        _check_elements(name, value)
+        kind = float  # which is handled alike
     if kind not in _known:
-        libraries = [base.__module__.partition(".")[0] for base in kind.__mro__]
-        library = next((lib for lib in libraries if lib in _LIBRARIES), None)
-        # NumPy hands a ufunc over to whoever has __array_ufunc__, pandas for one; None there is a refusal.
-        if library is None and (kind in _PLAIN or getattr(kind, "__array_ufunc__", None)):
+        library = next((origin for origin in origins(kind) if origin in _LIBRARIES), None)
+        if kind in _PLAIN:
             library = "numpy"
-        if library is None and _on_cuda(value):
+        elif library is None and _on_cuda(value):
             library = "cupy"
         module = _LIBRARIES[library] if library else None
+        # NumPy hands a ufunc over to whoever has __array_ufunc__, pandas for one; None there is a refusal.
+        if library in (None, "numpy") and kind not in _PLAIN and not _of_numpy(kind):
+            library, module = None, _CONTAINERS if getattr(kind, "__array_ufunc__", None) else None
         if module is None:
             why = f"support for {library} is not in this release" if library else "its type is not known"
+            remedy = "convert it with numpy.asarray()" if library else _remedy(name, value)
+            *most, last = (_NAMES[one] for one in SUPPORTED)
             raise TypeError(
-                f"{name} is a {_name(value)}: {why}. Supported: arrays of NumPy, CuPy and JAX, PyTorch tensors, CUDA "
-                "arrays that speak DLPack, numbers, and lists of numbers; convert it with numpy.asarray()."
+                f"{name} is a {shown(value)}: {why}. Supported: arrays of {', '.join(most)} and {last}, CUDA arrays "
+                f"that speak DLPack, numbers, and lists of numbers; {remedy}."
             )
         try:
             _known[kind] = imported(module)
@@ -82,9 +108,60 @@ def _find(name: str, value: Any) -> ModuleType:
             if library is None or error.name != library:
                 raise
             raise ImportError(
-                f"{name} is a {_name(value)}, for which {library} is missing: {INSTALL[library]}"
+                f"{name} is a {shown(value)}, for which {library} is missing: {INSTALL[library]}"
             ) from None
     return _known[kind]
+
+
+def _of_numpy(kind: type) -> bool:
+    """Whether it is NumPy's own array or scalar type, whose values are numbers and no more."""
+    own = [base.__name__ for base in kind.__mro__ if base.__module__ == "numpy"]
+    return "generic" in own or (kind.__module__ == "numpy" and kind.__name__ in ("ndarray", "memmap"))
+
+
+def _check_elements(name: str, value: Any) -> None:
+    """Refuse lists of what NumPy would strip of its units, labels or gradients to make an array of them."""
+    for kind in set(map(type, value)):
+        if kind in (list, tuple):
+            for part in value:
+                if type(part) is kind:
+                    _check_elements(name, part)
+        elif kind not in _NUMBERS and not _of_numpy(kind) and _is_array(kind):
+            raise TypeError(
+                f"{name} is a {type(value).__name__} of {_shown(kind)}: make it one array, with "
+                "that library's own function, or a list of numbers"
+            )
+
+
+def _is_array(kind: type) -> bool:
+    return any(getattr(kind, name, None) for name in ("__array_ufunc__", "__array__", "__dlpack__"))
+
+
+def _remedy(name: str, value: Any) -> str:
+    """What makes an array or a number of a value of an unknown type."""
+    if hasattr(value, "toarray"):
+        return f"convert it with {name}.toarray(): what is not stored counts as 0"
+    if "netCDF4" in origins(type(value)):
+        return f"read it with {name}[...], which masks what is missing"
+    if isinstance(value, complex):
+        return "pass its real part, or its absolute value"
+    if isinstance(value, (type, str, bytes, dict)):
+        return "pass a number or an array of numbers instead"
+    if hasattr(value, "__array__") or _has_buffer(value):
+        return "convert it with numpy.asarray()"
+    if hasattr(value, "__float__"):
+        return "convert it with float()"
+    if hasattr(value, "__iter__"):
+        return "convert it with list(), if it holds numbers"
+    return "pass a number or an array of numbers instead"
+
+
+def _has_buffer(value: Any) -> bool:
+    try:
+        memoryview(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _on_cuda(value: Any) -> bool:

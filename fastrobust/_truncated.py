@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _api
-from ._arguments import NUMBERS, number, supported, unbroadcast
+from ._arguments import NUMBERS, check_numbers, number, supported, unbroadcast
 from ._dispatch import backend
 from ._types import LossGrad, PartitionGrad
 
@@ -68,7 +68,16 @@ def _like(value: Any, dtype: Any) -> Any:
 
 def _array(xp: Any, value: Any) -> Any:
     """Numbers and lists as arrays, where the library's own arrays are not made of them."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = number(value)  # an integer may be too large for every dtype
     return xp.asarray(value) if isinstance(value, (*NUMBERS, list, tuple)) or np.isscalar(value) else value
+
+
+def _opened(**values: Any) -> Any:
+    """Containers as plain arrays, and what labels results; None where there are none."""
+    (leading, first), *others = values.items()
+    target = backend(first, **dict(others), leading=leading)
+    return target.opened(**values) if hasattr(target, "opened") else None
 
 
 class _Prepared(NamedTuple):
@@ -99,6 +108,8 @@ def log_partition(alpha: Any, truncation: Any) -> Any:
     tau = checked(truncation)
     if tau > _LONGEST:
         return _api.log_partition(alpha)
+    if opened := _opened(alpha=alpha):
+        return opened.results(log_partition(**opened.values, truncation=truncation))
     xp, wide, x, weights, dtype = _prepared(alpha, tau)
     total = (weights * xp.exp(-_api.loss(x, wide, 1.0))).sum(-1)
     return _scalar(_like(xp.log(2 * total) + math.log(tau), dtype))
@@ -109,6 +120,8 @@ def log_partition_and_grad(alpha: Any, truncation: Any) -> PartitionGrad:
     tau = checked(truncation)
     if tau > _LONGEST:
         return _api.log_partition_and_grad(alpha)
+    if opened := _opened(alpha=alpha):
+        return opened.results(log_partition_and_grad(**opened.values, truncation=truncation))  # type: ignore[no-any-return]
     xp, wide, x, weights, dtype = _prepared(alpha, tau)
     found = _api.loss_and_grad(x, wide, 1.0, wrt=("alpha",))
     density = weights * xp.exp(-found.value)
@@ -119,6 +132,10 @@ def log_partition_and_grad(alpha: Any, truncation: Any) -> PartitionGrad:
 
 def nll(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, truncation: Any) -> Any:
     """rho + log c + log Z(alpha, tau), inf where |x| > tau c."""
+    if opened := _opened(x=x, alpha=alpha, scale=scale, weights=weights):
+        plain = nll(**opened.values, reduction=reduction, truncation=truncation)
+        return opened.results(plain, reduced=reduction != "none")
+    check_numbers(alpha, scale, "loss")
     found = _split(x, alpha, scale, weights, checked(truncation))
     xp = found.xp
     value = _api.loss(found.inside, found.alpha, found.scale)
@@ -129,6 +146,10 @@ def nll(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, truncation
 
 def nll_and_grad(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, wrt: Any, truncation: Any) -> LossGrad:
     """The same and its derivatives, 0 where |x| > tau c."""
+    if opened := _opened(x=x, alpha=alpha, scale=scale, weights=weights):
+        plain = nll_and_grad(**opened.values, reduction=reduction, wrt=wrt, truncation=truncation)
+        return opened.results(plain, reduced=reduction != "none")  # type: ignore[no-any-return]
+    check_numbers(alpha, scale, "loss")
     split = _split(x, alpha, scale, weights, checked(truncation))
     xp, alpha, scale, weights = split.xp, split.alpha, split.scale, split.weights
     library = xp.__name__.partition(".")[0]
@@ -175,6 +196,9 @@ def _split(x: Any, alpha: Any, scale: Any, weights: Any, tau: float) -> _Split:
     xp = backend(x, alpha, scale, weights).xp
     x, weights = _array(xp, x), None if weights is None else _array(xp, weights)
     alpha, scale = (v if isinstance(v, NUMBERS) else _array(xp, v) for v in (alpha, scale))
+    for name, value in (("x", x), ("alpha", alpha), ("scale", scale), ("weights", weights)):
+        if isinstance(getattr(value, "dtype", None), np.dtype):
+            supported(name, value.dtype)
     shapes = {"dalpha": getattr(alpha, "shape", ()), "dscale": getattr(scale, "shape", ())}
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         outside = unused = (abs(x) > tau * scale) & (scale > 0)

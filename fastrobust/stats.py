@@ -12,6 +12,7 @@ from scipy.stats import CensoredData, FitError, rv_continuous
 from scipy.stats._distn_infrastructure import _ShapeInfo  # there is no public name for what stats.fit needs
 
 from . import _density, curvature, influence, log_partition, loss, nll, weight
+from ._containers import check_rows
 from .optimize import fit_shape
 
 __all__ = ["barron"]
@@ -293,6 +294,7 @@ class _Barron(rv_continuous):  # type: ignore[misc]
             raise ValueError("alpha, loc and scale are all fixed: there is nothing to fit")
         if isinstance(data, np.ma.MaskedArray) or np.iscomplexobj(data):
             raise TypeError("data must be real numbers without a mask: give data.compressed(), or the real part")
+        check_rows(data=data)
         x = np.ravel(np.asarray(data, np.float64))
         if not x.size or not np.isfinite(x).all():
             raise ValueError("data is empty or has values that are not finite: leave those out")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import collections
+import ctypes
 import datetime
 import decimal
 import fractions
@@ -155,6 +157,7 @@ def test_numpy_scalars_are_of_the_numpy_library(cupy_like: Any) -> None:
 
 # --- unknown types
 
+NUMBER, LIST = "pass a number", "convert it with list()"
 STRANGERS = {
     "object": object(),
     "str": "auto",
@@ -176,7 +179,18 @@ STRANGERS = {
     "has only __array__": array_class("other", __array__=lambda self, *a, **k: X)(),
     "refuses ufuncs": array_class("other", __array_ufunc__=None)(),
 }
-each_stranger = pytest.mark.parametrize("value", STRANGERS.values(), ids=STRANGERS)
+REMEDIES = {
+    "set": LIST,
+    "generator": LIST,
+    "namedtuple": LIST,
+    "complex": "pass its real part",
+    "Decimal": "convert it with float()",
+    "Fraction": "convert it with float()",
+    "has only __array__": "convert it with numpy.asarray()",
+}
+each_stranger = pytest.mark.parametrize(
+    ("value", "remedy"), [(value, REMEDIES.get(name, NUMBER)) for name, value in STRANGERS.items()], ids=STRANGERS
+)
 
 
 def type_name(value: Any) -> str:
@@ -185,12 +199,39 @@ def type_name(value: Any) -> str:
 
 @each_stranger
 @any_argument
-def test_an_unknown_type_is_named_with_the_argument_and_what_is_supported(name: str, value: Any) -> None:
+def test_an_unknown_type_is_named_with_the_argument_and_a_remedy(name: str, value: Any, remedy: str) -> None:
     for call, arguments in calls_with(name, value):
         message = refusal(TypeError, call, **arguments)
-        assert_names(
-            message, f"{name} is a {type_name(value)}", "Supported: arrays of NumPy, CuPy and JAX", "numpy.asarray"
-        )
+        assert_names(message, f"{name} is a {type_name(value)}", "Supported: arrays of NumPy, CuPy, PyTorch and JAX")
+        assert message.endswith(f"; {remedy}.") or f"; {remedy}" in message
+
+
+def test_remedies_for_unknown_types_work() -> None:
+    for value in (decimal.Decimal("0.5"), fractions.Fraction(1, 2)):
+        assert fr.loss(X, float(value), 1.0).tolist() == fr.loss(X, 0.5, 1.0).tolist()
+    for value in ({1.0}, (i for i in (1.0, 2.0)), collections.namedtuple("Pair", "a b")(1.0, 2.0), {1.0: 2}.keys()):
+        assert_names(refusal(TypeError, fr.loss, value, 1.0, 1.0), LIST)
+        assert np.isfinite(fr.loss(list(value), 1.0, 1.0)).all()
+    for value in (memoryview(X), array.array("d", X), (ctypes.c_double * 3)(*X), np.ctypeslib.as_ctypes(X.copy())):
+        assert_names(refusal(TypeError, fr.loss, value, 1.0, 1.0), "its type is not known", "numpy.asarray()")
+        assert_names(refusal(TypeError, fr.loss, X, 1.0, 1.0, weights=value), "weights is a", "numpy.asarray()")
+        assert np.array_equal(fr.loss(np.asarray(value), 1.0, 1.0), fr.loss(X, 1.0, 1.0))
+
+
+def test_the_list_of_libraries_is_that_of_the_dispatcher() -> None:
+    assert _dispatch.SUPPORTED == ("numpy", "cupy", "torch", "jax")
+    assert {k for k, v in _dispatch._LIBRARIES.items() if v} == {*_dispatch.SUPPORTED, "jaxlib"}
+
+
+@pytest.mark.parametrize("library", ["pint", "torch"])
+@any_argument
+def test_lists_of_other_libraries_scalars_are_not_stripped(name: str, library: str) -> None:
+    """NumPy makes floats of them: without units, and without gradients."""
+    module = pytest.importorskip(library, reason=f"needs pip install {library}")
+    one = module.UnitRegistry().Quantity(1.0, "km") if library == "pint" else module.tensor(1.0, requires_grad=True)
+    for value in ([one, one, one], [[one, 1.0, 1.0]], (1.0, one, 1.0)):
+        for call, arguments in calls_with(name, value):
+            assert_names(refusal(TypeError, call, **arguments), f"{name} is a", " of ", library, "one array")
 
 
 @argument
@@ -526,24 +567,48 @@ def test_out_of_integers_is_refused_with_both_dtypes_named(dtype: Any, reduction
 # --- Python numbers without a meaning
 
 
-@pytest.mark.parametrize("scale", [0, 0.0, -0.0, -1, -2.5, -math.inf, False, np.float64(-3), -(10**400)], ids=repr)
+SCALARS = [np.float16, np.float32, np.float64, np.int8, np.int64]
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [0, 0.0, -0.0, -1, -2.5, -math.inf, False, -(10**400), *(T(-3) for T in SCALARS), np.float32(0), np.bool_(False)],
+    ids=repr,
+)
 @each_path
 def test_a_number_as_scale_is_positive(call: Call, scale: Any) -> None:
     message = refusal(ValueError, call, **arguments_with(scale=scale))
     assert_names(message, "scale must be positive", f"got {scale!r}")
 
 
-@pytest.mark.parametrize("alpha", [-1, -0.5, -1e-300, -math.inf, np.float64(-2), -(10**400)], ids=repr)
+@pytest.mark.parametrize("alpha", [-1, -0.5, -1e-300, -math.inf, -(10**400), *(T(-2) for T in SCALARS)], ids=repr)
 @pytest.mark.parametrize("call", [fr.nll, fr.nll_and_grad, PATHS["nll_and_grad, mean"]], ids=["nll", "grad", "mean"])
 def test_a_number_as_alpha_of_the_likelihood_is_not_negative(call: Call, alpha: Any) -> None:
     message = refusal(ValueError, call, **arguments_with(alpha=alpha))
-    assert_names(message, "alpha must be >= 0", f"got {alpha!r}", "use loss")
+    assert_names(message, "alpha must be >= 0", f"got {alpha!r}", "use loss", "truncation=")
+    assert np.isfinite(fr.nll(X, alpha, 1.0, truncation=20.0)).all()
 
 
-@pytest.mark.parametrize("alpha", [-1, -1e-300, -math.inf, -(10**400)], ids=repr)
+@pytest.mark.parametrize("alpha", [-1, -1e-300, -math.inf, -(10**400), *(T(-2) for T in SCALARS)], ids=repr)
 @each_partition
 def test_a_number_as_alpha_of_the_partition_function_is_not_negative(partition: Call, alpha: Any) -> None:
-    assert_names(refusal(ValueError, partition, alpha), "alpha must be >= 0", f"got {alpha!r}")
+    assert_names(refusal(ValueError, partition, alpha), "alpha must be >= 0", f"got {alpha!r}", "truncation=")
+
+
+@pytest.mark.parametrize("scale", [0, np.float32(0), np.int8(-1), np.float64(-0.5)], ids=repr)
+def test_a_number_as_scale_is_positive_with_a_truncation_too(scale: Any) -> None:
+    for call in (fr.nll, fr.nll_and_grad):
+        for weights in (None, np.zeros(3)):
+            message = refusal(ValueError, call, X, 1.0, scale, truncation=20.0, weights=weights)
+            assert_names(message, "scale must be positive", f"got {scale!r}")
+
+
+@pytest.mark.parametrize("dtype", ["O", "c16", "M8[s]", "U3"])
+@any_argument
+def test_an_unsupported_dtype_is_named_with_a_truncation_too(name: str, dtype: str) -> None:
+    for call in (fr.nll, fr.nll_and_grad):
+        message = refusal(TypeError, call, **arguments_with(**{name: np.zeros(3, dtype)}), truncation=20.0)
+        assert_names(message, f"{name} has dtype", ".astype()")
 
 
 def test_a_number_too_long_to_print_is_refused_by_name() -> None:
@@ -565,7 +630,7 @@ def test_bad_elements_of_arrays_are_nan_and_not_an_error(alpha: float, reduction
         got = fr.loss(X, alpha, scale, reduction=reduction)
         assert np.array_equal(np.isnan(got), [False, True, True] if reduction == "none" else True)
     assert np.all(np.isnan(fr.loss(X, alpha, math.nan)))
-    assert np.all(np.isnan(fr.loss(X, alpha, np.float32(0))))
+    assert np.all(np.isnan(fr.loss(X, alpha, np.array(0.0))))
 
 
 @pytest.mark.parametrize("family", [fr.loss, fr.nll], ids=["loss", "nll"])
@@ -601,6 +666,20 @@ def test_functions_without_reduction_say_so(name: str, option: str) -> None:
     assert_names(
         refusal(TypeError, WITH_OPTIONS[name], **arguments, **{option: "sum"}), f"{name} does not take {option}"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "meant"),
+    [("loss", "weight", "weights"), ("nll", "truncate", "truncation"), ("loss", "reduce", "reduction"),
+     ("influence", "wheres", "where"), ("log_partition", "truncated", "truncation"), ("nll", "Weights", "weights")],
+)  # fmt: skip
+def test_a_slip_in_an_option_is_shown_what_was_meant(name: str, option: str, meant: str) -> None:
+    arguments = {"alpha": np.abs(X)} if name == "log_partition" else arguments_with()
+    message = refusal(TypeError, WITH_OPTIONS[name], **arguments, **{option: X})
+    assert_names(message, f"{name} does not take {option} (did you mean {meant}?)", "it takes ")
+    taken = set(message.partition("it takes ")[2].split(", "))
+    own = {"loss": {"reduction", "weights"}, "nll": {"reduction", "weights", "truncation"}}
+    assert taken == {*OPTIONS, *own.get(name, {"truncation"} if name == "log_partition" else ())}
 
 
 @pytest.mark.parametrize("option", [*OPTIONS, "axis"])
@@ -696,13 +775,14 @@ def test_extension_dtypes_of_pandas_are_refused_by_name(name: str, dtype: str, p
     for value, kind in ((series, "Series"), (series.array, type(series.array).__name__), (pd.Index(series), "Index")):
         for call in (fr.loss, PATHS["loss, sum"], PATHS["nll_and_grad, mean"]):
             message = refusal(TypeError, call, **arguments_with(**{name: value}))
-            assert_names(message, f"{name} is a", kind, "without a NumPy dtype", "numpy.asarray()")
+            assert_names(message, f"{name} is a", kind, "without a NumPy dtype", ".astype('float64')")
 
 
-@pytest.mark.parametrize("dtype", ["Float64", "Int64", "boolean"])
+@pytest.mark.parametrize("dtype", ["Float64", "Int64", "boolean", "category", "Sparse[float64]"])
 def test_the_remedy_for_extension_dtypes_works(dtype: str, pd: Any) -> None:
-    series = pd.Series([1, 0, 1]).astype(dtype)
-    assert np.array_equal(fr.loss(np.asarray(series, "f8"), 1.0, 1.0), fr.loss([1, 0, 1], 1.0, 1.0))
+    series = pd.Series([1, 0, 1], index=[5, 6, 7]).astype(dtype)
+    got = fr.loss(series.astype("float64"), 1.0, 1.0)
+    assert got.index.equals(series.index) and np.array_equal(got, fr.loss([1, 0, 1], 1.0, 1.0))
 
 
 def test_text_dates_and_missing_values_of_pandas_are_refused_by_name(pd: Any) -> None:

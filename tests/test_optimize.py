@@ -101,6 +101,8 @@ def test_efficiencies_from_the_median_to_the_mean() -> None:
         (0.0, math.nan, "efficiency must be a number"),
         (1.0, 0.63, "between 0.636[67]"),  # 2/pi
         (1.9, 0.95, "between 0.997"),
+        (1.999, 0.95, "between 0.999999766196 and 1 for alpha = 1.999, got 0.95"),
+        (math.nextafter(2, 0), 0.95, "is 1 at every scale, but for rounding, for alpha = 1.9999999999999998"),
     ],
 )
 def test_efficiencies_that_cannot_be(alpha: float, efficiency: float, message: str) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,14 +80,10 @@ def _layout(alpha: Any, scale: Any) -> str:
 # --- dtypes and arguments
 
 
-def _array(name: str, value: Any) -> Any:
+def array(name: str, value: Any) -> Any:
     """The value as something that NumPy computes with: itself, or an array of it."""
     if hasattr(value, "__array_ufunc__"):
-        if isinstance(value, np.memmap):
-            return np.asarray(value)
-        if isinstance(getattr(value, "dtype", None), np.dtype):
-            return value
-        raise TypeError(f"{name} is a {type(value).__name__} without a NumPy dtype: convert it with numpy.asarray()")
+        return np.asarray(value) if isinstance(value, np.memmap) else value
     try:
         return np.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -112,13 +108,13 @@ def _arguments(family: str, x: Any, alpha: Any, scale: Any, dtype: Any = None) -
     if plain and dtype is None and x.dtype.char in "fd" and x.dtype.isnative:
         return x.dtype, x, alpha, scale  # nothing to look at
     arguments.check_numbers(alpha, scale, family)
-    arrays = {"x": _array("x", x)}
+    arrays = {"x": array("x", x)}
     weak = {}
     for name, value in (("alpha", alpha), ("scale", scale)):
         if isinstance(value, arguments.NUMBERS):
             weak[name] = value
         else:
-            arrays[name] = _array(name, value)
+            arrays[name] = array(name, value)
     found = arguments.result_dtype(arrays, "x")
     dtype = found if dtype is None else arguments.requested(dtype)
     compute = arguments.compute_type(dtype)
@@ -128,6 +124,11 @@ def _arguments(family: str, x: Any, alpha: Any, scale: Any, dtype: Any = None) -
         elif arrays[name].dtype.kind in "biu":
             arrays[name] = arrays[name].astype(compute)
     return dtype, arrays["x"], arrays["alpha"], arrays["scale"]
+
+
+def _by_position(arrays: Iterable[Any]) -> bool:
+    """Whether all broadcast by the position of their axes; xarray's do by the names of these, pandas's by an index."""
+    return all(hasattr(a, "shape") and not (hasattr(a, "dims") or hasattr(a, "index")) for a in arrays)
 
 
 def _overlap(out: Any, array: Any) -> bool:
@@ -202,7 +203,7 @@ def _apply(ufunc: np.ufunc, names: tuple[str, ...], dtype: Any, arrays: dict[str
     """The ufunc on arrays of whatever kind: a result, or a tuple of them."""
     if options.keys() - {"out"} or not all(type(a) is np.ndarray or isinstance(a, np.generic) for a in arrays.values()):
         # where=, order=, subclasses, other libraries' __array_ufunc__: NumPy knows.
-        if all(hasattr(a, "shape") for a in arrays.values()):
+        if _by_position(arrays.values()):
             arguments.given(options.get("out"), names, dict.fromkeys(names, arguments.broadcast(**arrays)))
         compute = arguments.compute_type(dtype)
         if "dtype" in options:
@@ -256,7 +257,7 @@ def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any
     if _fast(family, x, alpha, scale) and x.size < PARALLEL and (not options or _simple(options, x)):
         return ufunc_for(family, names, x.dtype.type, "shared")(x, alpha, scale, **options)
     dtype, x, alpha, scale = _arguments(family, x, alpha, scale, options.get("dtype"))
-    if all(hasattr(a, "shape") for a in (x, alpha, scale)):
+    if _by_position((x, alpha, scale)):
         arguments.broadcast(x=x, alpha=alpha, scale=scale)  # before a kernel is compiled
     ufunc = ufunc_for(family, names, arguments.compute_type(dtype), _layout(alpha, scale))
     return _apply(ufunc, names, dtype, {"x": x, "alpha": alpha, "scale": scale}, options)
@@ -268,11 +269,6 @@ def weighted(
     """`evaluate` on plain arrays, each output multiplied by the weights and then rounded."""
     if unknown := options.keys() - {"out"}:
         raise TypeError(f"{', '.join(sorted(unknown))}: not taken together with weights; multiply the result yourself")
-    for name, value in (("x", x), ("alpha", alpha), ("scale", scale), ("weights", weights)):
-        if hasattr(value, "__array_ufunc__") and type(value) not in (np.ndarray, np.memmap) and not np.isscalar(value):
-            raise TypeError(
-                f"{name} is a {type(value).__name__}; with weights it must be a plain array: numpy.asarray({name})"
-            )
     dtype, x, alpha, scale = _arguments(family, x, alpha, scale)
     shape = arguments.broadcast(x=x, alpha=alpha, scale=scale)
     compute = arguments.compute_type(dtype)
@@ -297,7 +293,7 @@ def weighted(
 def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> Any:
     """log Z, or log Z and its derivative, for each element."""
     arguments.check_numbers(alpha, 1.0, "nll")
-    alpha = _number(alpha, np.float64)[()] if type(alpha) is int else _array("alpha", alpha)
+    alpha = _number(alpha, np.float64)[()] if type(alpha) is int else array("alpha", alpha)
     dtype = arguments.result_dtype({"alpha": alpha}, "alpha")
     if options.get("dtype") is not None:
         dtype = arguments.requested(options["dtype"])
@@ -339,7 +335,7 @@ def _tree(sums: Any) -> Any:
 
 def _weights(weights: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """The weights as array of that dtype, or as they are if some would become 0 or infinite; broadcast to that shape."""
-    weights = np.asarray(_array("weights", weights))
+    weights = np.asarray(array("weights", weights))
     arguments.supported("weights", weights.dtype)
     with contextlib.suppress(FloatingPointError), np.errstate(over="raise", under="raise"):
         weights = weights.astype(dtype, copy=False)
@@ -438,11 +434,6 @@ def _reduce(
     family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
 ) -> LossGrad:
     """`reduce` in general."""
-    for name, value in (("x", x), ("alpha", alpha), ("scale", scale), ("weights", weights)):
-        if isinstance(value, ma.MaskedArray):
-            raise TypeError(
-                f"{name} is a masked array, which sums do not take: pass its data, and weights of 0 under the mask"
-            )
     dtype, x, alpha, scale = _arguments(family, x, alpha, scale)
     compute = arguments.compute_type(dtype)
     shape = arguments.broadcast(x=x, alpha=alpha, scale=scale)

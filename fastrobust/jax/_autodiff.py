@@ -17,6 +17,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from .. import _arguments as arguments
+from .._containers import check_plain
 from .._types import LossGrad
 from ..kernels import higher
 from . import _calls
@@ -30,6 +31,8 @@ _WRT, _FIRST = ("x", "alpha", "scale"), ("dx", "dalpha", "dscale")
 
 def array(name: str, value: Any) -> Any:
     """As an array of JAX that has a kernel."""
+    if not isinstance(value, jax.Array):
+        check_plain(name, value)
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:

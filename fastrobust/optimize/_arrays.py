@@ -13,6 +13,7 @@ from scipy.optimize import OptimizeResult
 
 from .. import _arguments as arguments
 from .. import weight
+from .._containers import check_rows
 from .._dispatch import backend
 
 # --- arguments
@@ -48,8 +49,7 @@ def library(name: str, value: Any) -> Any:
 
 def floats(xp: Any, name: str, value: Any) -> Any:
     """As an array of float64, or of float32 if that or a half is what it is."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array: give its data, and weights of 0 where it is masked")
+    check_rows(**{name: value})
     if library(name, value) is not xp:
         raise TypeError(f"{name} is a {type(value).__module__} array, and the others are of {xp.__name__}: convert one")
     try:

@@ -56,9 +56,9 @@ def efficiency_scale(alpha: float, efficiency: float = 0.95) -> float:
         raise ValueError(f"efficiency must lie between 0 and 1, got {efficiency:g}")
     least, most = (_efficiency(alpha, scale) for scale in _SCALES)
     if not least < efficiency < most:
-        raise ValueError(
-            f"efficiency must lie between {least:.6g} and {most:.16g} for alpha = {alpha:g}, got {efficiency:g}: "
-            "no scale gives it"
+        between = (
+            f"must lie between {least:.12g} and 1" if least < 1 - 1e-12 else "is 1 at every scale, but for rounding,"
         )
+        raise ValueError(f"efficiency {between} for alpha = {alpha!r}, got {efficiency!r}: no scale gives it")
     low, high = map(math.log, _SCALES)
     return math.exp(brentq(lambda c: _efficiency(alpha, math.exp(c)) - efficiency, low, high, xtol=1e-13))

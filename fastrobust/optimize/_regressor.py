@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from .._containers import check_rows
 from ._regression import LinearFit, fit_linear
 
 
@@ -116,9 +117,7 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             )
         if not isinstance(self.fit_intercept, (bool, np.bool_)):
             raise TypeError(f"fit_intercept must be True or False, got {self.fit_intercept!r}")
-        for name, given in (("X", X), ("y", y), ("sample_weight", sample_weight)):
-            if isinstance(given, np.ma.MaskedArray):
-                raise TypeError(f"{name} is a masked array: give its data, and a sample_weight of 0 where it is masked")
+        check_rows(X=X, y=y, sample_weight=sample_weight)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -149,6 +148,7 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         X : array_like of shape (n_samples, n_features)
         """
         check_is_fitted(self)
+        check_rows(X=X)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         fitted: NDArray[np.float64] = X @ self.coef_ + self.intercept_
         return fitted

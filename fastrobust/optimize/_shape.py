@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult, brentq
 
 from .. import PartitionGrad, _truncated, log_partition_and_grad, loss, loss_and_grad
+from .._containers import check_rows
 from ._arrays import floats, library, number, weights_for
 
 # Where the search begins: alpha at which the slope is looked at, on a sample of at most so many residuals.
@@ -297,6 +298,7 @@ def fit_shape(
     given = _bounds("scale", scale, (0.0, math.inf))
     if scale is not None and not (given[0] >= 0 and 0 < given[1] < math.inf):
         raise ValueError(f"scale must be positive and finite, got {scale!r}")
+    check_rows(x=x, weights=weights)
     x = floats(xp, "x", x)
     weights = weights_for(xp, weights, x) if x.size else None
     x, weights = x.reshape(-1), None if weights is None else weights.reshape(-1)

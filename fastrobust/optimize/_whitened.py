@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._containers import check_rows
 from ._arrays import floats, library, system, weights_for
 
 _ROWS = 4096  # at a time: from cache, and below what BLAS starts threads for, all is several times as fast
@@ -59,6 +60,7 @@ class LinearModel:
     """
 
     def __init__(self, X: Any, y: Any, weights: Any) -> None:
+        check_rows(X=X, y=y, weights=weights)
         self.xp = xp = library("X", X)
         self.X, self.y = X, y = system(xp, X, y)
         self.weights = weights_for(xp, weights, y)

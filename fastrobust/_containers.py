@@ -1,0 +1,482 @@
+"""Arrays whose numbers, NumPy's, are not all: labels, masks, units, laziness.  That is kept, or the call refused.
+
+The dispatcher sends here what takes part in NumPy's ufuncs and is not NumPy's own array.  Element by element, each
+library says itself what a ufunc of its arrays is, by ``__array_ufunc__``.  Where the numbers would leave it (sums,
+weights, a truncation) they are aligned as the library aligns them, and what comes out is labelled again:
+
+pandas      Series by their index; the labels must be the same, in any order
+xarray      DataArray and Variable by the names of their dimensions and their coordinates; likewise
+subclasses  of NumPy's array that have no rules of arithmetic of their own
+
+All others are refused there, and units everywhere.  No library is imported: one whose arrays come already is.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _arguments as arguments
+from ._backends import numpy as plain
+from ._dispatch import origins, shown
+from ._types import LossGrad
+
+xp = np  # the library's functions
+_Values = dict[str, Any]  # arguments by name
+_Wrap = Callable[[Any], Any]
+
+
+# --- what a value is
+
+
+def _is(value: Any, library: str, *names: str) -> bool:
+    """Whether it is of that library's class of one of these names, or derived from it."""
+    kind = type(value)
+    return any(
+        origin == library and base.__name__ in names for base, origin in zip(kind.__mro__, origins(kind), strict=True)
+    )
+
+
+def _is_series(value: Any) -> bool:
+    return _is(value, "pandas", "Series")
+
+
+def _is_index(value: Any) -> bool:
+    return _is(value, "pandas", "Index")
+
+
+def _is_named(value: Any) -> bool:
+    """Whether it has names for its dimensions."""
+    return _is(value, "xarray", "DataArray", "Variable")
+
+
+def _is_masked(value: Any) -> bool:
+    return isinstance(value, np.ma.MaskedArray) or _is(value, "astropy", "Masked")
+
+
+def _is_lazy(value: Any) -> bool:
+    return "dask" in origins(type(value)) or (_is_named(value) and value.chunks is not None)
+
+
+def _is_container(value: Any) -> bool:
+    return bool(getattr(value, "__array_ufunc__", None)) and not (
+        type(value) in (np.ndarray, np.memmap) or isinstance(value, np.generic)
+    )
+
+
+def _has_rules(value: Any) -> bool:
+    """Whether its class has rules of its own for what comes out of arithmetic."""
+    kind = type(value)
+    if not isinstance(value, np.ndarray):
+        return not _is_index(value)
+    usual = (np.ndarray.__array_wrap__, np.memmap.__array_wrap__)
+    own = kind.__array_ufunc__ is not np.ndarray.__array_ufunc__ or kind.__array_wrap__ not in usual
+    return own and not _is(value, "astropy", "Column")  # whose rule is about scalars
+
+
+def _unit(value: Any) -> Any:
+    """The unit that it has, if any.  Attributes of pandas and xarray are names of the user's."""
+    if "pandas" in origins(type(value)) or "xarray" in origins(type(value)):
+        return None
+    units = (getattr(value, name, None) for name in ("unit", "units"))
+    return next((unit for unit in units if unit is not None), None)
+
+
+# --- what is refused in every call
+
+
+def _check_units(name: str, value: Any) -> None:
+    if (unit := _unit(value)) is not None:
+        calls = {"to_value": "to_value(unit)", "m_as": "m_as(unit)", "quantity": "quantity.to_value(unit)"}
+        way = next((f"{name}.{call}" for method, call in calls.items() if hasattr(value, method)), "its numbers")
+        raise TypeError(
+            f"{name} is a {type(value).__name__} in units of {str(unit) or '1'}, which are not followed: give numbers, "
+            f"in one unit for x and scale: {way}"
+        )
+
+
+def _check(name: str, value: Any) -> None:
+    """Refuse units, and what does not lie in memory as numbers of NumPy's."""
+    _check_units(name, value)
+    kind = type(value).__name__
+    if not isinstance(getattr(value, "dtype", None), np.dtype):
+        way = "convert it with numpy.asarray()"
+        if _is(value, "xarray", "Dataset"):
+            way = "give one of its variables"
+        elif _is(value, "pandas", "DataFrame"):
+            way = "give one of its columns, or convert it with numpy.asarray(), which has no labels"
+        elif "pandas" in origins(type(value)) and hasattr(value, "astype"):
+            way = "convert it with .astype('float64'), if it holds numbers"
+        raise TypeError(f"{name} is a {kind} without a NumPy dtype: {way}")
+    if _is_named(value) and not _is_lazy(value) and not isinstance(value.data, (np.ndarray, np.generic)):
+        raise TypeError(f"{name} is a {kind} over a {shown(value.data)}: it must be one over an array of NumPy")
+
+
+def _one_library(values: _Values) -> None:
+    series = next((name for name, value in values.items() if _is_series(value)), None)
+    named = next((name for name, value in values.items() if _is_named(value)), None)
+    if series and named:
+        raise TypeError(
+            f"{series} is a Series of pandas and {named} a {type(values[named]).__name__} of xarray: convert one, with "
+            ".to_xarray() or .to_series()"
+        )
+
+
+# --- labels
+
+
+def _check_positions(labelled: _Values, values: _Values) -> None:
+    """Refuse arrays without labels where those of the others are in different orders: they would follow none."""
+    for name, value in values.items():
+        if name not in labelled and np.ndim(value):
+            raise ValueError(
+                f"{name} has no labels, and those of {' and '.join(labelled)} are in different orders: label it, too"
+            )
+
+
+def _check_index(series: _Values) -> None:
+    """Refuse labels of which some are missing in another Series, or which are repeated."""
+    (first, one), *others = series.items()
+    for name, other in others:
+        unique = one.index.is_unique and other.index.is_unique and len(one) == len(other)
+        if not (unique and (one.index.get_indexer(other.index) >= 0).all()):
+            raise ValueError(
+                f"{first} and {name} have different labels, or repeated ones in different orders: make them the same, "
+                f"with {first}.align({name}, join='inner')"
+            )
+
+
+def _same_index(series: _Values) -> bool:
+    one, *others = series.values()
+    return all(other.index.equals(one.index) for other in others)
+
+
+def _same_coordinates(named: _Values) -> bool:
+    arrays = [value for value in named.values() if _is(value, "xarray", "DataArray")]
+    try:
+        sys.modules["xarray"].align(*arrays, join="exact", copy=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _name(values: Iterable[Any]) -> Any:
+    """The name of a result: the common one."""
+    names = {value.name for value in values if hasattr(value, "name")}
+    return names.pop() if len(names) == 1 else None
+
+
+# --- numbers out of a container, and results back into it
+
+
+class Opened(NamedTuple):
+    """The arguments as plain arrays, and what labels results."""
+
+    values: _Values
+    whole: _Wrap  # for the broadcast shape
+    parameters: dict[str, _Wrap]  # for gradients in their shapes, by dalpha, dscale
+    labelled: bool = True
+
+    def results(self, found: Any, reduced: bool = False, out: Any = None) -> Any:
+        """What was found, labelled, but for memory that was given."""
+        given = out if isinstance(out, tuple) else (out,)
+
+        def one(name: str, result: Any) -> Any:
+            if result is None or any(result is array for array in given) or (reduced and name == "value"):
+                return result
+            return (self.parameters.get(name, _as_it_is) if reduced and name != "dx" else self.whole)(result)
+
+        if not isinstance(found, tuple):
+            return one("value", found)
+        if hasattr(found, "_fields"):
+            return type(found)(*map(one, found._fields, found))
+        return tuple(one("", result) for result in found)
+
+    def check_out(self, out: Any) -> None:
+        if self.labelled and any(array is not None for array in (out if isinstance(out, tuple) else (out,))):
+            raise TypeError("out: not taken for labelled arrays together with weights or a reduction; leave it out")
+
+
+def opened(**values: Any) -> Opened:
+    """These arguments, of which some are containers, as plain arrays; or an error where something would be lost."""
+    for name, value in values.items():
+        if _is_container(value):
+            _check(name, value)
+            _check_numbers(name, value)
+    _one_library(values)
+    if any(map(_is_named, values.values())):
+        return _opened_named(values)
+    if any(map(_is_series, values.values())):
+        return _opened_series(values)
+    wraps: dict[str, _Wrap] = {n: functools.partial(_wrapped, v) for n, v in values.items() if _is_container(v)}
+    first = next((wrap for name, wrap in wraps.items() if name != "weights"), _as_it_is)
+    return Opened(_numbers(values), first, _of_parameters(wraps), labelled=False)
+
+
+def _check_numbers(name: str, value: Any) -> None:
+    """Refuse what has more to say than its numbers and its labels."""
+    if _is_masked(value):
+        raise TypeError(
+            f"{name} is a masked array, which is not taken in sums, with weights or a truncation: pass its data, and "
+            "weights of 0 under the mask"
+        )
+    if _is_lazy(value):
+        raise TypeError(
+            f"{name} is a {type(value).__name__} that Dask has not computed: {name}.compute() does; or sum what the "
+            "call without reduction, weights and truncation gives, which is as lazy"
+        )
+    if not (_is_series(value) or _is_named(value)) and _has_rules(value):
+        raise TypeError(
+            f"{name} is a {shown(value)}, which has its own rules of arithmetic, and they do not reach sums, weights "
+            f"and truncations: give a plain array, numpy.asarray({name}), if its numbers are all it is"
+        )
+
+
+def _numbers(values: _Values) -> _Values:
+    return {name: np.asarray(value) if _is_container(value) else value for name, value in values.items()}
+
+
+def _of_parameters(wraps: dict[str, _Wrap]) -> dict[str, _Wrap]:
+    return {"d" + name: wrap for name, wrap in wraps.items() if name in ("alpha", "scale")}
+
+
+def _as_it_is(result: Any) -> Any:
+    return result
+
+
+def _wrapped(like: Any, result: Any) -> Any:
+    """An array made one of the class of ``like``, as NumPy and pandas do it with a ufunc's results."""
+    if type(result) is not np.ndarray:
+        return result
+    return sys.modules["pandas"].Index(result, name=like.name) if _is_index(like) else like.__array_wrap__(result)
+
+
+def _opened_series(values: _Values) -> Opened:
+    """By the index of the first Series."""
+    series = {name: value for name, value in values.items() if _is_series(value)}
+    index = next(iter(series.values())).index
+    found = _numbers(values)
+    if not _same_index(series):
+        _check_index(series)
+        _check_positions(series, values)
+        found |= {name: value.reindex(index).to_numpy() for name, value in series.items()}
+    _check_length(found, index)
+    make = functools.partial(sys.modules["pandas"].Series, index=index)
+
+    def like(value: Any) -> _Wrap:
+        if index.equals(value.index):
+            return functools.partial(make, name=value.name)
+        return lambda gradient: make(gradient, name=value.name).reindex(value.index)
+
+    name = _name(v for n, v in series.items() if n != "weights")
+    wraps = {name: like(value) for name, value in series.items()}
+    return Opened(found, functools.partial(make, name=name), _of_parameters(wraps))
+
+
+def _check_length(values: _Values, index: Any) -> None:
+    """Refuse a result that a Series does not hold."""
+    shape = _broadcast(values)
+    if shape != (len(index),):
+        raise ValueError(f"the result has shape {shape}, and a Series with {len(index)} labels does not hold that")
+
+
+def _broadcast(values: _Values) -> tuple[int, ...]:
+    """The shape of the result."""
+    arrays = {n: plain.array(n, v) for n, v in values.items() if n != "weights" and not np.isscalar(v)}
+    return arguments.broadcast(**arrays)
+
+
+def _opened_named(values: _Values) -> Opened:
+    """By the names of dimensions, in the order of their appearance; axes of length 1 stand for those that lack."""
+    xarray = sys.modules["xarray"]
+    named = {
+        name: value if _is(value, "xarray", "DataArray") else xarray.DataArray(value)
+        for name, value in values.items()
+        if _is_named(value)
+    }
+    if not _same_coordinates(named):
+        _check_positions(named, values)
+    join = xarray.get_options()["arithmetic_join"]
+    aligned = dict(zip(named, xarray.align(*named.values(), join=join, copy=False), strict=True))
+    for name, array in aligned.items():
+        if array.sizes != named[name].sizes:
+            raise ValueError(
+                f"{' and '.join(named)} have different coordinates: make them the same, with xarray.align(..., "
+                "join='inner')"
+            )
+    whole = [array for name, array in aligned.items() if name != "weights"] or [aligned["weights"]]
+    sizes = {dim: size for array in whole for dim, size in array.sizes.items()}
+    if "weights" in aligned and (more := set(aligned["weights"].dims) - set(sizes)):
+        raise ValueError(f"weights has dimensions that the result has not: {', '.join(map(str, more))}")
+    found = _numbers(values)
+    for name, array in aligned.items():
+        own = [dim for dim in sizes if dim in array.dims]
+        data = np.asarray(array.transpose(*own).data)
+        found[name] = data[tuple(slice(None) if dim in own else np.newaxis for dim in sizes)]
+    shape = _broadcast(found)
+    if shape != tuple(sizes.values()):
+        raise ValueError(f"the result has shape {shape}, and only {len(sizes)} named dimensions, {dict(sizes)}")
+
+    def like(template: Any, variable: bool, result: Any) -> Any:
+        made = xarray.DataArray(np.reshape(result, template.shape), template.coords, template.dims, template.name)
+        return made.variable if variable else made
+
+    def like_parameter(name: str) -> _Wrap:
+        template = aligned[name].transpose(*(dim for dim in sizes if dim in aligned[name].dims))
+
+        def one(gradient: Any) -> Any:
+            found = like(template, False, gradient).transpose(*named[name].dims).reindex_like(named[name])
+            return found.variable if variable[name] else found
+
+        return one
+
+    variable = {name: array is not values[name] for name, array in named.items()}
+    template = xarray.broadcast(*whole)[0].transpose(*sizes).rename(_name(whole))
+    return Opened(
+        found,
+        functools.partial(like, template, all(variable.values())),
+        _of_parameters({name: like_parameter(name) for name in named if name != "weights"}),
+    )
+
+
+# --- what the dispatcher calls
+
+
+def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
+    """The named outputs for each element: a container, or a tuple of them."""
+    values = {"x": x, "alpha": alpha, "scale": scale}
+
+    def call(x: Any, alpha: Any, scale: Any) -> Any:
+        return plain.evaluate(family, names, x, alpha, scale, options)
+
+    return _each(call, names, values, options)
+
+
+def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> Any:
+    """log Z, or log Z and its derivative, for each element."""
+    return _each(lambda alpha: plain.partition(names, alpha, options), names, {"alpha": alpha}, options)
+
+
+def _each(call: Callable[..., Any], names: tuple[str, ...], values: _Values, options: dict[str, Any]) -> Any:
+    """The call on containers, as their library defines it."""
+    out = options.get("out")
+    for name, value in {**values, "where": options.get("where")}.items():
+        if _is_container(value):
+            if name == "where":
+                raise TypeError(f"where is a {type(value).__name__}: it must be a plain array, numpy.asarray(where)")
+            _check(name, value)
+            if _is_lazy(value) and len(names) > 1:
+                raise TypeError(
+                    f"{name} is a {type(value).__name__} that Dask has not computed: call functions of one result, "
+                    f"such as loss and influence, or {name}.compute()"
+                )
+    _one_library(values)
+    if any(map(_is_named, values.values())):
+        if out is not None:
+            raise TypeError("out: not taken for arrays of xarray; leave it out")
+        named = {name: value for name, value in values.items() if _is_named(value)}
+        if not _same_coordinates(named):
+            _check_positions(named, values)
+    elif any(map(_is_series, values.values())):
+        _check_series(values, names, out)
+    elif out is not None and any(map(_is_masked, values.values())):
+        given = arguments.given(out, names, dict.fromkeys(names, _broadcast(values)))
+        if not all(array is None or _is_masked(array) for array in given):
+            raise TypeError("out must be a masked array, as an argument is: a plain one would lose the mask")
+    # pandas itself fails on an Index where there are several results.
+    index = next(filter(_is_index, values.values()), None)
+    try:
+        found = call(*(np.asarray(value) if _is_index(value) else value for value in values.values()))
+    except TypeError as error:
+        if "__array_ufunc__" not in str(error):
+            raise
+        name, value = next((name, value) for name, value in values.items() if _is_container(value))
+        raise TypeError(
+            f"{name} is a {shown(value)}, whose library does not take this function: give a plain array, "
+            f"numpy.asarray({name}), if its numbers are all it is"
+        ) from error
+    if index is None or out is not None:
+        return found
+    return tuple(_wrapped(index, part) for part in found) if len(names) > 1 else _wrapped(index, found)
+
+
+def _check_series(values: _Values, names: tuple[str, ...], out: Any) -> None:
+    """Refuse what pandas would combine by position although there are labels, and what it cannot."""
+    series = {name: value for name, value in values.items() if _is_series(value)}
+    if _same_index(series):
+        index = next(iter(series.values())).index
+        _check_length(values, index)
+        arguments.given(out, names, dict.fromkeys(names, (len(index),)))
+        return
+    if not all(value.index.is_unique for value in series.values()):
+        _check_index(series)
+    _check_positions(series, values)
+    if out is not None:
+        raise TypeError(f"out: not taken where {' and '.join(series)} have different labels; leave it out")
+
+
+def weighted(
+    family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, options: dict[str, Any]
+) -> Any:
+    """`evaluate`, each output multiplied by the weights."""
+    found, out = opened(x=x, alpha=alpha, scale=scale, weights=weights), options.get("out")
+    found.check_out(out)
+    return found.results(plain.weighted(family, names, **found.values, options=options), out=out)
+
+
+def reduce(
+    family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
+) -> LossGrad:
+    """Sum or weighted mean of the loss; dx labelled as the elements are, the other gradients as their parameters."""
+    found = opened(x=x, alpha=alpha, scale=scale, weights=weights)
+    found.check_out(out)
+    summed = plain.reduce(family, wrt, **found.values, reduction=reduction, out=out)
+    return found.results(summed, reduced=True, out=out)  # type: ignore[no-any-return]
+
+
+# --- for functions that make arrays of whatever they get
+
+
+def check_plain(name: str, value: Any) -> None:
+    """Refuse all that ``numpy.asarray`` would strip of something: for libraries that could not give it back."""
+    if _is_container(value):
+        _check(name, value)
+        _check_numbers(name, value)
+        if _is_series(value) or _is_named(value):
+            raise TypeError(f"{name} is a {shown(value)}, whose labels would be lost: give numpy.asarray({name})")
+
+
+def check_rows(**values: Any) -> None:
+    """Refuse what ``numpy.asarray`` would drop in silence: masks, units, laziness, and rows in different orders."""
+    rows = {}
+    for name, value in values.items():
+        if value is None or type(value) in (np.ndarray, list, tuple):
+            continue
+        if _is_masked(value):
+            raise TypeError(
+                f"{name} is a masked array: give its data, with weights of 0 where it is masked, or without these rows"
+            )
+        if _is_lazy(value):
+            raise TypeError(f"{name} is a {type(value).__name__} that Dask has not computed: {name}.compute() does")
+        _check_units(name, value)
+        rows[name] = _rows(value)
+    for (first, (dim, index)), (name, (other_dim, other)) in itertools.combinations(rows.items(), 2):
+        if (dim and other_dim and dim != other_dim) or not (index is None or other is None or index.equals(other)):
+            raise ValueError(
+                f"the rows of {first} and {name} have different labels: put them in one order, by .reindex() for one, "
+                f"or say that they are in one by numpy.asarray({name})"
+            )
+
+
+def _rows(value: Any) -> tuple[Any, Any]:
+    """The dimension of the rows and their labels, where there are any."""
+    if _is(value, "pandas", "Series", "DataFrame"):
+        return None, value.index
+    if _is(value, "xarray", "DataArray") and value.dims:
+        return value.dims[0], value.indexes.get(value.dims[0])
+    return None, None
