@@ -21,7 +21,7 @@ Reduction = Literal["none", "sum", "mean"]
 def _residual(input: Tensor, target: Tensor | None) -> Tensor:
     for name, value in (("input", input), ("target", target)):
         if not isinstance(value, Tensor) and (value is not None or name == "input"):
-            raise TypeError(f"{name} is a {type(value).__name__}: make it a tensor with torch.as_tensor()")
+            raise _autograd.no_tensor(name, value)
     if target is None:
         return input
     if input.shape != target.shape:
