@@ -134,6 +134,11 @@ def _plain(values: Sequence[Any]) -> bool:
     return all((type(v) in _kernels.PLAIN and (v.is_cpu or v.is_cuda)) or not isinstance(v, Tensor) for v in values)
 
 
+def visible(value: Tensor) -> bool:
+    """Whether the elements can be looked at, without a compiler, a transform or a tracer between."""
+    return not _compiling() and not _general() and not _recording() and _plain((value,))
+
+
 def _general() -> bool:
     """Whether a transform, forward mode or a tracer is active, for which plain tensors are not all there is."""
     return bool(_in_transform()) or forward_ad._current_level >= 0 or (not _compiling() and bool(_modes()))

@@ -27,8 +27,8 @@ class Barron(Distribution):
     Parameters
     ----------
     loc : float or Tensor
-        The centre, of which the density is symmetric. Tensors of integers take the dtype of the other tensors, or become
-        float64 where those are none.
+        The centre, of which the density is symmetric. Integers take the dtype of the other tensors; where these are
+        integers, too, all become float64.
     alpha : float or Tensor
         Shape, >= 0; infinity is one.
     scale : float or Tensor
@@ -41,6 +41,10 @@ class Barron(Distribution):
     samples in all three parameters, once; in alpha implicitly through the distribution function, as `icdf`. `cdf`,
     `icdf`, `entropy` and `variance` integrate numerically, with 74 to 300 evaluations of the density: `cdf` is right to
     1e-14 of itself in float64, in the tails to about rho times 1e-16. Source: J. T. Barron, CVPR 2019, section 2.
+
+    `torch.distributions.kl_divergence` takes it on both sides, and together with `Normal` and `Cauchy`: by quadrature,
+    to 1e-11, some ms each, differentiable; infinite where the tails of the first are too heavy for the loss of the
+    second, as those of alpha = 0 are from the second's alpha = 1 on.
 
     Examples
     --------

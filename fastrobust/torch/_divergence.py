@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Cauchy, Normal, register_kl
+from torch.distributions import Cauchy, Distribution, Normal, register_kl
 
 from .. import _api, _density
 from ._distribution import Barron
@@ -47,8 +47,9 @@ def _nodes(alpha: Tensor, centre: Tensor, last: float) -> tuple[Tensor, Tensor, 
     at = torch.sqrt(2 * torch.clip(_api.loss(centre, alpha, 1.0), max=1e280))
     half = 0.5 * at
     w, log_weight = [], []
-    for start, step, last in ((None, 1, None), (None, 1, half), (at, -1, half), (at, 1, None)):
-        first, end = (torch.minimum(e, last) if last is not None else e.expand(len(alpha), -1) for e in (low, high))
+    pieces: Any = ((None, 1, None), (None, 1, half), (at, -1, half), (at, 1, None))
+    for start, step, longest in pieces:
+        first, end = (e.expand(len(alpha), -1) if longest is None else torch.minimum(e, longest) for e in (low, high))
         length = (end - first)[..., None]
         way = (first[..., None] + length * nodes).flatten(1)
         w.append(torch.clip(way if start is None else start + step * way, min=1e-20))
@@ -93,8 +94,9 @@ def _log_loss(log_z: Tensor, alpha: Tensor) -> Tensor:
     return torch.log(factor) + torch.where(grown < 30, short, grown)
 
 
-@register_kl(Barron, Barron)
-def _kl_barron_barron(p: Barron, q: Barron) -> Tensor:
+def _between(p: Distribution, q: Distribution) -> Tensor:
+    """KL(p, q)."""
+    p, q = _barron(p), _barron(q)
     given = (p.loc, p._valid_alpha, p.scale, q.loc, q._valid_alpha, q.scale)
     dtype = functools.reduce(torch.promote_types, (g.dtype for g in given))
     shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
@@ -115,20 +117,15 @@ def _divergence(loc: Tensor, alpha: Tensor, scale: Tensor, loc_q: Tensor, alpha_
     return torch.where(heavy, math.inf, torch.where(unknown, math.nan, found))
 
 
-def _barron(other: Normal | Cauchy) -> Barron:
+def _barron(other: Distribution) -> Barron:
     """The same distribution."""
     if isinstance(other, Normal):
         return Barron(other.loc, 2.0, other.scale, validate_args=False)
-    return Barron(other.loc, 0.0, other.scale / math.sqrt(2), validate_args=False)
+    if isinstance(other, Cauchy):
+        return Barron(other.loc, 0.0, other.scale / math.sqrt(2), validate_args=False)
+    assert isinstance(other, Barron)
+    return other
 
 
-@register_kl(Barron, Normal)
-@register_kl(Barron, Cauchy)
-def _kl_barron_other(p: Barron, q: Normal | Cauchy) -> Tensor:
-    return _kl_barron_barron(p, _barron(q))
-
-
-@register_kl(Normal, Barron)
-@register_kl(Cauchy, Barron)
-def _kl_other_barron(p: Normal | Cauchy, q: Barron) -> Tensor:
-    return _kl_barron_barron(_barron(p), q)
+for _kinds in ((Barron, Barron), (Barron, Normal), (Barron, Cauchy), (Normal, Barron), (Cauchy, Barron)):
+    register_kl(*_kinds)(_between)
