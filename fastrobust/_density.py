@@ -59,6 +59,16 @@ class _Inverse:
         square, exponent = self._at(w)
         return self.xp.sqrt(square) * self.xp.exp(self.xp.where(self.low, exponent, 0.0))
 
+    def log_x(self, w: Any) -> Any:
+        """log x, where x may exceed a double."""
+        square, exponent = self._at(w)
+        return 0.5 * self.xp.log(square) + self.xp.where(self.low, exponent, 0.0)
+
+    def log_slope(self, w: Any) -> Any:
+        """log dx/dw for w > 0."""
+        square, exponent = self._at(w)
+        return self.xp.log(w) - 0.5 * self.xp.log(square) + exponent
+
     def exponent(self, w: Any) -> Any:
         return self._at(w)[1]
 
@@ -90,7 +100,7 @@ def log_tail(xp: Any, z: Any, alpha: Any) -> Any:
 
 
 def upper_quantile(xp: Any, tail: Any, alpha: Any) -> Any:
-    """The z >= 0 beyond which the probability is ``tail``, <= 1/2; infinite for 0.  Not to be differentiated."""
+    """The z >= 0 beyond which the probability is ``tail``, from 0 to 1/2; NaN elsewhere.  Not to be differentiated."""
     # Newton's steps on log tail(w), which is concave and falls: from wherever the first step starts, it lands at or
     # beyond the solution, and the others approach from there.
     positive = xp.where(tail > 0, tail, 0.25)
@@ -103,7 +113,7 @@ def upper_quantile(xp: Any, tail: Any, alpha: Any) -> Any:
         w = xp.clip(w + step, 0.0, None)
         if not bool((abs(step) > 1e-9 * (1 + w)).any()):  # the error is squared
             break
-    return xp.where(tail > 0, inverse.x(w), math.inf)
+    return xp.where(tail > 0, inverse.x(w), xp.where((tail == 0) & (alpha >= 0), math.inf, math.nan))
 
 
 def _beyond(xp: Any, z: Any, alpha: Any) -> Iterator[tuple[Any, Any]]:

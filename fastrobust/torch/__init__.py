@@ -18,7 +18,7 @@ from .. import (
     weight,
 )
 from .._dispatch import remember
-from . import _autograd, _kernels
+from . import _autograd, _divergence, _kernels  # noqa: F401  _divergence registers itself
 from ._distribution import Barron
 from ._modules import AdaptiveLoss, RobustLoss, StudentTLoss
 

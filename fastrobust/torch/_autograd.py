@@ -38,9 +38,29 @@ _TRANSFORM = torch._C._functorch.TransformType
 _in_transform = torch._C._are_functorch_transforms_active
 _modes = torch._C._len_torch_dispatch_stack
 _compiling = torch.compiler.is_compiling
+_recording = torch._C._is_tracing  # torch.jit.trace
 
 
 # --- arguments
+
+
+def no_tensor(name: str, value: Any) -> TypeError:
+    """The error for an argument that is none."""
+    if isinstance(value, torch.fx.Proxy):
+        return TypeError(
+            f"{name} is a Proxy of torch.fx, whose symbolic tracing cannot look into fastrobust: take "
+            "torch.export.export, or keep the function that calls it whole with torch.fx.wrap"
+        )
+    return TypeError(f"{name} is a {type(value).__name__}: make it a tensor with torch.as_tensor()")
+
+
+def _not_recorded() -> None:
+    """Refuse torch.jit.trace, which does not see the kernels and takes their results for constants."""
+    if _recording():
+        raise RuntimeError(
+            "torch.jit.trace would take the results of fastrobust for constants, whatever the next arguments: take "
+            "torch.export.export or torch.compile, or leave the loss out of what is traced"
+        )
 
 
 def _prepared(family: str, **values: Any) -> tuple[torch.dtype, list[Any]]:
@@ -49,7 +69,7 @@ def _prepared(family: str, **values: Any) -> tuple[torch.dtype, list[Any]]:
     name, x = next(iter(values.items()))
     for what, value in values.items():
         if not isinstance(value, (Tensor, *arguments.NUMBERS)):
-            raise TypeError(f"{what} is a {type(value).__name__}: make it a tensor with torch.as_tensor()")
+            raise no_tensor(what, value)
         if isinstance(value, Tensor) and (
             value.layout is not torch.strided
             or value.is_complex()
@@ -86,7 +106,7 @@ def promoted(values: Sequence[Any]) -> torch.dtype:
 
 def _shape(x: Tensor, alpha: Any, scale: Any) -> torch.Size:
     """The common shape, or an error that names the arguments."""
-    if _compiling():
+    if _compiling() or _modes():  # whose lengths may be symbols
         return _kernels.broadcast(x, alpha, scale)
     shapes = {n: v for n, v in (("x", x), ("alpha", alpha), ("scale", scale)) if isinstance(v, Tensor)}
     return torch.Size(arguments.broadcast(**shapes))
@@ -94,19 +114,29 @@ def _shape(x: Tensor, alpha: Any, scale: Any) -> torch.Size:
 
 def _tensors(x: Tensor, alpha: Any, scale: Any) -> Any:
     """Numbers as tensors of the computing type."""
-    compute = _kernels.compute_type(x.dtype)
-    return [
-        x,
-        *(
-            p if isinstance(p, Tensor) else torch.full((), arguments.number(p), dtype=compute, device=x.device)
-            for p in (alpha, scale)
-        ),
-    ]
+    return [x, *(p if isinstance(p, Tensor) else _tensor(p, x) for p in (alpha, scale))]
+
+
+def _tensor(number: float, x: Tensor) -> Tensor:
+    """A number as a tensor of the computing type.
+
+    The compiler has numbers as inputs of its program, but only where they meet tensors in arithmetic; elsewhere, as in
+    `torch.full`, each is a constant, and each new one another program.
+    """
+    options: Any = {"dtype": _kernels.compute_type(x.dtype), "device": x.device}
+    if _compiling():
+        return torch.ones((), **options) * arguments.number(number)
+    return torch.full((), arguments.number(number), **options)
 
 
 def _plain(values: Sequence[Any]) -> bool:
     """Whether what is not a number is a tensor with memory of its own."""
     return all((type(v) in _kernels.PLAIN and (v.is_cpu or v.is_cuda)) or not isinstance(v, Tensor) for v in values)
+
+
+def visible(value: Tensor) -> bool:
+    """Whether the elements can be looked at, without a compiler, a transform or a tracer between."""
+    return not _compiling() and not _general() and not _recording() and _plain((value,))
 
 
 def _general() -> bool:
@@ -116,6 +146,7 @@ def _general() -> bool:
 
 def fusible(values: Sequence[Any]) -> bool:
     """Whether these go into one pass of ordinary autograd: plain tensors of one dtype, the last of them constant."""
+    _not_recorded()
     if _compiling() or _general() or not torch.is_grad_enabled():
         return False
     dtype, device, wanted = values[0].dtype, values[0].device, False
@@ -667,6 +698,7 @@ def _options(options: dict[str, Any], x: Any) -> Any:
 
 def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
     """The named outputs for each element: a tensor, or a tuple of them."""
+    _not_recorded()
     if not options and not _compiling() and not _general():
         numbers = _kernels.numbers(family, x, alpha, scale)
         if numbers is not None:
@@ -689,6 +721,7 @@ def weighted(
     family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, options: dict[str, Any]
 ) -> Any:
     """`evaluate`, each output multiplied by the weights; a weight of 0 excludes an element, whatever its value."""
+    _not_recorded()
     dtype, (x, alpha, scale) = _prepared(family, x=_options(options, x), alpha=alpha, scale=scale)
     weights = weights_for(weights, x, _shape(x, alpha, scale))
     found = _named(family, names, *_masked(weights, x, alpha, scale), _kernels.compute_type(dtype))
@@ -699,6 +732,7 @@ def weighted(
 
 def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> Any:
     """log Z, or log Z and its derivative, for each element."""
+    _not_recorded()
     _, (alpha,) = _prepared("loss", alpha=_options(options, alpha))
     results = _filled(_log_z(names, alpha), options)
     return results[0] if len(names) == 1 else tuple(results)
@@ -708,6 +742,7 @@ def reduce(
     family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
 ) -> LossGrad:
     """Sum or weighted mean of the loss, dx for each element, the other gradients in their parameters' shapes."""
+    _not_recorded()
     if weights is out is None and not _compiling() and not _general():
         numbers = _kernels.numbers(family, x, alpha, scale)
         if numbers is not None:

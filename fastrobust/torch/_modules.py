@@ -21,7 +21,7 @@ Reduction = Literal["none", "sum", "mean"]
 def _residual(input: Tensor, target: Tensor | None) -> Tensor:
     for name, value in (("input", input), ("target", target)):
         if not isinstance(value, Tensor) and (value is not None or name == "input"):
-            raise TypeError(f"{name} is a {type(value).__name__}: make it a tensor with torch.as_tensor()")
+            raise _autograd.no_tensor(name, value)
     if target is None:
         return input
     if input.shape != target.shape:
@@ -317,11 +317,12 @@ def _sigmoid(y: float) -> float:
     return 1 / (1 + math.exp(-y)) if y > 0 else math.exp(y) / (1 + math.exp(y))
 
 
-def student_t_nll(x: Tensor, df: Tensor, scale: Tensor) -> tuple[Tensor, torch.dtype]:
+def student_t_nll(x: Tensor, df: Any, scale: Any) -> tuple[Tensor, torch.dtype]:
     """The negative log-likelihood of Student's t, not in half precision; and the dtype that it should have."""
     dtype, (x, df, scale) = _autograd._prepared("loss", x=x, df=df, scale=scale)
     wide = _kernels.compute_type(dtype)
-    x, df, scale = x.to(wide), df.double(), scale.double()
+    x = x.to(wide)
+    df, scale = (torch.as_tensor(p, dtype=torch.float64, device=x.device) for p in (df, scale))
     # log Gamma(a) - log Gamma(a + 1/2) + log(a)/2, a = df/2: for a large a by its expansion, since the two cancel.
     a = 0.5 * df
     large = a > 30

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ...torch import AdaptiveLoss, StudentTLoss
+from . import _arguments as arguments
 
 
-def _dtype(float_dtype: Any) -> torch.dtype:
-    """A NumPy or PyTorch dtype as PyTorch's."""
-    if isinstance(float_dtype, torch.dtype):
-        return float_dtype
-    try:
-        return {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16}[
-            np.dtype(float_dtype).name
-        ]
-    except (KeyError, TypeError):
-        raise ValueError(f"float_dtype must be float16, float32 or float64, got {float_dtype!r}") from None
-
-
-def _check(num_dims: int, scale_lo: float, scale_init: float) -> None:
-    if num_dims < 1:
-        raise ValueError(f"num_dims must be a positive number, got {num_dims!r}")
-    if not 0 < scale_lo <= scale_init:
-        raise ValueError(f"scale_lo and scale_init must be 0 < lo <= init, got {scale_lo!r} and {scale_init!r}")
+def __getattr__(name: str) -> Any:
+    if name == "AdaptiveImageLossFunction":
+        raise AttributeError(
+            f"{name} is not here yet: take AdaptiveLossFunction on features of the images' differences, or, on pixels, "
+            "fastrobust.torch.AdaptiveLoss(channels, dim=1)"
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class AdaptiveLossFunction(AdaptiveLoss):
@@ -54,12 +43,12 @@ class AdaptiveLossFunction(AdaptiveLoss):
         scale_lo: float = 1e-5,
         scale_init: float = 1.0,
     ) -> None:
-        if not 0 <= alpha_lo <= alpha_hi:
-            raise ValueError(f"alpha_lo and alpha_hi must be 0 <= lo <= hi, got {alpha_lo!r} and {alpha_hi!r}")
-        _check(num_dims, scale_lo, scale_init)
+        low, high, start = arguments.alphas(alpha_lo, alpha_hi, alpha_init)
+        scale_lo, scale_init = arguments.scales(scale_lo, scale_init)
+        num_dims = arguments.dimensions(num_dims)
         super().__init__(
-            num_dims, alpha_range=(alpha_lo, alpha_hi), alpha_init=alpha_init, scale_min=scale_lo,
-            scale_init=scale_init, reduction="none", dtype=_dtype(float_dtype), device=device,
+            num_dims, alpha_range=(low, high), alpha_init=start, scale_min=scale_lo, scale_init=scale_init,
+            reduction="none", dtype=arguments.dtype(float_dtype), device=device,
         )  # fmt: skip
         self.num_dims = num_dims
 
@@ -75,9 +64,9 @@ class AdaptiveLossFunction(AdaptiveLoss):
         """The negative log-likelihood of each element of x, shape (..., num_dims)."""
         if kwargs:
             raise TypeError(f"lossfun takes x alone, got {', '.join(kwargs)}")
-        x = torch.as_tensor(x)
+        x = arguments.tensor("x", x)
         if x.dim() < 1 or x.shape[-1] != self.num_dims:
-            raise ValueError(f"x must have {self.num_dims} as its last axis, got shape {tuple(x.shape)}")
+            raise ValueError(f"x must have num_dims={self.num_dims} as its last axis, got shape {tuple(x.shape)}")
         return self(x)
 
 
@@ -87,13 +76,14 @@ class StudentsTLossFunction(StudentTLoss):
     def __init__(
         self, num_dims: int, float_dtype: Any, device: Any = "cpu", scale_lo: float = 1e-5, scale_init: float = 1.0
     ) -> None:
-        _check(num_dims, scale_lo, scale_init)
+        scale_lo, scale_init = arguments.scales(scale_lo, scale_init)
+        num_dims = arguments.dimensions(num_dims)
         super().__init__(
             num_dims,
             scale_min=scale_lo,
             scale_init=scale_init,
             reduction="none",
-            dtype=_dtype(float_dtype),
+            dtype=arguments.dtype(float_dtype),
             device=device,
         )
         self.num_dims = num_dims

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from . import _arguments as arguments
 
-def interpolate1d(x: Tensor, values: Tensor, tangents: Tensor) -> Tensor:
+
+def interpolate1d(x: Any, values: Any, tangents: Any) -> Tensor:
     """The spline with these values and tangents at 0, 1, 2, ... at the points x; linear beyond both ends.
 
     Parameters
@@ -19,7 +23,8 @@ def interpolate1d(x: Tensor, values: Tensor, tangents: Tensor) -> Tensor:
     Tensor
         Of x's shape.
     """
-    x = torch.as_tensor(x)
+    x, values = arguments.floating("x", x), arguments.floating("values", values)
+    tangents = arguments.floating("tangents", tangents)
     if values.dim() != 1 or values.shape != tangents.shape or len(values) < 2:
         raise ValueError(
             "values and tangents must have one axis of the same length, at least 2, "

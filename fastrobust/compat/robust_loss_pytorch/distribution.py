@@ -11,24 +11,20 @@ from torch import Tensor
 
 from ... import log_partition as _log_partition
 from ...torch import Barron, nll
+from . import _arguments as arguments
 
 
 def analytical_base_partition_function(numer: int, denom: int) -> float:
     """Z(numer/denom), the integral of exp(-rho(x, numer/denom, 1)) over x."""
-    if numer < 0 or denom <= 0:
+    over, under = arguments.number("numer", numer), arguments.number("denom", denom)
+    if not (over >= 0 and under > 0):
         raise ValueError(f"numer must be >= 0 and denom > 0, got {numer!r} and {denom!r}")
-    return math.exp(_log_partition(np.float64(numer / denom)))
-
-
-def _tensor(value: Any) -> Tensor:
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return value
-    return torch.as_tensor(value, dtype=torch.get_default_dtype())
+    return math.exp(_log_partition(np.float64(over / under)))
 
 
 def partition_spline_curve(alpha: Any) -> Tensor:
     """A curve that is steep where log Z bends most; linear in log(alpha) far out. For alpha >= 0."""
-    alpha = _tensor(alpha)
+    alpha = arguments.floating("alpha", alpha)
     y = alpha - 2
     near = 2.25 * y / (y.abs() + 0.25) + alpha + 2
     return torch.where(alpha < 4, near, 5 / 18 * torch.log(4 * torch.clamp(alpha, min=4) - 15) + 8)
@@ -36,7 +32,7 @@ def partition_spline_curve(alpha: Any) -> Tensor:
 
 def inv_partition_spline_curve(x: Any) -> Tensor:
     """alpha at which `partition_spline_curve` is x, x >= 0."""
-    x = _tensor(x)
+    x = arguments.floating("x", x)
     below = x < 4
     distance = torch.clamp(x, max=8) - 4
     height = torch.where(below, -distance, distance)  # not abs(), whose derivative at 0 would be 0
@@ -50,12 +46,16 @@ class Distribution:
 
     def log_base_partition_function(self, alpha: Any) -> Tensor:
         """log Z(alpha); see `fastrobust.log_partition`."""
-        return _log_partition(_tensor(alpha))
+        return _log_partition(arguments.positive("alpha", arguments.floating("alpha", alpha), zero=True))
 
-    def nllfun(self, x: Tensor, alpha: Any, scale: Any) -> Tensor:
+    def nllfun(self, x: Any, alpha: Any, scale: Any) -> Tensor:
         """The negative log-likelihood of each element; see `fastrobust.nll`."""
-        return nll(_tensor(x), _tensor(alpha), _tensor(scale))
+        alpha = arguments.positive("alpha", arguments.parameter("alpha", alpha), zero=True)
+        scale = arguments.positive("scale", arguments.parameter("scale", scale))
+        return nll(arguments.tensor("x", x), alpha, scale)
 
     def draw_samples(self, alpha: Any, scale: Any) -> Tensor:
         """A sample for each pair of alpha and scale, which broadcast; see `fastrobust.torch.Barron`."""
-        return Barron(0.0, _tensor(alpha), _tensor(scale), validate_args=True).sample()
+        alpha = arguments.positive("alpha", arguments.floating("alpha", alpha), zero=True)
+        scale = arguments.positive("scale", arguments.floating("scale", scale))
+        return Barron(0.0, alpha, scale, validate_args=True).sample()

@@ -11,39 +11,40 @@ import torch
 from torch import Tensor
 
 from ...torch._modules import SHIFT, student_t_nll
+from ._arguments import floating, parameter, positive, tensor
 
 _LOG_MAX, _EXP_MAX = 33e37, 87.5  # the largest arguments whose results fit into float32
 
 
 def log_safe(x: Any) -> Tensor:
     """log(x), of at most 3.3e38."""
-    return torch.log(torch.clamp(torch.as_tensor(x), max=_LOG_MAX))
+    return torch.log(torch.clamp(floating("x", x), max=_LOG_MAX))
 
 
 def log1p_safe(x: Any) -> Tensor:
     """log(1 + x), of at most 3.3e38."""
-    return torch.log1p(torch.clamp(torch.as_tensor(x), max=_LOG_MAX))
+    return torch.log1p(torch.clamp(floating("x", x), max=_LOG_MAX))
 
 
 def exp_safe(x: Any) -> Tensor:
     """exp(x), of at most 87.5."""
-    return torch.exp(torch.clamp(torch.as_tensor(x), max=_EXP_MAX))
+    return torch.exp(torch.clamp(floating("x", x), max=_EXP_MAX))
 
 
 def expm1_safe(x: Any) -> Tensor:
     """exp(x) - 1, of at most 87.5."""
-    return torch.expm1(torch.clamp(torch.as_tensor(x), max=_EXP_MAX))
+    return torch.expm1(torch.clamp(floating("x", x), max=_EXP_MAX))
 
 
 def inv_softplus(y: Any) -> Tensor:
     """x with log(1 + exp(x)) = y."""
-    y = torch.as_tensor(y)
+    y = floating("y", y)
     return y + torch.log(-torch.expm1(-y))
 
 
 def logit(y: Any) -> Tensor:
     """x with 1/(1 + exp(-x)) = y."""
-    return torch.logit(torch.as_tensor(y))
+    return torch.logit(floating("y", y))
 
 
 def _ordered(lo: float, hi: float) -> None:
@@ -54,32 +55,33 @@ def _ordered(lo: float, hi: float) -> None:
 def affine_sigmoid(logits: Any, lo: float = 0, hi: float = 1) -> Tensor:
     """From the real line to (lo, hi)."""
     _ordered(lo, hi)
-    return torch.sigmoid(torch.as_tensor(logits)) * (hi - lo) + lo
+    return torch.sigmoid(floating("logits", logits)) * (hi - lo) + lo
 
 
 def inv_affine_sigmoid(probs: Any, lo: float = 0, hi: float = 1) -> Tensor:
     """Inverse of `affine_sigmoid`."""
     _ordered(lo, hi)
-    return logit((torch.as_tensor(probs) - lo) / (hi - lo))
+    return logit((floating("probs", probs) - lo) / (hi - lo))
 
 
 def affine_softplus(x: Any, lo: float = 0, ref: float = 1) -> Tensor:
     """From the real line to (lo, inf), with ref at 0."""
     if not lo < ref:
         raise ValueError(f"lo must be less than ref, got {lo!r} and {ref!r}")
-    return (ref - lo) * torch.nn.functional.softplus(torch.as_tensor(x) + SHIFT) + lo
+    return (ref - lo) * torch.nn.functional.softplus(floating("x", x) + SHIFT) + lo
 
 
 def inv_affine_softplus(y: Any, lo: float = 0, ref: float = 1) -> Tensor:
     """Inverse of `affine_softplus`."""
     if not lo < ref:
         raise ValueError(f"lo must be less than ref, got {lo!r} and {ref!r}")
-    return inv_softplus((torch.as_tensor(y) - lo) / (ref - lo)) - SHIFT
+    return inv_softplus((floating("y", y) - lo) / (ref - lo)) - SHIFT
 
 
 def students_t_nll(x: Any, df: Any, scale: Any) -> Tensor:
     """The negative log-likelihood of Student's t."""
-    value, dtype = student_t_nll(*(torch.as_tensor(v) for v in (x, df, scale)))
+    df, scale = positive("df", parameter("df", df)), positive("scale", parameter("scale", scale))
+    value, dtype = student_t_nll(tensor("x", x), df, scale)
     return value.to(dtype)
 
 
@@ -94,24 +96,21 @@ _MATRIX = 1.580227820074 * torch.tensor(
 )
 
 
-def _floating(image: Any) -> Tensor:
-    image = torch.as_tensor(image)
-    return image if image.is_floating_point() else image.to(torch.get_default_dtype())
-
-
-def _transformed(image: Any, matrix: Tensor) -> Tensor:
-    image = _floating(image)
+def _transformed(name: str, image: Any, matrix: Tensor) -> Tensor:
+    image = floating(name, image)
+    if not image.dim() or image.shape[-1] != 3:
+        raise ValueError(f"{name} must have 3 channels as its last axis, got shape {tuple(image.shape)}")
     return image @ matrix.to(image).T
 
 
 def rgb_to_syuv(rgb: Any) -> Tensor:
     """RGB, shape (..., 3), to a volume-preserving YUV."""
-    return _transformed(rgb, _MATRIX)
+    return _transformed("rgb", rgb, _MATRIX)
 
 
 def syuv_to_rgb(yuv: Any) -> Tensor:
     """Inverse of `rgb_to_syuv`."""
-    return _transformed(yuv, torch.linalg.inv(_MATRIX))
+    return _transformed("yuv", yuv, torch.linalg.inv(_MATRIX))
 
 
 def _dct(n: int, like: Tensor) -> Tensor:
@@ -122,20 +121,27 @@ def _dct(n: int, like: Tensor) -> Tensor:
     return matrix.to(like.dtype)
 
 
+def _planes(name: str, image: Any) -> Tensor:
+    image = floating(name, image)
+    if image.dim() < 2:
+        raise ValueError(f"{name} must have two axes at least, got shape {tuple(image.shape)}")
+    return image
+
+
 def image_dct(image: Any) -> Tensor:
     """Orthonormal DCT-II over the last two axes."""
-    image = _floating(image)
+    image = _planes("image", image)
     return _dct(image.shape[-2], image) @ image @ _dct(image.shape[-1], image).T
 
 
 def image_idct(dct_image: Any) -> Tensor:
     """Inverse of `image_dct`."""
-    image = _floating(dct_image)
+    image = _planes("dct_image", dct_image)
     return _dct(image.shape[-2], image).T @ image @ _dct(image.shape[-1], image)
 
 
 def compute_jacobian(f: Callable[[Tensor], Tensor], x: Any) -> np.ndarray[Any, Any]:
     """Derivatives of each element of f(x) (rows) in each element of x (columns)."""
-    x = torch.as_tensor(x)
+    x = floating("x", x)
     jacobian = torch.autograd.functional.jacobian(f, x)
     return jacobian.reshape(-1, x.numel()).numpy()
