@@ -31,6 +31,9 @@ from ._arrays import (
 _SECOND = 1e-3  # of the first-order term: where less is left of the curvature, the first-order term alone is used
 _TINY = 1e-3  # of what bends the loss: a step that can be the last one
 _HELPED = 0.99  # of the gradient: what a step must leave at most where the sum shows no difference
+_FAR = 1e3  # residuals that matter: a corrected one beyond that many
+_SHORT = 1e-5  # of a residual and of the scale: where two terms of a series are exact
+_LOOSE = 1e-2  # damping that shortens no step that matters
 _STIFFEST = 1e15  # damping at which steps have no digits left
 
 
@@ -101,6 +104,22 @@ class _Near(NamedTuple):
     def gradient(self) -> float:
         """The largest cosine of the residuals with a column, times their length."""
         return float(abs(self.rows.T @ self.target).max())
+
+
+def _damped(xp: Any, near: _Near, damping: float, typical: float) -> Any:
+    """The step, in units of the columns."""
+    k = near.rows.shape[1]
+    damped = xp.concatenate((near.rows, math.sqrt(damping) * xp.eye(k)))
+    far = abs(near.target) > _FAR * typical
+    # As a least-squares problem of its own, which squares no condition number.
+    target = xp.concatenate((xp.where(far, 0, near.target), xp.zeros(k)))
+    step = -xp.linalg.lstsq(damped, target, rcond=None)[0]
+    if bool(far.any()):
+        # Targets that large, of rows that hardly count, would cover the others by their rounding; not so their pull.
+        R = xp.linalg.qr(damped, mode="r")
+        pull = near.rows.T @ xp.where(far, near.target, 0)
+        step = step - xp.linalg.lstsq(R, xp.linalg.lstsq(R.T, pull, rcond=None)[0], rcond=None)[0]
+    return step
 
 
 def gauss_newton(
@@ -184,17 +203,21 @@ def gauss_newton(
     if x.ndim != 1 or not x.size or not bool(xp.isfinite(x).all()):
         raise ValueError(f"x0 must be finite, of shape (k,), got {x0!r}")
 
-    def objective(found: Any) -> float:
-        with np.errstate(over="ignore"):  # alpha > 2, and far from the minimum
-            return float(loss(double(found), alpha, scale, reduction="sum", weights=weights))
+    def losses(found: Any) -> Any:
+        """Of each residual, in float64; their sum has no digits for the others where one is far out."""
+        with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2, and far from the minimum
+            each = loss(double(found), alpha, scale)
+            return each if weights is None else xp.where(weights > 0, each * weights, 0)
 
-    def evaluated(at: Any) -> tuple[Any, float]:
+    def evaluated(at: Any) -> tuple[Any, Any]:
+        """Residuals, and the loss of each; None where x has left its range, or residuals are not finite."""
         if not bool(xp.isfinite(at).all()):
-            return None, math.nan
+            return None, None
         found = floats(xp, "fun(x)", fun(at.copy())).copy()  # whose memory fun may use again
         if found.ndim != 1 or found.shape != shape[:1]:
             raise ValueError(f"fun must return residuals of shape {shape[:1]}, got {found.shape}")
-        return found, objective(found)
+        each = losses(found)
+        return found, each if math.isfinite(float(each.sum())) else None
 
     def linearized() -> _Near:
         plain = floats(xp, "jac(x)", jac(x.copy())).copy()
@@ -234,13 +257,29 @@ def gauss_newton(
         with np.errstate(over="ignore", under="ignore"):
             return xp.ldexp(double(x) / mantissa, near.exponents - exponent) * near.norms
 
-    def rounding() -> float:
-        """What rounding of the residuals, and of what they are differences of, may do to the sum."""
+    def rounding() -> Any:
+        """What rounding does to residuals and to what they are differences of, in units of the corrected ones."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             size = abs(near.rows) @ abs(in_columns()) + near.bends * abs(near.z)
-            moves = xp.where(near.bends > 0, eps * size, 0)
-            found = float(xp.sqrt(((near.target * moves) ** 2).sum()) + (moves * moves).sum())
-        return found * near.height**2 * unit**2 + 4 * float(np.finfo(np.float64).eps) * value
+        return xp.where(near.bends > 0, eps * size, 0)
+
+    def lost(noise: Any, where: Any, digits: float) -> float:
+        """What that does to the sum."""
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            first = float(xp.sqrt((xp.where(where, near.target * noise, 0) ** 2).sum()))
+            second = float((xp.where(where, noise, 0) ** 2).sum())
+        return (first + second) * near.height**2 * unit**2 + 4 * float(np.finfo(np.float64).eps) * digits
+
+    def reduction(moved: Any, after: Any, moves: Any, noise: Any) -> tuple[float, float]:
+        """By how much a step lowers the sum, and what rounding does to this, term by term."""
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            found = xp.where(near.bends > 0, near.bends * ((double(moved) - double(residuals)) / scale), 0)
+            # A difference of the size of rounding is that of the linear model, and a small one needs no loss.
+            found = xp.where(abs(found - moves) <= 8 * noise, moves, found)
+            short = abs(found) <= _SHORT * near.bends * xp.maximum(abs(near.z), 1)
+            taylor = -(near.target + 0.5 * near.ratio * found) * found * (near.height**2 * unit**2)
+            drop = float(xp.where(short, taylor, each - after).sum())
+        return drop, lost(noise, ~short, float(xp.where(short, 0, each).sum()))
 
     residuals = floats(xp, "fun(x0)", fun(x.copy())).copy()
     if residuals.ndim != 1 or not residuals.size:
@@ -256,8 +295,8 @@ def gauss_newton(
         unit = float(powers(xp, exponents(xp, share.max())))
         share = share / unit
     mantissa, exponent = math.frexp(scale)
-    value = objective(residuals)
-    finite_loss(value, alpha, scale)
+    each = losses(residuals)
+    finite_loss(float(each.sum()), alpha, scale)
     near = linearized()
     x = x.astype(xp.result_type(x, residuals, near.plain), copy=False)
     eps = max(float(np.finfo(part.dtype).eps) for part in (x, residuals))
@@ -269,7 +308,7 @@ def gauss_newton(
             slope = (near.rows.T @ near.target) * near.norms * near.height**2 * unit**2 / mantissa
             grad = xp.ldexp(slope, near.exponents - exponent).astype(x.dtype)
         return OptimizeResult(
-            x=x, fun=value, residuals=residuals, jac=near.plain, grad=grad, weights=relative,
+            x=x, fun=float(each.sum()), residuals=residuals, jac=near.plain, grad=grad, weights=relative,
             nit=nit, nfev=nfev, njev=njev,
         )  # fmt: skip
 
@@ -287,35 +326,35 @@ def gauss_newton(
         if status != 1 or nit == maxiter:
             break
         nit += 1
-        # The damped step as a least-squares problem of its own, which squares no condition number.
-        zero = xp.zeros(x.size)
-        damped = xp.concatenate((near.rows, math.sqrt(damping) * xp.eye(x.size)))
-        step = -xp.linalg.lstsq(damped, xp.concatenate((near.target, zero)), rcond=None)[0]
+        step = _damped(xp, near, damping, typical)
         moves = near.rows @ step
         predicted = -float(moves @ near.target) - 0.5 * float(moves @ moves)
         predicted *= near.height**2 * unit**2
         at = (x + change(step)).astype(x.dtype)
-        moved, lower = evaluated(at)
+        moved, after = evaluated(at)
         nfev += 1
-        drop, noise = value - lower, rounding()
-        # Where the sum has no digits left to show the reduction, the step is taken on trust.
-        trusted = predicted <= noise and drop >= -noise
-        if trusted or drop > 0:
+        noise = rounding()
+        # Where the sum has no digits left to show the reduction, the step may be the last one.
+        hidden = predicted <= lost(noise, True, float(each.sum()))
+        drop, unclear = (-math.inf, 0.0) if after is None else reduction(moved, after, moves, noise)
+        if drop > 0 or (hidden and drop >= -unclear):
             undamped = 1 + damping
             size = undamped * float(xp.sqrt((step * step).sum()))
             tiny = undamped * float(xp.sqrt((moves * moves).sum())) <= _TINY * typical * float(xp.sqrt(squares.sum()))
             small = tiny and size <= xtol * float(xp.sqrt((in_columns() ** 2).sum())) < math.inf
-            before = x, residuals, value, near
-            x, residuals, value = at, moved, lower
+            before = x, residuals, each, near
+            x, residuals, each = at, moved, after
             near = linearized()
             njev += 1
             if small:
                 status = 2
-            elif trusted and tiny and not near.gradient < _HELPED * gradient:
+            elif hidden and tiny and damping <= _LOOSE and not near.gradient < _HELPED * gradient:
                 status = 2
                 if near.gradient > gradient:
-                    x, residuals, value, near = before
-            if not trusted:
+                    x, residuals, each, near = before
+            if hidden and tiny:
+                damping, growth = damping / 10, 2.0
+            else:
                 ratio = min(drop / predicted, 1.0) if predicted > 0 else 0.0
                 damping, growth = damping * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0
             if stops(result) and status == 1:
@@ -332,11 +371,11 @@ def gauss_newton(
             return False
         moves = xp.where(near.bends > 0, near.rows @ along / xp.where(near.bends > 0, near.bends, 1), 0)
         along = along / float(abs(moves).max())
-        noise = rounding()
+        noise = lost(rounding(), True, float(each.sum()))
         if -0.5 * float(along @ bend @ along) * near.height**2 * unit**2 <= noise:
             return True
-        lengths = (1.0, -1.0, 0.1, -0.1)
-        return any(evaluated((x + change(by * along)).astype(x.dtype))[1] < value - noise for by in lengths)
+        points = (evaluated((x + change(by * along)).astype(x.dtype))[1] for by in (1.0, -1.0, 0.1, -0.1))
+        return any(found is not None and float((found - each).sum()) < -noise for found in points)
 
     messages = {}
     dead = abs(near.rows).max(axis=0) == 0

@@ -18,7 +18,9 @@ _FLATTEST = -64.0  # for alpha = -inf, which no schedule can interpolate; the la
 _BINARY = 1e-6  # weights of truncated least squares that near 0 or 1 are decided
 _UNRESOLVED = 0.1  # where rounding changes weights by more, nothing was found
 _FARTHEST = 1e150  # residuals in units of the scale: no weight tells those beyond from those
-_REJECTED = "every residual is so far out that none has a weight, so nothing was found: raise scale, or name known_inliers"
+_REJECTED = (
+    "every residual is so far out that none has a weight, so nothing was found: raise scale, or name known_inliers"
+)
 SCHEDULES = ("alpha", "geman-mcclure", "truncated")
 
 
@@ -61,7 +63,8 @@ def gnc(
         Which residuals are no outliers, by their indices or as a mask of shape (n,): they keep the weight 1, as in
         least squares, and guide the others. As GTSAM's knownInliers.
     tol : float
-        The loop ends where, at the end of the schedule, no weight changes by more than tol.
+        The loop ends where, at the end of the schedule, no weight changes by more than tol times the largest, and
+        residuals, averaged with the weights, by less than tol c.
     maxiter : int
         Of all stages of a way together, each of which solves one weighted problem.
     callback : callable, optional
@@ -155,12 +158,14 @@ def gnc(
             if not float(counted.max()) > 0 or (stage.alpha is not None and weightless(counted)):
                 return 3
             nit += 1
-            settled = stage.last and before is not None and problem.settled(relative, before, tol)
             near = xp.minimum(relative, 1 - relative) <= _BINARY
             # Early weights may be small all together, which decides nothing.
             decided = bool(near.all()) and float(counted.max()) > 0.5
+            z = problem.z
             problem.solve(relative if factors is None or stage.last else relative * factors)
-            status = 0 if settled else 1
+            if stage.last and before is not None:
+                change = float(abs(relative - before).max()) / float(counted.max())
+                status = 0 if settled(counted, change, z) else 1
             stage = stage.next(decided)
             if stops(result) and status:
                 status = 99
@@ -168,6 +173,16 @@ def gnc(
             bend = stage.curvature(xp, problem.z)
             status = problem.judged(bend if known is None else xp.where(known, 1.0, bend))
         return status
+
+    def settled(counted: Any, change: float, z: Any) -> bool:
+        """Whether neither weights nor residuals that have one change any more."""
+        weight = problem.weighted(counted)
+        total = float(weight.sum())
+        typical = max(1.0, float((weight * abs(z)).sum()) / total)
+        moved = float((weight * abs(problem.z - z)).sum()) / total / typical
+        floor = problem.rounding(counted, typical)
+        floor = floor if floor <= _UNRESOLVED * typical else 0.0
+        return change <= max(tol, floor) and moved <= max(tol, floor / typical)
 
     def cost() -> float:
         z = problem.z
@@ -245,8 +260,9 @@ class _Own:
 
     weighted = counted
 
-    def settled(self, relative: Any, before: Any, tol: float) -> bool:
-        return float(abs(relative - before).max()) <= max(tol, 64 * float(np.finfo(self.residuals.dtype).eps))
+    def rounding(self, relative: Any, typical: float) -> float:
+        """What rounding may do to residuals, of that size, in units of the scale."""
+        return 64 * float(np.finfo(self.residuals.dtype).eps) * typical
 
     def judged(self, bend: Any) -> int:
         """Where the loss bends down at every residual, none is an inlier."""
@@ -274,12 +290,8 @@ class _Linear:
     def weighted(self, each: Any) -> Any:
         return each * self.model.share
 
-    def settled(self, relative: Any, before: Any, tol: float) -> bool:
-        change = float(abs(relative - before).max())
-        if change <= tol:
-            return True
-        floor = 8 * self.model.rounding(relative) / self.model.scale
-        return change <= floor <= _UNRESOLVED
+    def rounding(self, relative: Any, typical: float) -> float:
+        return 8 * self.model.rounding(relative) / self.model.scale
 
     def judged(self, bend: Any) -> int:
         """What is no minimum, or leaves something undetermined, is no result."""

@@ -15,7 +15,7 @@ from ._whitened import LinearModel
 _HALVINGS = 30
 _SAME = 1e-12  # of the sum: no change of it
 _ROUNDED = 1e-12  # of the largest target, where a step may be of the size of rounding
-_UNRESOLVED = 0.1  # of the scale: where rounding moves fitted values by more, nothing was found
+_UNRESOLVED = 0.1  # of the residuals that count: where rounding moves fitted values by more, nothing was found
 
 
 def irls(
@@ -118,7 +118,8 @@ def irls(
         small = moves <= tol
         if not small and moves <= _ROUNDED * model.far / unit:
             floor = model.rounding(bend) / unit
-            status = 1 if moves > floor else 2 if floor <= _UNRESOLVED else 6
+            typical = max(1.0, model.mean(abs(residuals), bend) / unit)
+            status = 1 if moves > floor else 2 if floor <= _UNRESOLVED * typical else 6
         for _ in range(_HALVINGS):
             moved = model.residuals(gamma + step)
             new = objective(moved)
