@@ -129,6 +129,11 @@ def weightless(weights: Any) -> bool:
     return float(weights.max()) < 1e-15
 
 
+def typical(xp: Any, weights: Any, z: Any) -> float:
+    """The size of residuals that matter, in units of the scale: 1, or more where all are larger; the harmonic mean."""
+    return float(weights.sum() / (weights / xp.maximum(abs(z), 1)).sum())
+
+
 def lowest(xp: Any, size: Any, bend: Any) -> tuple[float, Any]:
     """The least v'Hv / v'|H|v for |H| = ``size`` and H = ``bend``, and v: negative at what is no minimum along v.
 

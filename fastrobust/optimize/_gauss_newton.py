@@ -24,6 +24,7 @@ from ._arrays import (
     number,
     powers,
     relative_weight,
+    typical,
     weightless,
     weights_for,
 )
@@ -35,6 +36,11 @@ _FAR = 1e3  # residuals that matter: a corrected one beyond that many
 _SHORT = 1e-5  # of a residual and of the scale: where two terms of a series are exact
 _LOOSE = 1e-2  # damping that shortens no step that matters
 _STIFFEST = 1e15  # damping at which steps have no digits left
+
+
+def _norm(xp: Any, v: Any) -> float:
+    with np.errstate(over="ignore"):
+        return float(xp.sqrt((v * v).sum()))
 
 
 def _curvatures(xp: Any, z: Any, alpha: float) -> tuple[Any, Any, Any]:
@@ -100,10 +106,10 @@ class _Near(NamedTuple):
     norms: Any  # what else they were divided by
     height: float  # of what the sum's change is a multiple
 
-    @property
-    def gradient(self) -> float:
-        """The largest cosine of the residuals with a column, times their length."""
-        return float(abs(self.rows.T @ self.target).max())
+    def gradient(self, xp: Any, other: _Near) -> float:
+        """The largest cosine of the residuals with a column, times their length, in the units of another point."""
+        columns = xp.ldexp(self.norms / other.norms, self.exponents - other.exponents)
+        return float(abs((self.rows.T @ self.target) * columns).max()) * self.height * (self.height / other.height)
 
 
 def _damped(xp: Any, near: _Near, damping: float, typical: float) -> Any:
@@ -266,7 +272,7 @@ def gauss_newton(
     def lost(noise: Any, where: Any, digits: float) -> float:
         """What that does to the sum."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            first = float(xp.sqrt((xp.where(where, near.target * noise, 0) ** 2).sum()))
+            first = _norm(xp, xp.where(where, near.target * noise, 0))
             second = float((xp.where(where, noise, 0) ** 2).sum())
         return (first + second) * near.height**2 * unit**2 + 4 * float(np.finfo(np.float64).eps) * digits
 
@@ -318,15 +324,15 @@ def gauss_newton(
             break
         # The size of residuals that matter: the scale, or more where all lie beyond.
         squares = near.bends * near.bends
-        typical = max(1.0, float((squares * xp.minimum(abs(near.z), 1e150)).sum() / squares.sum()))
-        length = float(xp.sqrt(((near.bends * xp.minimum(abs(near.z), typical)) ** 2).sum()))
-        gradient = near.gradient
-        if gradient <= gtol * length:
+        usual = typical(xp, squares, near.z)
+        length = _norm(xp, near.bends * xp.minimum(abs(near.z), usual))
+        gradient = near.gradient(xp, near)
+        if gradient <= gtol * length * near.height:
             status = 0
         if status != 1 or nit == maxiter:
             break
         nit += 1
-        step = _damped(xp, near, damping, typical)
+        step = _damped(xp, near, damping, usual)
         moves = near.rows @ step
         predicted = -float(moves @ near.target) - 0.5 * float(moves @ moves)
         predicted *= near.height**2 * unit**2
@@ -339,18 +345,22 @@ def gauss_newton(
         drop, unclear = (-math.inf, 0.0) if after is None else reduction(moved, after, moves, noise)
         if drop > 0 or (hidden and drop >= -unclear):
             undamped = 1 + damping
-            size = undamped * float(xp.sqrt((step * step).sum()))
-            tiny = undamped * float(xp.sqrt((moves * moves).sum())) <= _TINY * typical * float(xp.sqrt(squares.sum()))
-            small = tiny and size <= xtol * float(xp.sqrt((in_columns() ** 2).sum())) < math.inf
+            size = undamped * _norm(xp, step)
+            moved_by, counting = undamped * _norm(xp, moves), usual * _norm(xp, near.bends)
+            # As far as a step can be told from what rounding makes of it.
+            blurred = _norm(xp, xp.sqrt((near.rows * near.rows).T @ (noise * noise)))
+            tiny = moved_by <= max(_TINY * counting, 8 * blurred)
+            small = size <= xtol * _norm(xp, in_columns()) < math.inf
+            small = small and moved_by <= min(_TINY, math.sqrt(xtol)) * counting  # far rows make units of columns large
             before = x, residuals, each, near
             x, residuals, each = at, moved, after
             near = linearized()
             njev += 1
             if small:
                 status = 2
-            elif hidden and tiny and damping <= _LOOSE and not near.gradient < _HELPED * gradient:
+            elif hidden and tiny and damping <= _LOOSE and not near.gradient(xp, before[-1]) < _HELPED * gradient:
                 status = 2
-                if near.gradient > gradient:
+                if near.gradient(xp, before[-1]) > gradient:
                     x, residuals, each, near = before
             if hidden and tiny:
                 damping, growth = damping / 10, 2.0

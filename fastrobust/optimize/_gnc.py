@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from .. import curvature, loss
-from ._arrays import SADDLE, called, count, double, ended, floats, library, number, relative_weight, weightless
+from ._arrays import SADDLE, called, count, double, ended, floats, library, number, relative_weight, typical, weightless
 from ._whitened import LinearModel
 
 _FACTOR = 1.4  # of the control parameter, from stage to stage
@@ -178,11 +178,11 @@ def gnc(
         """Whether neither weights nor residuals that have one change any more."""
         weight = problem.weighted(counted)
         total = float(weight.sum())
-        typical = max(1.0, float((weight * abs(z)).sum()) / total)
-        moved = float((weight * abs(problem.z - z)).sum()) / total / typical
-        floor = problem.rounding(counted, typical)
-        floor = floor if floor <= _UNRESOLVED * typical else 0.0
-        return change <= max(tol, floor) and moved <= max(tol, floor / typical)
+        usual = typical(xp, weight, z)
+        moved = float((weight * abs(problem.z - z)).sum()) / total / usual
+        floor = problem.rounding(counted, usual)
+        floor = floor if floor <= _UNRESOLVED * usual else 0.0
+        return change <= max(tol, floor) and moved <= max(tol, floor / usual)
 
     def cost() -> float:
         z = problem.z
@@ -260,9 +260,9 @@ class _Own:
 
     weighted = counted
 
-    def rounding(self, relative: Any, typical: float) -> float:
+    def rounding(self, relative: Any, usual: float) -> float:
         """What rounding may do to residuals, of that size, in units of the scale."""
-        return 64 * float(np.finfo(self.residuals.dtype).eps) * typical
+        return 64 * float(np.finfo(self.residuals.dtype).eps) * usual
 
     def judged(self, bend: Any) -> int:
         """Where the loss bends down at every residual, none is an inlier."""
@@ -290,7 +290,7 @@ class _Linear:
     def weighted(self, each: Any) -> Any:
         return each * self.model.share
 
-    def rounding(self, relative: Any, typical: float) -> float:
+    def rounding(self, relative: Any, usual: float) -> float:
         return 8 * self.model.rounding(relative) / self.model.scale
 
     def judged(self, bend: Any) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from .. import curvature, loss
-from ._arrays import SADDLE, called, count, ended, finite_loss, number, relative_weight, weightless
+from ._arrays import SADDLE, called, count, ended, finite_loss, number, relative_weight, typical, weightless
 from ._whitened import LinearModel
 
 _HALVINGS = 30
@@ -118,8 +118,8 @@ def irls(
         small = moves <= tol
         if not small and moves <= _ROUNDED * model.far / unit:
             floor = model.rounding(bend) / unit
-            typical = max(1.0, model.mean(abs(residuals), bend) / unit)
-            status = 1 if moves > floor else 2 if floor <= _UNRESOLVED * typical else 6
+            usual = typical(model.xp, bend * model.share, residuals / unit)
+            status = 1 if moves > floor else 2 if alpha == 2 or floor <= _UNRESOLVED * usual else 6
         for _ in range(_HALVINGS):
             moved = model.residuals(gamma + step)
             new = objective(moved)

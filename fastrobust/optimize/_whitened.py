@@ -125,11 +125,6 @@ class LinearModel:
         weight = relative * self.share
         return 8 * float(np.finfo(np.float64).eps) * float((weight * abs(self.target)).max()) / float(weight.mean())
 
-    def mean(self, each: Any, relative: Any) -> float:
-        """With those weights times the rows' own."""
-        weight = relative * self.share
-        return float((weight * each).sum() / weight.sum())
-
     def gamma(self, beta: Any) -> Any:
         """For coefficients of X."""
         given = floats(self.xp, "start", beta)
