@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy import ma  # which NumPy imports at the first look otherwise
 
 from .. import _arguments as arguments
 from .._threads import in_threads

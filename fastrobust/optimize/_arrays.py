@@ -80,15 +80,19 @@ def weights_for(xp: Any, weights: Any, like: Any) -> Any:
     return found
 
 
-def system(xp: Any, X: Any, y: Any) -> tuple[Any, Any]:
-    """A design and a target, of one dtype."""
+def system(xp: Any, X: Any, y: Any) -> tuple[Any, Any, Any]:
+    """A design and a target in float64, and the dtype that their results are to have."""
     X, y = floats(xp, "X", X), floats(xp, "y", y)
     if X.ndim != 2 or y.shape != X.shape[:1]:
         raise ValueError(f"X must have shape (n, k) and y (n,), got {X.shape} and {y.shape}")
     if not X.size:
         raise ValueError(f"X is empty, of shape {X.shape}: there is nothing to fit")
-    dtype = xp.result_type(X, y)
-    return X.astype(dtype, copy=False), y.astype(dtype, copy=False)
+    return double(X), double(y), xp.result_type(X, y)
+
+
+def double(found: Any) -> Any:
+    """In float64, in which the loops compute: no square of a float32 leaves its range, and a million of them add up."""
+    return found.astype(np.float64, copy=False)
 
 
 def finite_loss(value: float, alpha: float, scale: float) -> None:
@@ -99,17 +103,53 @@ def finite_loss(value: float, alpha: float, scale: float) -> None:
         )
 
 
+# --- numbers of any size
+
+
+def exponents(xp: Any, size: Any) -> Any:
+    """Of the powers of two at or below those sizes: division by them is exact. 0 for a size of 0."""
+    return xp.where(size > 0, xp.frexp(size)[1] - 1, 0)
+
+
+def powers(xp: Any, exponents: Any) -> Any:
+    return xp.ldexp(xp.ones(exponents.shape), exponents)
+
+
 # --- loops
 
 
 def relative_weight(residuals: Any, alpha: float, scale: float) -> Any:
     """c^2 psi(r)/r, 1 for r = 0, in units in which no square of c overflows."""
-    return weight(residuals / scale, alpha, 1.0)
+    with np.errstate(over="ignore", under="ignore"):  # too far out for any weight
+        return weight(residuals / scale, alpha, 1.0)
 
 
 def weightless(weights: Any) -> bool:
     """Whether all are so far out that nothing but rounding decides."""
     return float(weights.max()) < 1e-15
+
+
+def typical(xp: Any, weights: Any, z: Any) -> float:
+    """The size of residuals that matter, in units of the scale: 1, or more where all are larger; the harmonic mean."""
+    return float(weights.sum() / (weights / xp.maximum(abs(z), 1)).sum())
+
+
+def lowest(xp: Any, size: Any, bend: Any) -> tuple[float, Any]:
+    """The least v'Hv / v'|H|v for |H| = ``size`` and H = ``bend``, and v: negative at what is no minimum along v.
+
+    Between -1 and 1, whatever the units of the unknowns.
+    """
+    root = xp.sqrt(xp.diag(size))
+    root = xp.where(root > 0, root, 1)
+    values, directions = xp.linalg.eigh(size / root / root[:, None])
+    # What no row with a curvature determines is left alone.
+    length = xp.where(values > 1e-12 * values[-1], xp.sqrt(abs(values)), math.inf)
+    whitened = directions / length
+    values, directions = xp.linalg.eigh(whitened.T @ (bend / root / root[:, None]) @ whitened)
+    return float(values[0]), (whitened @ directions[:, 0]) / root
+
+
+SADDLE = -1e-6  # a value of `lowest` that no rounding makes
 
 
 def called(callback: Any) -> Callable[[Callable[[], OptimizeResult]], bool]:
@@ -134,14 +174,17 @@ def called(callback: Any) -> Callable[[Callable[[], OptimizeResult]], bool]:
     return stops
 
 
-def ended(result: OptimizeResult, status: int, maxiter: int, **messages: str) -> OptimizeResult:
+def ended(result: OptimizeResult, status: int, maxiter: int, messages: dict[int, str] | None = None) -> OptimizeResult:
     """The result, with how the loop ended; 0 and 2 are successes."""
     known = {
         0: "converged",
-        1: f"maxiter = {maxiter} iterations were not enough",
-        2: messages.get("small"),
+        1: f"maxiter = {maxiter} iterations were not enough: raise it, or the tolerance, or begin nearer",
+        2: "converged, as far as rounding lets it",
         3: "every residual is so far out that none has a weight: raise scale, or start elsewhere",
+        4: "what still has a weight does not determine all unknowns: raise scale, start elsewhere, or leave some out",
+        5: "the sum is stationary here, but has no minimum: start elsewhere, or raise scale",
+        6: "no step lowers the sum, though its gradient is not 0: rounding hides it, or derivatives are wrong",
         99: "stopped by the callback",
     }
-    result.update(status=status, success=status in (0, 2), message=known[status])
+    result.update(status=status, success=status in (0, 2), message=(messages or {}).get(status, known[status]))
     return result

@@ -4,26 +4,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import OptimizeResult
 
 from .. import curvature, loss, weight
 from ._arrays import (
+    SADDLE,
     called,
     count,
+    double,
     ended,
+    exponents,
     finite_loss,
     floats,
     library,
+    lowest,
     number,
+    powers,
     relative_weight,
+    typical,
     weightless,
     weights_for,
 )
 
 _SECOND = 1e-3  # of the first-order term: where less is left of the curvature, the first-order term alone is used
+_TINY = 1e-3  # of what bends the loss: a step that can be the last one
+_HELPED = 0.99  # of the gradient: what a step must leave at most where the sum shows no difference
+_FAR = 1e3  # residuals that matter: a corrected one beyond that many
+_SHORT = 1e-5  # of a residual and of the scale: where two terms of a series are exact
+_LOOSE = 1e-2  # damping that shortens no step that matters
+_STIFFEST = 1e15  # damping at which steps have no digits left
+
+
+def _norm(xp: Any, v: Any) -> float:
+    with np.errstate(over="ignore"):
+        return float(xp.sqrt((v * v).sum()))
+
+
+def _curvatures(xp: Any, z: Any, alpha: float) -> tuple[Any, Any, Any]:
+    """psi/r, rho'', and which of the two is taken, at scale 1."""
+    first, second = weight(z, alpha, 1.0), curvature(z, alpha, 1.0)
+    return first, second, xp.where(second > _SECOND * first, second, first)
 
 
 def triggs_factors(residuals: Any, alpha: float, scale: float) -> tuple[Any, Any]:
@@ -58,10 +81,51 @@ def triggs_factors(residuals: Any, alpha: float, scale: float) -> tuple[Any, Any
     xp = library("residuals", residuals)
     residuals = floats(xp, "residuals", residuals)
     alpha, scale = number("alpha", alpha), number("scale", scale, positive=True)
-    z = residuals / scale  # no square of the scale overflows
-    first, second = weight(z, alpha, 1.0), curvature(z, alpha, 1.0)
-    rows = xp.sqrt(xp.where(second > _SECOND * first, second, first))
-    return first / xp.where(rows > 0, rows, 1) / scale, rows / scale
+    tiny, huge = float(np.finfo(residuals.dtype).tiny), float(np.finfo(residuals.dtype).max)
+    if not tiny <= 1 / scale <= huge:
+        raise ValueError(f"scale must have an inverse in {residuals.dtype}, got {scale:g}: change the residuals' units")
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        # No square of the scale, and no sum of float32: where psi/r of an outlier is below its range, its root is not.
+        first, _, taken = _curvatures(xp, double(residuals) / scale, alpha)
+        rows = xp.sqrt(taken)
+        factors = xp.where(taken > 0, first / xp.where(taken > 0, rows, 1), first), rows
+        left, right = ((factor / scale).astype(residuals.dtype) for factor in factors)
+    return left, right
+
+
+class _Near(NamedTuple):
+    """The problem near a point, in units of the scale and of the columns, in which nothing over- or underflows."""
+
+    plain: Any  # the Jacobian
+    z: Any
+    target: Any  # corrected residuals
+    rows: Any  # corrected Jacobian, columns of length 1, or 0
+    bends: Any  # the correction of rows: how much each counts
+    ratio: Any  # of the second derivative to what was taken for it
+    exponents: Any  # of the columns
+    norms: Any  # what else they were divided by
+    height: float  # of what the sum's change is a multiple
+
+    def gradient(self, xp: Any, other: _Near) -> float:
+        """The largest cosine of the residuals with a column, times their length, in the units of another point."""
+        columns = xp.ldexp(self.norms / other.norms, self.exponents - other.exponents)
+        return float(abs((self.rows.T @ self.target) * columns).max()) * self.height * (self.height / other.height)
+
+
+def _damped(xp: Any, near: _Near, damping: float, typical: float) -> Any:
+    """The step, in units of the columns."""
+    k = near.rows.shape[1]
+    damped = xp.concatenate((near.rows, math.sqrt(damping) * xp.eye(k)))
+    far = abs(near.target) > _FAR * typical
+    # As a least-squares problem of its own, which squares no condition number.
+    target = xp.concatenate((xp.where(far, 0, near.target), xp.zeros(k)))
+    step = -xp.linalg.lstsq(damped, target, rcond=None)[0]
+    if bool(far.any()):
+        # Targets that large, of rows that hardly count, would cover the others by their rounding; not so their pull.
+        R = xp.linalg.qr(damped, mode="r")
+        pull = near.rows.T @ xp.where(far, near.target, 0)
+        step = step - xp.linalg.lstsq(R, xp.linalg.lstsq(R.T, pull, rcond=None)[0], rcond=None)[0]
+    return step
 
 
 def gauss_newton(
@@ -92,8 +156,9 @@ def gauss_newton(
     weights : array, shape (n,), optional
         >= 0; 0 leaves a residual out.
     xtol, gtol : float
-        The loop ends where a step is smaller than xtol times x, or where the cosine between the corrected residuals and
-        every column of the corrected Jacobian is at most gtol.
+        The loop ends where a step is smaller than xtol times x, in units of the columns, and matters little to the
+        residuals, or where the cosine between the corrected residuals and every column of the corrected Jacobian is at
+        most gtol, with residuals beyond c counted as c; or where rounding hides any progress.
     maxiter : int
     callback : callable, optional
         Called as ``callback(intermediate_result)`` after each step taken; StopIteration ends the loop.
@@ -103,7 +168,9 @@ def gauss_newton(
     scipy.optimize.OptimizeResult
         ``x``; ``fun``, the sum (SciPy's cost is c^2 times that); ``residuals``; ``jac``, shape (n, k); ``grad`` of the
         sum, shape (k,); ``weights``, c^2 psi(r)/r, without your own; ``nit``, ``nfev``, ``njev``, ``success``,
-        ``status`` (0 small gradient, 1 maxiter, 2 small steps, 3 nothing has a weight, 99 stopped), ``message``.
+        ``message``, ``status`` (successes: 0 small gradient, 2 small steps, or none that rounding lets be seen; others:
+        1 maxiter, 3 nothing has a weight, 4 a column of zeros, 5 stationary but no minimum, 6 no step lowers the sum
+        though the gradient is not 0, 99 stopped).
 
     Raises
     ------
@@ -115,6 +182,8 @@ def gauss_newton(
     -----
     Levenberg and Marquardt's damping, in units of the columns' norms, around the steps of `triggs_factors`; a step is
     taken if it lowers the sum, and the damping follows the ratio of actual to predicted reduction (Nielsen 1999).
+    Computed in float64; ``fun`` gets x in the widest dtype of x0, residuals and Jacobian. The loss bounds what a
+    residual counts, not what a row of leverage does: far rows of the Jacobian pull the fit to themselves, and hide.
 
     Examples
     --------
@@ -140,81 +209,192 @@ def gauss_newton(
     if x.ndim != 1 or not x.size or not bool(xp.isfinite(x).all()):
         raise ValueError(f"x0 must be finite, of shape (k,), got {x0!r}")
 
-    def objective(found: Any) -> float:
-        with np.errstate(over="ignore"):  # alpha > 2, and far from the minimum
-            return float(loss(found, alpha, scale, reduction="sum", weights=weights))
+    def losses(found: Any) -> Any:
+        """Of each residual, in float64; their sum has no digits for the others where one is far out."""
+        with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2, and far from the minimum
+            each = loss(double(found), alpha, scale)
+            return each if weights is None else xp.where(weights > 0, each * weights, 0)
 
-    def evaluated(at: Any) -> tuple[Any, float]:
-        found = floats(xp, "fun(x)", fun(at)).copy()  # whose memory fun may use again
+    def evaluated(at: Any) -> tuple[Any, Any]:
+        """Residuals, and the loss of each; None where x has left its range, or residuals are not finite."""
+        if not bool(xp.isfinite(at).all()):
+            return None, None
+        found = floats(xp, "fun(x)", fun(at.copy())).copy()  # whose memory fun may use again
         if found.ndim != 1 or found.shape != shape[:1]:
             raise ValueError(f"fun must return residuals of shape {shape[:1]}, got {found.shape}")
-        return found, objective(found)
+        each = losses(found)
+        return found, each if math.isfinite(float(each.sum())) else None
 
-    def linearized() -> tuple[Any, Any, Any]:
-        """The Jacobian, and corrected residuals and Jacobian, at x."""
-        plain = floats(xp, "jac(x)", jac(x))
+    def linearized() -> _Near:
+        plain = floats(xp, "jac(x)", jac(x.copy())).copy()
         if plain.shape != shape:
             raise ValueError(f"jac must return shape {shape}, got {plain.shape}")
-        left, right = triggs_factors(residuals, alpha, scale)
-        if weights is None:
-            target, rows = left * residuals, right[:, None] * plain
-        else:
-            used, root = weights > 0, xp.sqrt(weights)
-            target = xp.where(used, root * left * residuals, 0)
-            rows = xp.where(used[:, None], (root * right)[:, None] * plain, 0)
-        if not bool(xp.isfinite(rows).all()):
+        matrix, z = double(plain), double(residuals)
+        if weights is not None:
+            matrix, z = xp.where(weights[:, None] > 0, matrix, 0), xp.where(weights > 0, z, 0)
+        if not bool(xp.isfinite(matrix).all()):
             raise ValueError("jac(x) holds NaN or infinity where the weight is not 0")
-        return plain, target, rows
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # far out, where nothing counts
+            z = z / scale
+            first, second, taken = _curvatures(xp, z, alpha)
+            finite_loss(float(taken.max()), alpha, scale)
+            root = xp.sqrt(taken)
+            target = xp.where(taken > 0, first * z / xp.where(taken > 0, root, 1), 0)
+            ratio = xp.where(taken > 0, second / xp.where(taken > 0, taken, 1), 0)
+            if share is not None:
+                root, target = root * share, target * share
+            height = float(powers(xp, exponents(xp, root.max())))
+            root, target = root / height, target / height
+            columns = exponents(xp, abs(matrix).max(axis=0))
+            rows = (matrix / powers(xp, columns)) * root[:, None]
+            left = exponents(xp, abs(rows).max(axis=0))
+            rows = rows / powers(xp, left)
+            norms = xp.sqrt((rows * rows).sum(axis=0))
+            norms = xp.where(norms > 0, norms, 1)
+        return _Near(plain, z, target, rows / norms, root, ratio, columns + left, norms, height)
+
+    def change(step: Any) -> Any:
+        """Of x, for one in units of the columns."""
+        with np.errstate(over="ignore", under="ignore"):
+            return xp.ldexp(step / near.norms * mantissa, exponent - near.exponents)
+
+    def in_columns() -> Any:
+        """x in units of the columns, infinite where the products overflow."""
+        with np.errstate(over="ignore", under="ignore"):
+            return xp.ldexp(double(x) / mantissa, near.exponents - exponent) * near.norms
+
+    def rounding() -> Any:
+        """What rounding does to residuals and to what they are differences of, in units of the corrected ones."""
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            size = abs(near.rows) @ abs(in_columns()) + near.bends * abs(near.z)
+        return xp.where(near.bends > 0, eps * size, 0)
+
+    def lost(noise: Any, where: Any, digits: float) -> float:
+        """What that does to the sum."""
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            first = _norm(xp, xp.where(where, near.target * noise, 0))
+            second = float((xp.where(where, noise, 0) ** 2).sum())
+        return (first + second) * near.height**2 * unit**2 + 4 * float(np.finfo(np.float64).eps) * digits
+
+    def reduction(moved: Any, after: Any, moves: Any, noise: Any) -> tuple[float, float]:
+        """By how much a step lowers the sum, and what rounding does to this, term by term."""
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            found = xp.where(near.bends > 0, near.bends * ((double(moved) - double(residuals)) / scale), 0)
+            # A difference of the size of rounding is that of the linear model, and a small one needs no loss.
+            found = xp.where(abs(found - moves) <= 8 * noise, moves, found)
+            short = abs(found) <= _SHORT * near.bends * xp.maximum(abs(near.z), 1)
+            taylor = -(near.target + 0.5 * near.ratio * found) * found * (near.height**2 * unit**2)
+            drop = float(xp.where(short, taylor, each - after).sum())
+        return drop, lost(noise, ~short, float(xp.where(short, 0, each).sum()))
 
     residuals = floats(xp, "fun(x0)", fun(x.copy())).copy()
     if residuals.ndim != 1 or not residuals.size:
         raise ValueError(f"fun must return residuals of shape (n,), got {residuals.shape}")
     shape = (residuals.size, x.size)
-    weights = weights_for(xp, weights, residuals)
-    if not bool(xp.isfinite(residuals if weights is None else residuals[weights > 0]).all()):
+    weights = weights_for(xp, weights, double(residuals))
+    used = residuals if weights is None else residuals[weights > 0]
+    if not bool(xp.isfinite(used).all()):
         raise ValueError("fun(x0) holds NaN or infinity: begin elsewhere, or give such residuals a weight of 0")
-    value = objective(residuals)
-    finite_loss(value, alpha, scale)
-    precision = 8 * float(np.finfo(residuals.dtype).eps)
-    plain, target, rows = linearized()
+    share, unit = None, 1.0
+    if weights is not None:
+        share = xp.sqrt(weights)
+        unit = float(powers(xp, exponents(xp, share.max())))
+        share = share / unit
+    mantissa, exponent = math.frexp(scale)
+    each = losses(residuals)
+    finite_loss(float(each.sum()), alpha, scale)
+    near = linearized()
+    x = x.astype(xp.result_type(x, residuals, near.plain), copy=False)
+    eps = max(float(np.finfo(part.dtype).eps) for part in (x, residuals))
     nit, nfev, njev, status, damping, growth = 0, 1, 1, 1, 1e-4, 2.0
 
     def result() -> OptimizeResult:
-        relative = relative_weight(residuals, alpha, scale)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            relative = relative_weight(double(residuals), alpha, scale).astype(residuals.dtype)
+            slope = (near.rows.T @ near.target) * near.norms * near.height**2 * unit**2 / mantissa
+            grad = xp.ldexp(slope, near.exponents - exponent).astype(x.dtype)
         return OptimizeResult(
-            x=x, fun=value, residuals=residuals, jac=plain, grad=rows.T @ target, weights=relative,
+            x=x, fun=float(each.sum()), residuals=residuals, jac=near.plain, grad=grad, weights=relative,
             nit=nit, nfev=nfev, njev=njev,
         )  # fmt: skip
 
     while status == 1:
-        norms = xp.sqrt((rows * rows).sum(axis=0))
-        norms = xp.where(norms > 0, norms, 1)
-        grad = rows.T @ target
-        if weightless(relative_weight(residuals if weights is None else residuals[weights > 0], alpha, scale)):
+        if weightless(relative_weight(double(residuals if weights is None else residuals[weights > 0]), alpha, scale)):
             status = 3
-        elif float(abs(grad / norms).max()) <= gtol * float(xp.sqrt((target * target).sum())):
+            break
+        # The size of residuals that matter: the scale, or more where all lie beyond.
+        squares = near.bends * near.bends
+        usual = typical(xp, squares, near.z)
+        length = _norm(xp, near.bends * xp.minimum(abs(near.z), usual))
+        gradient = near.gradient(xp, near)
+        if gradient <= gtol * length * near.height:
             status = 0
         if status != 1 or nit == maxiter:
             break
         nit += 1
-        # The damped step as a least-squares problem of its own, which squares no condition number.
-        damped = xp.concatenate((rows / norms, math.sqrt(damping) * xp.eye(x.size, dtype=rows.dtype)))
-        step = -xp.linalg.lstsq(damped, xp.concatenate((target, xp.zeros_like(grad))), rcond=None)[0] / norms
-        predicted = -float(step @ grad) - 0.5 * float(((rows @ step) ** 2).sum())
-        moved, lower = evaluated(x + step)
+        step = _damped(xp, near, damping, usual)
+        moves = near.rows @ step
+        predicted = -float(moves @ near.target) - 0.5 * float(moves @ moves)
+        predicted *= near.height**2 * unit**2
+        at = (x + change(step)).astype(x.dtype)
+        moved, after = evaluated(at)
         nfev += 1
-        # Where the sum has no digits left to show the reduction, the last step is taken on trust.
-        last = max(predicted, abs(value - lower)) <= precision * value
-        if float(xp.sqrt((step * step).sum())) <= xtol * float(xp.sqrt((x * x).sum())) or last:
-            status = 2
-        if lower < value or last:
-            ratio = min((value - lower) / predicted, 1.0) if predicted > 0 else 0.0
-            damping, growth = damping * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0
-            x, residuals, value = x + step, moved, lower
-            plain, target, rows = linearized()
+        noise = rounding()
+        # Where the sum has no digits left to show the reduction, the step may be the last one.
+        hidden = predicted <= lost(noise, True, float(each.sum()))
+        drop, unclear = (-math.inf, 0.0) if after is None else reduction(moved, after, moves, noise)
+        if drop > 0 or (hidden and drop >= -unclear):
+            undamped = 1 + damping
+            size = undamped * _norm(xp, step)
+            moved_by, counting = undamped * _norm(xp, moves), usual * _norm(xp, near.bends)
+            # As far as a step can be told from what rounding makes of it.
+            blurred = _norm(xp, xp.sqrt((near.rows * near.rows).T @ (noise * noise)))
+            tiny = moved_by <= max(_TINY * counting, 8 * blurred)
+            small = size <= xtol * _norm(xp, in_columns()) < math.inf
+            small = small and moved_by <= min(_TINY, math.sqrt(xtol)) * counting  # far rows make units of columns large
+            before = x, residuals, each, near
+            x, residuals, each = at, moved, after
+            near = linearized()
             njev += 1
+            if small:
+                status = 2
+            elif hidden and tiny and damping <= _LOOSE and not near.gradient(xp, before[-1]) < _HELPED * gradient:
+                status = 2
+                if near.gradient(xp, before[-1]) > gradient:
+                    x, residuals, each, near = before
+            if hidden and tiny:
+                damping, growth = damping / 10, 2.0
+            else:
+                ratio = min(drop / predicted, 1.0) if predicted > 0 else 0.0
+                damping, growth = damping * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0
             if stops(result) and status == 1:
                 status = 99
         else:
             damping, growth = damping * growth, 2 * growth
-    return ended(result(), status, maxiter, small="the steps are too small to matter")
+            status = 1 if damping < _STIFFEST else 6
+
+    def lower_nearby() -> bool:
+        """Whether the sum falls, or may fall unseen, along the direction in which it bends down most."""
+        size, bend = ((near.rows.T * part) @ near.rows for part in (abs(near.ratio), near.ratio))
+        least, along = lowest(xp, size, bend)
+        if least >= SADDLE:
+            return False
+        moves = xp.where(near.bends > 0, near.rows @ along / xp.where(near.bends > 0, near.bends, 1), 0)
+        along = along / float(abs(moves).max())
+        noise = lost(rounding(), True, float(each.sum()))
+        if -0.5 * float(along @ bend @ along) * near.height**2 * unit**2 <= noise:
+            return True
+        points = (evaluated((x + change(by * along)).astype(x.dtype))[1] for by in (1.0, -1.0, 0.1, -0.1))
+        return any(found is not None and float((found - each).sum()) < -noise for found in points)
+
+    messages = {}
+    dead = abs(near.rows).max(axis=0) == 0
+    if status in (0, 2) and bool(dead.any()):
+        status = 4
+        messages[4] = (
+            f"column {int(dead.argmax())} of the Jacobian is 0 wherever a residual has a weight, so that this unknown "
+            "was not determined: leave it out, or start elsewhere"
+        )
+    elif status in (0, 2) and alpha < 1 and lower_nearby():
+        status = 5
+    return ended(result(), status, maxiter, messages)

@@ -6,14 +6,21 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from scipy.optimize import OptimizeResult
 
-from ._arrays import called, count, ended, floats, library, number, relative_weight, weightless
+from .. import curvature, loss
+from ._arrays import SADDLE, called, count, double, ended, floats, library, number, relative_weight, typical, weightless
 from ._whitened import LinearModel
 
 _FACTOR = 1.4  # of the control parameter, from stage to stage
 _FLATTEST = -64.0  # for alpha = -inf, which no schedule can interpolate; the last stages have alpha itself
 _BINARY = 1e-6  # weights of truncated least squares that near 0 or 1 are decided
+_UNRESOLVED = 0.1  # where rounding changes weights by more, nothing was found
+_FARTHEST = 1e150  # residuals in units of the scale: no weight tells those beyond from those
+_REJECTED = (
+    "every residual is so far out that none has a weight, so nothing was found: raise scale, or name known_inliers"
+)
 SCHEDULES = ("alpha", "geman-mcclure", "truncated")
 
 
@@ -25,6 +32,7 @@ def gnc(
     *,
     schedule: str = "alpha",
     weights: Any = None,
+    known_inliers: Any = None,
     tol: float = 1e-8,
     maxiter: int = 200,
     callback: Callable[[OptimizeResult], Any] | None = None,
@@ -51,10 +59,14 @@ def gnc(
         surrogate of truncated least squares, mu upwards until every weight is 0 or 1.
     weights : array, shape (n,), optional
         >= 0, for linear models; 0 leaves a row out.
+    known_inliers : array of integers or of bool, optional
+        Which residuals are no outliers, by their indices or as a mask of shape (n,): they keep the weight 1, as in
+        least squares, and guide the others. As GTSAM's knownInliers.
     tol : float
-        The loop ends where, at the end of the schedule, no weight changes by more than tol.
+        The loop ends where, at the end of the schedule, no weight changes by more than tol times the largest, and
+        residuals, averaged with the weights, by less than tol c.
     maxiter : int
-        Of all stages together, each of which solves one weighted problem.
+        Of all stages of a way together, each of which solves one weighted problem.
     callback : callable, optional
         Called as ``callback(intermediate_result)`` after each stage; StopIteration ends the loop.
 
@@ -62,19 +74,26 @@ def gnc(
     -------
     scipy.optimize.OptimizeResult
         ``x``, coefficients or solution; ``residuals``; ``weights``, shape (n,), from 0 for an outlier to 1; ``mu``, the
-        control parameter; ``nit``, ``success``, ``message`` and ``status`` (0 converged, 1 maxiter, 3 nothing has a
-        weight, 99 stopped).
+        control parameter; ``nit``, ``success``, ``message`` and ``status`` (0 converged, 1 maxiter, 3 every residual
+        is rejected, 4 rows with a weight do not determine all coefficients, 5 stationary but no minimum, 99 stopped).
 
     Raises
     ------
     TypeError, ValueError
-        For arrays of other libraries or shapes, NaN or infinity, an unknown schedule, and parameters out of range.
+        For arrays of other libraries or shapes, NaN or infinity, an unknown schedule, parameters out of range, and
+        coefficients that the dtype cannot hold.
 
     Notes
     -----
     H. Yang et al., Graduated Non-Convexity for Robust Spatial Perception, RA-L 2020, has the last two schedules; its
     bound of inliers for Geman-McClure is 2c. The first does with the shape what those do with the scale. A scale three
     to five times the noise's leaves inliers their weight.
+
+    The way begins at least squares, which passes close to rows of leverage, far out in X: annealing does not see them
+    as outliers. In linear models, where a row has a leverage above 1/2, the way is taken a second time without such
+    rows, which count again at its end, and the lower sum is the result. A group of rows of leverage that support each
+    other hides from this and defeats annealing, and so may one in a solver of your own: begin with known inliers, or
+    with the subsets of `RobustRegressor`.
 
     Examples
     --------
@@ -112,79 +131,208 @@ def gnc(
         raise TypeError("give both a design and a target, or both a solver and a function for residuals")
     if callable(X) and weights is not None:
         raise TypeError("weights are for linear models: multiply by them in your own solver")
-    linear = None if callable(X) else LinearModel(X, y, weights)
-    solve, residuals_of = (X, y) if linear is None else (linear.solve, linear.residuals)
+    problem = _Own(X, y, scale) if callable(X) else _Linear(X, y, weights, scale)
+    xp = problem.xp
+    known = _mask(xp, known_inliers, problem)
+    nit, messages = 0, {3: _REJECTED}
+    stage = Stage.first(alpha, schedule, float(abs(problem.z).max()))
 
-    solution = solve(None)
-    xp = library("residuals(solution)", first := residuals_of(solution))
-    residuals = _checked(xp, first, None)
-    if linear is not None:
-        tol = max(tol, 64 * linear.rounding() / scale)
-    current, relative = Stage.first(alpha, scale, schedule, float(abs(residuals).max())), None
-    nit, status = 0, 1
+    def weighed(stage: Stage) -> Any:
+        found = stage.weights(xp, problem.z)
+        return found if known is None else xp.where(known, 1.0, found)
 
     def result() -> OptimizeResult:
-        x = solution if linear is None else linear.coefficients(solution)
-        found = residuals if linear is None else linear.all_residuals(solution)
-        return OptimizeResult(x=x, residuals=found, weights=current.weights(xp, found), mu=current.mu, nit=nit)
+        x, found = problem.found()
+        with np.errstate(over="ignore"):
+            relative = stage.weights(xp, double(found) / scale)
+        relative = (relative if known is None else xp.where(known, 1.0, relative)).astype(found.dtype)
+        return OptimizeResult(x=x, residuals=found, weights=relative, mu=stage.mu, nit=nit)
 
-    while status == 1 and nit < maxiter:
-        before, relative = relative, current.weights(xp, residuals)
-        if weightless(relative):
-            status = 3
-            break
-        nit += 1
-        settled = before is not None and float(abs(relative - before).max()) <= tol
-        decided = bool((xp.minimum(relative, 1 - relative) <= _BINARY).all())
-        solution = solve(relative.copy())
-        residuals = _checked(xp, residuals_of(solution), residuals)
-        if current.last and settled:
-            status = 0
-        current = current.next(decided)
-        if stops(result) and status:
-            status = 99
-    return ended(result(), status, maxiter)
+    def annealed(factors: Any) -> int:
+        """How the way ended; the factors of rows are 1 at the end of the schedule."""
+        nonlocal stage, nit
+        relative, status, last = None, 1, nit + maxiter
+        while status == 1 and nit < last:
+            before, relative = relative, weighed(stage)
+            counted = problem.counted(relative)
+            if not float(counted.max()) > 0 or (stage.alpha is not None and weightless(counted)):
+                return 3
+            nit += 1
+            near = xp.minimum(relative, 1 - relative) <= _BINARY
+            # Early weights may be small all together, which decides nothing.
+            decided = bool(near.all()) and float(counted.max()) > 0.5
+            z = problem.z
+            problem.solve(relative if factors is None or stage.last else relative * factors)
+            if stage.last and before is not None:
+                change = float(abs(relative - before).max()) / float(counted.max())
+                status = 0 if settled(counted, change, z) else 1
+            stage = stage.next(decided)
+            if stops(result) and status:
+                status = 99
+        if status == 0:
+            bend = stage.curvature(xp, problem.z)
+            status = problem.judged(bend if known is None else xp.where(known, 1.0, bend))
+        return status
+
+    def settled(counted: Any, change: float, z: Any) -> bool:
+        """Whether neither weights nor residuals that have one change any more."""
+        weight = problem.weighted(counted)
+        total = float(weight.sum())
+        usual = typical(xp, weight, z)
+        moved = float((weight * abs(problem.z - z)).sum()) / total / usual
+        floor = problem.rounding(counted, usual)
+        floor = floor if floor <= _UNRESOLVED * usual else 0.0
+        return change <= max(tol, floor) and moved <= max(tol, floor / usual)
+
+    def cost() -> float:
+        z = problem.z
+        each = xp.minimum(0.5 * z * z, 0.5) if alpha is None else loss(z, alpha, 1.0)
+        return float(problem.weighted(each if known is None else xp.where(known, 0.5 * z * z, each)).sum())
+
+    status = annealed(None)
+    best = ended(result(), status, maxiter, messages)
+    factors = None if status == 99 or (alpha is not None and alpha >= 1) else problem.without_leverage(known)
+    if factors is not None:
+        with np.errstate(over="ignore"):
+            first = best.status not in (0, 1), cost()
+            problem.solve(factors)
+            stage = Stage.first(alpha, schedule, float(abs(problem.z * factors).max()))
+            status = annealed(factors)
+            if status == 99 or (status not in (0, 1), cost()) < first:
+                best = ended(result(), status, maxiter, messages)
+    return best
 
 
-def _checked(xp: Any, found: Any, before: Any) -> Any:
-    """Residuals, finite and as many as before."""
-    found = floats(xp, "residuals(solution)", found)
-    if found.ndim != 1 or not found.size or (before is not None and found.shape != before.shape):
-        expected = "(n,)" if before is None else before.shape
-        raise ValueError(f"residuals must return shape {expected}, got {found.shape}")
-    if not bool(xp.isfinite(found).all()):
-        raise ValueError("residuals(solution) holds NaN or infinity: leave such elements out")
-    return found
+def _mask(xp: Any, known: Any, problem: _Own | _Linear) -> Any:
+    """Known inliers as a mask, or None."""
+    if known is None:
+        return None
+    n = problem.z.size
+    given = xp.asarray(known)
+    if given.dtype.kind == "b":
+        mask = given
+        if mask.shape != (n,):
+            raise ValueError(f"known_inliers must be indices, or a mask of shape ({n},), got a mask of {mask.shape}")
+    else:
+        if given.dtype.kind not in "iu" and given.size:
+            raise TypeError(f"known_inliers must be integers or bool, got {given.dtype}")
+        if given.ndim != 1 or (given.size and not (int(given.min()) >= 0 and int(given.max()) < n)):
+            raise ValueError(f"known_inliers must be indices from 0 to {n - 1}, got {known!r}")
+        mask = xp.zeros(n, dtype=bool)
+        mask[given.astype(np.int64)] = True
+    if bool((problem.counted(mask * 1.0) < mask).any()):
+        raise ValueError(
+            "known_inliers holds rows that have a weight of 0: leave them out there, or give them a weight"
+        )
+    return mask if bool(mask.any()) else None
+
+
+class _Own:
+    """A user's solver, and his residuals in units of the scale."""
+
+    def __init__(self, solve: Callable[[Any], Any], residuals: Callable[[Any], Any], scale: float) -> None:
+        self._solve, self._residuals, self.scale = solve, residuals, scale
+        self.solution = solve(None)
+        first = residuals(self.solution)
+        self.xp = library("residuals(solution)", first)
+        self.shape: tuple[int, ...] | None = None
+        self._measure(first)
+
+    def _measure(self, found: Any) -> None:
+        found = floats(self.xp, "residuals(solution)", found)
+        if found.ndim != 1 or not found.size or self.shape not in (None, found.shape):
+            raise ValueError(f"residuals must return shape {self.shape or '(n,)'}, got {found.shape}")
+        if not bool(self.xp.isfinite(found).all()):
+            raise ValueError("residuals(solution) holds NaN or infinity: leave such elements out")
+        self.shape, self.residuals = found.shape, found.copy()  # whose memory the user may use again
+        with np.errstate(over="ignore"):
+            self.z = self.xp.clip(double(found) / self.scale, -_FARTHEST, _FARTHEST)
+
+    def solve(self, relative: Any) -> None:
+        self.solution = self._solve(relative.astype(self.residuals.dtype))
+        self._measure(self._residuals(self.solution))
+
+    def found(self) -> tuple[Any, Any]:
+        return self.solution, self.residuals
+
+    def counted(self, relative: Any) -> Any:
+        return relative
+
+    weighted = counted
+
+    def rounding(self, relative: Any, usual: float) -> float:
+        """What rounding may do to residuals, of that size, in units of the scale."""
+        return 64 * float(np.finfo(self.residuals.dtype).eps) * usual
+
+    def judged(self, bend: Any) -> int:
+        """Where the loss bends down at every residual, none is an inlier."""
+        return 0 if bool((bend > 0).any()) else 3
+
+    def without_leverage(self, kept: Any) -> None:
+        """Unknown here."""
+
+
+class _Linear:
+    """A linear model, and its residuals in units of the scale."""
+
+    def __init__(self, X: Any, y: Any, weights: Any, scale: float) -> None:
+        self.model = LinearModel(X, y, weights, scale)
+        self.xp, self.counted, self.without_leverage = self.model.xp, self.model.counted, self.model.without_leverage
+        self.solve(None)
+
+    def solve(self, relative: Any) -> None:
+        self.gamma = self.model.solve(relative)
+        self.z = self.xp.clip(self.model.residuals(self.gamma) / self.model.scale, -_FARTHEST, _FARTHEST)
+
+    def found(self) -> tuple[Any, Any]:
+        return self.model.coefficients(self.gamma), self.model.all_residuals(self.gamma)
+
+    def weighted(self, each: Any) -> Any:
+        return each * self.model.share
+
+    def rounding(self, relative: Any, usual: float) -> float:
+        return 8 * self.model.rounding(relative) / self.model.scale
+
+    def judged(self, bend: Any) -> int:
+        """What is no minimum, or leaves something undetermined, is no result."""
+        if not bool((self.counted(bend) > 0).any()):
+            return 3
+        if not self.model.determined:
+            return 4
+        return 5 if self.model.saddle(bend) < SADDLE else 0
 
 
 class Stage(NamedTuple):
     """A stage of a schedule."""
 
     alpha: float | None
-    scale: float
     schedule: str
     mu: float
     last: bool
 
     @classmethod
-    def first(cls, alpha: float | None, scale: float, schedule: str, largest: float) -> Stage:
-        ratio = (largest / scale) ** 2
+    def first(cls, alpha: float | None, schedule: str, largest: float) -> Stage:
+        """For residuals of at most that size, in units of the scale."""
+        ratio = largest**2
         if schedule == "alpha":
-            return cls(alpha, scale, schedule, 0.01, alpha == 2)
+            return cls(alpha, schedule, 0.01, alpha == 2)
         if schedule == "geman-mcclure":  # z^2 < 4/3: the loss is convex there
-            return cls(-2.0, scale, schedule, max(1.0, 0.75 * ratio), 0.75 * ratio <= 1)
-        return cls(None, scale, schedule, 1 / max(2 * ratio - 1, 1e-300), ratio <= 1)
+            return cls(-2.0, schedule, max(1.0, 0.75 * ratio), 0.75 * ratio <= 1)
+        return cls(None, schedule, 1 / max(2 * ratio - 1, 1e-300), ratio <= 1)
 
-    def weights(self, xp: Any, residuals: Any) -> Any:
+    def weights(self, xp: Any, z: Any) -> Any:
         """1 for a residual of 0."""
-        alpha, scale, schedule, mu, last = self
+        alpha, schedule, mu, last = self
         if alpha is None:
-            size = xp.maximum(abs(residuals) / scale, 1e-30)
+            size = xp.maximum(abs(z), 1e-30)
             return xp.clip(math.sqrt(mu * (mu + 1)) / size - mu, 0, 1)
         if schedule == "alpha" and not last:
             alpha = (max(alpha, _FLATTEST) * mu + 2) / (mu + 1)
-        wide = math.sqrt(mu) if schedule == "geman-mcclure" else 1.0
-        return relative_weight(residuals / scale, alpha, wide)
+        return relative_weight(z, alpha, math.sqrt(mu) if schedule == "geman-mcclure" else 1.0)
+
+    def curvature(self, xp: Any, z: Any) -> Any:
+        """Of the loss at the end of the schedule."""
+        return self.weights(xp, z) if self.alpha is None else curvature(z, self.alpha, 1.0)
 
     def next(self, decided: bool) -> Stage:
         """The next one; the last repeats itself."""

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from .. import loss
-from ._arrays import called, count, ended, finite_loss, number, relative_weight, weightless
+from .. import curvature, loss
+from ._arrays import SADDLE, called, count, ended, finite_loss, number, relative_weight, typical, weightless
 from ._whitened import LinearModel
 
 _HALVINGS = 30
+_SAME = 1e-12  # of the sum: no change of it
+_ROUNDED = 1e-12  # of the largest target, where a step may be of the size of rounding
+_UNRESOLVED = 0.1  # of the residuals that count: where rounding moves fitted values by more, nothing was found
 
 
 def irls(
@@ -43,7 +46,8 @@ def irls(
         Coefficients to begin with; without, those of least squares. Below alpha = 1 the problem has several minima, and
         the start decides: see `gnc`.
     tol : float
-        The loop ends where a step changes the fitted values by less than tol c, in root mean square.
+        The loop ends where a step changes the fitted values by less than tol c, in root mean square with the weights
+        of the rows, so that rows that have none any more do not count; or by less than rounding.
     maxiter : int
     callback : callable, optional
         Called as ``callback(intermediate_result)`` with what the result would be, after each iteration; StopIteration
@@ -53,19 +57,25 @@ def irls(
     -------
     scipy.optimize.OptimizeResult
         ``x``, the coefficients; ``fun``, the sum; ``residuals`` y - X x; ``weights``, c^2 psi(r)/r, 1 at r = 0, without
-        the rows' own; ``nit``, ``success``, ``status`` (0 converged, 1 maxiter, 3 nothing has a weight, 99 stopped),
-        ``message``.
+        the rows' own; ``nit``, ``success``, ``message``, ``status`` (successes: 0 converged, 2 as far as rounding lets
+        it; others: 1 maxiter, 3 nothing has a weight, 4 rows with a weight do not determine all coefficients, 5
+        stationary but no minimum, 6 no step lowers the sum, 99 stopped).
 
     Raises
     ------
     TypeError, ValueError
-        For arrays of other libraries or shapes, NaN or infinity where the weight is not 0, parameters out of range, and
-        residuals whose loss is infinite (alpha > 2).
+        For arrays of other libraries or shapes, NaN or infinity where the weight is not 0, parameters out of range,
+        residuals whose loss is infinite (alpha > 2), and coefficients that the dtype cannot hold.
 
     Notes
     -----
     Each step solves a weighted least-squares problem in coordinates in which X'X = 1 (Holland and Welsch 1977). For
-    alpha <= 2 it cannot raise the sum; beyond, steps are halved until they do not. Dependent columns: the least norm.
+    alpha <= 2 it cannot raise the sum; beyond, Newton's steps are halved until they do not. Dependent columns: the
+    least norm. Computed in float64, in units of the scale and of the columns, whatever the dtype and the units.
+
+    The loss bounds what a residual counts, not what a row of leverage does: least squares passes close to a far row of
+    X, whose residual is then small. Below alpha = 1 start from a fit that such rows have not bent, such as that of
+    `RobustRegressor`.
 
     Examples
     --------
@@ -79,13 +89,12 @@ def irls(
     """
     alpha, scale = number("alpha", alpha), number("scale", scale, positive=True)
     tol, maxiter, stops = number("tol", tol, positive=True), count("maxiter", maxiter), called(callback)
-    model = LinearModel(X, y, weights)
-    xp, weights = model.xp, model.weights
-    tol = max(tol, 8 * model.rounding() / scale)
+    model = LinearModel(X, y, weights, scale)
+    weights, unit = model.weights, model.scale
     gamma = model.solve(None) if start is None else model.gamma(start)
 
     def objective(residuals: Any) -> float:
-        return float(loss(residuals, alpha, scale, reduction="sum", weights=weights))
+        return float(loss(residuals, alpha, unit, reduction="sum", weights=weights))
 
     with np.errstate(over="ignore"):  # alpha > 2, and said below
         residuals = model.residuals(gamma)
@@ -98,24 +107,34 @@ def irls(
         return OptimizeResult(x=model.coefficients(gamma), fun=value, residuals=found, weights=relative, nit=nit)
 
     while status == 1 and nit < maxiter:
-        relative = relative_weight(residuals, alpha, scale)
-        if weightless(relative):
+        relative = relative_weight(residuals, alpha, unit)
+        if weightless(model.counted(relative)):
             status = 3
             break
         nit += 1
-        step = model.step(relative, residuals)
+        bend = relative if alpha <= 2 else curvature(residuals / unit, alpha, 1.0)
+        gamma, step, moves = model.step(gamma, bend, relative * residuals)
+        moves /= unit
+        small = moves <= tol
+        if not small and moves <= _ROUNDED * model.far / unit:
+            floor = model.rounding(bend) / unit
+            usual = typical(model.xp, bend * model.share, residuals / unit)
+            status = 1 if moves > floor else 2 if alpha == 2 or floor <= _UNRESOLVED * usual else 6
         for _ in range(_HALVINGS):
-            size = float(xp.sqrt((step * step).sum() / residuals.size)) / scale
-            moved = residuals - model.Q @ step
+            moved = model.residuals(gamma + step)
             new = objective(moved)
-            if new <= value or size <= tol:
+            if new <= value * (1 + _SAME) or small or status != 1:
                 break
             step = step / 2
-        if new > value and size > tol:
-            status = 2
+        else:
+            status = 6
             break
         gamma, residuals, value = gamma + step, moved, new
-        status = 0 if size <= tol else 1
-        if stops(result) and status:
+        status = 0 if small else status
+        if stops(result) and status == 1:
             status = 99
-    return ended(result(), status, maxiter, small="no step lowers the sum any more")
+    if status in (0, 2) and not model.determined:
+        status = 4
+    elif status in (0, 2) and alpha < 1 and model.saddle(curvature(residuals / unit, alpha, 1.0)) < SADDLE:
+        status = 5
+    return ended(result(), status, maxiter)

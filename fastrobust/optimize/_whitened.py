@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from .._containers import check_rows
-from ._arrays import floats, library, system, weights_for
+from ._arrays import double, exponents, floats, library, lowest, powers, system, weights_for
 
 _ROWS = 4096  # at a time: from cache, and below what BLAS starts threads for, all is several times as fast
 
+_LOPSIDED = 1e-8  # the least ratio of eigenvalues at which normal equations keep half of their digits
+_FAR = 1e150  # of whitened rows without a weight, beyond which their size does not matter
+_LEVERAGE = 0.5  # of a row that determines its own fitted value more than all others together
+_ROUNDS = 10  # of looking for such rows behind those that are found
 _INDEPENDENT = 1e-4  # the least eigenvalue of the correlations of columns that are far from depending on each other
 
 
@@ -26,8 +31,8 @@ def triangle(xp: Any, X: Any, root: Any = None, size: Any = None) -> Any:
     n, k = X.shape
 
     def rows(part: slice) -> Any:
-        block = X[part] if size is None else X[part] / size
-        return block if root is None else block * root[part, None]
+        block = X[part] if root is None else X[part] * root[part, None]
+        return block if size is None else block / size
 
     gram = xp.zeros((k, k), dtype=X.dtype)
     for part in blocks(xp, n):
@@ -55,66 +60,176 @@ def whitening(xp: Any, R: Any, least: float) -> Any:
 class LinearModel:
     """X = Q R with Q'Q = 1, and weighted least squares in coefficients gamma of Q.
 
-    Q'WQ is as well conditioned as the weights, whatever X is. Where columns of X depend on each other (after division
-    by their largest elements), solutions are those of the least norm. Rows with a weight of 0 are left out.
+    Q'WQ is as well conditioned as the weights, whatever X is; where rows of leverage have lost their weight and it no
+    longer is, X is whitened again, with the weights. Where columns of X depend on each other, solutions are those of
+    the least norm, in units of the columns' sizes. Rows with a weight of 0 are left out. All is in float64 and in units
+    that are powers of two, of the target and of each column, so that nothing over- or underflows.
     """
 
-    def __init__(self, X: Any, y: Any, weights: Any) -> None:
+    def __init__(self, X: Any, y: Any, weights: Any, scale: float) -> None:
         check_rows(X=X, y=y, weights=weights)
         self.xp = xp = library("X", X)
-        self.X, self.y = X, y = system(xp, X, y)
-        self.weights = weights_for(xp, weights, y)
+        self.X, self.y, self.dtype = system(xp, X, y)
+        self.weights = weights_for(xp, weights, self.y)
+        X, y, share = self.X, self.y, xp.ones_like(self.y)
         if self.weights is not None:
-            used = self.weights > 0
-            X, y = xp.where(used[:, None], X, 0), xp.where(used, y, 0)
-        if not (bool(xp.isfinite(X).all()) and bool(xp.isfinite(y).all())):
+            share = self.weights / powers(xp, exponents(xp, self.weights.max()))
+            X, y = xp.where(share[:, None] > 0, X, 0), xp.where(share > 0, y, 0)
+        self.share = share
+        # Column by column, which finds NaN, too, and takes no memory.
+        largest = xp.stack([abs(X[part]).max(axis=0) for part in blocks(xp, len(X))]).max(axis=0)
+        far = float(abs(y).max())
+        if not (bool(xp.isfinite(largest).all()) and math.isfinite(far)):
             raise ValueError("X or y holds NaN or infinity: leave such rows out, or give them a weight of 0")
-        self.target = y
-        n, k = X.shape
-        size = xp.stack([abs(X[part]).max(axis=0) for part in blocks(xp, n)]).max(axis=0)
-        size = xp.where(size > 0, size, xp.ones_like(size))
-        map = whitening(xp, triangle(xp, X, size=size), np.finfo(X.dtype).eps * max(n, k))
-        self.map = map / size[:, None]
-        self.Q = xp.empty((n, map.shape[1]), dtype=X.dtype, order="F")  # columns in one piece: products are faster
-        for part in blocks(xp, n):
-            xp.matmul(X[part] / size, map, out=self.Q[part])
+        # Of the scale, if no target is infinite in that unit.
+        self.exponent = max(math.frexp(scale)[1] - 1, math.frexp(far)[1] - 1000)
+        unit = math.ldexp(1.0, self.exponent)
+        self.scale, self.target, self.far = scale / unit, y / unit, far / unit
+        self.used = X
+        self.Q, self.map, self.columns = self._whitened(None)
+        if self.map.shape[1] < X.shape[1] and bool((largest > 0).all()):
+            # Far cells make columns look alike that are not: whatever the rows' sizes, the rank is the same.
+            found = self._whitened(self._equalizing())
+            if found[1].shape[1] > self.map.shape[1]:
+                self.Q, self.map, self.columns = found
+        self.determined = True  # by the rows that had a weight in the last step
 
-    def rounding(self) -> float:
-        """What rounding leaves of the residuals: no step, and no change of them, can be told below."""
-        return float(np.finfo(self.Q.dtype).eps) * float(abs(self.target).max())
+    def _equalizing(self) -> Any:
+        """Factors that make rows alike, in units of the columns' medians."""
+        xp, X = self.xp, self.used
+        size = xp.stack([xp.median(column[column > 0]) for column in (abs(X[:, j]) for j in range(X.shape[1]))])
+        with np.errstate(over="ignore"):
+            length = (abs(X) / powers(xp, exponents(xp, size))).max(axis=1)
+        return 1 / xp.where(length > 0, xp.minimum(length, 1e300), 1)
+
+    def _whitened(self, root: Any) -> tuple[Any, Any, Any]:
+        """Q; the map of its coefficients to those of X in units of the columns; the exponents of these.
+
+        With those roots of weights, Q'WQ = 1.
+        """
+        xp, X = self.xp, self.used
+        n, k = X.shape
+        parts = (X[part] if root is None else X[part] * root[part, None] for part in blocks(xp, n))
+        columns = exponents(xp, xp.stack([abs(part).max(axis=0) for part in parts]).max(axis=0))
+        size = powers(xp, columns)
+        map = whitening(xp, triangle(xp, X, root, size), np.finfo(X.dtype).eps * max(n, k))
+        Q = xp.empty((n, map.shape[1]), dtype=X.dtype, order="F")  # columns in one piece: products are faster
+        for part in blocks(xp, n):
+            if root is None:
+                xp.matmul(X[part] / size, map, out=Q[part])
+            else:
+                with np.errstate(over="ignore"):
+                    Q[part] = xp.clip(xp.clip(X[part] / size, -_FAR, _FAR) @ map, -_FAR, _FAR)
+        return Q, map, columns
+
+    def rounding(self, relative: Any) -> float:
+        """What rounding leaves of changes of the fitted values, in their unit, where rows have those weights."""
+        weight = relative * self.share
+        return 8 * float(np.finfo(np.float64).eps) * float((weight * abs(self.target)).max()) / float(weight.mean())
 
     def gamma(self, beta: Any) -> Any:
         """For coefficients of X."""
-        beta = floats(self.xp, "start", beta)
-        if beta.shape != self.X.shape[1:]:
-            raise ValueError(f"start must have shape {self.X.shape[1:]}, one entry a column of X, got {beta.shape}")
-        return self.xp.linalg.lstsq(self.map, beta.astype(self.X.dtype, copy=False), rcond=None)[0]
+        given = floats(self.xp, "start", beta)
+        if given.shape != self.X.shape[1:]:
+            raise ValueError(f"start must have shape {self.X.shape[1:]}, one entry a column of X, got {given.shape}")
+        with np.errstate(over="ignore"):
+            found = self.xp.ldexp(double(given), self.columns - self.exponent)
+        if not bool(self.xp.isfinite(found).all()):
+            raise ValueError(f"start must be finite, and so must X times it, got {beta!r}")
+        return self._of(found)
+
+    def _of(self, scaled: Any) -> Any:
+        """For coefficients of X in units of the columns."""
+        return self.xp.linalg.lstsq(self.map, scaled, rcond=None)[0]
 
     def coefficients(self, gamma: Any) -> Any:
         """Of X."""
-        return self.map @ gamma
+        with np.errstate(over="ignore", under="ignore"):
+            found = self.xp.ldexp(self.map @ gamma, self.exponent - self.columns).astype(self.dtype)
+        if not bool(self.xp.isfinite(found).all()):
+            raise ValueError(f"coefficients lie outside of the range of {self.dtype}: change the units of X or y")
+        return found
 
     def residuals(self, gamma: Any) -> Any:
+        """In their unit; 0 for left-out rows."""
         return self.target - self.Q @ gamma
 
     def all_residuals(self, gamma: Any) -> Any:
         """Those of left-out rows, too."""
-        return self.residuals(gamma) if self.weights is None else self.y - self.X @ self.coefficients(gamma)
+        xp, found = self.xp, self.residuals(gamma)
+        unit = math.ldexp(1.0, self.exponent)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # left-out rows may hold anything
+            if self.weights is not None:
+                fitted, size = self.map @ gamma, powers(xp, self.columns)
+                found = xp.where(self.share > 0, found, self.y / unit - (self.X / size) @ fitted)
+            return (found * unit).astype(self.dtype)
 
-    def step(self, relative: Any, residuals: Any) -> Any:
-        """What to add to gamma for the least sum of squares, with those weights times the rows' own."""
-        if relative is None:
-            relative = self.xp.ones_like(self.target) if self.weights is None else self.weights
-        elif self.weights is not None:
-            relative = relative * self.weights
+    def counted(self, relative: Any) -> Any:
+        """Those weights, 0 for left-out rows."""
+        return relative if self.weights is None else self.xp.where(self.share > 0, relative, 0)
+
+    def gram(self, weights: Any) -> Any:
+        """Q'WQ, with those weights times the rows' own."""
+        weights = weights if self.weights is None else weights * self.share
         rank = self.Q.shape[1]
-        gram, target = self.xp.zeros((rank, rank), dtype=self.Q.dtype), self.xp.zeros(rank, dtype=self.Q.dtype)
+        found = self.xp.zeros((rank, rank))
         for part in blocks(self.xp, len(self.Q)):
-            weighted = self.Q[part].T * relative[part]
-            gram += weighted @ self.Q[part]
-            target += weighted @ residuals[part]
-        return self.xp.linalg.lstsq(gram, target, rcond=None)[0]
+            found += (self.Q[part].T * weights[part]) @ self.Q[part]
+        return found
+
+    def pulled(self, pull: Any) -> Any:
+        """Q' of that, times the rows' weights."""
+        return self.Q.T @ (pull if self.weights is None else pull * self.share)
+
+    def saddle(self, bend: Any) -> float:
+        """See `lowest`, for curvatures of the rows."""
+        return lowest(self.xp, self.gram(abs(bend)), self.gram(bend))[0]
+
+    def step(self, gamma: Any, relative: Any, pull: Any) -> tuple[Any, Any, float]:
+        """Gamma, what to add to it, and the root mean square by which that changes the fitted values.
+
+        The step makes the sum of squares least with those weights times the rows' own, which count in the mean, too;
+        ``pull`` are the weights times residuals. Gamma is another one where X had to be whitened again.
+        """
+        gram = self.gram(relative)
+        if not len(gram):  # all columns are 0
+            return gamma, self.xp.zeros(0), 0.0
+        values = self.xp.linalg.eigvalsh(gram)
+        self.determined = True
+        if not float(values[0]) > _LOPSIDED * float(values[-1]):
+            weight = self.counted(relative) * self.share
+            found = self._whitened(self.xp.sqrt(weight / weight.max()))
+            self.determined = found[1].shape[1] == self.map.shape[1]
+            if self.determined:
+                scaled = self.xp.ldexp(self.map @ gamma, found[2] - self.columns)
+                self.Q, self.map, self.columns = found
+                gamma, gram = self._of(scaled), self.gram(relative)
+        step = self.xp.linalg.lstsq(gram, self.pulled(pull), rcond=None)[0]
+        total = float((relative * self.share).sum())
+        return gamma, step, math.sqrt(max(float(step @ gram @ step), 0.0) / total)
+
+    def without_leverage(self, kept: Any) -> Any:
+        """1 for rows, 0 for those of leverage that are not kept; None where there are none, or nothing is left."""
+        xp, Q, found = self.xp, self.Q, None
+        counts = self.share > 0
+        for _ in range(_ROUNDS):
+            leverage = xp.zeros(len(Q))
+            for j in range(Q.shape[1]):
+                leverage += Q[:, j] * Q[:, j]
+            far = counts & (leverage > _LEVERAGE)
+            if kept is not None:
+                far &= ~kept
+            if not bool(far.any()):
+                break
+            counts = counts & ~far
+            Q, map, _ = self._whitened(counts.astype(np.float64))
+            if map.shape[1] < self.map.shape[1]:
+                break
+            found = counts.astype(np.float64)
+        return found
 
     def solve(self, relative: Any) -> Any:
-        """The gamma of the least sum of squares."""
-        return self.step(relative, self.target)
+        """The gamma of the least sum of squares, with those weights times the rows' own, or None for these alone."""
+        if relative is None:
+            relative = self.xp.ones_like(self.target)
+        return self.step(self.xp.zeros(self.Q.shape[1]), relative, relative * self.target)[1]
