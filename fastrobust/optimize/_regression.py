@@ -48,7 +48,7 @@ class LinearFit:
     ols_intercept: float
     ols_rms: float  # the root mean square residual; 0 where only rounding is left
     centre: Array  # of the columns
-    triangle: Array  # R of the QR factors of the centred columns, each row times the root of its weight
+    triangle: Array  # R of the QR factors of the centred columns, each row as often as its weight says
 
 
 @np.errstate(over="ignore", under="ignore", invalid="ignore")  # far from the fit, and scales far from the residuals
@@ -65,6 +65,7 @@ def fit_linear(
     tell("checking the columns")
     used, y_used, weights = _rows(X, y, sample_weight)
     n, k = used.shape
+    count = len(y) if sample_weight is None else float(sample_weight.sum())
     sqrt = None if weights is None else np.sqrt(weights)
 
     # Powers of two: exact, and no square overflows. Column by column, which stay in cache.
@@ -135,7 +136,10 @@ def fit_linear(
         for part in blocks(np, len(y)):
             fitted = (X[part] / x_unit - centre) @ beta + first
             np.subtract((y[part] / y_unit - y_centre) / y_spread, fitted, out=residuals[part])
-    exact_rows = int(np.count_nonzero(np.abs(residuals) <= max(best.scale, 100 * floor))) if exact else 0
+    on_it = np.abs(residuals) <= max(best.scale, 100 * floor)
+    if sample_weight is not None:
+        on_it &= sample_weight > 0
+    exact_rows = int(np.count_nonzero(on_it)) if exact else 0
     relative: Array = residuals / best.scale
     weight(relative, best.alpha, 1.0, out=relative)
     residuals *= y_spread
@@ -160,7 +164,8 @@ def fit_linear(
         ols_intercept=ols_intercept,
         ols_rms=0.0 if nothing_left else rms * y_spread * y_unit,
         centre=centre * x_unit,
-        triangle=R * x_unit,
+        # The weights within are those of rows merged, of mean 1.
+        triangle=R * math.sqrt(count / (n if weights is None else float(weights.sum()))) * x_unit,
     )
 
 

@@ -98,13 +98,13 @@ def _point(problem: Problem, gamma: Array, alpha: float) -> Point:
         return Point(gamma, alpha, problem.scale)
     size = np.abs(problem.residuals(gamma))
     mean = float(np.average(size, weights=problem.weights))
-    median = float(_medians(size[None], problem.weights)[0])
+    median = float(medians(size[None], problem.weights)[0])
     # The median absolute residual; where over half of the rows are fitted exactly, the mean.
     scale = 1.4826 * median if median > EXACT * mean else mean
     return Point(gamma, alpha, max(scale, 2 * problem.floor))
 
 
-def _medians(sizes: Array, weights: Array | None) -> Array:
+def medians(sizes: Array, weights: Array | None) -> Array:
     """Of each row."""
     if weights is None:
         medians: Array = np.median(sizes, axis=1)
@@ -112,7 +112,8 @@ def _medians(sizes: Array, weights: Array | None) -> Array:
     order = np.argsort(sizes, axis=1)
     below = np.cumsum(weights[order], axis=1)
     middle = np.argmax(below >= 0.5 * below[:, -1:], axis=1)
-    return sizes[np.arange(len(sizes)), order[np.arange(len(sizes)), middle]]
+    found: Array = np.take_along_axis(sizes, np.take_along_axis(order, middle[:, None], axis=1), axis=1)[:, 0]
+    return found
 
 
 # --- fits of subsets
@@ -129,7 +130,7 @@ class _Fits:
         self.alpha = 0.0 if problem.alpha is None else problem.alpha
         self.residuals = problem.y - gammas @ Q.T
         if problem.scale is None:
-            self.scales = self.bounded(1.4826 * _medians(np.abs(self.residuals), problem.weights))
+            self.scales = self.bounded(1.4826 * medians(np.abs(self.residuals), problem.weights))
         else:
             self.scales = np.full(len(gammas), problem.scale)
 
