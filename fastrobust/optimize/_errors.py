@@ -38,6 +38,7 @@ ALONE = 0.99  # a row with this influence on its own fit is hardly contradicted 
 FACTOR = 2.0  # by which one row may move the scale: beyond, a quadratic says nothing
 DEFINITE = 1e-8  # the least curvature, relative to the largest, of a minimum
 RELATED = 30.0  # a condition number beyond which coefficients are known much worse than by their own columns
+SHARED = 1e-8  # of a coefficient's direction, outside of those that the rows determine
 NAMES = ("r", "s", "a", "rr", "rs", "ra", "ss", "sa", "aa")
 INFLATED = 10.0  # a variance this many times as large as that of the column alone
 USUAL = 0.95  # the confidence for which the errors are made
@@ -104,10 +105,16 @@ class _Columns:
         first = np.concatenate(([1 / root], -(self.centre / self.length) @ self.map))
         return np.vstack((first, slopes))
 
-    def undetermined(self) -> Array:
+    def undetermined(self) -> NDArray[np.bool_]:
         """Which coefficients are shared with other columns, or multiply nothing but zeros."""
         own = np.sum(self.directions**2, axis=1)
-        return np.concatenate(([False] * self.intercept, (own < 1 - 1e-8) | self.empty)).astype(np.bool_)
+        shared = own < 1 - SHARED
+        if not self.intercept:
+            return np.asarray(shared)
+        # The intercept is that of the centre, which is determined, less the centre's own coefficients.
+        centre = self.centre / self.length
+        rest = np.linalg.norm(centre - self.directions @ (self.directions.T @ centre))
+        return np.concatenate(([rest > SHARED * np.linalg.norm(centre)], shared)).astype(np.bool_)
 
     def inflation(self) -> Array:
         """How many times larger each variance is than for the column alone."""
