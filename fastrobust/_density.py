@@ -90,7 +90,7 @@ def log_tail(xp: Any, z: Any, alpha: Any) -> Any:
 
 
 def upper_quantile(xp: Any, tail: Any, alpha: Any) -> Any:
-    """The z >= 0 beyond which the probability is ``tail``, <= 1/2; infinite for 0.  Not to be differentiated."""
+    """The z >= 0 beyond which the probability is ``tail``, <= 1/2; 0 for 1/2, infinite for 0.  Not to be differentiated."""
     # Newton's steps on log tail(w), which is concave and falls: from wherever the first step starts, it lands at or
     # beyond the solution, and the others approach from there.
     positive = xp.where(tail > 0, tail, 0.25)
@@ -103,7 +103,9 @@ def upper_quantile(xp: Any, tail: Any, alpha: Any) -> Any:
         w = xp.clip(w + step, 0.0, None)
         if not bool((abs(step) > 1e-9 * (1 + w)).any()):  # the error is squared
             break
-    return xp.where(tail > 0, inverse.x(w), math.inf)
+    # Half of the probability lies beyond 0, exactly; Newton's method stops at 0 give or take rounding.
+    found = xp.where(tail < 0.5, inverse.x(w), 0.0)
+    return xp.where(tail > 0, found, xp.where(tail == 0, math.inf, math.nan))
 
 
 def _beyond(xp: Any, z: Any, alpha: Any) -> Iterator[tuple[Any, Any]]:

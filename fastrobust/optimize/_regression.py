@@ -135,7 +135,8 @@ def fit_linear(
         residuals = np.empty(len(y))
         for part in blocks(np, len(y)):
             fitted = (X[part] / x_unit - centre) @ beta + first
-            np.subtract((y[part] / y_unit - y_centre) / y_spread, fitted, out=residuals[part])
+            target = y[part].astype(np.float64) / y_unit
+            np.subtract((target - y_centre) / y_spread, fitted, out=residuals[part])
     on_it = np.abs(residuals) <= max(best.scale, 100 * floor)
     if sample_weight is not None:
         on_it &= sample_weight > 0
