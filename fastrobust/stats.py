@@ -192,7 +192,8 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         return np.where(x < 0, np.log1p(-np.exp(log_tail)), log_tail)
 
     def _ppf(self, q: Any, alpha: Any) -> Any:
-        return -self._isf(q, alpha)
+        z = _upper_quantile(np.minimum(q, 1 - q), alpha)
+        return np.where(q < 0.5, -z, z)
 
     def _isf(self, q: Any, alpha: Any) -> Any:
         z = _upper_quantile(np.minimum(q, 1 - q), alpha)

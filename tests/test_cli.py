@@ -21,6 +21,7 @@ import pyarrow.parquet as pq  # noqa: E402
 
 import fastrobust as fr  # noqa: E402
 from fastrobust.cli import common  # noqa: E402
+from fastrobust.optimize import RobustRegressor  # noqa: E402
 
 STACKLOSS = Path(common.__file__).parent / "data" / "stackloss.csv"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -252,7 +253,16 @@ def test_stackloss_weights_down_the_four_textbook_outliers_most(stackloss):
 
 def test_stackloss_prints_what_it_found_and_draws_it(stackloss):
     where, found = stackloss
-    for word in ("air_flow", "std. error", "least squares", "alpha", "scale", "log-likelihood", "weight", "sandwich"):
+    for word in (
+        "air_flow",
+        "std. error",
+        "least squares",
+        "alpha",
+        "scale",
+        "log-likelihood",
+        "weight",
+        "one row at a time",
+    ):
         assert word in found["stdout"]
     picture = (where / "fit.png").read_bytes()
     assert picture.startswith(PNG)
@@ -297,16 +307,50 @@ def test_the_fit_is_a_minimum(stackloss):
     assert robust["converged"]
 
 
-def test_standard_errors_are_the_sandwich(stackloss):
-    robust = stackloss[1]["robust"]
+def test_standard_errors_are_those_of_the_regressor(stackloss):
+    """Which tests/test_optimize_errors.py tries; the interval of 95 % is by the t distribution."""
+    found = stackloss[1]
     X, y = table()
-    r = y - X @ estimates(robust)
-    psi, slope = (np.asarray(f(r, robust["alpha"], robust["scale"])) for f in (fr.influence, fr.curvature))
-    bread = np.linalg.inv((X.T * slope) @ X)
-    covariance = bread @ (X.T * psi**2) @ X @ bread * 21 / 17
-    errors = [term["std_error"] for term in robust["coefficients"]]
-    assert robust["std_error_from"] == "curvature"
-    np.testing.assert_allclose(errors, np.sqrt(np.diag(covariance)), rtol=1e-8)
+    model = RobustRegressor().fit(X[:, 1:], y)
+    errors = model.standard_errors(X[:, 1:])
+    for side, expected in (("robust", errors.robust), ("ols", errors.ols)):
+        terms = found[side]["coefficients"]
+        np.testing.assert_allclose([term["std_error"] for term in terms], expected, rtol=1e-8)
+        low, high = np.transpose([term["interval"] for term in terms])
+        np.testing.assert_allclose(high - low, 2 * 2.1098155778 * expected, rtol=1e-8)
+        np.testing.assert_allclose((high + low) / 2, estimates(found[side]), rtol=1e-8)
+    assert found["robust"]["std_error_from"] == "jackknife"
+    assert found["degrees_of_freedom"] == 17
+    assert found["condition_number"] == pytest.approx(errors.condition)
+    assert found["warnings"] == []
+
+
+def test_repeated_rows_count_in_the_standard_errors(tmp_path):
+    repeated = np.repeat([[1, 2], [2, 3], [3, 5], [3, 4], [4, 6]], [4, 3, 2, 1, 2], axis=0)
+    write_csv(tmp_path / "t.csv", x=repeated[:, 0], y=repeated[:, 1])
+    found = fit(tmp_path, "t.csv", "y", "--alpha", "2")
+    assert [term["std_error"] for term in found["ols"]["coefficients"]] == pytest.approx([0.200031, 0.080012], abs=1e-6)
+
+
+@pytest.mark.parametrize(("scale", "words"), [("1e-6", "times smaller"), ("1e6", "times larger")])
+def test_a_scale_in_the_wrong_unit_is_doubted_and_gives_no_tiny_errors(tmp_path, scale, words):
+    write_csv(tmp_path / "t.csv", **regression(100))
+    found = fit(tmp_path, "t.csv", "y", "--alpha", "1", "--scale", scale)
+    assert words in found["warnings"][0] and "Take care: the scale" in found["stdout"]
+    error = found["robust"]["by_name"]["a"]["std_error"]
+    assert error is None if scale == "1e-6" else error == pytest.approx(0.1 * 1 / math.sqrt(100), rel=0.3)
+
+
+def test_errors_in_odd_units_are_not_zero(tmp_path):
+    columns = regression(100)
+    write_csv(tmp_path / "t.csv", a=columns["a"] * 1e-150, b=columns["b"] * 1e150, y=columns["y"] * 1e140)
+    found = fit(tmp_path, "t.csv", "y")
+    write_csv(tmp_path / "u.csv", **columns)
+    expected = fit(tmp_path, "u.csv", "y")
+    for side in ("robust", "ols"):
+        for name, unit in (("(intercept)", 1e140), ("a", 1e290), ("b", 1e-10)):
+            ours, theirs = (one[side]["by_name"][name]["std_error"] for one in (found, expected))
+            assert ours / unit == pytest.approx(theirs, rel=1e-5)
 
 
 # Known truths

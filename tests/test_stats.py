@@ -119,9 +119,10 @@ def test_symmetry_and_sums(alpha: float) -> None:
     np.testing.assert_array_equal(barron.cdf(x, alpha), barron.sf(-x, alpha))
     np.testing.assert_array_equal(barron.pdf(x, alpha), barron.pdf(-x, alpha))
     np.testing.assert_allclose(barron.cdf(x, alpha) + barron.sf(x, alpha), 1, rtol=1e-15)
-    assert barron.cdf(0.0, alpha) == pytest.approx(0.5, rel=1e-15) and barron.median(alpha) == pytest.approx(
-        0, abs=1e-15
-    )
+    assert barron.cdf(0.0, alpha) == pytest.approx(0.5, rel=1e-15)
+    for median in (barron.median(alpha), barron.ppf(0.5, alpha), barron.isf(0.5, alpha)):
+        assert median == 0 and not np.signbit(median)
+    assert barron.median(alpha, loc=3.0, scale=1e-3) == 3.0
 
 
 def test_ends_and_what_is_no_number() -> None:

@@ -48,15 +48,19 @@ A column name with a comma goes in double quotes: --features '"area, m2",rooms'
 alpha < 0: no density has such a loss (its mass is infinite), so the scale has to be given, the mean loss is minimized
 instead of the likelihood, and there is no log-likelihood. alpha may be -inf (Welsch's loss).
 
-standard errors: sandwich errors for the robust fit, (S psi' xx')^-1 (S psi^2 xx') (S psi' xx')^-1 n/(n-k), with alpha
-and scale taken as given; the classical ones for least squares.
+standard errors: for the robust fit a jackknife, a Newton step of the likelihood without each row, in all that is
+estimated; the classical ones for least squares. The intervals are of 95 %, by the t distribution.
 
 JSON keys:
   fastrobust file target features rows rows_dropped
-  robust: objective ("nll", or "loss" where alpha < 0), coefficients [{name, estimate, std_error}], alpha,
-    alpha_estimated, alpha_at_bound (null, "lower", "upper"), scale, scale_estimated, mean_objective, log_likelihood,
-    aic, std_error_from ("curvature", or "weight" where the curvature is not positive), converged, gradient
+  robust: objective ("nll", or "loss" where alpha < 0), coefficients [{name, estimate, std_error,
+    interval: [low, high] of 95 %}], alpha, alpha_estimated, alpha_at_bound (null, "lower", "upper"), scale,
+    scale_estimated, mean_objective, log_likelihood, aic, std_error_from ("jackknife", or null where there are none),
+    converged, gradient
   ols: coefficients, sigma, log_likelihood, aic
+  degrees_of_freedom: of the intervals' t distribution
+  condition_number: of the columns, centred and of one length
+  warnings: sentences on what to take with care
   down_weighted: [{row, target, fitted, residual, weight}], smallest weight first; 1 counts fully
 A number that is not defined is null; an infinite one is the text "inf" or "-inf".
 

@@ -6,11 +6,9 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import qr, solve_triangular
 from sklearn.exceptions import ConvergenceWarning
 
 import fastrobust as fr
@@ -22,8 +20,6 @@ Array = NDArray[np.float64]
 Tell = Callable[[str], None]
 
 INTERCEPT = "(intercept)"
-RANK = 1e-10  # a standardized column this close to the span of the others is collinear
-BLOCK = 4096  # rows at a time
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,11 @@ class Fit:
 
     names: list[str]
     coefficients: Array
-    errors: Array
-    bread: str  # what the sandwich covariance was built on: "curvature", or "weight" where that is not positive
+    errors: Array  # NaN where nothing can be said
+    margins: Array  # half the widths of intervals of 95 %
+    df: float  # of their t distribution
+    condition: float  # of the columns, centred and of one length
+    doubts: tuple[str, ...]  # sentences on what to take with care
     alpha: float
     alpha_estimated: bool
     alpha_range: tuple[float, float]
@@ -48,7 +47,8 @@ class Fit:
     iterations: int
     converged: bool
     ols_coefficients: Array
-    ols_errors: Array | None
+    ols_errors: Array
+    ols_margins: Array
     ols_sigma: float | None
     ols_log_likelihood: float | None
     ols_aic: float | None
@@ -81,7 +81,10 @@ def fit(
             found = regressor.fit(X, y, callback=tell).result_
         except ValueError as error:
             raise UserError(str(error)) from None
-    _check_rank(found.triangle, names)
+    tell("standard errors")
+    errors = regressor.standard_errors(X, names=names)
+    if math.isinf(errors.condition):
+        raise UserError(errors.doubts[0])
     if found.exact_rows and found.ols_rms == 0:
         raise UserError(
             "the columns reproduce the target exactly: least squares leaves nothing but rounding, so the scale has no "
@@ -93,16 +96,6 @@ def fit(
             "likelihood grows without bound there; give --scale NUMBER, the size of residual that is not yet an outlier"
         )
 
-    tell("standard errors")
-    # Whitened coordinates, [1 X - centre] = [1 Q inverse^-1] with Q' Q = n, and from them to those of the file.
-    inverse = np.zeros((k, k))
-    inverse[0, 0] = 1.0
-    inverse[1:, 1:] = solve_triangular(found.triangle / math.sqrt(n), np.eye(k - 1))
-    to_units = np.eye(k)
-    to_units[0, 1:] = -found.centre
-    to_units = to_units @ inverse
-    covariance, bread = _sandwich(X, inverse, found)
-
     is_loss = alpha is not None and alpha < 0
     log_likelihood = None if is_loss else -n * found.value
     sigma = math.sqrt(n / (n - k)) * found.ols_rms if n > k else None
@@ -112,8 +105,11 @@ def fit(
     return Fit(
         names=[INTERCEPT, *names],
         coefficients=np.concatenate(([found.intercept], found.coefficients)),
-        errors=_root_diagonal(to_units * found.scale, covariance),
-        bread=bread,
+        errors=errors.robust,
+        margins=errors.margins(errors.robust),
+        df=errors.df,
+        condition=errors.condition,
+        doubts=errors.doubts,
         alpha=found.alpha,
         alpha_estimated=alpha is None,
         alpha_range=found.alpha_range,
@@ -128,59 +124,11 @@ def fit(
         iterations=found.iterations,
         converged=found.converged,
         ols_coefficients=np.concatenate(([found.ols_intercept], found.ols_coefficients)),
-        ols_errors=None if sigma is None else _root_diagonal(to_units * sigma, np.eye(k) / n),
+        ols_errors=errors.ols,
+        ols_margins=errors.margins(errors.ols),
         ols_sigma=sigma,
         ols_log_likelihood=None if normal is None else -n * normal,
         ols_aic=None if normal is None else 2 * (k + 1) + 2 * n * normal,
         residuals=found.residuals,
         weights=found.weights,
     )
-
-
-def _check_rank(R: Array, names: list[str]) -> None:
-    # The columns are centred: one may be a combination of others and the intercept, and is then the one to drop.
-    factors: Any = qr(R / np.sqrt(np.sum(R**2, axis=0)), pivoting=True, mode="r")
-    S, order = factors
-    diagonal = np.abs(np.diag(S))
-    rank = int(np.count_nonzero(diagonal > RANK))
-    if rank == len(diagonal):
-        return
-    combination = solve_triangular(S[:rank, :rank], S[:rank, rank])
-    extra = names[order[rank]]
-    others = [names[order[i]] for i in np.argsort(order[:rank]) if abs(combination[i]) > 1e-6]
-    more = len(diagonal) - rank - 1
-    also = f" ({more} more column{'s' * (more > 1)} likewise)" if more else ""
-    listed = " and ".join([", ".join(map(repr, others[:-1]))] * (len(others) > 1) + [repr(others[-1])])
-    raise UserError(f"columns are collinear: {extra!r} is a linear combination of {listed}{also}; leave one out")
-
-
-def _sandwich(X: Array, inverse: Array, found: Any) -> tuple[Array, str]:
-    """``(S psi' q q')^-1 (S psi^2 q q') (S psi' q q')^-1``, S the sum over whitened rows q, times ``n / (n - k)``.
-
-    All in units of the scale. The last factor is the one that least squares has too,
-    so that the two columns of errors can be compared.
-    """
-    n, k = X.shape[0], X.shape[1] + 1
-    r, alpha, weight = found.residuals / found.scale, found.alpha, found.weights
-    psi, curvature = (np.asarray(function(r, alpha, 1.0)) for function in (fr.influence, fr.curvature))
-    meat, curved, weighted = np.zeros((k, k)), np.zeros((k, k)), np.zeros((k, k))
-    for start in range(0, n, BLOCK):
-        part = slice(start, start + BLOCK)
-        Q = np.column_stack((np.ones(len(r[part])), X[part] - found.centre)) @ inverse
-        meat += (Q.T * psi[part] ** 2) @ Q
-        curved += (Q.T * curvature[part]) @ Q
-        weighted += (Q.T * weight[part]) @ Q
-    # Far-away rows have negative curvature for alpha < 1 and may outvote the others; the weights are never negative.
-    ok = float(np.linalg.eigvalsh(curved)[0]) > 1e-3 * float(np.linalg.eigvalsh(weighted)[-1])
-    bread = np.linalg.pinv(curved if ok else weighted, hermitian=True)
-    correction = n / (n - k) if n > k else math.nan
-    return correction * (bread @ meat @ bread), "curvature" if ok else "weight"
-
-
-def _root_diagonal(transform: Array, covariance: Array) -> Array:
-    # Row by row in units of its largest element: no square overflows.
-    size = np.max(np.abs(transform), axis=1, keepdims=True)
-    unit = transform / size
-    variances: Array = np.einsum("ij,jk,ik->i", unit, covariance, unit)
-    errors: Array = size[:, 0] * np.sqrt(np.maximum(variances, 0.0))
-    return errors

@@ -63,18 +63,24 @@ def show(fit: Fit, data: Data, source: str, count: int) -> None:
     parameters = len(fit.names) + fit.alpha_estimated + fit.scale_estimated
     if len(data.y) < FEW * parameters:
         out.print(f"{len(data.y)} rows are few for {parameters} parameters: alpha and scale are rough.", style="dim")
-    out.print(f"Standard errors: robust, {_bread(fit)}; least squares, the classical ones.", style="dim")
+    for doubt in fit.doubts:
+        out.print(f"Take care: {doubt}.", style="bold")
+    out.print(
+        "Standard errors: robust, by leaving out one row at a time; least squares, the classical ones. "
+        f"Intervals of 95 %: t with {number(fit.df)} degrees of freedom.",
+        style="dim",
+    )
 
 
 def coefficients(fit: Fit) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("")
-    for head in ("robust", "std. error", "least squares", "std. error"):
+    for head in ("robust", "std. error", "95 % +-", "least squares", "std. error", "95 % +-"):
         table.add_column(head, justify="right", no_wrap=True)
     for i, name in enumerate(fit.names):
-        ols_error = None if fit.ols_errors is None else fit.ols_errors[i]
-        row = (fit.coefficients[i], fit.errors[i], fit.ols_coefficients[i], ols_error)
-        table.add_row(Text(name), *(number(value) for value in row))
+        robust = fit.coefficients[i], fit.errors[i], fit.margins[i]
+        ols = fit.ols_coefficients[i], fit.ols_errors[i], fit.ols_margins[i]
+        table.add_row(Text(name), *(number(value) for value in robust + ols))
     return table
 
 
@@ -118,21 +124,13 @@ def _how(estimated: bool, more: str) -> str:
     return f"  (estimated{more})" if estimated else "  (given)"
 
 
-def _bread(fit: Fit) -> str:
-    given = "sandwich, with alpha and scale taken as given"
-    if fit.bread == "weight":
-        given += " (built on the weights, because the curvature at the fit is not positive)"
-    return given
-
-
 def as_json(fit: Fit, data: Data, source: Path, count: int) -> bytes:
     """The keys are described in ``fastrobust fit --help`` and stay. Undefined numbers are null, never NaN."""
 
-    def terms(estimates: Any, errors: Any) -> list[dict[str, Any]]:
-        errors = [None] * len(estimates) if errors is None else errors
+    def terms(estimates: Any, errors: Any, margins: Any) -> list[dict[str, Any]]:
         return [
-            {"name": name, "estimate": _plain(e), "std_error": _plain(s)}
-            for name, e, s in zip(fit.names, estimates, errors, strict=True)
+            {"name": name, "estimate": _plain(e), "std_error": _plain(s), "interval": [_plain(e - m), _plain(e + m)]}
+            for name, e, s, m in zip(fit.names, estimates, errors, margins, strict=True)
         ]
 
     content = {
@@ -144,7 +142,7 @@ def as_json(fit: Fit, data: Data, source: Path, count: int) -> bytes:
         "rows_dropped": data.dropped,
         "robust": {
             "objective": fit.objective,
-            "coefficients": terms(fit.coefficients, fit.errors),
+            "coefficients": terms(fit.coefficients, fit.errors, fit.margins),
             "alpha": _plain(fit.alpha),
             "alpha_estimated": fit.alpha_estimated,
             "alpha_at_bound": fit.alpha_at_bound,
@@ -153,16 +151,19 @@ def as_json(fit: Fit, data: Data, source: Path, count: int) -> bytes:
             "mean_objective": _plain(fit.value),
             "log_likelihood": _plain(fit.log_likelihood),
             "aic": _plain(fit.aic),
-            "std_error_from": fit.bread,
+            "std_error_from": None if np.isnan(fit.errors).all() else "jackknife",
             "converged": fit.converged,
             "gradient": _plain(fit.gradient),
         },
         "ols": {
-            "coefficients": terms(fit.ols_coefficients, fit.ols_errors),
+            "coefficients": terms(fit.ols_coefficients, fit.ols_errors, fit.ols_margins),
             "sigma": _plain(fit.ols_sigma),
             "log_likelihood": _plain(fit.ols_log_likelihood),
             "aic": _plain(fit.ols_aic),
         },
+        "degrees_of_freedom": _plain(fit.df),
+        "condition_number": _plain(fit.condition),
+        "warnings": list(fit.doubts),
         "down_weighted": [
             {
                 "row": int(data.rows[i]),

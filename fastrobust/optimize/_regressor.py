@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .._containers import check_rows
+from ._errors import CoefficientErrors, coefficient_errors
 from ._regression import LinearFit, fit_linear
 
 
@@ -139,6 +140,68 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.alpha_, self.scale_, self.weights_ = found.alpha, found.scale, found.weights
         self.n_iter_ = found.iterations
         return self
+
+    def standard_errors(
+        self, X: Any, sample_weight: Any = None, *, names: Sequence[str] | None = None
+    ) -> CoefficientErrors:
+        """Standard errors of the coefficients of this fit and of least squares, intercept first if there is one.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_samples, n_features)
+            The rows of the fit, in their order.
+        sample_weight : array_like of shape (n_samples,), optional
+            As in the fit. A weight is a number of repetitions: ten times the weights are ten times the rows, and errors
+            smaller by sqrt(10).
+        names : sequence of str, optional
+            Of the columns, for ``doubts``; ``feature_names_in_`` or their indices without.
+
+        Returns
+        -------
+        CoefficientErrors
+            ``robust`` and ``ols``, the errors; ``margins(errors, confidence=0.95)``, half the widths of the intervals,
+            by the t distribution with ``df`` degrees of freedom; ``condition``, the condition number of the columns,
+            centred and of one length; ``doubts``, sentences about what makes the errors doubtful: dependent columns, a
+            scale that was given in another unit. NaN where nothing can be said: undetermined coefficients, no more rows
+            than coefficients, exact fits.
+
+        Raises
+        ------
+        ValueError
+            For other rows than those of the fit, and weights that sum to fewer rows than there are coefficients.
+
+        Notes
+        -----
+        The robust ones are a jackknife: for each row a Newton step of the likelihood of all other rows, in the
+        coefficients, alpha and the scale, as far as these are estimated. At alpha = 2 this is HC3 of least squares.
+        Fits that ignore many rows get larger ones: by the quantiles of t with the sum of ``weights_`` in place of the
+        number of rows. In simulations intervals of 95 % cover 93 to 97 % for 20 rows and more, with errors that are
+        normal, t with three degrees of freedom, or contaminated. They do not cover the choice between several minima.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastrobust.optimize import RobustRegressor
+        >>> random = np.random.default_rng(0)
+        >>> X = random.normal(size=(200, 1))
+        >>> y = 2 * X[:, 0] + 1 + 0.1 * random.normal(size=200)
+        >>> y[:60] += 50
+        >>> errors = RobustRegressor().fit(X, y).standard_errors(X)
+        >>> print(errors.robust.round(3), errors.ols.round(3))
+        [0.009 0.009] [1.627 1.693]
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        if len(X) != len(self.weights_):
+            raise ValueError(f"X has {len(X)} rows, and the fit {len(self.weights_)}: give the rows of the fit")
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if names is None:
+            names = getattr(self, "feature_names_in_", [f"X[:, {j}]" for j in range(X.shape[1])])
+        return coefficient_errors(
+            self.result_, X, sample_weight, alpha_estimated=self.alpha == "auto", scale_estimated=self.scale == "auto",
+            intercept=bool(self.fit_intercept), names=[str(name) for name in names],
+        )  # fmt: skip
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """X coef_ + intercept_, of shape (n_samples,).

@@ -1,0 +1,204 @@
+"""Where a robust regression begins: the problem is not convex, so it goes down from several points.
+
+The starts are least squares, the convex alpha = 1, and the best of many exact fits of as many rows as coefficients,
+each improved by reweighting. They do not depend on whether a residual is exactly 0 or a rounding error: a fit that
+holds the majority exactly has to be found in either case.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .. import loss, weight
+from ._problem import CLOSE, GRADIENT, Array, Point, Problem, Tell
+
+HESSIAN = 40_000  # rows whose Hessian is good enough to begin with
+SAMPLE = 4000  # rows for the starts; more when there are many coefficients
+DRAWS = 500  # subsets tried for a start: all, if there are no more
+AT_ONCE = 50  # fits whose residuals are in memory together
+KEPT = 20  # draws that are improved
+STEPS = 20  # of reweighting: enough to tell one minimum from another
+FITS = 3  # of those, to start from
+SAME = 1e-6  # two fits whose means differ by less are one
+EXACT = 1e-6  # a median residual this small a part of the mean one is rounding, or 0
+
+
+def sample_size(k: int) -> int:
+    return max(SAMPLE, 40 * k)
+
+
+def search(problem: Problem, ols: Array, rms: float, tell: Tell) -> Point:
+    """The best of several starts on a sample of the rows, polished on all of them."""
+    size = sample_size(problem.design.k)
+    sample = problem
+    if problem.design.n > size:
+        # Drawn by weight, and then counted, not weighted.
+        share = None if problem.weights is None else problem.weights / problem.weights.sum()
+        drawn = np.random.default_rng(0).choice(problem.design.n, size, p=share)
+        chosen, counts = np.unique(drawn, return_counts=True)
+        sample = problem.part(chosen, counts.astype(np.float64))
+    least_squares = _least_squares(problem, ols, rms)
+    starts = _starts(sample, ols, least_squares, tell)
+    found = [sample.descend(start, tell, f"start {i} of {len(starts)}") for i, start in enumerate(starts, 1)]
+    best = min(found, key=lambda point: point.value)
+    what = f"fitting {problem.design.n:,} rows"
+    # From the sample's optimum, restarted with its scale as the unit; and never worse than least squares. Where that
+    # is a minimum, as for half of all normal errors, the way to it is long: alpha has a logarithmic pole in its slope.
+    step = -(-problem.design.n // HESSIAN)
+    few = problem.part(slice(None, None, step), None if problem.weights is None else problem.weights[::step])
+    hessian = None if step == 1 else few.hessian(*few.measured(best, 0))
+    best = problem.newton(Point(best.gamma, best.alpha, best.scale), tell, what, hessian)
+    if problem.alpha is None and problem.scale is None and best.gradient <= GRADIENT:
+        # The normal likelihood at the root mean square, for which no row has to be read.
+        scale = least_squares.scale
+        value = 0.5 * (rms / scale) ** 2 + math.log(scale) + 0.5 * math.log(2 * math.pi)
+        at_ols = replace(least_squares, value=value)
+    else:
+        at_ols = problem.measured(least_squares, 0)[0]
+    if best.gradient > GRADIENT and at_ols.gradient <= CLOSE and at_ols.value <= best.value:
+        best = at_ols
+    best = problem.polish(best, tell, what)
+    return best if best.value <= at_ols.value else problem.polish(at_ols, tell, what)
+
+
+def _least_squares(problem: Problem, ols: Array, rms: float) -> Point:
+    alpha = 2.0 if problem.alpha is None else problem.alpha
+    if problem.scale is not None:
+        return Point(ols, alpha, problem.scale)
+    # The loss grows fast above 2, so the scale begins at the largest residual.
+    largest = float(np.abs(problem.residuals(ols)).max()) if alpha > 2 else rms
+    return Point(ols, alpha, max(largest, 2 * problem.floor))
+
+
+def _starts(sample: Problem, ols: Array, least_squares: Point, tell: Tell) -> list[Point]:
+    alpha = sample.alpha
+    if alpha is not None and alpha >= 2:  # convex: one start is enough
+        return [least_squares]
+    # alpha = 1 is convex in the coefficients and already robust, so it is worth a solve of its own. The size of
+    # residuals tells whether least squares is nearer to it than no coefficients at all.
+    near = min((_point(sample, gamma, 1.0) for gamma in (ols, np.zeros_like(ols))), key=lambda point: point.scale)
+    smooth = Problem(sample.design, sample.y, sample.weights, 1.0, sample.scale, sample.floor, sample.low)
+    smooth.evaluate, smooth.wrt = sample.evaluate, sample.wrt  # the kernel that is compiled anyway
+    smoothed = smooth.descend(near, tell, "first fit")
+    starts = [least_squares, Point(smoothed.gamma, 1.0 if alpha is None else alpha, smoothed.scale)]
+    if sample.low < 1:
+        tell("fits of subsets")
+        for point in _subset_fits(sample):
+            starts += [_point(sample, point.gamma, 1.0)] * (alpha is None) + [point]
+    return starts
+
+
+def _point(problem: Problem, gamma: Array, alpha: float) -> Point:
+    if problem.scale is not None:
+        return Point(gamma, alpha, problem.scale)
+    size = np.abs(problem.residuals(gamma))
+    mean = float(np.average(size, weights=problem.weights))
+    median = float(medians(size[None], problem.weights)[0])
+    # The median absolute residual; where over half of the rows are fitted exactly, the mean.
+    scale = 1.4826 * median if median > EXACT * mean else mean
+    return Point(gamma, alpha, max(scale, 2 * problem.floor))
+
+
+def medians(sizes: Array, weights: Array | None) -> Array:
+    """Of each row."""
+    if weights is None:
+        medians: Array = np.median(sizes, axis=1)
+        return medians
+    order = np.argsort(sizes, axis=1)
+    below = np.cumsum(weights[order], axis=1)
+    middle = np.argmax(below >= 0.5 * below[:, -1:], axis=1)
+    found: Array = np.take_along_axis(sizes, np.take_along_axis(order, middle[:, None], axis=1), axis=1)[:, 0]
+    return found
+
+
+# --- fits of subsets
+
+
+class _Fits:
+    """Some coefficients with a scale each, and the mean objective there.
+
+    Where alpha is to be estimated it is 0, which forgets far rows most and so tells most minima apart.
+    """
+
+    def __init__(self, problem: Problem, Q: Array, gammas: Array) -> None:
+        self.problem, self.Q, self.gammas = problem, Q, gammas
+        self.alpha = 0.0 if problem.alpha is None else problem.alpha
+        self.residuals = problem.y - gammas @ Q.T
+        if problem.scale is None:
+            self.scales = self.bounded(1.4826 * medians(np.abs(self.residuals), problem.weights))
+        else:
+            self.scales = np.full(len(gammas), problem.scale)
+
+    def bounded(self, scales: Array) -> Array:
+        return np.maximum(scales, 2 * self.problem.floor)
+
+    def mean(self, values: Array) -> Array:
+        return np.asarray(np.average(values, axis=1, weights=self.problem.weights))
+
+    def weights(self) -> Array:
+        return np.asarray(weight(self.residuals / self.scales[:, None], self.alpha, 1.0))
+
+    def rescale(self, weights: Array) -> None:
+        """One step to where mean(z psi(z)) = 1."""
+        if self.problem.scale is None:
+            z = self.residuals / self.scales[:, None]
+            self.scales = self.bounded(self.scales * np.sqrt(self.mean(weights * z * z)))
+
+    def improve(self) -> None:
+        """Reweighted least squares: for alpha <= 2 no step raises the objective."""
+        k = self.Q.shape[1]
+        products = (self.Q[:, :, None] * self.Q[:, None, :]).reshape(-1, k * k)
+        for _ in range(STEPS):
+            weights = self.weights()
+            self.rescale(weights)
+            if self.problem.weights is not None:
+                weights = weights * self.problem.weights
+            grams = (weights @ products).reshape(-1, k, k)
+            pulls = (weights * self.residuals) @ self.Q
+            self.gammas = self.gammas + (np.linalg.pinv(grams, hermitian=True) @ pulls[:, :, None])[:, :, 0]
+            self.residuals = self.problem.y - self.gammas @ self.Q.T
+
+    def values(self) -> Array:
+        values = self.mean(loss(self.residuals / self.scales[:, None], self.alpha, 1.0)) + np.log(self.scales)
+        return np.where(np.isfinite(values), values, math.inf)
+
+
+def _subset_fits(problem: Problem) -> list[Point]:
+    """The best of many exact fits of as many rows as coefficients, improved, and each minimum once."""
+    design, y = problem.design, problem.y
+    if not 0 < design.k <= min(20, design.n):  # a larger random subset is hardly ever free of outliers
+        return []
+    Q, rows = design.rows(slice(None)), _subsets(design.n, design.k, problem.weights)
+    gammas: Array = (np.linalg.pinv(Q[rows]) @ y[rows][:, :, None])[:, :, 0]
+    scored: list[tuple[float, int]] = []
+    for start in range(0, len(gammas), AT_ONCE):
+        fits = _Fits(problem, Q, gammas[start : start + AT_ONCE])
+        fits.rescale(fits.weights())
+        scored += zip(fits.values().tolist(), range(start, len(gammas)), strict=False)
+    fits = _Fits(problem, Q, gammas[[draw for _, draw in sorted(scored)[:KEPT]]])
+    fits.improve()
+    values, chosen = fits.values(), list[int]()
+    for i in np.argsort(values, kind="stable").tolist():
+        if not chosen or values[i] - values[chosen[-1]] > SAME * (1 + abs(values[i])):
+            chosen.append(i)
+    return [Point(fits.gammas[i], fits.alpha, float(fits.scales[i])) for i in chosen[:FITS]]
+
+
+def _subsets(n: int, k: int, weights: Array | None) -> Any:
+    """Rows of subsets of k, shape (draws, k): all there are, or random ones, by weight, with a fixed seed."""
+    if math.comb(n, k) <= DRAWS:
+        return np.array(list(itertools.combinations(range(n), k)))
+    random = np.random.default_rng(1)
+    found = []
+    for _ in range(DRAWS // AT_ONCE):
+        # The k smallest of exponential times with rates as the weights: drawn without replacement.
+        times = random.exponential(size=(AT_ONCE, n))
+        if weights is not None:
+            times /= weights
+        found.append(np.argpartition(times, k - 1, axis=1)[:, :k])
+    return np.concatenate(found)
