@@ -78,14 +78,15 @@ def _made(name: str) -> Any:
 _CREATION = ("asarray", "empty", "eye", "full", "full_like", "ones", "ones_like", "zeros", "zeros_like")
 _SHAPES = ("atleast_1d", "broadcast_to", "concatenate", "diag", "stack")
 _OTHERS = ("argsort", "matmul", "median", "searchsorted", "sort", "where")
-_ELEMENTWISE = ("abs", "clip", "exp", "expm1", "isfinite", "isinf", "ldexp", "log", "log1p", "maximum", "minimum", "sqrt")
+_ELEMENTWISE = ("abs", "clip", "exp", "exp2", "expm1", "floor", "isfinite", "isinf", "ldexp", "log", "log1p", "log2")
+_EXTREMES = ("maximum", "minimum", "sqrt")
 
 
 def module() -> types.ModuleType:
     """A fresh module ``cupy``."""
     found: Any = types.ModuleType("cupy")
     found.ndarray, found.__version__ = ndarray, "0"
-    for name in (*_CREATION, *_SHAPES, *_OTHERS, *_ELEMENTWISE):
+    for name in (*_CREATION, *_SHAPES, *_OTHERS, *_ELEMENTWISE, *_EXTREMES):
         setattr(found, name, _made(name))
     found.frexp = lambda a: tuple(map(_own, np.frexp(a)))
     found.result_type, found.linalg = np.result_type, np.linalg
