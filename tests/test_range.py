@@ -136,14 +136,12 @@ def test_a_number_for_each_parameter_and_the_value_alone(case: Case) -> None:
     assert alone == whole[0] and np.isfinite(alone)
 
 
-def test_signs_that_cancel_in_a_sum() -> None:
-    """dscale of the likelihood: partial sums of 1/c are too large, the whole is not."""
-    scale = 3e-308
-    x = np.repeat([0.0, 2.0], [100, 33]) * scale
-    each = fr.nll_and_grad(x, 2.0, scale).dscale
-    assert np.isfinite(each).all() and np.isinf(each[:16].sum())
-    found = fr.nll_and_grad(x, 2.0, scale, reduction="sum").dscale
-    assert found == pytest.approx(number(sum(map(Fraction, each.tolist()), Fraction(0))), rel=1e-13)
+@pytest.mark.parametrize("layout", ["number", "columns", "rows", "each"])
+def test_signs_that_cancel_in_a_sum(layout: str) -> None:
+    """All terms fit, the whole does, partial sums do not."""
+    case = Case(np.full(199, 1.2e154), np.repeat([1.0, -1.0], [100, 99]), 2.0)
+    assert np.isinf(fr.loss(case.x[:16], 2.0, 1.0, reduction="sum"))
+    check(case, layout, False, of_numpy)
 
 
 def test_what_does_not_fit_is_infinite() -> None:
