@@ -18,6 +18,7 @@ from . import _api
 from ._arguments import NUMBERS, check_numbers, number, supported, unbroadcast
 from ._dispatch import backend
 from ._types import LossGrad, PartitionGrad
+from .kernels import scaling
 
 _SPACING = 0.04  # of log x between nodes near x = 1: the integrand at alpha = inf is analytic for |Im log x| < 0.22
 _REACH = 38.0  # the nodes go to within e^-38 of both ends, relative to 1 and to tau
@@ -163,6 +164,11 @@ def nll_and_grad(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, w
     with np.errstate(all="ignore"):  # elements of scale that are 0
         added = LossGrad(_log(xp, scale) + log_z, 0.0, slope, 1 / scale)
     results: list[Any] = []
+    count: Any = 1
+    if reduction == "mean":
+        with np.errstate(all="ignore"):
+            relative = None if weights is None else _lifted(xp, weights, found.value)
+            count = math.prod(found.value.shape) if relative is None else _divisor(xp, relative, found.value)
     for name, part, constant in zip(LossGrad._fields, found, added, strict=True):
         if part is None:
             results.append(None)
@@ -171,8 +177,7 @@ def nll_and_grad(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, w
         if name == "value":
             wide = _weighed(xp, wide, weights, reduction)
         else:
-            wide = _weighed(xp, wide, weights, "none")
-            wide = wide / _total(xp, weights, wide) if reduction == "mean" else wide
+            wide = _weighed(xp, wide, relative if reduction == "mean" else weights, "none") / count
             if reduction != "none" and name != "dx":
                 shape = split.shapes[name]
                 wide = xp.asarray(unbroadcast(wide, shape)).reshape(shape)
@@ -224,17 +229,48 @@ def _for_numbers(function: Any, alpha: Any, truncation: Any) -> Any:
     return tuple(map(float, found)) if isinstance(found, tuple) else float(found)
 
 
+@np.errstate(all="ignore")
 def _weighed(xp: Any, value: Any, weights: Any, reduction: str) -> Any:
-    value = value if weights is None else value * _wide(xp, weights)
     if reduction == "none":
-        return value
-    return value.sum() if reduction == "sum" else value.sum() / _total(xp, weights, value)
+        return value if weights is None else value * _wide(xp, weights)
+    count: Any = math.prod(value.shape) if reduction == "mean" else 1
+    if weights is not None:
+        weights = _lifted(xp, weights, value) if reduction == "mean" else _wide(xp, weights)
+        count = _divisor(xp, weights, value) if reduction == "mean" else 1
+        value = value * weights
+    step = scaling.step(math.prod(value.shape), True)
+    plain, again = value.sum(), (value * step).sum()  # which does not overflow unless the result does
+    fits = xp.isfinite(plain)
+    # No infinity is divided: its derivative in the count would be NaN.
+    return xp.where(fits, xp.where(fits, plain, xp.zeros_like(plain)) / count, again / (count * step))
 
 
-def _total(xp: Any, weights: Any, value: Any) -> Any:
+def _lifted(xp: Any, weights: Any, value: Any) -> Any:
+    """Weights of a mean times a power of two, such that they sum to about 1: see `kernels.scaling`."""
+    wide = _wide(xp, weights)
+    if not math.prod(value.shape):
+        return wide
+    wide = wide * _inverse_power(xp, abs(wide).max())  # so that the sum is in reach
+    return wide * _inverse_power(xp, abs(_total(wide, value)))
+
+
+def _inverse_power(xp: Any, size: Any) -> Any:
+    """The power of two by which that becomes about 1."""
+    usual = (size > 0) & (size < math.inf)
+    most = 120.0 if "32" in str(size.dtype) else 1000.0
+    power = xp.floor(xp.log2(xp.where(usual, size, xp.ones_like(size))))
+    return xp.exp2(-xp.clip(power, -most, most))
+
+
+def _divisor(xp: Any, weights: Any, value: Any) -> Any:
+    """Their sum; NaN where they cancel."""
+    total = _total(weights, value)
+    return xp.where(total == 0, math.nan, total)
+
+
+def _total(weights: Any, value: Any) -> Any:
     """The sum of the weights, each counted as often as it is used."""
-    size = math.prod(value.shape)
-    return size if weights is None else _wide(xp, weights).sum() * (size / max(math.prod(weights.shape), 1))
+    return weights.sum() * (math.prod(value.shape) / max(math.prod(weights.shape), 1))
 
 
 def _scalar(array: Any) -> Any:

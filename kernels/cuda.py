@@ -576,9 +576,9 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
 
     The layouts are "shared", "columns" and "rows".  Partial sums are doubles, first all of the value, then those of
     dalpha and dscale: one for each warp in "shared"; by groups, then columns in the others, where a group is a thread
-    up to the stride or a part of a row.  Words: as
-    an elementwise kernel, then the addresses of the weights (of the computing type, or 0) and of their `total` or 0, the
-    factor if there is no total, step (see `scaling`), the addresses of the partial sums and of dx.
+    up to the stride or a part of a row.  Words: as an elementwise kernel, then the addresses of the weights (of the
+    computing type, or 0) and of their `total` or 0, the factor if there is no total, step (see `scaling`), the
+    addresses of the partial sums and of dx.
     """
     memory = _Storage(storage, None if layout == "shared" else 4)
     zero, count, load, load_one = memory.zero, memory.count, memory.load, memory.load_one

@@ -1,9 +1,10 @@
-"""Powers of two that keep sums in range: exact factors, which change no bit of a result that needs none.  No Numba here.
+"""Powers of two that keep sums in range: exact factors, which change no bit where none is needed.  No Numba here.
 
 A mean is sum(w e)/sum(w).  Its weights are multiplied by 2^-k, with k such that their sum lies between 1/2 and 1: then,
-if no weight is negative, no product and no partial sum exceeds the largest e, and no product is subnormal unless the
-mean is.  Besides, doubles are multiplied by 2^-j before they are summed, 2^j at least their number, so that partial sums
-do not overflow unless the total does; floats are summed in double, which holds them all.
+if no weight is negative, no product and no partial sum exceeds the largest e, and no product is subnormal unless its
+part of the mean is.  Besides, doubles are multiplied by 2^-j before they are summed, 2^j at least their number, so that
+partial sums do not overflow unless the total does; floats are summed in double, which holds them all.  What this costs:
+terms below 2^(j-1022), and weights below 2^-126 (2^-1022) of their sum, are rounded to multiples of the least number.
 """
 
 from __future__ import annotations

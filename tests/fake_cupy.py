@@ -78,8 +78,8 @@ def _made(name: str) -> Any:
 _CREATION = ("asarray", "empty", "eye", "full", "full_like", "ones", "ones_like", "zeros", "zeros_like")
 _SHAPES = ("atleast_1d", "broadcast_to", "concatenate", "diag", "stack")
 _OTHERS = ("argsort", "matmul", "median", "searchsorted", "sort", "where")
-_EXPONENTS = ("exp", "expm1", "ldexp", "log", "log1p")
-_ELEMENTWISE = ("abs", "clip", "isfinite", "isinf", "maximum", "minimum", "sqrt")
+_EXPONENTS = ("exp", "exp2", "expm1", "ldexp", "log", "log1p", "log2")
+_ELEMENTWISE = ("abs", "clip", "floor", "isfinite", "isinf", "maximum", "minimum", "sqrt")
 
 
 def module() -> types.ModuleType:

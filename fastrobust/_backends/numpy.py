@@ -333,7 +333,7 @@ def _tree(sums: Any) -> Any:
 
 
 def _weights(weights: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """The weights as array of that dtype, or as they are if some would become 0 or infinite; broadcast to that shape."""
+    """The weights, broadcast to that shape, as array of that dtype; as they are if that has not the range."""
     weights = np.asarray(array("weights", weights))
     arguments.supported("weights", weights.dtype)
     with contextlib.suppress(FloatingPointError), np.errstate(over="raise", under="raise"):
@@ -557,11 +557,10 @@ def _sums_each(
         _run(ufunc, [x, alpha, scale], list(arrays.values()))
         for name, array in arrays.items():
             _weigh(array, weights, factors.lift, factors.dx if name in stored else factors.step)
-        dalpha, dscale = (
-            stored[n] if n in stored else arguments.unbroadcast(arrays[n], a.shape) * factors.last if n in arrays else None
-            for n, a in parameters.items()
-        )
-        return arrays["value"].sum(dtype=np.float64) * factors.last, dalpha, dscale
+        found = {"value": arrays["value"].sum(dtype=np.float64) * factors.last} | stored
+        for name in arrays.keys() & parameters.keys() - stored.keys():
+            found[name] = arguments.unbroadcast(arrays[name], parameters[name].shape) * factors.last
+        return found["value"], found.get("dalpha"), found.get("dscale")
     # Panel by panel, so that weights, factor and sums find their operands in the cache.
     flat = [a.reshape(-1) for a in (x, alpha, scale)]
     flat_weights = None if weights is None else weights.reshape(-1)
