@@ -7,7 +7,6 @@ finds the list empty.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import functools
 import os
@@ -15,21 +14,22 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-from .kernels.alone import alone, uninterrupted
+from .kernels.alone import uninterrupted
 
 __all__ = ["in_threads"]
 
 
 @functools.cache
-def _pool() -> tuple[concurrent.futures.ThreadPoolExecutor, int]:
-    return alone(_started)
+def _pool() -> tuple[ThreadPoolExecutor, int]:
+    return uninterrupted(_started)  # not `alone`: forking locks the starting of threads before it waits for that
 
 
-def _started() -> tuple[concurrent.futures.ThreadPoolExecutor, int]:
+def _started() -> tuple[ThreadPoolExecutor, int]:
     """A pool and how many threads it has, all started: an interrupted start would leave one that nobody ends."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool, go = concurrent.futures.ThreadPoolExecutor(count, "fastrobust"), threading.Event()
+    pool, go = ThreadPoolExecutor(count, "fastrobust"), threading.Event()
     with contextlib.suppress(RuntimeError):  # no more threads, or none any more since the interpreter is shutting down
         for _ in range(count):
             pool.submit(go.wait)

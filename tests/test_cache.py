@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import errno
+import io
 import json
 import os
 import shutil
@@ -343,12 +344,20 @@ def test_an_obstacle_in_the_place_of_a_file_leaves_no_rest(cache: Path, monkeypa
     assert [file.name for file in cache.iterdir()] == ["key.o"]
 
 
-def test_a_full_disk_leaves_no_rest(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["write", "replace"])
+def test_a_full_disk_leaves_no_rest(step: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any, **options: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    class Full(io.FileIO):
+        write = full  # type: ignore[assignment]
+
     monkeypatch.setenv("FASTROBUST_CACHE_DIR", str(cache))
-    monkeypatch.setattr(os, "replace", full)
+    cache.mkdir(mode=0o700)
+    if step == "write":
+        monkeypatch.setattr(disk, "open", lambda handle, mode: Full(handle, mode), raising=False)
+    else:
+        monkeypatch.setattr(os, "replace", full)
     disk.write("key", b"payload")
     assert cache.is_dir()
     assert not contents(cache)

@@ -249,6 +249,29 @@ print(found)
     assert run(program, warm) == f"{[0] * 10}\n"
 
 
+@needs_fork
+def test_children_born_while_the_pool_starts_compute(warm: Path) -> None:
+    """Forking locks the starting of threads, too."""
+    program = """
+from fastrobust import _threads
+x = np.ones(1 << 18)
+right_too()
+found = []
+for i in range(30):
+    _threads._pool.cache_clear()
+    thread = threading.Thread(target=fr.loss, args=(x, 1.0, 1.0))
+    thread.start()
+    time.sleep(i % 10 * 5e-5)
+    child = os.fork()
+    if not child:
+        os._exit(0 if np.all(np.abs(fr.loss(x, 1.0, 1.0) - (2**0.5 - 1)) < 1e-12) else 1)
+    found.append(outcome(child))
+    thread.join()
+print(found)
+"""
+    assert run(program, warm) == f"{[0] * 30}\n"
+
+
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_workers_of_multiprocessing_compute(method: str, warm: Path, tmp_path: Path) -> None:
     """While a thread of the parent's makes its first call."""

@@ -1,0 +1,144 @@
+"""Work shared out among threads: each piece once, none left behind, whatever happens to the caller."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fastrobust import _threads
+from fastrobust._threads import in_threads
+
+
+class Pool(concurrent.futures.ThreadPoolExecutor):
+    """One that starts no thread from some time on, as where a process may have no more: it queues and raises."""
+
+    closed = False
+    queued: list[Callable[[], Any]]
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Any:
+        if self.closed:
+            self.queued.append(lambda: function(*arguments, **options))
+            raise RuntimeError("can't start new thread")
+        return super().submit(function, *arguments, **options)
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
+    with Pool(4) as found:
+        found.queued = []
+        monkeypatch.setattr(_threads, "_pool", lambda: (found, 4))
+        yield found
+
+
+class Counted:
+    """How often each number was worked on, and by how many threads right now."""
+
+    def __init__(self, count: int, at_work: Callable[[int], None] = lambda start: None) -> None:
+        self.times, self.now, self.lengths, self.at_work = [0] * count, 0, set[int](), at_work
+        self.lock = threading.Lock()
+
+    def __call__(self, start: int, stop: int) -> None:
+        with self.lock:
+            self.now += 1
+            self.lengths.add(stop - start)
+        try:
+            self.at_work(start)
+            for i in range(start, stop):
+                self.times[i] += 1
+        finally:
+            with self.lock:
+                self.now -= 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 100, 1023, 1024, 1025])
+@pytest.mark.parametrize(("grain", "most"), [(1, 1 << 20), (256, 1 << 20), (1, 7), (256, 7), (16, 100), (1, 0)])
+def test_all_is_done_once_in_pieces_of_the_wanted_lengths(count: int, grain: int, most: int, pool: Pool) -> None:
+    work = Counted(count)
+    in_threads(work, count, grain, most)
+    assert work.times == [1] * count and work.now == 0
+    assert all(length <= max(most, grain) for length in work.lengths)
+    assert sum(length % grain > 0 for length in work.lengths) <= 1, "the last one"
+
+
+def test_threads_take_part(pool: Pool) -> None:
+    together = threading.Barrier(4)
+    in_threads(Counted(4, lambda start: together.wait(30) and None), 4, 1, 1)
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_where_no_thread_can_be_started_each_piece_is_done_once(
+    threads: int, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place, doing it twice would be wrong; and so would be doing it later."""
+    if threads:
+        list(pool.map(lambda _: None, range(threads)))
+    else:
+        monkeypatch.setattr(_threads, "_pool", lambda: (pool, 4))
+    pool.closed = True
+    work = Counted(100)
+    in_threads(work, 100, 1, 10)
+    assert work.times == [1] * 100
+    for late in pool.queued:
+        late()
+    assert pool.queued and work.times == [1] * 100
+
+
+@pytest.mark.parametrize("where", ["the caller", "another thread"])
+def test_an_error_is_raised_when_nobody_works_any_more(where: str, pool: Pool) -> None:
+    caller = threading.get_ident()
+    here = {True: threading.Event(), False: threading.Event()}  # the caller, and somebody else
+
+    def at_work(start: int) -> None:
+        mine = threading.get_ident() == caller
+        here[mine].set()
+        assert here[not mine].wait(30)
+        if mine == (where == "the caller"):
+            raise KeyboardInterrupt(start) if mine else MemoryError(start)
+        time.sleep(1e-3)
+
+    work = Counted(1000, at_work)
+    with pytest.raises(KeyboardInterrupt if where == "the caller" else MemoryError):
+        in_threads(work, 1000, 1, 1)
+    assert work.now == 0
+    before = list(work.times)
+    assert max(before) == 1 and sum(before) < 1000
+    list(pool.map(lambda _: None, range(8)))  # whatever was queued has been looked at
+    assert work.times == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
+def test_a_second_ctrl_c_does_not_leave_them_working(pool: Pool) -> None:
+    """The first one stops the caller, which then waits for the others, and the second meets it there."""
+    caller, begun, go = threading.get_ident(), threading.Event(), threading.Event()
+
+    def at_work(start: int) -> None:
+        if threading.get_ident() == caller:
+            begun.wait(30)
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            threading.Timer(0.2, go.set).start()
+            signal.raise_signal(signal.SIGINT)
+        else:
+            begun.set()
+            go.wait(30)
+
+    work = Counted(4, at_work)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        in_threads(work, 4, 1, 1)
+    assert go.is_set() and work.now == 0
+    assert isinstance(raised.value.__context__, KeyboardInterrupt), "both have come"
+
+
+def test_the_pool_has_started_its_threads() -> None:
+    """At once: an interrupted start would leave one behind that nobody ends, and the process would not end either."""
+    pool, count = _threads._started()
+    try:
+        assert len(pool._threads) == count
+    finally:
+        pool.shutdown()
