@@ -124,9 +124,9 @@ def relative_weight(residuals: Any, alpha: float, scale: float) -> Any:
         return weight(residuals / scale, alpha, 1.0)
 
 
-def weightless(weights: Any) -> bool:
-    """Whether all are so far out that nothing but rounding decides."""
-    return float(weights.max()) < 1e-15
+def weightless(weights: Any, alpha: float) -> bool:
+    """Whether all are so far out that nothing but rounding decides; where the loss is convex, none is."""
+    return not float(weights.max()) > (1e-15 if alpha < 1 else 0)
 
 
 def typical(xp: Any, weights: Any, z: Any) -> float:

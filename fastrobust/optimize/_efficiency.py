@@ -55,9 +55,12 @@ def efficiency_scale(alpha: float, efficiency: float = 0.95) -> float:
     if not 0 < efficiency < 1:
         raise ValueError(f"efficiency must lie between 0 and 1, got {efficiency:g}")
     least, most = (_efficiency(alpha, scale) for scale in _SCALES)
+    if least > 1 - 1e-9:
+        raise ValueError(f"alpha = {alpha!r} is so near 2 that every scale gives an efficiency of 1: lower it")
     if not least < efficiency < most:
-        between = (
-            f"must lie between {least:.12g} and 1" if least < 1 - 1e-12 else "is 1 at every scale, but for rounding,"
+        raise ValueError(
+            f"efficiency must lie between {least:.10g} and {most:.16g} for alpha = {alpha!r}, got {efficiency!r}: "
+            "no scale gives it"
         )
         raise ValueError(f"efficiency {between} for alpha = {alpha!r}, got {efficiency!r}: no scale gives it")
     low, high = map(math.log, _SCALES)

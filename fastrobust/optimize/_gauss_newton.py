@@ -319,7 +319,8 @@ def gauss_newton(
         )  # fmt: skip
 
     while status == 1:
-        if weightless(relative_weight(double(residuals if weights is None else residuals[weights > 0]), alpha, scale)):
+        counted = double(residuals if weights is None else residuals[weights > 0])
+        if weightless(relative_weight(counted, alpha, scale), alpha):
             status = 3
             break
         # The size of residuals that matter: the scale, or more where all lie beyond.

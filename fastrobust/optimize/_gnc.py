@@ -16,6 +16,7 @@ from ._whitened import LinearModel
 _FACTOR = 1.4  # of the control parameter, from stage to stage
 _FLATTEST = -64.0  # for alpha = -inf, which no schedule can interpolate; the last stages have alpha itself
 _BINARY = 1e-6  # weights of truncated least squares that near 0 or 1 are decided
+_STALLED = 0.9  # of the change before: what is left where there is no progress
 _UNRESOLVED = 0.1  # where rounding changes weights by more, nothing was found
 _FARTHEST = 1e150  # residuals in units of the scale: no weight tells those beyond from those
 _REJECTED = (
@@ -151,11 +152,11 @@ def gnc(
     def annealed(factors: Any) -> int:
         """How the way ended; the factors of rows are 1 at the end of the schedule."""
         nonlocal stage, nit
-        relative, status, last = None, 1, nit + maxiter
+        relative, status, last, change = None, 1, nit + maxiter, math.inf
         while status == 1 and nit < last:
             before, relative = relative, weighed(stage)
             counted = problem.counted(relative)
-            if not float(counted.max()) > 0 or (stage.alpha is not None and weightless(counted)):
+            if weightless(counted, 1.0 if stage.alpha is None else stage.alpha):  # early weights of a surrogate are small
                 return 3
             nit += 1
             near = xp.minimum(relative, 1 - relative) <= _BINARY
@@ -164,8 +165,10 @@ def gnc(
             z = problem.z
             problem.solve(relative if factors is None or stage.last else relative * factors)
             if stage.last and before is not None:
-                change = float(abs(relative - before).max()) / float(counted.max())
-                status = 0 if settled(counted, change, z) else 1
+                moved, floor = moves(counted, z)
+                change, lately = max(moved, float(abs(relative - before).max()) / float(counted.max())), change
+                # Where rounding decides, one does not come nearer any more.
+                status = 0 if change <= tol or _STALLED * lately < change <= floor else 1
             stage = stage.next(decided)
             if stops(result) and status:
                 status = 99
@@ -174,15 +177,12 @@ def gnc(
             status = problem.judged(bend if known is None else xp.where(known, 1.0, bend))
         return status
 
-    def settled(counted: Any, change: float, z: Any) -> bool:
-        """Whether neither weights nor residuals that have one change any more."""
+    def moves(counted: Any, z: Any) -> tuple[float, float]:
+        """By how much residuals that have a weight have moved, and what rounding may do to them."""
         weight = problem.weighted(counted)
-        total = float(weight.sum())
         usual = typical(xp, weight, z)
-        moved = float((weight * abs(problem.z - z)).sum()) / total / usual
-        floor = problem.rounding(counted, usual)
-        floor = floor if floor <= _UNRESOLVED * usual else 0.0
-        return change <= max(tol, floor) and moved <= max(tol, floor / usual)
+        floor = problem.rounding(counted, usual) / usual
+        return float((weight * abs(problem.z - z)).sum() / weight.sum()) / usual, min(floor, _UNRESOLVED)
 
     def cost() -> float:
         z = problem.z
@@ -318,7 +318,8 @@ class Stage(NamedTuple):
             return cls(alpha, schedule, 0.01, alpha == 2)
         if schedule == "geman-mcclure":  # z^2 < 4/3: the loss is convex there
             return cls(-2.0, schedule, max(1.0, 0.75 * ratio), 0.75 * ratio <= 1)
-        return cls(None, schedule, 1 / max(2 * ratio - 1, 1e-300), ratio <= 1)
+        # Where all lie within the scale, others that were left out may not: then weights are 0 and 1 from the start.
+        return cls(None, schedule, 1 / max(2 * ratio - 1, _BINARY), ratio <= 1)
 
     def weights(self, xp: Any, z: Any) -> Any:
         """1 for a residual of 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from ._whitened import LinearModel
 _HALVINGS = 30
 _SAME = 1e-12  # of the sum: no change of it
 _ROUNDED = 1e-12  # of the largest target, where a step may be of the size of rounding
+_STALLED = 0.9  # of the step before: what is left where there is no progress
 _UNRESOLVED = 0.1  # of the residuals that count: where rounding moves fitted values by more, nothing was found
 
 
@@ -98,7 +100,7 @@ def irls(
 
     with np.errstate(over="ignore"):  # alpha > 2, and said below
         residuals = model.residuals(gamma)
-        value, nit, status = objective(residuals), 0, 1
+        value, nit, status, moves = objective(residuals), 0, 1, math.inf
     finite_loss(value, alpha, scale)
 
     def result() -> OptimizeResult:
@@ -108,15 +110,16 @@ def irls(
 
     while status == 1 and nit < maxiter:
         relative = relative_weight(residuals, alpha, unit)
-        if weightless(model.counted(relative)):
+        if weightless(model.counted(relative), alpha):
             status = 3
             break
         nit += 1
         bend = relative if alpha <= 2 else curvature(residuals / unit, alpha, 1.0)
+        lately = moves
         gamma, step, moves = model.step(gamma, bend, relative * residuals)
         moves /= unit
         small = moves <= tol
-        if not small and moves <= _ROUNDED * model.far / unit:
+        if not small and _STALLED * lately < moves <= _ROUNDED * model.far / unit:
             floor = model.rounding(bend) / unit
             usual = typical(model.xp, bend * model.share, residuals / unit)
             status = 1 if moves > floor else 2 if alpha == 2 or floor <= _UNRESOLVED * usual else 6

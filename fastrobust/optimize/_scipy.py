@@ -37,6 +37,9 @@ def scipy_loss(alpha: float) -> Callable[[Any], NDArray[np.float64]]:
     R' is the weight of iteratively reweighted least squares, R'' = -sign(2 - alpha)/2 R'/(1 + z/|alpha - 2|). alpha = 1
     is SciPy's "soft_l1"; alpha = 0 its "cauchy" for f_scale smaller by sqrt(2).
 
+    SciPy squares f and f_scale, and its gtol has a unit: where f is very small or large, its start comes back as a
+    solution, whatever the loss. Divide f by its scale yourself then, with f_scale 1; `gauss_newton` does.
+
     Examples
     --------
     >>> import numpy as np
@@ -59,9 +62,13 @@ def scipy_loss(alpha: float) -> Callable[[Any], NDArray[np.float64]]:
         weight(residual, alpha, 1.0, out=found[1])
         if alpha == 2:
             found[2] = 0
+        elif math.isinf(alpha):
+            found[2] = found[1]
         else:
-            np.divide(found[1], 1 + z / abs(alpha - 2), out=found[2])
-            found[2] *= math.copysign(0.5, alpha - 2)
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.divide(found[1], 1 + z / abs(alpha - 2), out=found[2])
+            found[2][np.isinf(z)] = np.float64(np.inf) ** (alpha / 2 - 2)  # of inf/inf
+        found[2] *= math.copysign(0.5, alpha - 2)
         return found
 
     return rho
