@@ -6,7 +6,7 @@ the step is its score over 1 - h: for least squares this is HC3, for large sampl
 
 Why so: alpha and the scale follow the residuals, and with few rows they follow them closely. Errors that take them as
 given are too small, whatever correction for degrees of freedom they get: with 20 rows, nominal intervals of 95 % had
-73 to 93 % by the sandwich, by its HC3 and by Huber's pooled formula (Robust Statistics, 1981, (6.5)).
+75 to 93 % by the sandwich, by its HC3 and by Huber's pooled formula (Robust Statistics, 1981, (6.5)).
 
 A fit that ignores half of its rows knows only what the other half says. So intervals are those of Student's t with as
 many degrees of freedom as the weights sum to, less the coefficients; and as users read the errors and take n - k, the

@@ -53,9 +53,9 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     no more), each improved by reweighting. It is not convex for alpha < 1: the minimum is the lowest found, and may not
     be the lowest there is.
 
-    The most likely line need not be the one through the bulk of the rows. Rows far out in X, on a line of their own, can
-    make a fit of all rows with a large scale likelier than one that leaves them out: for the star cluster CYG OB1, with
-    four giants among 47 stars, the most likely slope is -0.41, and that of the others 2.25. Where such groups are
+    The most likely line need not be the one through the bulk of the rows. Rows far out in X, on a line of their own,
+    can make a fit of all rows with a large scale likelier than one that leaves them out: for the star cluster CYG OB1,
+    with four giants among 47 stars, the most likely slope is -0.41, and that of the others 2.25. Where such groups are
     possible, look at the residuals over X, and fix alpha below 0 and the scale at the size of the noise.
 
     Where as many rows as there are
