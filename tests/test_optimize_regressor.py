@@ -223,6 +223,14 @@ def test_exact_fits_are_least_squares_or_the_majority():
     assert (model.coef_ == 0).all() and model.intercept_ == 4
 
 
+def test_rows_without_weight_are_not_counted_as_exact():
+    X, _ = regression(40)
+    y = 1 + X @ BETA
+    y[:10] += np.arange(10.0) + 1
+    weights = np.where(np.arange(40) < 35, 1.0, 0.0)
+    assert RobustRegressor().fit(X, y, weights).result_.exact_rows == 25
+
+
 def test_a_far_row_sets_no_unit():
     X, y = heavy()
     near = RobustRegressor(0.0).fit(X, np.where(np.arange(400) < 20, 1e6, y))

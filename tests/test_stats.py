@@ -318,6 +318,17 @@ def test_two_clusters_of_the_issue() -> None:
     assert abs(barron.fit(data, falpha=0.0)[1]) < 1  # the larger cluster
 
 
+def test_fit_of_more_than_the_starts_look_at() -> None:
+    """Three fifths of 30,000 in one cluster: alpha and scale of all of them, not of the sample."""
+    random = np.random.default_rng(0)
+    data = np.r_[random.normal(0, 1, 18_000), random.normal(100, 1, 12_000)]
+    found = barron.fit(data, falpha=0.0)
+    assert abs(found[1]) < 0.05
+    least = barron.nnlf(found, data)
+    for step in np.eye(3)[1:] * 1e-3:
+        assert min(barron.nnlf(found + step, data), barron.nnlf(found - step, data)) > least
+
+
 def test_fit_says_what_is_wrong() -> None:
     data = np.arange(9.0)
     with pytest.raises(ValueError, match="all fixed"):
