@@ -100,7 +100,7 @@ def log_tail(xp: Any, z: Any, alpha: Any) -> Any:
 
 
 def upper_quantile(xp: Any, tail: Any, alpha: Any) -> Any:
-    """The z >= 0 beyond which the probability is ``tail``, from 0 to 1/2; NaN elsewhere.  Not to be differentiated."""
+    """The z >= 0 beyond which the probability is ``tail``: 0 for 1/2, infinite for 0.  Not to be differentiated."""
     # Newton's steps on log tail(w), which is concave and falls: from wherever the first step starts, it lands at or
     # beyond the solution, and the others approach from there.
     positive = xp.where(tail > 0, tail, 0.25)

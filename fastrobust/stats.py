@@ -20,6 +20,9 @@ __all__ = ["barron"]
 _BLOCK = 1 << 13  # points for which one node of a quadrature is computed at a time; they stay in the cache
 _PROPOSALS = 1 << 14
 _ROUNDS, _STEPS = 100, 200  # of `fit`: far more than it takes
+_REWEIGHTED = 30  # steps that tell one maximum from another
+_MAXIMA = 3  # of those, to start from
+_SAMPLE = 20_000
 
 
 def _in_blocks(function: Callable[[Any, Any], Any], x: Any, alpha: Any) -> Any:
@@ -112,6 +115,59 @@ def _centre(x: Any, alpha: float, scale: float, loc: float) -> float:
         if abs(step) <= 1e-10:
             break
     return loc
+
+
+def _loss_and_scale(x: Any, locs: Any, alpha: float, scale: float | None) -> tuple[Any, Any, Any]:
+    """The mean negative log-likelihoods that reweighting reaches from some locations, less log Z; locations, scales."""
+    if scale is None:
+        scales = np.median(abs(x - locs[:, None]), axis=1)
+        scales = np.maximum(scales, 1e-10 * (x[-1] - x[0]))
+    else:
+        scales = np.full(len(locs), scale)
+    for _ in range(_REWEIGHTED):
+        z = (x - locs[:, None]) / scales[:, None]
+        weights = weight(z, alpha, 1.0)
+        locs = locs + scales * (weights * z).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-300)
+        if scale is None:
+            scales = scales * np.maximum(np.sqrt((weights * z * z).mean(axis=1)), 1e-3)
+            scales = np.maximum(scales, 1e-10 * (x[-1] - x[0]))
+    z = (x - locs[:, None]) / scales[:, None]
+    return loss(z, alpha, 1.0).mean(axis=1) + np.log(scales), locs, scales
+
+
+def _locations(x: Any, alphas: tuple[float, float], scale: float | None) -> list[float]:
+    """Where to begin: the median, the mean, and, where the likelihood may have several maxima, those it has at the
+    least alpha: started from quantiles and from the middles of the shortest intervals that hold some part of the data.
+    """
+    starts = [float(np.median(x)), float(np.mean(x))]
+    if x[-1] == x[0] or alphas[0] >= 1:  # -log f is convex
+        return starts
+    middles = []
+    for share in (2, 4, 8):
+        width = max(len(x) // share, 1)
+        lengths = x[width:] - x[: len(x) - width]
+        if lengths.size:
+            first = int(np.argmin(lengths))
+            middles.append(0.5 * (x[first] + x[first + width]))
+    locs = np.concatenate((np.quantile(x, np.arange(1, 16, 2) / 16), middles))
+    values, locs, scales = _loss_and_scale(x, locs, alphas[0], scale)
+    best: list[int] = []
+    for i in np.argsort(values, kind="stable"):
+        if math.isfinite(values[i]) and all(abs(locs[i] - locs[j]) > 1e-3 * (scales[i] + scales[j]) for j in best):
+            best.append(int(i))
+    return [*(float(locs[i]) for i in best[:_MAXIMA]), *starts]
+
+
+def _alternate(x: Any, loc: float, fixed_loc: bool, shape: dict[str, Any]) -> tuple[float, Any]:
+    """(alpha, scale) given loc, and loc given these, in turns; the last loc, and the last result of `fit_shape`."""
+    for _ in range(_ROUNDS):
+        found = fit_shape(x - loc, **shape)
+        before = loc
+        if found.success and not fixed_loc:
+            loc = _centre(x, found.alpha, found.scale, loc)
+        if abs(loc - before) <= 1e-8 * found.scale:
+            break
+    return loc, found
 
 
 class _Barron(rv_continuous):  # type: ignore[misc]
@@ -275,7 +331,9 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         Notes
         -----
         Alternates between (alpha, scale) given loc and loc given these, which hardly depend on each other, since the
-        density is symmetric.
+        density is symmetric. Below alpha = 1 the likelihood may have several maxima, one for each cluster of the data:
+        it begins at the median, the mean, and the three best maxima that are found at the least alpha, on at most
+        20,000 of the data, and takes the highest that it reaches. That may be one that treats no data as outliers.
         """
         if str(options.get("method", "mle")).lower() != "mle" or isinstance(data, CensoredData):
             return super().fit(data, *args, **options)  # type: ignore[no-any-return]
@@ -305,16 +363,29 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         if fixed and fixed[0] < 0:
             raise ValueError(f"falpha must not be negative, got {fixed[0]!r}: there is no density below 0")
 
-        loc = float(np.median(x)) if floc is None else float(floc)
-        for _ in range(_ROUNDS):
-            found = fit_shape(x - loc, alpha=fixed[0] if fixed else within, scale=fscale)
+        shape = {"alpha": fixed[0] if fixed else within, "scale": fscale}
+        if floc is not None:
+            starts, part = [float(floc)], x
+        else:
+            # On a sample that all starts share; the seed is fixed, and the order of the data makes no difference.
+            part = np.sort(x)
+            if part.size > _SAMPLE:
+                part = part[np.sort(np.random.default_rng(0).integers(0, part.size, _SAMPLE))]
+            low, high = (fixed[0],) * 2 if fixed else within or (0.0, math.inf)
+            starts = _locations(part, (float(low), float(high)), fscale)
+        reached: list[tuple[float, float, Any]] = []
+        for start in starts:
+            if any(abs(start - loc) <= found.scale for _, loc, found in reached):
+                continue
+            loc, found = _alternate(part, start, floc is not None, shape)
             if not found.success:
                 raise FitError(f"{found.message}; fscale fixes the scale")
-            before = loc
-            if floc is None:
-                loc = _centre(x, found.alpha, found.scale, loc)
-            if abs(loc - before) <= 1e-8 * found.scale:
-                break
+            reached.append((float(found.fun), loc, found))
+        _, loc, found = min(reached, key=lambda one: one[0])
+        if part.size < x.size:
+            loc, found = _alternate(x, loc, False, shape)
+            if not found.success:
+                raise FitError(f"{found.message}; fscale fixes the scale")
         return float(found.alpha), loc, float(found.scale)
 
 

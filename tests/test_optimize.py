@@ -447,6 +447,25 @@ def test_standard_errors_are_those_of_the_information() -> None:
     assert found.stderr == pytest.approx([0.0, found.scale / math.sqrt(500)], rel=1e-9)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.0}])
+def test_half_of_the_residuals_at_0_let_the_scale_shrink(dtype: str, options: dict[str, float]) -> None:
+    """At alpha = 0 the likelihood grows to a limit: any scale small enough solves the equation to rounding."""
+    other = 0.1 + abs(np.random.default_rng(0).standard_cauchy(50))
+    for zeros in (50, 51, 60):
+        x = np.r_[np.zeros(zeros), other].astype(dtype)
+        for found in (fit_shape(x, **options), fit_shape(np.r_[0, other].astype(dtype), np.r_[zeros, np.ones(50)])):
+            assert found.status == 1 and not found.success and "the scale shrinks" in found.message
+    # One more that is not 0 and there is a maximum; at alpha = 1 there always is.
+    found = fit_shape(np.r_[np.zeros(49), other].astype(dtype), **options)
+    assert found.success and found.scale > 1e-3
+    assert fit_shape(x, alpha=1.0).success
+    assert fit_shape(x, **options, scale=0.1).success
+    # Neither equal sizes nor rounding to a grid are zeros.
+    assert fit_shape(np.full(40, 5.0, dtype)).success
+    assert fit_shape(np.round(np.random.default_rng(0).normal(size=200)).astype(dtype)).success
+
+
 def test_bad_calls_of_fit_shape() -> None:
     x = np.ones(3)
     for arguments, message in (

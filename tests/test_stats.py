@@ -287,6 +287,48 @@ def test_fit_holds_what_is_fixed() -> None:
     assert one[0] == 1.0 and one[2] == 2.0 and abs(np.mean(fr.influence(data - one[1], 1.0, 2.0))) < 1e-9
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_fit_finds_the_highest_of_several_maxima(seed: int) -> None:
+    """Of two clusters: one of them with the other as outliers, or both; against a fine grid over all parameters."""
+    random = np.random.default_rng(seed)
+    near = random.normal(0, 1, 30)
+    for data in (
+        np.r_[near, random.normal(50, 1, 25)],
+        np.r_[near, random.normal(1e4, 1, 25)],
+        np.r_[near, random.normal(50, 1, 5)],
+        np.r_[near, random.uniform(-500, 500, 40)],
+    ):
+        found = barron.fit(data)
+        grid = (
+            (alpha, loc, scale)
+            for alpha in (0.0, 0.5, 1.0, 2.0, 8.0, 32.0)
+            for loc in [*np.quantile(data, np.linspace(0.05, 0.95, 10)), data.mean()]
+            for scale in np.std(data) * np.geomspace(1e-5, 2, 25)
+        )
+        assert barron.nnlf(found, data) <= min(barron.nnlf(point, data) for point in grid)
+        assert barron.fit(random.permutation(data)) == pytest.approx(found, rel=1e-9)
+
+
+def test_two_clusters_of_the_issue() -> None:
+    """From the median it would stay at one of them, at 266."""
+    data = np.r_[np.random.default_rng(0).normal(0, 1, 30), np.random.default_rng(1).normal(50, 1, 25)]
+    alpha, loc, scale = barron.fit(data)
+    assert barron.nnlf((alpha, loc, scale), data) < 250 and alpha == 32 and 20 < loc < 30
+    assert barron.fit(data, alpha_range=(0, 1))[0] <= 1
+    assert abs(barron.fit(data, falpha=0.0)[1]) < 1  # the larger cluster
+
+
+def test_fit_of_more_than_the_starts_look_at() -> None:
+    """Three fifths of 30,000 in one cluster: alpha and scale of all of them, not of the sample."""
+    random = np.random.default_rng(0)
+    data = np.r_[random.normal(0, 1, 18_000), random.normal(100, 1, 12_000)]
+    found = barron.fit(data, falpha=0.0)
+    assert abs(found[1]) < 0.05
+    least = barron.nnlf(found, data)
+    for step in np.eye(3)[1:] * 1e-3:
+        assert min(barron.nnlf(found + step, data), barron.nnlf(found - step, data)) > least
+
+
 def test_fit_says_what_is_wrong() -> None:
     data = np.arange(9.0)
     with pytest.raises(ValueError, match="all fixed"):

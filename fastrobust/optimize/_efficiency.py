@@ -62,6 +62,5 @@ def efficiency_scale(alpha: float, efficiency: float = 0.95) -> float:
             f"efficiency must lie between {least:.10g} and {most:.16g} for alpha = {alpha!r}, got {efficiency!r}: "
             "no scale gives it"
         )
-        raise ValueError(f"efficiency {between} for alpha = {alpha!r}, got {efficiency!r}: no scale gives it")
     low, high = map(math.log, _SCALES)
     return math.exp(brentq(lambda c: _efficiency(alpha, math.exp(c)) - efficiency, low, high, xtol=1e-13))

@@ -6,7 +6,7 @@ the step is its score over 1 - h: for least squares this is HC3, for large sampl
 
 Why so: alpha and the scale follow the residuals, and with few rows they follow them closely. Errors that take them as
 given are too small, whatever correction for degrees of freedom they get: with 20 rows, nominal intervals of 95 % had
-73 to 93 % by the sandwich, by its HC3 and by Huber's pooled formula (Robust Statistics, 1981, (6.5)).
+75 to 93 % by the sandwich, by its HC3 and by Huber's pooled formula (Robust Statistics, 1981, (6.5)).
 
 A fit that ignores half of its rows knows only what the other half says. So intervals are those of Student's t with as
 many degrees of freedom as the weights sum to, less the coefficients; and as users read the errors and take n - k, the
@@ -39,7 +39,6 @@ FACTOR = 2.0  # by which one row may move the scale: beyond, a quadratic says no
 DEFINITE = 1e-8  # the least curvature, relative to the largest, of a minimum
 RELATED = 30.0  # a condition number beyond which coefficients are known much worse than by their own columns
 SHARED = 1e-8  # of a coefficient's direction, outside of those that the rows determine
-NAMES = ("r", "s", "a", "rr", "rs", "ra", "ss", "sa", "aa")
 INFLATED = 10.0  # a variance this many times as large as that of the column alone
 USUAL = 0.95  # the confidence for which the errors are made
 FAR = 100.0  # a scale so many times larger or smaller than the residuals is in the wrong unit
@@ -248,22 +247,27 @@ class _Jackknife:
         self.alpha_free = alpha_estimated and self.low + AT_BOUND < found.alpha < high - AT_BOUND
         # Least squares does not depend on the scale.
         self.scale_free = scale_estimated and abs(found.alpha - 2) > AT_BOUND
-        z = residuals / found.scale
-        self.scores = scores = _Scores(z, found.alpha, self.low, self.alpha_free, self.scale_free)
-        k = columns.k
-        self.H, self.rs, self.ra = np.zeros((k, k)), np.zeros(k), np.zeros(k)
-        for part in self.parts():
-            Q, count = columns.rows(X, part, self.root), self.count[part]
-            self.H += (Q.T * (count * scores.rr[part])) @ Q
-            self.rs += Q.T @ (count * scores.rs[part])
-            self.ra += Q.T @ (count * scores.ra[part])
-        self.ss, self.sa, self.aa = (float(self.count @ each) for each in (scores.ss, scores.sa, scores.aa))
+        self.z = residuals / found.scale
         # The unit of scores, so that no square over- or underflows.
-        self.unit = float(np.abs(scores.r).max()) or 1.0
-        self.pooled = self.unit * math.sqrt(float(self.count @ (scores.r / self.unit) ** 2) / (n - k))
+        psi = np.asarray(influence(self.z, found.alpha, 1.0))
+        self.unit = float(np.abs(psi).max()) or 1.0
+        self.pooled = self.unit * math.sqrt(float(self.count @ (psi / self.unit) ** 2) / (n - columns.k))
+        self.H, self.rs, self.ra = np.zeros((columns.k,) * 2), np.zeros(columns.k), np.zeros(columns.k)
+        self.ss = self.sa = self.aa = 0.0
+        for part in self.parts():
+            Q, count, scores = columns.rows(X, part, self.root), self.count[part], self.scores(part)
+            self.H += (Q.T * (count * scores.rr)) @ Q
+            self.rs += Q.T @ (count * scores.rs)
+            self.ra += Q.T @ (count * scores.ra)
+            self.ss += float(count @ scores.ss)
+            self.sa += float(count @ scores.sa)
+            self.aa += float(count @ scores.aa)
 
     def parts(self) -> Iterator[slice]:
         return blocks(np, len(self.count))
+
+    def scores(self, part: slice) -> _Scores:
+        return _Scores(self.z[part], self.alpha, self.low, self.alpha_free, self.scale_free)
 
     def covariance_root(self) -> Array | None:
         """A root of the covariance, over ``unit``; None where there is no minimum."""
@@ -282,37 +286,38 @@ class _Jackknife:
         """For each of some rows a step of Newton's method for the others."""
         # The Hessian of the others is H - c q q'. First the coefficients' answer to the row's own score and to a move
         # of the scale and of alpha; then these two, by what is left of their curvature, within their ranges.
-        r, s, a, rr, rs, ra, ss, sa, aa = (getattr(self.scores, name)[part] for name in NAMES)
+        own = self.scores(part)
+        r, rr, rs, ra = own.r, own.rr, own.rs, own.ra
         Q = self.columns.rows(self.X, part, self.root)
         far = Q @ inverse
-        influence = rr * np.einsum("ij,ij->i", far, Q)
-        rest = 1 - np.minimum(influence, ALONE)
+        leverage = rr * np.einsum("ij,ij->i", far, Q)
+        rest = 1 - np.minimum(leverage, ALONE)
 
-        def answer(own: Array, of_all: Array) -> Array:
-            """inv(H - c q q') (of_all + own q)."""
+        def answer(mine: Array, of_all: Array) -> Array:
+            """inv(H - c q q') (of_all + mine q)."""
             fixed = inverse @ of_all
-            moved: Array = fixed + far * ((own + rr * (Q @ fixed)) / rest)[:, None]
+            moved: Array = fixed + far * ((mine + rr * (Q @ fixed)) / rest)[:, None]
             return moved
 
-        def without(own: Array, of_all: Array, by: Array) -> Array:
+        def without(mine: Array, of_all: Array, by: Array) -> Array:
             """The product of answers with mixed derivatives, less the row's own."""
-            product: Array = by @ of_all - own * np.einsum("ij,ij->i", Q, by)
+            product: Array = by @ of_all - mine * np.einsum("ij,ij->i", Q, by)
             return product
 
         step = answer(r, np.zeros_like(self.rs))
         # A row that alone determines a direction has no residual to speak of: it is given the others' size.
-        alone = influence > ALONE
+        alone = leverage > ALONE
         step[alone] = far[alone] * np.maximum(np.abs(r[alone]), self.pooled)[:, None]
         if self.scale_free:
             by_scale = answer(-rs, self.rs)
-            bend = self.ss - ss - without(rs, self.rs, by_scale)
-            pull = s - without(rs, self.rs, step)
+            bend = self.ss - own.ss - without(rs, self.rs, by_scale)
+            pull = own.s - without(rs, self.rs, step)
         if self.alpha_free:
             by_alpha = answer(-ra, self.ra)
-            bend_alpha = self.aa - aa - without(ra, self.ra, by_alpha)
-            pull_alpha = a - without(ra, self.ra, step)
+            bend_alpha = self.aa - own.aa - without(ra, self.ra, by_alpha)
+            pull_alpha = own.a - without(ra, self.ra, step)
             if self.scale_free:
-                mixed = self.sa - sa - without(rs, self.rs, by_alpha)
+                mixed = self.sa - own.sa - without(rs, self.rs, by_alpha)
                 share = np.where(bend > 0, mixed / np.where(bend > 0, bend, 1.0), 0.0)
                 bend_alpha, pull_alpha = bend_alpha - share * mixed, pull_alpha - share * pull
             move = _within(pull_alpha, bend_alpha, self.low - self.alpha, ALPHA_RANGE[1] - self.alpha)

@@ -50,7 +50,16 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Notes
     -----
     Minimizes the weighted mean of nll(y - X coef - intercept, alpha, scale), or of the loss for alpha < 0, from several
-    starts. It is not convex for alpha < 1: the minimum is the lowest found. Where as many rows as there are
+    starts: least squares, alpha = 1, and the three best of 500 exact fits of random rows (of all subsets, if there are
+    no more), each improved by reweighting. It is not convex for alpha < 1: the minimum is the lowest found, and may not
+    be the lowest there is.
+
+    The most likely line need not be the one through the bulk of the rows. Rows far out in X, on a line of their own,
+    can make a fit of all rows with a large scale likelier than one that leaves them out: for the star cluster CYG OB1,
+    with four giants among 47 stars, the most likely slope is -0.41, and that of the others 2.25. Where such groups are
+    possible, look at the residuals over X, and fix alpha below 0 and the scale at the size of the noise.
+
+    Where as many rows as there are
     coefficients carry half of the weight (fewer than twice as many rows), the likelihood has no maximum, and "auto"
     looks for alpha in [1, 2], where it has. Where half of the rows lie exactly on one fit the scale shrinks to
     nothing, ``scale_`` is a number of the size of rounding, and ``result_.exact_rows`` counts those rows. Collinear
@@ -175,8 +184,9 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         The robust ones are a jackknife: for each row a Newton step of the likelihood of all other rows, in the
         coefficients, alpha and the scale, as far as these are estimated. At alpha = 2 this is HC3 of least squares.
         Fits that ignore many rows get larger ones: by the quantiles of t with the sum of ``weights_`` in place of the
-        number of rows. In simulations intervals of 95 % cover 93 to 97 % for 20 rows and more, with errors that are
-        normal, t with three degrees of freedom, or contaminated. They do not cover the choice between several minima.
+        number of rows. In simulations intervals of 95 % cover 94 to 97 % for 20 rows and more, with errors that are
+        normal, t with three degrees of freedom, or contaminated; with alpha fixed at 0 they cover 87 to 94 % for 20
+        rows. They do not cover the choice between several minima.
 
         Examples
         --------

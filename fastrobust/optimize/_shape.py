@@ -63,6 +63,18 @@ class _Residuals:
         weights = None if self.weights is None else self.weights[chosen]
         return _Residuals(self.xp, self.x[chosen], weights, self.truncation)
 
+    def half_are_0(self, alpha: float) -> bool:
+        """Whether the likelihood at that alpha grows all the way as the scale shrinks, if only to a limit.
+
+        The equation, mean(z psi(z)) = 1, has no solution then, but is solved to rounding by any scale small enough.
+        """
+        if alpha != 0 or self.truncated:
+            return False
+        zero = self.x == 0
+        if self.weights is None:
+            return 2 * int(zero.sum()) >= int(self.x.size)
+        return 2 * float(self.weights[zero].sum(dtype=np.float64)) >= float(self.weights.sum(dtype=np.float64))
+
     def at(self, alpha: float, scale: float, end: float = math.inf) -> _Point:
         """The means over what is inside: within tau c, and within ``end``.
 
@@ -261,9 +273,9 @@ def fit_shape(
         ``alpha``, ``scale``, and both as ``x``; ``fun``, the mean negative log-likelihood of what is inside, and
         ``grad`` of it; ``stderr``, standard errors of alpha and scale by Fisher's information (0 for what is fixed, and
         to be taken with care at a bound); ``inside``, the sum of weights inside; ``nfev``, how often all residuals were
-        read; ``success`` and ``status`` (1 where the likelihood has no maximum because the scale shrinks to nothing,
-        where at most two residuals are inside, or where the equations could not be solved); ``message``, which says
-        what ended at a bound.
+        read; ``success`` and ``status`` (1 where the likelihood has no maximum because half of the residuals are 0, or
+        more, and the scale shrinks to nothing, where at most two residuals are inside, or where the equations could not
+        be solved); ``message``, which says what ended at a bound.
 
     Raises
     ------
@@ -353,7 +365,7 @@ def _result(
         elif low < high:
             unsolved = max(unsolved, abs(slope))
     failure = ""
-    if fit.low < fit.high and size == fit.low and size <= floor:
+    if fit.low < fit.high and (fit.residuals.half_are_0(alpha) or (size == fit.low and size <= floor)):
         failure = "the likelihood grows as the scale shrinks: too many residuals are 0"
     elif not found.inside or (fit.residuals.truncated and found.inside <= 2 < fit.residuals.x.size):
         failure = f"only {found.inside} residuals are inside: another truncation or scale may help"

@@ -19,6 +19,7 @@ from ._problem import CLOSE, GRADIENT, Array, Point, Problem, Tell
 
 HESSIAN = 40_000  # rows whose Hessian is good enough to begin with
 SAMPLE = 4000  # rows for the starts; more when there are many coefficients
+FEW = 1000  # rows on which fits of subsets compete
 DRAWS = 500  # subsets tried for a start: all, if there are no more
 AT_ONCE = 50  # fits whose residuals are in memory together
 KEPT = 20  # draws that are improved
@@ -34,14 +35,7 @@ def sample_size(k: int) -> int:
 
 def search(problem: Problem, ols: Array, rms: float, tell: Tell) -> Point:
     """The best of several starts on a sample of the rows, polished on all of them."""
-    size = sample_size(problem.design.k)
-    sample = problem
-    if problem.design.n > size:
-        # Drawn by weight, and then counted, not weighted.
-        share = None if problem.weights is None else problem.weights / problem.weights.sum()
-        drawn = np.random.default_rng(0).choice(problem.design.n, size, p=share)
-        chosen, counts = np.unique(drawn, return_counts=True)
-        sample = problem.part(chosen, counts.astype(np.float64))
+    sample = _drawn(problem, sample_size(problem.design.k))
     least_squares = _least_squares(problem, ols, rms)
     starts = _starts(sample, ols, least_squares, tell)
     found = [sample.descend(start, tell, f"start {i} of {len(starts)}") for i, start in enumerate(starts, 1)]
@@ -66,6 +60,16 @@ def search(problem: Problem, ols: Array, rms: float, tell: Tell) -> Point:
     return best if best.value <= at_ols.value else problem.polish(at_ols, tell, what)
 
 
+def _drawn(problem: Problem, size: int) -> Problem:
+    """So many rows, drawn by weight, and then counted, not weighted; all, if there are no more."""
+    if problem.design.n <= size:
+        return problem
+    share = None if problem.weights is None else problem.weights / problem.weights.sum()
+    drawn = np.random.default_rng(0).choice(problem.design.n, size, p=share)
+    chosen, counts = np.unique(drawn, return_counts=True)
+    return problem.part(chosen, counts.astype(np.float64))
+
+
 def _least_squares(problem: Problem, ols: Array, rms: float) -> Point:
     alpha = 2.0 if problem.alpha is None else problem.alpha
     if problem.scale is not None:
@@ -88,7 +92,7 @@ def _starts(sample: Problem, ols: Array, least_squares: Point, tell: Tell) -> li
     starts = [least_squares, Point(smoothed.gamma, 1.0 if alpha is None else alpha, smoothed.scale)]
     if sample.low < 1:
         tell("fits of subsets")
-        for point in _subset_fits(sample):
+        for point in _subset_fits(_drawn(sample, max(FEW, 10 * sample.design.k))):
             starts += [_point(sample, point.gamma, 1.0)] * (alpha is None) + [point]
     return starts
 
