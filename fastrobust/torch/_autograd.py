@@ -38,7 +38,6 @@ _TRANSFORM = torch._C._functorch.TransformType
 _in_transform = torch._C._are_functorch_transforms_active
 _modes = torch._C._len_torch_dispatch_stack
 _compiling = torch.compiler.is_compiling
-_recording = torch._C._is_tracing  # torch.jit.trace
 
 
 # --- arguments
@@ -52,6 +51,12 @@ def no_tensor(name: str, value: Any) -> TypeError:
             "torch.export.export, or keep the function that calls it whole with torch.fx.wrap"
         )
     return TypeError(f"{name} is a {type(value).__name__}: make it a tensor with torch.as_tensor()")
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _recording() -> bool:
+    """Whether torch.jit.trace looks on, which it does not through a compiler."""
+    return torch._C._is_tracing()
 
 
 def _not_recorded() -> None:
