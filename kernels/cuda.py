@@ -41,7 +41,7 @@ from .launch import (
 )  # fmt: skip
 from .likelihood import FAMILIES, VALUES
 from .partition import PARTITION, log_partition, log_partition_parts
-from .primitives import scalar
+from .primitives import min, scalar
 
 __all__ = ["SIGNATURE", "elementwise", "fold", "partition", "reduction", "total"]
 

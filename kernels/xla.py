@@ -31,7 +31,7 @@ from numba.extending import intrinsic
 from . import native
 from . import xla_frame as f
 from .cpu import pointer, stack
-from .primitives import scalar
+from .primitives import max, min, scalar
 
 __all__ = ["SIGNATURE", "handler"]
 
