@@ -24,7 +24,7 @@ from . import loss, native
 from .launch import SUMS
 from .likelihood import FAMILIES, VALUES
 from .partition import PARTITION, log_partition, log_partition_parts
-from .primitives import fma, scalar
+from .primitives import fma, min, scalar
 
 __all__ = ["BLOCK", "elementwise", "partition", "reduction"]
 

@@ -42,7 +42,7 @@ from .launch import (
 )  # fmt: skip
 from .likelihood import FAMILIES, VALUES
 from .partition import PARTITION, log_partition, log_partition_parts
-from .primitives import scalar
+from .primitives import min, scalar
 from .scaling import APART
 
 __all__ = ["SIGNATURE", "elementwise", "fold", "partition", "reduction", "total"]

@@ -8,7 +8,7 @@ rounding is the only one that counts.  Nothing here branches; all selects are be
 from __future__ import annotations
 
 from . import coefficients as c
-from .primitives import bits, constant, fma, from_bits, polynomial, scalar
+from .primitives import bits, constant, fma, from_bits, max, min, polynomial, scalar
 from .scaling import APART
 
 _log_tail = polynomial(*c.LOG_TAIL)

@@ -39,7 +39,7 @@ from .elementary import (
     two_product,
     two_sum,
 )
-from .primitives import constant, fma, homogeneous, scalar
+from .primitives import constant, fma, homogeneous, max, min, scalar
 
 _ALPHA_MIN = constant(2.0**-40, 2.0**-70)
 _ALPHA_MAX = constant(2.0**48, 2.0**90)

@@ -1,6 +1,7 @@
 """Numba -> LLVM IR, for any target: a Python function and all that it calls, in one module, inlined.
 
-Here and in `primitives.scalar` Numba's internals are used: `compile_extra`, and the modules of its code libraries.
+Here and in `primitives` Numba's internals are used: `compile_extra`, and a code library of our own.  Numba's optimizes
+what it is given for the processor that compiles; here that is the business of `optimize`, for the processor that runs.
 """
 
 from __future__ import annotations
@@ -19,29 +20,14 @@ def lower(function: Callable[..., Any], signature: Any) -> tuple[list[str], Any]
     from numba.core import sigutils
     from numba.core.compiler_lock import global_compiler_lock
 
-    from .primitives import callees, lower_function
+    from .primitives import lower_function
 
     with global_compiler_lock:
         compiled = lower_function(function, *sigutils.normalize_signature(signature))
-    modules, seen, todo = [], set(), [compiled.library]
-    while todo:
-        library = todo.pop()
-        if id(library) not in seen:
-            seen.add(id(library))
-            modules.append(str(library._final_module))
-            todo += [*library._linking_libraries, *callees.get(library, ())]
-    return modules, compiled.fndesc
-
-
-# A definition up to where its attributes begin, unless it says noinline.
-_DEFINITION = re.compile(
-    r"^(define (?!.*noinline)[^@\n]*@\"?([\w.$-]+)\"?\(.*\)(?: local_unnamed_addr| unnamed_addr)?)", re.M
-)
-
-
-def _inlined(text: str, entry: str) -> str:
-    """The module, all but the entries to be inlined.  By text: llvmlite 0.46 marks the return value instead."""
-    return _DEFINITION.sub(lambda m: m[1] if m[2].startswith(entry) else f"{m[1]} alwaysinline", text)
+    libraries = [compiled.library]
+    for library in libraries:
+        libraries += [callee for callee in library.callees if callee not in libraries]
+    return [library.text for library in libraries], compiled.fndesc
 
 
 def link(machine: Any, modules: list[str], entry: str) -> Any:
@@ -49,7 +35,7 @@ def link(machine: Any, modules: list[str], entry: str) -> Any:
     head = f'target datalayout = "{machine.target_data}"\ntarget triple = "{machine.triple}"\n'
     linked = None
     for text in modules:
-        text = re.sub(r"^target (datalayout|triple) = .*$", "", _inlined(text, entry), flags=re.M)
+        text = re.sub(r"^target (datalayout|triple) = .*$", "", text, flags=re.M)
         module = llvm.parse_assembly(head + text)
         if linked is None:
             linked = module
@@ -66,9 +52,16 @@ def link(machine: Any, modules: list[str], entry: str) -> Any:
 
 
 def optimize(machine: Any, module: Any, vectorize: bool) -> None:
-    """LLVM's usual passes over the module, for that machine."""
+    """LLVM's usual passes over the module, for that machine.
+
+    First over each function on its own: inlined as they are written, they leave longer loops, by a sixth where each
+    element has its own parameters.
+    """
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = vectorize
     passes = llvm.create_pass_builder(machine, options)
+    each = passes.getFunctionPassManager()
+    for function in module.functions:
+        each.run(function, passes)
     passes.getModulePassManager().run(module, passes)
     module.verify()

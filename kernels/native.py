@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -32,11 +33,15 @@ def host_is_x86() -> bool:
 
 @functools.cache
 def _target() -> tuple[Any, str]:
-    """The host's target machine, and a text that identifies it."""
+    """The host's target machine, and a text that identifies it.
+
+    Numba's users tell it by ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` what to compile for; they mean the same here.
+    """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    cpu = llvm.get_host_cpu_name()
-    features = ",".join(sorted(llvm.get_host_cpu_features().flatten().split(",")))  # its order varies by process
+    cpu = os.environ.get("NUMBA_CPU_NAME", llvm.get_host_cpu_name())
+    own = sorted(llvm.get_host_cpu_features().flatten().split(","))  # its order varies by process
+    features = os.environ.get("NUMBA_CPU_FEATURES", "" if cpu.lower() == "generic" else ",".join(own))
     target = llvm.Target.from_default_triple()
     # The small code model needs code and constants within 2 GiB: JITLink keeps them in one mapping.
     model = "small" if _JITLINK else "jitdefault"

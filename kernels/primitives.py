@@ -11,9 +11,10 @@ integers, cast after every operation.
 
 from __future__ import annotations
 
+import builtins
+import functools
 import hashlib
 import math
-import weakref
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -21,19 +22,40 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import compiler, typing
+from numba.core import cgutils, compiler, typing
+from numba.core.codegen import CPUCodeLibrary
 from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import lower_builtin, type_callable
 
-__all__ = ["bits", "constant", "fma", "from_bits", "homogeneous", "piecewise", "polynomial", "scalar"]
+__all__ = ["bits", "constant", "fma", "from_bits", "homogeneous", "max", "min", "piecewise", "polynomial", "scalar"]
 
 _UINT = {types.float32: types.uint32, types.float64: types.uint64}
 _FLOAT = {u: f for f, u in _UINT.items()}
 
-# Numba's code library of a function -> those of the scalar functions it calls.  Numba's own list is of libraries made
-# into machine code.
-callees: weakref.WeakKeyDictionary[Any, set[Any]] = weakref.WeakKeyDictionary()
+
+class _Library(CPUCodeLibrary):  # type: ignore[misc]
+    """What Numba lowers a function to, as it is written, and the functions it calls.
+
+    Numba's own libraries optimize that for this processor at once, and PTX would depend on it.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(_context().codegen(), function.__qualname__)
+        self.text = ""
+        self.callees: dict[_Library, None] = {}  # a set in a fixed order, on which LLVM's result depends
+
+    def add_ir_module(self, module: Any) -> None:
+        for function in module.functions:
+            if not function.is_declaration and "noinline" not in function.attributes:
+                function.attributes.add("alwaysinline")
+        self.text = cgutils.normalize_ir_text(str(module))
+
+    def add_linking_library(self, library: Any) -> None:
+        # Numba's functions for Python's objects come with all that it lowers; nothing here calls them.
+        if library is not rtsys.library:
+            raise NotImplementedError(f"{self.name} calls {library.name}, which Numba compiles for this processor")
 
 
 def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,10 +83,19 @@ def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
     @lower_builtin(function, types.VarArg(types.Any))
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         found = find(sig.args)
-        callees.setdefault(context.active_code_library, set()).add(found.library)
+        context.active_code_library.callees[found.library] = None
         return context.call_internal(builder, found.fndesc, sig, args)
 
     return function
+
+
+@functools.cache
+def _context() -> Any:
+    """Numba's context for this processor, without the output that ``NUMBA_DEBUG_JIT`` would write into the code.
+
+    That is kept for other processes, and also goes to GPUs.
+    """
+    return cpu_target.target_context.subtarget(debug_print=lambda builder, text: None)
 
 
 def lower_function(function: Callable[..., Any], arguments: Any, result: Any) -> Any:
@@ -73,8 +104,10 @@ def lower_function(function: Callable[..., Any], arguments: Any, result: Any) ->
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model = "numpy"
     flags.nrt = False
-    typing_context, context = cpu_target.typing_context, cpu_target.target_context
-    return compiler.compile_extra(typing_context, context, function, arguments, result, flags, {})
+    library = _Library(function)
+    return compiler.compile_extra(
+        cpu_target.typing_context, _context(), function, arguments, result, flags, {}, library
+    )
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
@@ -131,6 +164,36 @@ def _type_from_bits(context: Any) -> Any:
 @lower_builtin(from_bits, types.Integer)
 def _lower_bitcast(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.bitcast(args[0], context.get_value_type(sig.return_type))
+
+
+def min(a: Any, b: Any) -> Any:
+    """The builtin, of two numbers.  Numba compiles its own for this processor, with a dispatcher of its own."""
+    return builtins.min(a, b)
+
+
+def max(a: Any, b: Any) -> Any:
+    """The builtin, of two numbers."""
+    return builtins.max(a, b)
+
+
+@type_callable(min)
+@type_callable(max)
+def _type_extreme(context: Any) -> Any:
+    return lambda a, b: context.unify_types(a, b)
+
+
+def _lower_extreme(order: str, context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """The second if it is beyond the first, as in Python: what that gives for NaN and for 0 and -0 counts."""
+    kind = sig.return_type
+    a, b = (context.cast(builder, value, given, kind) for value, given in zip(args, sig.args, strict=True))
+    if isinstance(kind, types.Float):
+        return builder.select(builder.fcmp_ordered(order, b, a), b, a)
+    compare = builder.icmp_signed if kind.signed else builder.icmp_unsigned
+    return builder.select(compare(order, b, a), b, a)
+
+
+lower_builtin(min, types.Number, types.Number)(functools.partial(_lower_extreme, "<"))
+lower_builtin(max, types.Number, types.Number)(functools.partial(_lower_extreme, ">"))
 
 
 def constant(single: Any, double: Any = None) -> Callable[[Any], Any]:

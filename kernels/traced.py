@@ -81,7 +81,8 @@ class _Lifter:
         self.xp, self.lax, self.take = xp, lax, take
         self.done: dict[Any, Any] = {primitives.fma: self.fma, primitives.bits: self.bits}
         self.done[primitives.from_bits] = self.bits  # the other way, by the type
-        self.builtins = {"type": self.type, "min": xp.minimum, "max": xp.maximum, "abs": xp.abs}
+        self.done |= {primitives.min: xp.minimum, primitives.max: xp.maximum}
+        self.builtins = {"type": self.type, "abs": xp.abs}
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function over arrays."""

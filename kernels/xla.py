@@ -32,7 +32,7 @@ from . import native
 from . import xla_frame as f
 from .cpu import pointer, stack
 from .elementary import LARGEST, lifted
-from .primitives import scalar
+from .primitives import max, min, scalar
 from .scaling import APART
 
 __all__ = ["SIGNATURE", "handler"]
