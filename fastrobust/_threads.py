@@ -1,56 +1,66 @@
 """Threads: one piece of work after the other from a common list, until it is empty.
 
 The caller takes part.  It waits only for pieces that others have begun, and leaves none behind, whatever interrupts it:
-they would go on writing into arrays that are somebody else's by then.  What a pool that cannot start threads has queued
-finds the list empty.
+they would go on writing into arrays that are somebody else's by then.
+
+Not `concurrent.futures`: whose thread could not be started has its work queued nevertheless, so that it is done twice,
+or later; it cannot be imported any more when the main thread has ended; and it registers a lock for forks, which first
+calls then have to do with.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from .kernels.alone import uninterrupted
+from .kernels.alone import alone, uninterrupted
 
 __all__ = ["in_threads"]
 
-
-@functools.cache
-def _pool() -> tuple[ThreadPoolExecutor, int]:
-    return uninterrupted(_started)  # not `alone`: forking locks the starting of threads before it waits for that
-
-
-def _started() -> tuple[ThreadPoolExecutor, int]:
-    """A pool and how many threads it has, all started: an interrupted start would leave one that nobody ends."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool, go = ThreadPoolExecutor(count, "fastrobust"), threading.Event()
-    with contextlib.suppress(RuntimeError):  # no more threads, or none any more since the interpreter is shutting down
-        for _ in range(count):
-            pool.submit(go.wait)
-    go.set()
-    return pool, count
-
-
+_started: list[tuple[queue.SimpleQueue[Callable[[], Any]], int]] = []  # what the helpers are asked by; all threads
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has the pool, but not its threads
+    os.register_at_fork(after_in_child=_started.clear)  # a child lacks the threads
+
+
+def _pool() -> tuple[Callable[[Callable[[], Any]], Any], int]:
+    """How to ask a helper, and how many threads there are with the caller; they are started at the first call."""
+    if not _started:
+        alone(_start)
+    tasks, threads = _started[0]
+    return tasks.put, threads
+
+
+def _start() -> None:
+    if not _started:
+        wanted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        tasks, threads = queue.SimpleQueue[Callable[[], Any]](), 1
+        with contextlib.suppress(RuntimeError):  # no more for this process, or none since the interpreter shuts down
+            for _ in range(wanted - 1):
+                threading.Thread(target=_serve, args=(tasks,), name="fastrobust", daemon=True).start()
+                threads += 1
+        _started.append((tasks, threads))
+
+
+def _serve(tasks: queue.SimpleQueue[Callable[[], Any]]) -> None:
+    while True:
+        tasks.get()()  # whose work is not kept until the next one
 
 
 def in_threads(work: Callable[[int, int], None], count: int, grain: int, most: int) -> None:
     """work(start, stop) over range(count), in equal parts for the cores; multiples of grain, of no more than most."""
-    pool, threads = _pool()
+    ask, threads = _pool()
     step = max(1, min(-(-count // (threads * grain)), most // grain)) * grain
     pieces = [(start, min(start + step, count)) for start in range(0, count, step)]
-    begun: set[int] = set()  # by threads of the pool
+    begun: list[None] = []  # an entry for each helper at it
     done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
-    def help_out(number: int) -> None:
-        begun.add(number)  # before the look at the list: who empties it looks here afterwards
+    def help_out() -> None:
+        begun.append(None)  # before the look at the list: who empties it looks here afterwards
         try:
             while piece := _next(pieces):
                 try:
@@ -59,7 +69,7 @@ def in_threads(work: Callable[[int, int], None], count: int, grain: int, most: i
                 except BaseException as error:
                     done.put(error)
         finally:
-            begun.discard(number)
+            begun.pop()
 
     def finish() -> None:
         pieces.clear()
@@ -68,9 +78,8 @@ def in_threads(work: Callable[[int, int], None], count: int, grain: int, most: i
 
     left = len(pieces)
     try:
-        with contextlib.suppress(RuntimeError):  # the pool starts no threads: see above
-            for number in range(min(threads, left) - 1):
-                pool.submit(help_out, number)
+        for _ in range(min(threads, left) - 1):
+            ask(help_out)
         while piece := _next(pieces):
             work(*piece)
             left -= 1

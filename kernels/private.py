@@ -151,7 +151,10 @@ def _refuse(path: str, why: str, remedy: str = "") -> NoReturn:
 
 
 def _alone_in(group: int) -> bool:
-    """Whether this is the user's private group, which many systems give each user and let write by default."""
+    """Whether this is the user's private group, which many systems give each user and let write by default.
+
+    Root's is not: containers run unknown users in it.
+    """
     import grp
     import pwd
 
@@ -159,4 +162,5 @@ def _alone_in(group: int) -> bool:
         user, found = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
     except KeyError:
         return False
-    return user.pw_gid == group and found.gr_name == user.pw_name and set(found.gr_mem) <= {user.pw_name}
+    own = group != 0 and group == user.pw_gid and found.gr_name == user.pw_name
+    return own and set(found.gr_mem) <= {user.pw_name}

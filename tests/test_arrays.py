@@ -985,7 +985,7 @@ def test_weights_do_not_change_the_dtype_nor_themselves() -> None:
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        yield lambda count: monkeypatch.setattr(_threads, "_pool", lambda: (pool, count))
+        yield lambda count: monkeypatch.setattr(_threads, "_pool", lambda: (pool.submit, count))
 
 
 @pytest.mark.parametrize("dtype", [F4, F8])

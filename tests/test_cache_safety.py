@@ -180,6 +180,8 @@ def test_a_group_may_write_above_if_it_is_the_users_alone(
     name: str, members: list[str], primary: bool, safe: bool, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many systems give each user a group, and directories that it may write to."""
+    if os.geteuid() == 0:
+        os.chown(cache.parent, -1, SOMEBODY)  # root's own group is nobody's alone
     cache.parent.chmod(0o770)
     group = cache.parent.stat().st_gid
     user = types.SimpleNamespace(pw_name="ann", pw_gid=group if primary else group + 1)
@@ -191,6 +193,12 @@ def test_a_group_may_write_above_if_it_is_the_users_alone(
         assert_refused(cache, "others may write")  # the directory itself is this user's alone
     else:
         assert_refused(cache, "others may write")
+
+
+@only_root
+def test_the_group_of_root_may_not_write_above(cache: Path) -> None:
+    cache.parent.chmod(0o770)
+    assert_refused(cache, "others may write")
 
 
 def test_a_directory_of_another_user_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -582,7 +582,7 @@ def test_help_teaches(tmp_path):
 
 def test_info_empties_the_cache_if_asked(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    cache.mkdir()
+    cache.mkdir(mode=0o700)
     (cache / f"{'0' * 32}.o").write_bytes(b"kernel")
     (cache / "mine.txt").write_text("stays")
     done = subprocess.run(

@@ -16,25 +16,28 @@ from fastrobust import _threads
 from fastrobust._threads import in_threads
 
 
-class Pool(concurrent.futures.ThreadPoolExecutor):
-    """One that starts no thread from some time on, as where a process may have no more: it queues and raises."""
-
-    closed = False
-    queued: list[Callable[[], Any]]
-
-    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Any:
-        if self.closed:
-            self.queued.append(lambda: function(*arguments, **options))
-            raise RuntimeError("can't start new thread")
-        return super().submit(function, *arguments, **options)
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[concurrent.futures.Executor]:
+    with concurrent.futures.ThreadPoolExecutor(3) as found:
+        monkeypatch.setattr(_threads, "_pool", lambda: (found.submit, 4))
+        yield found
 
 
 @pytest.fixture
-def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
-    with Pool(4) as found:
-        found.queued = []
-        monkeypatch.setattr(_threads, "_pool", lambda: (found, 4))
-        yield found
+def unstarted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """No helpers yet, and a list of those that are started, which nobody ends: they wait until the process does."""
+    found: list[Any] = []
+    start = threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == "fastrobust":
+            found.append(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    monkeypatch.setattr(_threads, "_started", [])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(4), raising=False)
+    return found
 
 
 class Counted:
@@ -59,7 +62,9 @@ class Counted:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 100, 1023, 1024, 1025])
 @pytest.mark.parametrize(("grain", "most"), [(1, 1 << 20), (256, 1 << 20), (1, 7), (256, 7), (16, 100), (1, 0)])
-def test_all_is_done_once_in_pieces_of_the_wanted_lengths(count: int, grain: int, most: int, pool: Pool) -> None:
+def test_all_is_done_once_in_pieces_of_the_wanted_lengths(
+    count: int, grain: int, most: int, pool: concurrent.futures.Executor
+) -> None:
     work = Counted(count)
     in_threads(work, count, grain, most)
     assert work.times == [1] * count and work.now == 0
@@ -67,31 +72,56 @@ def test_all_is_done_once_in_pieces_of_the_wanted_lengths(count: int, grain: int
     assert sum(length % grain > 0 for length in work.lengths) <= 1, "the last one"
 
 
-def test_threads_take_part(pool: Pool) -> None:
+def test_threads_take_part(pool: concurrent.futures.Executor) -> None:
     together = threading.Barrier(4)
     in_threads(Counted(4, lambda start: together.wait(30) and None), 4, 1, 1)
 
 
-@pytest.mark.parametrize("threads", [0, 1, 3])
-def test_where_no_thread_can_be_started_each_piece_is_done_once(
-    threads: int, pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_helpers_that_come_late_find_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """In place, doing it twice would be wrong; and so would be doing it later."""
-    if threads:
-        list(pool.map(lambda _: None, range(threads)))
-    else:
-        monkeypatch.setattr(_threads, "_pool", lambda: (pool, 4))
-    pool.closed = True
+    asked: list[Callable[[], Any]] = []
+    monkeypatch.setattr(_threads, "_pool", lambda: (asked.append, 4))
     work = Counted(100)
     in_threads(work, 100, 1, 10)
     assert work.times == [1] * 100
-    for late in pool.queued:
+    for late in asked:
         late()
-    assert pool.queued and work.times == [1] * 100
+    assert len(asked) == 3 and work.times == [1] * 100
+
+
+@pytest.mark.parametrize("possible", [0, 1, 2, 3])
+def test_as_many_threads_as_can_be_started(
+    possible: int, unstarted: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if len(unstarted) == possible:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    for _ in range(3):
+        work = Counted(100)
+        in_threads(work, 100, 1, 10)
+        assert work.times == [1] * 100
+    assert len(unstarted) == possible and _threads._started[0][1] == possible + 1
+
+
+def test_threads_are_started_once(unstarted: list[Any]) -> None:
+    together = threading.Barrier(3)
+
+    def call(_: int) -> None:
+        together.wait(30)
+        in_threads(Counted(100), 100, 1, 10)
+
+    with concurrent.futures.ThreadPoolExecutor(3) as users:
+        list(users.map(call, range(3)))
+    assert len(unstarted) == 3 and all(thread.daemon for thread in unstarted)
 
 
 @pytest.mark.parametrize("where", ["the caller", "another thread"])
-def test_an_error_is_raised_when_nobody_works_any_more(where: str, pool: Pool) -> None:
+def test_an_error_is_raised_when_nobody_works_any_more(where: str, pool: concurrent.futures.Executor) -> None:
     caller = threading.get_ident()
     here = {True: threading.Event(), False: threading.Event()}  # the caller, and somebody else
 
@@ -114,7 +144,7 @@ def test_an_error_is_raised_when_nobody_works_any_more(where: str, pool: Pool) -
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
-def test_a_second_ctrl_c_does_not_leave_them_working(pool: Pool) -> None:
+def test_a_second_ctrl_c_does_not_leave_them_working(pool: concurrent.futures.Executor) -> None:
     """The first one stops the caller, which then waits for the others, and the second meets it there."""
     caller, begun, go = threading.get_ident(), threading.Event(), threading.Event()
 
@@ -133,12 +163,3 @@ def test_a_second_ctrl_c_does_not_leave_them_working(pool: Pool) -> None:
         in_threads(work, 4, 1, 1)
     assert go.is_set() and work.now == 0
     assert isinstance(raised.value.__context__, KeyboardInterrupt), "both have come"
-
-
-def test_the_pool_has_started_its_threads() -> None:
-    """At once: an interrupted start would leave one behind that nobody ends, and the process would not end either."""
-    pool, count = _threads._started()
-    try:
-        assert len(pool._threads) == count
-    finally:
-        pool.shutdown()

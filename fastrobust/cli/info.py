@@ -29,7 +29,7 @@ def show(clear_cache: bool = False) -> None:
         try:
             print(f"{cache.clear()} files removed from the kernel cache\n")
         except cache.Unsafe:
-            print("nothing removed from the kernel cache, see there\n")
+            print("nothing removed from the kernel cache, which is refused, as said below\n")
     lines = [
         ("fastrobust", _ours()),
         ("python", f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})"),
