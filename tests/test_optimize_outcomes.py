@@ -250,6 +250,22 @@ def test_a_wrong_jacobian_is_no_success() -> None:
     assert not found.success and found.status in (1, 6)
 
 
+@pytest.mark.parametrize("alpha", [-2.0, 0.0, 1.0, 2.0])
+def test_residuals_that_are_differences_of_large_numbers_converge(alpha: float) -> None:
+    """Coordinates of 10^7: residuals have nine digits, which neither they nor the Jacobian show."""
+    X, y = line()
+    expected = irls(X, y, alpha, 0.3).x
+    found = gauss_newton(lambda b: (1e7 + X @ b) - (1e7 + y), [0.0, 0.0], lambda b: X, alpha, 0.3)
+    assert found.success, found.message
+    np.testing.assert_allclose(found.x, expected, atol=1e-8)
+    curved = gauss_newton(
+        lambda b: (1e7 + np.sinh(X @ b / 4)) - (1e7 + np.sinh(y / 4)), [1.5, 1.5],
+        lambda b: X * np.cosh(X @ b / 4)[:, None] / 4, alpha, 0.3,
+    )  # fmt: skip
+    assert curved.success, curved.message
+    np.testing.assert_allclose(curved.x, (2, 1), atol=0.1)
+
+
 # --- dtypes
 
 
@@ -310,7 +326,12 @@ def test_far_rows_stay_on_the_device(fake_cupy: Any) -> None:
     far, near = np.zeros((40, 3)), np.random.default_rng(0).standard_normal((40, 3))
     far[:] = near
     far[0] = 1e20
-    pairs += ((irls(cp.asarray(far), gy, -2.0, 0.3, start=cp.asarray([1.0, 1, 1])), irls(far, y, -2.0, 0.3, start=[1.0, 1, 1])),)  # noqa: E501
+    pairs += (
+        (
+            irls(cp.asarray(far), gy, -2.0, 0.3, start=cp.asarray([1.0, 1, 1])),
+            irls(far, y, -2.0, 0.3, start=[1.0, 1, 1]),
+        ),
+    )  # noqa: E501
     for found, expected in pairs:
         assert type(found.x) is cp.ndarray and found.status == expected.status and found.nit == expected.nit
         np.testing.assert_allclose(found.x.get(), expected.x, rtol=1e-8)

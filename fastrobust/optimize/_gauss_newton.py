@@ -112,11 +112,11 @@ class _Near(NamedTuple):
         return float(abs((self.rows.T @ self.target) * columns).max()) * self.height * (self.height / other.height)
 
 
-def _damped(xp: Any, near: _Near, damping: float, typical: float) -> Any:
+def _damped(xp: Any, near: _Near, damping: float, usual: float) -> Any:
     """The step, in units of the columns."""
     k = near.rows.shape[1]
     damped = xp.concatenate((near.rows, math.sqrt(damping) * xp.eye(k)))
-    far = abs(near.target) > _FAR * typical
+    far = abs(near.target) > _FAR * usual
     # As a least-squares problem of its own, which squares no condition number.
     target = xp.concatenate((xp.where(far, 0, near.target), xp.zeros(k)))
     step = -xp.linalg.lstsq(damped, target, rcond=None)[0]
@@ -269,23 +269,25 @@ def gauss_newton(
             size = abs(near.rows) @ abs(in_columns()) + near.bends * abs(near.z)
         return xp.where(near.bends > 0, eps * size, 0)
 
-    def lost(noise: Any, where: Any, digits: float) -> float:
+    def lost(noise: Any, digits: float) -> float:
         """What that does to the sum."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            first = _norm(xp, xp.where(where, near.target * noise, 0))
-            second = float((xp.where(where, noise, 0) ** 2).sum())
-        return (first + second) * near.height**2 * unit**2 + 4 * float(np.finfo(np.float64).eps) * digits
+            found = _norm(xp, near.target * noise) + float((noise * noise).sum())
+        return found * near.height**2 * unit**2 + 4 * float(np.finfo(np.float64).eps) * digits
 
     def reduction(moved: Any, after: Any, moves: Any, noise: Any) -> tuple[float, float]:
         """By how much a step lowers the sum, and what rounding does to this, term by term."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             found = xp.where(near.bends > 0, near.bends * ((double(moved) - double(residuals)) / scale), 0)
             # A difference of the size of rounding is that of the linear model, and a small one needs no loss.
-            found = xp.where(abs(found - moves) <= 8 * noise, moves, found)
+            error = abs(found - moves)
+            found = xp.where(error <= 8 * noise, moves, found)
             short = abs(found) <= _SHORT * near.bends * xp.maximum(abs(near.z), 1)
             taylor = -(near.target + 0.5 * near.ratio * found) * found * (near.height**2 * unit**2)
             drop = float(xp.where(short, taylor, each - after).sum())
-        return drop, lost(noise, ~short, float(xp.where(short, 0, each).sum()))
+            # Residuals may be known less well than is thought: as far as the model and they differ.
+            unclear = xp.where(short, xp.where(error <= 8 * noise, 0, error), noise)
+        return drop, 4 * lost(unclear, float(xp.where(short, 0, each).sum()))
 
     residuals = floats(xp, "fun(x0)", fun(x.copy())).copy()
     if residuals.ndim != 1 or not residuals.size:
@@ -342,7 +344,7 @@ def gauss_newton(
         nfev += 1
         noise = rounding()
         # Where the sum has no digits left to show the reduction, the step may be the last one.
-        hidden = predicted <= lost(noise, True, float(each.sum()))
+        hidden = predicted <= lost(noise, float(each.sum()))
         drop, unclear = (-math.inf, 0.0) if after is None else reduction(moved, after, moves, noise)
         if drop > 0 or (hidden and drop >= -unclear):
             undamped = 1 + damping
@@ -382,7 +384,7 @@ def gauss_newton(
             return False
         moves = xp.where(near.bends > 0, near.rows @ along / xp.where(near.bends > 0, near.bends, 1), 0)
         along = along / float(abs(moves).max())
-        noise = lost(rounding(), True, float(each.sum()))
+        noise = lost(rounding(), float(each.sum()))
         if -0.5 * float(along @ bend @ along) * near.height**2 * unit**2 <= noise:
             return True
         points = (evaluated((x + change(by * along)).astype(x.dtype))[1] for by in (1.0, -1.0, 0.1, -0.1))

@@ -156,7 +156,9 @@ def gnc(
         while status == 1 and nit < last:
             before, relative = relative, weighed(stage)
             counted = problem.counted(relative)
-            if weightless(counted, 1.0 if stage.alpha is None else stage.alpha):  # early weights of a surrogate are small
+            if weightless(
+                counted, 1.0 if stage.alpha is None else stage.alpha
+            ):  # early weights of a surrogate are small
                 return 3
             nit += 1
             near = xp.minimum(relative, 1 - relative) <= _BINARY

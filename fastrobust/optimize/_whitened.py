@@ -168,22 +168,21 @@ class LinearModel:
         """Those weights, 0 for left-out rows."""
         return relative if self.weights is None else self.xp.where(self.share > 0, relative, 0)
 
-    def gram(self, weights: Any) -> Any:
-        """Q'WQ, with those weights times the rows' own."""
-        weights = weights if self.weights is None else weights * self.share
+    def sums(self, weights: Any, pull: Any) -> tuple[Any, Any]:
+        """Q'WQ and Q'p, with those weights and pulls times the rows' own weights."""
+        if self.weights is not None:
+            weights, pull = weights * self.share, pull * self.share
         rank = self.Q.shape[1]
-        found = self.xp.zeros((rank, rank))
+        gram, target = self.xp.zeros((rank, rank)), self.xp.zeros(rank)
         for part in blocks(self.xp, len(self.Q)):
-            found += (self.Q[part].T * weights[part]) @ self.Q[part]
-        return found
-
-    def pulled(self, pull: Any) -> Any:
-        """Q' of that, times the rows' weights."""
-        return self.Q.T @ (pull if self.weights is None else pull * self.share)
+            block = self.Q[part].T
+            gram += (block * weights[part]) @ self.Q[part]
+            target += block @ pull[part]
+        return gram, target
 
     def saddle(self, bend: Any) -> float:
         """See `lowest`, for curvatures of the rows."""
-        return lowest(self.xp, self.gram(abs(bend)), self.gram(bend))[0]
+        return lowest(self.xp, self.sums(abs(bend), bend)[0], self.sums(bend, bend)[0])[0]
 
     def step(self, gamma: Any, relative: Any, pull: Any) -> tuple[Any, Any, float]:
         """Gamma, what to add to it, and the root mean square by which that changes the fitted values.
@@ -191,9 +190,9 @@ class LinearModel:
         The step makes the sum of squares least with those weights times the rows' own, which count in the mean, too;
         ``pull`` are the weights times residuals. Gamma is another one where X had to be whitened again.
         """
-        gram = self.gram(relative)
+        gram, target = self.sums(relative, pull)
         if not len(gram):  # all columns are 0
-            return gamma, self.xp.zeros(0), 0.0
+            return gamma, target, 0.0
         values = self.xp.linalg.eigvalsh(gram)
         self.determined = True
         if not float(values[0]) > _LOPSIDED * float(values[-1]):
@@ -203,9 +202,10 @@ class LinearModel:
             if self.determined:
                 scaled = self.xp.ldexp(self.map @ gamma, found[2] - self.columns)
                 self.Q, self.map, self.columns = found
-                gamma, gram = self._of(scaled), self.gram(relative)
-        step = self.xp.linalg.lstsq(gram, self.pulled(pull), rcond=None)[0]
-        total = float((relative * self.share).sum())
+                gamma = self._of(scaled)
+                gram, target = self.sums(relative, pull)
+        step = self.xp.linalg.lstsq(gram, target, rcond=None)[0]
+        total = float((relative if self.weights is None else relative * self.share).sum())
         return gamma, step, math.sqrt(max(float(step @ gram @ step), 0.0) / total)
 
     def without_leverage(self, kept: Any) -> Any:
