@@ -177,6 +177,18 @@ def test_intervals_cover(n, features, kind):
     assert 0.92 <= coverage(n, features, kind, 1000) <= 0.97
 
 
+@pytest.mark.parametrize("n", [500, 3000])
+@pytest.mark.parametrize("seed", range(3))
+def test_many_normal_rows_have_nearly_the_errors_of_least_squares(n, seed):
+    """Also where alpha ends at 1.9993, say, where its own likelihood is far from a parabola."""
+    random = np.random.default_rng([seed, n])
+    X, y = random.normal(size=(n, 2)), random.normal(size=n)
+    model = RobustRegressor().fit(X, y)
+    errors = model.standard_errors(X)
+    np.testing.assert_allclose(errors.robust, errors.ols, rtol=6 / math.sqrt(n))
+    assert model.alpha_ > 1.5
+
+
 # --- what makes them doubtful
 
 
