@@ -129,7 +129,7 @@ def broadcast(**arrays: Any) -> tuple[int, ...]:
     try:
         return _broadcast(*(a.shape for a in arrays.values()))
     except ValueError:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in arrays.items())
         raise ValueError(
             f"shapes do not broadcast: {shapes}. Compared from the last axis, each pair must be equal or 1"
         ) from None

@@ -151,8 +151,10 @@ def opened(**values: Any) -> Opened:
     if any(map(is_series, values.values())):
         return _opened_series(values)
     wraps: dict[str, _Wrap] = {n: functools.partial(_wrapped, v) for n, v in values.items() if is_container(v)}
-    first = next((wrap for name, wrap in wraps.items() if name != "weights"), _as_it_is)
-    return Opened(_numbers(values), first, _of_parameters(wraps), labelled=False)
+    like = [value for name, value in values.items() if name in wraps and name != "weights"]
+    first = max(like, key=lambda value: getattr(value, "__array_priority__", 0.0), default=None)
+    whole: _Wrap = functools.partial(_wrapped, first) if like else _as_it_is
+    return Opened(_numbers(values), whole, _of_parameters(wraps), labelled=False)
 
 
 def _numbers(values: _Values) -> _Values:
@@ -171,7 +173,9 @@ def _wrapped(like: Any, result: Any) -> Any:
     """An array made one of the class of ``like``, as NumPy and pandas do it with a ufunc's results."""
     if type(result) is not np.ndarray:
         return result
-    return sys.modules["pandas"].Index(result, name=like.name) if is_index(like) else like.__array_wrap__(result)
+    if is_index(like):
+        return sys.modules["pandas"].Index(result, name=like.name) if result.ndim == 1 else result
+    return like.__array_wrap__(result)
 
 
 def _opened_series(values: _Values) -> Opened:
@@ -183,7 +187,7 @@ def _opened_series(values: _Values) -> Opened:
         _check_index(series)
         _check_positions(series, values)
         found |= {name: value.reindex(index).to_numpy() for name, value in series.items()}
-    _check_length(found, index)
+    _check_length(found, series)
     make = functools.partial(sys.modules["pandas"].Series, index=index)
 
     def like(value: Any) -> _Wrap:
@@ -196,14 +200,15 @@ def _opened_series(values: _Values) -> Opened:
     return Opened(found, functools.partial(make, name=name), _of_parameters(wraps))
 
 
-def _check_length(values: _Values, index: Any) -> None:
-    """Refuse a result that a Series does not hold."""
-    shape = _broadcast(values)
-    if shape != (len(index),):
+def _check_length(values: _Values, series: _Values) -> tuple[int, ...]:
+    """The shape of the result, which a Series must hold."""
+    shape, length = _broadcast(values), len(next(iter(series.values())))
+    if shape != (length,):
         raise ValueError(
-            f"the result has shape {shape}, which a Series with {len(index)} labels does not hold: give "
-            "numpy.asarray() of the Series"
+            f"{' and '.join(series)} with {length} labels cannot label the result of x, alpha and scale, of shape "
+            f"{shape}: give numpy.asarray() instead of a Series"
         )
+    return shape
 
 
 def _broadcast(values: _Values) -> tuple[int, ...]:
@@ -349,9 +354,7 @@ def _check_series(values: _Values, names: tuple[str, ...], out: Any) -> None:
     """Refuse what pandas would combine by position although there are labels, and what it cannot."""
     series = {name: value for name, value in values.items() if is_series(value)}
     if _same_index(series):
-        index = next(iter(series.values())).index
-        _check_length(values, index)
-        arguments.given(out, names, dict.fromkeys(names, (len(index),)))
+        arguments.given(out, names, dict.fromkeys(names, _check_length(values, series)))
         return
     if not all(value.index.is_unique for value in series.values()):
         _check_index(series)

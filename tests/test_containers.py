@@ -219,11 +219,14 @@ def test_an_array_without_labels_goes_with_labels_in_one_order_only(pd: Any) -> 
         assert "weights has no labels" in message
 
 
-@pytest.mark.parametrize("more", [{}, {"weights": np.ones(2)}, {"reduction": "sum"}], ids=str)
+@pytest.mark.parametrize("more", [{}, {"weights": 0.5}, {"reduction": "sum"}], ids=str)
 def test_a_result_that_no_series_holds_is_refused(pd: Any, more: dict[str, Any]) -> None:
     x = pd.Series([1.0, 2.0])
     for alpha in (np.ones((2, 1)), np.ones((3, 2)), [[1.0, 1.0]]):
-        assert "shape" in refusal(ValueError, fr.loss, x, alpha, 1.0, **more)
+        message = refusal(ValueError, fr.loss, x, alpha, 1.0, **more)
+        assert "x with 2 labels" in message and "numpy.asarray()" in message
+    for more_axes in (np.ones((2, 1)), np.ones((3, 2))):
+        close(fr.loss(pd.Index([1.0, 2.0]), more_axes, 1.0, **more), fr.loss([1.0, 2.0], more_axes, 1.0, **more))
 
 
 def test_out_and_where_do_not_lose_labels(pd: Any) -> None:

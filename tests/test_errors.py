@@ -620,6 +620,23 @@ def test_numbers_as_parameters_are_the_same_to_every_library() -> None:
         np.testing.assert_allclose(got, fr.log_partition(-2.0, truncation=3.0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_shapes_are_checked_with_a_truncation_too(library: str) -> None:
+    """Weights that would extend the result were counted more than once."""
+    module = pytest.importorskip("jax.numpy" if library == "jax" else library, reason=f"needs pip install {library}")
+    ones = module.ones
+    for weights in (ones((3, 1)), ones((2, 3)), ones(2), ones((1, 3))):
+        for reduction in ("none", "sum", "mean"):
+            options: dict[str, Any] = {"weights": weights, "reduction": reduction, "truncation": 9.0}
+            for call in (fr.nll, fr.nll_and_grad) if library == "numpy" else (fr.nll,):
+                message = refusal(ValueError, call, ones(3), 1.0, 1.0, **options)
+                assert_names(message, f"weights of shape {tuple(weights.shape)}", "(3,)", "of the result")
+    if library != "jax":
+        assert_names(
+            refusal(ValueError, fr.nll, ones(3), ones(2), 1.0, truncation=9.0), "x ", "alpha ", "(2", "equal or 1"
+        )
+
+
 @pytest.mark.parametrize("dtype", ["O", "c16", "M8[s]", "U3"])
 @any_argument
 def test_an_unsupported_dtype_is_named_with_a_truncation_too(name: str, dtype: str) -> None:
