@@ -119,7 +119,8 @@ def loss(x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weigh
         A Python number (or a NumPy float64 scalar, which is one) or an integer array takes x's precision.
         Shape: 2 squared error / 2, 1 Charbonnier (pseudo-Huber), 0 Cauchy, -2 Geman-McClure, -inf Welsch.
     scale : array_like or float, broadcast with x
-        c > 0, the residual at which the loss begins to bend, in the units of x.
+        c > 0, the residual at which the loss begins to bend, in the units of x. A number <= 0, of Python's or a scalar
+        of NumPy's, is an error; in an array, with axes or without, such elements give NaN.
     reduction : {"none", "sum", "mean"}
         "mean" divides by the sum of the weights.
     weights : array_like, broadcast to x, optional
@@ -137,12 +138,16 @@ def loss(x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weigh
     Raises
     ------
     TypeError
-        For arrays of an unknown library, of mixed libraries, of complex or object dtype.
+        For arrays of an unknown library, of mixed libraries, of complex or object dtype, with units; in sums and with
+        weights also for masked arrays, and for those that Dask has not computed.
     ValueError
-        For shapes that do not broadcast, an unknown reduction, a Python number ``scale <= 0``.
+        For shapes or labels that do not fit, an unknown reduction, a number ``scale <= 0``.
 
     Notes
     -----
+    Series of pandas and arrays of xarray are aligned by their labels as in these libraries' own arithmetic; in sums and
+    with weights the labels must be the same, in any order. Masked arrays keep their masks.
+
     rho = (b/alpha) ((z^2/b + 1)^(alpha/2) - 1) with z = x/c, b = |alpha - 2|, and its limits at alpha = 0, 2, +-inf
     (eq. 8). At most 4 ulp from the true value for c in [1e-6, 1e6], in float32 and float64, where representable.
 
@@ -218,7 +223,7 @@ def nll(
     """Negative log-likelihood rho(x, alpha, c) + log c + log Z(alpha).
 
     Parameters, returns and errors as in `loss`, but ``alpha >= 0``: below, the density is not normalizable, so elements
-    of an array give inf and a Python number raises ValueError. It is the negative logarithm of a density, and so
+    of an array give inf and a number raises ValueError. It is the negative logarithm of a density, and so
     negative where the density exceeds 1.
 
     With ``truncation`` = tau > 0 the density is cut off at abs(x) = tau c, and so exists for every alpha, below 0 too:
@@ -254,7 +259,7 @@ def log_partition(alpha: Any, *, truncation: float | None = None, **options: Any
     Parameters
     ----------
     alpha : array_like or float
-        Elements below 0 give inf, where the integral diverges; a Python number below 0 raises ValueError.
+        Elements below 0 give inf, where the integral diverges; a number below 0 raises ValueError.
     truncation : float, optional
         tau > 0: the integral from -tau to tau instead, finite for every alpha in [-inf, inf].
     **options

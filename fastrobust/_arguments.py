@@ -129,7 +129,7 @@ def broadcast(**arrays: Any) -> tuple[int, ...]:
     try:
         return _broadcast(*(a.shape for a in arrays.values()))
     except ValueError:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in arrays.items())
         raise ValueError(
             f"shapes do not broadcast: {shapes}. Compared from the last axis, each pair must be equal or 1"
         ) from None
@@ -145,8 +145,9 @@ def given(
     if len(found) != len(names):
         raise ValueError(f"out must have an entry for each of {', '.join(names)}, or None there; got {len(found)}")
     for name, array in zip(names, found, strict=True):
-        if array is not None and (not isinstance(array, kind) or array.shape != shapes[name]):
-            got = f"shape {array.shape}" if isinstance(array, kind) else f"a {type(array).__name__}"
+        foreign = kind is np.ndarray and getattr(type(array), "__array_ufunc__", None) is not np.ndarray.__array_ufunc__
+        if array is not None and (foreign or not isinstance(array, kind) or array.shape != shapes[name]):
+            got = f"shape {array.shape}" if isinstance(array, kind) and not foreign else f"a {type(array).__name__}"
             raise ValueError(f"out for {name} must be an array of shape {shapes[name]}, got {got}")
         if array is not None and not getattr(array.flags, "writeable", True):
             raise ValueError(f"out for {name} is read-only: pass an array that may be written")

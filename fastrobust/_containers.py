@@ -14,7 +14,6 @@ All others are refused there, and units everywhere.  No library is imported: one
 from __future__ import annotations
 
 import functools
-import itertools
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -23,7 +22,19 @@ import numpy as np
 
 from . import _arguments as arguments
 from ._backends import numpy as plain
-from ._dispatch import origins, shown
+from ._dispatch import shown
+from ._meaning import (
+    check,
+    check_only_labels,
+    has_rules,
+    is_a,
+    is_container,
+    is_index,
+    is_lazy,
+    is_masked,
+    is_named,
+    is_series,
+)
 from ._types import LossGrad
 
 xp = np  # the library's functions
@@ -31,103 +42,26 @@ _Values = dict[str, Any]  # arguments by name
 _Wrap = Callable[[Any], Any]
 
 
-# --- what a value is
-
-
-def _is(value: Any, library: str, *names: str) -> bool:
-    """Whether it is of that library's class of one of these names, or derived from it."""
-    kind = type(value)
-    return any(
-        origin == library and base.__name__ in names for base, origin in zip(kind.__mro__, origins(kind), strict=True)
-    )
-
-
-def _is_series(value: Any) -> bool:
-    return _is(value, "pandas", "Series")
-
-
-def _is_index(value: Any) -> bool:
-    return _is(value, "pandas", "Index")
-
-
-def _is_named(value: Any) -> bool:
-    """Whether it has names for its dimensions."""
-    return _is(value, "xarray", "DataArray", "Variable")
-
-
-def _is_masked(value: Any) -> bool:
-    return isinstance(value, np.ma.MaskedArray) or _is(value, "astropy", "Masked")
-
-
-def _is_lazy(value: Any) -> bool:
-    return "dask" in origins(type(value)) or (_is_named(value) and value.chunks is not None)
-
-
-def _is_container(value: Any) -> bool:
-    return bool(getattr(value, "__array_ufunc__", None)) and not (
-        type(value) in (np.ndarray, np.memmap) or isinstance(value, np.generic)
-    )
-
-
-def _has_rules(value: Any) -> bool:
-    """Whether its class has rules of its own for what comes out of arithmetic."""
-    kind = type(value)
-    if not isinstance(value, np.ndarray):
-        return not _is_index(value)
-    usual = (np.ndarray.__array_wrap__, np.memmap.__array_wrap__)
-    own = kind.__array_ufunc__ is not np.ndarray.__array_ufunc__ or kind.__array_wrap__ not in usual
-    return own and not _is(value, "astropy", "Column")  # whose rule is about scalars
-
-
-def _unit(value: Any) -> Any:
-    """The unit that it has, if any.  Attributes of pandas and xarray are names of the user's."""
-    if "pandas" in origins(type(value)) or "xarray" in origins(type(value)):
-        return None
-    units = (getattr(value, name, None) for name in ("unit", "units"))
-    return next((unit for unit in units if unit is not None), None)
-
-
-# --- what is refused in every call
-
-
-def _check_units(name: str, value: Any) -> None:
-    if (unit := _unit(value)) is not None:
-        calls = {"to_value": "to_value(unit)", "m_as": "m_as(unit)", "quantity": "quantity.to_value(unit)"}
-        way = next((f"{name}.{call}" for method, call in calls.items() if hasattr(value, method)), "its numbers")
-        raise TypeError(
-            f"{name} is a {type(value).__name__} in units of {str(unit) or '1'}, which are not followed: give numbers, "
-            f"in one unit for x and scale: {way}"
-        )
-
-
-def _check(name: str, value: Any) -> None:
-    """Refuse units, and what does not lie in memory as numbers of NumPy's."""
-    _check_units(name, value)
-    kind = type(value).__name__
-    if not isinstance(getattr(value, "dtype", None), np.dtype):
-        way = "convert it with numpy.asarray()"
-        if _is(value, "xarray", "Dataset"):
-            way = "give one of its variables"
-        elif _is(value, "pandas", "DataFrame"):
-            way = "give one of its columns, or convert it with numpy.asarray(), which has no labels"
-        elif "pandas" in origins(type(value)) and hasattr(value, "astype"):
-            way = "convert it with .astype('float64'), if it holds numbers"
-        raise TypeError(f"{name} is a {kind} without a NumPy dtype: {way}")
-    if _is_named(value) and not _is_lazy(value) and not isinstance(value.data, (np.ndarray, np.generic)):
-        raise TypeError(f"{name} is a {kind} over a {shown(value.data)}: it must be one over an array of NumPy")
+# --- labels
 
 
 def _one_library(values: _Values) -> None:
-    series = next((name for name, value in values.items() if _is_series(value)), None)
-    named = next((name for name, value in values.items() if _is_named(value)), None)
-    if series and named:
-        raise TypeError(
-            f"{series} is a Series of pandas and {named} a {type(values[named]).__name__} of xarray: convert one, with "
-            ".to_xarray() or .to_series()"
-        )
-
-
-# --- labels
+    """Refuse labels of two kinds, and labels together with masks or whatever else their library would drop."""
+    labelled = [name for name, value in values.items() if is_series(value) or is_named(value)]
+    if not labelled:
+        return
+    first, one = labelled[0], values[labelled[0]]
+    for name, value in values.items():
+        if name in labelled:
+            if is_series(value) is not is_series(one):
+                raise TypeError(
+                    f"{first} is a {shown(one)} and {name} a {shown(value)}: convert one, by .to_xarray(), .to_series()"
+                )
+        elif is_container(value) and (is_masked(value) or has_rules(value)):
+            raise TypeError(
+                f"{name} is a {shown(value)}, of which {first}, a {shown(one)}, would not know: make it one of these, "
+                "too, with NaN where it is masked"
+            )
 
 
 def _check_positions(labelled: _Values, values: _Values) -> None:
@@ -143,11 +77,14 @@ def _check_index(series: _Values) -> None:
     """Refuse labels of which some are missing in another Series, or which are repeated."""
     (first, one), *others = series.items()
     for name, other in others:
-        unique = one.index.is_unique and other.index.is_unique and len(one) == len(other)
-        if not (unique and (one.index.get_indexer(other.index) >= 0).all()):
+        if not (one.index.is_unique and other.index.is_unique):
             raise ValueError(
-                f"{first} and {name} have different labels, or repeated ones in different orders: make them the same, "
-                f"with {first}.align({name}, join='inner')"
+                f"{first} and {name} have repeated labels, in different orders: make them unique, or give "
+                f"numpy.asarray({name}) if the orders agree"
+            )
+        if len(one) != len(other) or (one.index.get_indexer(other.index) < 0).any():
+            raise ValueError(
+                f"{first} and {name} have different labels: make them the same, by {first}.align({name}, join='inner')"
             )
 
 
@@ -157,7 +94,7 @@ def _same_index(series: _Values) -> bool:
 
 
 def _same_coordinates(named: _Values) -> bool:
-    arrays = [value for value in named.values() if _is(value, "xarray", "DataArray")]
+    arrays = [value for value in named.values() if is_a(value, "xarray", "DataArray")]
     try:
         sys.modules["xarray"].align(*arrays, join="exact", copy=False)
     except ValueError:
@@ -205,40 +142,23 @@ class Opened(NamedTuple):
 def opened(**values: Any) -> Opened:
     """These arguments, of which some are containers, as plain arrays; or an error where something would be lost."""
     for name, value in values.items():
-        if _is_container(value):
-            _check(name, value)
-            _check_numbers(name, value)
+        if is_container(value):
+            check(name, value)
+            check_only_labels(name, value)
     _one_library(values)
-    if any(map(_is_named, values.values())):
+    if any(map(is_named, values.values())):
         return _opened_named(values)
-    if any(map(_is_series, values.values())):
+    if any(map(is_series, values.values())):
         return _opened_series(values)
-    wraps: dict[str, _Wrap] = {n: functools.partial(_wrapped, v) for n, v in values.items() if _is_container(v)}
-    first = next((wrap for name, wrap in wraps.items() if name != "weights"), _as_it_is)
-    return Opened(_numbers(values), first, _of_parameters(wraps), labelled=False)
-
-
-def _check_numbers(name: str, value: Any) -> None:
-    """Refuse what has more to say than its numbers and its labels."""
-    if _is_masked(value):
-        raise TypeError(
-            f"{name} is a masked array, which is not taken in sums, with weights or a truncation: pass its data, and "
-            "weights of 0 under the mask"
-        )
-    if _is_lazy(value):
-        raise TypeError(
-            f"{name} is a {type(value).__name__} that Dask has not computed: {name}.compute() does; or sum what the "
-            "call without reduction, weights and truncation gives, which is as lazy"
-        )
-    if not (_is_series(value) or _is_named(value)) and _has_rules(value):
-        raise TypeError(
-            f"{name} is a {shown(value)}, which has its own rules of arithmetic, and they do not reach sums, weights "
-            f"and truncations: give a plain array, numpy.asarray({name}), if its numbers are all it is"
-        )
+    wraps: dict[str, _Wrap] = {n: functools.partial(_wrapped, v) for n, v in values.items() if is_container(v)}
+    like = [value for name, value in values.items() if name in wraps and name != "weights"]
+    first = max(like, key=lambda value: getattr(value, "__array_priority__", 0.0), default=None)
+    whole: _Wrap = functools.partial(_wrapped, first) if like else _as_it_is
+    return Opened(_numbers(values), whole, _of_parameters(wraps), labelled=False)
 
 
 def _numbers(values: _Values) -> _Values:
-    return {name: np.asarray(value) if _is_container(value) else value for name, value in values.items()}
+    return {name: np.asarray(value) if is_container(value) else value for name, value in values.items()}
 
 
 def _of_parameters(wraps: dict[str, _Wrap]) -> dict[str, _Wrap]:
@@ -253,19 +173,21 @@ def _wrapped(like: Any, result: Any) -> Any:
     """An array made one of the class of ``like``, as NumPy and pandas do it with a ufunc's results."""
     if type(result) is not np.ndarray:
         return result
-    return sys.modules["pandas"].Index(result, name=like.name) if _is_index(like) else like.__array_wrap__(result)
+    if is_index(like):
+        return sys.modules["pandas"].Index(result, name=like.name) if result.ndim == 1 else result
+    return like.__array_wrap__(result)
 
 
 def _opened_series(values: _Values) -> Opened:
     """By the index of the first Series."""
-    series = {name: value for name, value in values.items() if _is_series(value)}
+    series = {name: value for name, value in values.items() if is_series(value)}
     index = next(iter(series.values())).index
     found = _numbers(values)
     if not _same_index(series):
         _check_index(series)
         _check_positions(series, values)
         found |= {name: value.reindex(index).to_numpy() for name, value in series.items()}
-    _check_length(found, index)
+    _check_length(found, series)
     make = functools.partial(sys.modules["pandas"].Series, index=index)
 
     def like(value: Any) -> _Wrap:
@@ -278,11 +200,15 @@ def _opened_series(values: _Values) -> Opened:
     return Opened(found, functools.partial(make, name=name), _of_parameters(wraps))
 
 
-def _check_length(values: _Values, index: Any) -> None:
-    """Refuse a result that a Series does not hold."""
-    shape = _broadcast(values)
-    if shape != (len(index),):
-        raise ValueError(f"the result has shape {shape}, and a Series with {len(index)} labels does not hold that")
+def _check_length(values: _Values, series: _Values) -> tuple[int, ...]:
+    """The shape of the result, which a Series must hold."""
+    shape, length = _broadcast(values), len(next(iter(series.values())))
+    if shape != (length,):
+        raise ValueError(
+            f"{' and '.join(series)} with {length} labels cannot label the result of x, alpha and scale, of shape "
+            f"{shape}: give numpy.asarray() instead of a Series"
+        )
+    return shape
 
 
 def _broadcast(values: _Values) -> tuple[int, ...]:
@@ -291,13 +217,32 @@ def _broadcast(values: _Values) -> tuple[int, ...]:
     return arguments.broadcast(**arrays)
 
 
+def _check_dimensions(sizes: dict[Any, int], values: _Values) -> None:
+    """Refuse arrays without names that have more axes, or longer ones, than there are names."""
+    own = tuple(sizes.values())
+    shapes = {
+        name: plain.array(name, value).shape
+        for name, value in values.items()
+        if name != "weights" and not (np.isscalar(value) or is_named(value))
+    }
+    try:
+        fits = np.broadcast_shapes(own, *shapes.values()) == own
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"the named dimensions are {dict(sizes)}, and arrays without names have the shapes {shapes}: name the axes "
+            "of all, by xarray.DataArray, or of none, by numpy.asarray()"
+        )
+
+
 def _opened_named(values: _Values) -> Opened:
     """By the names of dimensions, in the order of their appearance; axes of length 1 stand for those that lack."""
     xarray = sys.modules["xarray"]
     named = {
-        name: value if _is(value, "xarray", "DataArray") else xarray.DataArray(value)
+        name: value if is_a(value, "xarray", "DataArray") else xarray.DataArray(value)
         for name, value in values.items()
-        if _is_named(value)
+        if is_named(value)
     }
     if not _same_coordinates(named):
         _check_positions(named, values)
@@ -318,9 +263,7 @@ def _opened_named(values: _Values) -> Opened:
         own = [dim for dim in sizes if dim in array.dims]
         data = np.asarray(array.transpose(*own).data)
         found[name] = data[tuple(slice(None) if dim in own else np.newaxis for dim in sizes)]
-    shape = _broadcast(found)
-    if shape != tuple(sizes.values()):
-        raise ValueError(f"the result has shape {shape}, and only {len(sizes)} named dimensions, {dict(sizes)}")
+    _check_dimensions(sizes, values)
 
     def like(template: Any, variable: bool, result: Any) -> Any:
         made = xarray.DataArray(np.reshape(result, template.shape), template.coords, template.dims, template.name)
@@ -366,36 +309,38 @@ def _each(call: Callable[..., Any], names: tuple[str, ...], values: _Values, opt
     """The call on containers, as their library defines it."""
     out = options.get("out")
     for name, value in {**values, "where": options.get("where")}.items():
-        if _is_container(value):
+        if is_container(value):
             if name == "where":
                 raise TypeError(f"where is a {type(value).__name__}: it must be a plain array, numpy.asarray(where)")
-            _check(name, value)
-            if _is_lazy(value) and len(names) > 1:
+            check(name, value)
+            if is_lazy(value) and len(names) > 1:
                 raise TypeError(
                     f"{name} is a {type(value).__name__} that Dask has not computed: call functions of one result, "
                     f"such as loss and influence, or {name}.compute()"
                 )
     _one_library(values)
-    if any(map(_is_named, values.values())):
+    if any(map(is_named, values.values())):
         if out is not None:
             raise TypeError("out: not taken for arrays of xarray; leave it out")
-        named = {name: value for name, value in values.items() if _is_named(value)}
-        if not _same_coordinates(named):
+        named = {name: value for name, value in values.items() if is_named(value)}
+        if _same_coordinates(named):
+            _check_dimensions({d: n for value in named.values() for d, n in value.sizes.items()}, values)
+        else:
             _check_positions(named, values)
-    elif any(map(_is_series, values.values())):
+    elif any(map(is_series, values.values())):
         _check_series(values, names, out)
-    elif out is not None and any(map(_is_masked, values.values())):
+    elif out is not None and any(map(is_masked, values.values())):
         given = arguments.given(out, names, dict.fromkeys(names, _broadcast(values)))
-        if not all(array is None or _is_masked(array) for array in given):
+        if not all(array is None or is_masked(array) for array in given):
             raise TypeError("out must be a masked array, as an argument is: a plain one would lose the mask")
     # pandas itself fails on an Index where there are several results.
-    index = next(filter(_is_index, values.values()), None)
+    index = next(filter(is_index, values.values()), None)
     try:
-        found = call(*(np.asarray(value) if _is_index(value) else value for value in values.values()))
+        found = call(*(np.asarray(value) if is_index(value) else value for value in values.values()))
     except TypeError as error:
         if "__array_ufunc__" not in str(error):
             raise
-        name, value = next((name, value) for name, value in values.items() if _is_container(value))
+        name, value = next((name, value) for name, value in values.items() if is_container(value))
         raise TypeError(
             f"{name} is a {shown(value)}, whose library does not take this function: give a plain array, "
             f"numpy.asarray({name}), if its numbers are all it is"
@@ -407,11 +352,9 @@ def _each(call: Callable[..., Any], names: tuple[str, ...], values: _Values, opt
 
 def _check_series(values: _Values, names: tuple[str, ...], out: Any) -> None:
     """Refuse what pandas would combine by position although there are labels, and what it cannot."""
-    series = {name: value for name, value in values.items() if _is_series(value)}
+    series = {name: value for name, value in values.items() if is_series(value)}
     if _same_index(series):
-        index = next(iter(series.values())).index
-        _check_length(values, index)
-        arguments.given(out, names, dict.fromkeys(names, (len(index),)))
+        arguments.given(out, names, dict.fromkeys(names, _check_length(values, series)))
         return
     if not all(value.index.is_unique for value in series.values()):
         _check_index(series)
@@ -437,46 +380,3 @@ def reduce(
     found.check_out(out)
     summed = plain.reduce(family, wrt, **found.values, reduction=reduction, out=out)
     return found.results(summed, reduced=True, out=out)  # type: ignore[no-any-return]
-
-
-# --- for functions that make arrays of whatever they get
-
-
-def check_plain(name: str, value: Any) -> None:
-    """Refuse all that ``numpy.asarray`` would strip of something: for libraries that could not give it back."""
-    if _is_container(value):
-        _check(name, value)
-        _check_numbers(name, value)
-        if _is_series(value) or _is_named(value):
-            raise TypeError(f"{name} is a {shown(value)}, whose labels would be lost: give numpy.asarray({name})")
-
-
-def check_rows(**values: Any) -> None:
-    """Refuse what ``numpy.asarray`` would drop in silence: masks, units, laziness, and rows in different orders."""
-    rows = {}
-    for name, value in values.items():
-        if value is None or type(value) in (np.ndarray, list, tuple):
-            continue
-        if _is_masked(value):
-            raise TypeError(
-                f"{name} is a masked array: give its data, with weights of 0 where it is masked, or without these rows"
-            )
-        if _is_lazy(value):
-            raise TypeError(f"{name} is a {type(value).__name__} that Dask has not computed: {name}.compute() does")
-        _check_units(name, value)
-        rows[name] = _rows(value)
-    for (first, (dim, index)), (name, (other_dim, other)) in itertools.combinations(rows.items(), 2):
-        if (dim and other_dim and dim != other_dim) or not (index is None or other is None or index.equals(other)):
-            raise ValueError(
-                f"the rows of {first} and {name} have different labels: put them in one order, by .reindex() for one, "
-                f"or say that they are in one by numpy.asarray({name})"
-            )
-
-
-def _rows(value: Any) -> tuple[Any, Any]:
-    """The dimension of the rows and their labels, where there are any."""
-    if _is(value, "pandas", "Series", "DataFrame"):
-        return None, value.index
-    if _is(value, "xarray", "DataArray") and value.dims:
-        return value.dims[0], value.indexes.get(value.dims[0])
-    return None, None

@@ -86,14 +86,17 @@ def _find(name: str, value: Any) -> ModuleType:
         kind = float  # which is handled alike
     if kind not in _known:
         library = next((origin for origin in origins(kind) if origin in _LIBRARIES), None)
-        if kind in _PLAIN:
-            library = "numpy"
-        elif library is None and _on_cuda(value):
-            library = "cupy"
+        if library == "numpy" and not _of_numpy(kind):
+            library = None
         module = _LIBRARIES[library] if library else None
-        # NumPy hands a ufunc over to whoever has __array_ufunc__, pandas for one; None there is a refusal.
-        if library in (None, "numpy") and kind not in _PLAIN and not _of_numpy(kind):
-            library, module = None, _CONTAINERS if getattr(kind, "__array_ufunc__", None) else None
+        if library is None:
+            # NumPy hands a ufunc over to whoever has __array_ufunc__, pandas for one; None there is a refusal.
+            if kind in _PLAIN:
+                module = _LIBRARIES["numpy"]
+            elif getattr(kind, "__array_ufunc__", None):
+                module = _CONTAINERS
+            elif _on_cuda(value):
+                library, module = "cupy", _LIBRARIES["cupy"]
         if module is None:
             why = f"support for {library} is not in this release" if library else "its type is not known"
             remedy = "convert it with numpy.asarray()" if library else _remedy(name, value)

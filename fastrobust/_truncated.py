@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _api
-from ._arguments import NUMBERS, check_numbers, number, supported, unbroadcast
+from ._arguments import NUMBERS, broadcast, check_numbers, number, supported, unbroadcast
 from ._dispatch import backend
 from ._types import LossGrad, PartitionGrad
 from .kernels import scaling
@@ -205,6 +205,7 @@ def _split(x: Any, alpha: Any, scale: Any, weights: Any, tau: float) -> _Split:
         if isinstance(getattr(value, "dtype", None), np.dtype):
             supported(name, value.dtype)
     shapes = {"dalpha": getattr(alpha, "shape", ()), "dscale": getattr(scale, "shape", ())}
+    _check_shapes(xp, weights, x=x, alpha=alpha, scale=scale)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         outside = unused = (abs(x) > tau * scale) & (scale > 0)
     if weights is not None:
@@ -212,6 +213,23 @@ def _split(x: Any, alpha: Any, scale: Any, weights: Any, tau: float) -> _Split:
         outside, unused = outside & ~zero, outside | zero
         alpha, scale = (v if isinstance(v, NUMBERS) else xp.where(zero, xp.ones_like(v), v) for v in (alpha, scale))
     return _Split(xp, xp.where(unused, xp.zeros_like(x), x), outside, alpha, scale, weights, shapes)
+
+
+def _check_shapes(xp: Any, weights: Any, **values: Any) -> None:
+    """Refuse shapes that do not fit, and weights that would extend the result."""
+    arrays = {name: value for name, value in values.items() if not isinstance(value, NUMBERS)}
+    if xp.__name__ == "jax.numpy":  # whose lengths may be symbols
+        together, shape = xp.broadcast_shapes, tuple(xp.broadcast_shapes(*(a.shape for a in arrays.values())))
+    else:
+        together, shape = np.broadcast_shapes, broadcast(**arrays)
+    if weights is None:
+        return
+    try:
+        fits = tuple(together(shape, tuple(weights.shape))) == tuple(shape)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"weights of shape {tuple(weights.shape)} do not broadcast to the shape {shape} of the result")
 
 
 def _log(xp: Any, scale: Any) -> Any:

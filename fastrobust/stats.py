@@ -12,7 +12,7 @@ from scipy.stats import CensoredData, FitError, rv_continuous
 from scipy.stats._distn_infrastructure import _ShapeInfo  # there is no public name for what stats.fit needs
 
 from . import _density, curvature, influence, log_partition, loss, nll, weight
-from ._containers import check_rows
+from ._meaning import check_rows
 from .optimize import fit_shape
 
 __all__ = ["barron"]

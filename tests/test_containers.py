@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastrobust as fr
-from fastrobust._containers import check_plain, check_rows
+from fastrobust._meaning import check_plain, check_rows
 
 Call = Callable[..., Any]
 LABELS = ("a", "b", "c", "d")
@@ -181,8 +181,9 @@ def test_labels_that_are_missing_or_repeated_are_refused_in_sums(pd: Any) -> Non
             for call, more in ((fr.loss, {"reduction": "sum"}), (fr.nll_and_grad, {"reduction": "mean"}),
                                (fr.nll, {"truncation": 3.0})):  # fmt: skip
                 message = refusal(ValueError, call, **arguments, **more)
-                assert "x and " + name + " have different labels" in message
-                assert f"x.align({name}, join='inner')" in message
+                kind = "repeated" if index == others["repeated"] else "different"
+                assert f"x and {name} have {kind} labels" in message
+                assert f"x.align({name}, join='inner')" in message or kind == "repeated"
     left, right = x.align(pd.Series([1.0, 5.0], index=["c", "b"]), join="inner")
     close(fr.loss(left, 1.0, right, reduction="sum"), fr.loss(2.0, 1.0, 5.0) + fr.loss(3.0, 1.0, 1.0))
     close(
@@ -218,11 +219,14 @@ def test_an_array_without_labels_goes_with_labels_in_one_order_only(pd: Any) -> 
         assert "weights has no labels" in message
 
 
-@pytest.mark.parametrize("more", [{}, {"weights": np.ones(2)}, {"reduction": "sum"}], ids=str)
+@pytest.mark.parametrize("more", [{}, {"weights": 0.5}, {"reduction": "sum"}], ids=str)
 def test_a_result_that_no_series_holds_is_refused(pd: Any, more: dict[str, Any]) -> None:
     x = pd.Series([1.0, 2.0])
     for alpha in (np.ones((2, 1)), np.ones((3, 2)), [[1.0, 1.0]]):
-        assert "shape" in refusal(ValueError, fr.loss, x, alpha, 1.0, **more)
+        message = refusal(ValueError, fr.loss, x, alpha, 1.0, **more)
+        assert "x with 2 labels" in message and "numpy.asarray()" in message
+    for more_axes in (np.ones((2, 1)), np.ones((3, 2))):
+        close(fr.loss(pd.Index([1.0, 2.0]), more_axes, 1.0, **more), fr.loss([1.0, 2.0], more_axes, 1.0, **more))
 
 
 def test_out_and_where_do_not_lose_labels(pd: Any) -> None:
@@ -364,8 +368,12 @@ def test_names_go_before_positions(xr: Any) -> None:
     close(fr.loss(x, 1.0, scale, reduction="sum"), np.sum(want))
     close(fr.loss(x, 1.0, 1.0, weights=scale, reduction="mean"), fr.loss(2.0, 1.0, 1.0))
     assert "dimensions" in refusal(ValueError, fr.loss, scale, 1.0, 1.0, weights=x, reduction="sum")
-    wide = refusal(ValueError, fr.loss, scale, 1.0, np.ones((3, 2)), reduction="sum")
-    assert "shape (3, 2)" in wide and "{'t': 2}" in wide
+    for more in ({}, {"reduction": "sum"}, {"weights": 1.0}):
+        for wide in (np.ones((3, 2)), np.ones((1, 2)), np.ones(3)):
+            message = refusal(ValueError, fr.loss, scale, 1.0, wide, **more)
+            assert "{'t': 2}" in message and str(wide.shape) in message and "xarray.DataArray" in message
+        close(fr.loss(xr.DataArray(2.0), 1.0, 1.0, **more), fr.loss(2.0, 1.0, 1.0))
+        refusal(ValueError, fr.loss, xr.DataArray(2.0), 1.0, [1.0, 2.0], **more)
 
 
 def test_coordinates_that_differ_are_refused_in_sums(xr: Any) -> None:
@@ -503,6 +511,16 @@ def test_a_mask_is_not_lost_in_out_or_where() -> None:
         assert "where is a" in refusal(TypeError, fr.loss, values, 1.0, 1.0, where=x > 1)
 
 
+@pytest.mark.parametrize("library", ["numpy", "Masked", "Column"])
+def test_masks_and_labels_together_are_refused(pd: Any, xr: Any, library: str) -> None:
+    """pandas and xarray would drop the mask."""
+    mask = masked(library, [1.0, 2.0], [False, True])
+    for labelled in (pd.Series([1.0, 2.0]), xr.DataArray([1.0, 2.0], dims="t")):
+        for more in ({}, {"reduction": "sum"}, {"weights": np.ones(2)}):
+            for arguments in ((labelled, 1.0, mask), (mask, labelled, 1.0)):
+                assert "mask" in refusal(TypeError, fr.loss, *arguments, **more)
+
+
 # --- units
 
 
@@ -550,6 +568,15 @@ def test_units_are_refused_by_name_and_the_remedy_works(library: str) -> None:
 
     got = fr.loss(plain(x), 1.0, plain(scale), reduction="sum")
     assert round(float(got), 4) == 1.6503
+
+
+@pytest.mark.parametrize("library", ["astropy", "unyt"])
+def test_results_are_not_written_to_memory_with_a_unit(library: str) -> None:
+    out = quantities(library)[0].astype(float)
+    for more in ({}, {"weights": np.ones(2)}):
+        assert "out for value must be an array" in refusal(ValueError, fr.loss, np.ones(2), 1.0, 1.0, out=out, **more)
+    message = refusal(ValueError, fr.loss_and_grad, np.ones(2), 1.0, 1.0, out=(None, out, None, None), reduction="sum")
+    assert "out for dx must be an array" in message and type(out).__name__ in message
 
 
 def test_units_inside_of_a_labelled_array_are_refused(xr: Any) -> None:

@@ -603,6 +603,40 @@ def test_a_number_as_scale_is_positive_with_a_truncation_too(scale: Any) -> None
             assert_names(message, "scale must be positive", f"got {scale!r}")
 
 
+def test_numbers_as_parameters_are_the_same_to_every_library() -> None:
+    """A number of Python's or a scalar of NumPy's is an error, an element of an array, with axes or without, is NaN."""
+    pytest.importorskip("jax", reason='needs pip install "fastrobust[jax]"')
+    import fastrobust.jax as frj
+
+    assert np.all(np.isnan(fr.loss(X, 1.0, np.array(0.0)))) and np.all(np.isnan(fr.loss(X, 1.0, np.zeros(3))))
+    assert np.all(np.isinf(fr.nll(X, np.array(-1.0), 1.0)))
+    assert np.all(np.isnan(frj.loss(X, 1.0, np.array(0.0))))
+    for scale in (0, np.float32(0), np.float64(-1)):
+        assert_names(refusal(ValueError, frj.loss, X, 1.0, scale), "scale must be positive", f"got {scale!r}")
+    for alpha in (-2, np.float32(-2)):
+        assert_names(refusal(ValueError, frj.nll, X, alpha, 1.0), "alpha must be >= 0", "truncation=")
+        assert_names(refusal(ValueError, frj.log_partition, alpha), "alpha must be >= 0", "truncation=")
+        got = frj.log_partition(alpha, truncation=3.0)
+        np.testing.assert_allclose(got, fr.log_partition(-2.0, truncation=3.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_shapes_are_checked_with_a_truncation_too(library: str) -> None:
+    """Weights that would extend the result were counted more than once."""
+    module = pytest.importorskip("jax.numpy" if library == "jax" else library, reason=f"needs pip install {library}")
+    ones = module.ones
+    for weights in (ones((3, 1)), ones((2, 3)), ones(2), ones((1, 3))):
+        for reduction in ("none", "sum", "mean"):
+            options: dict[str, Any] = {"weights": weights, "reduction": reduction, "truncation": 9.0}
+            for call in (fr.nll, fr.nll_and_grad) if library == "numpy" else (fr.nll,):
+                message = refusal(ValueError, call, ones(3), 1.0, 1.0, **options)
+                assert_names(message, f"weights of shape {tuple(weights.shape)}", "(3,)", "of the result")
+    if library != "jax":
+        assert_names(
+            refusal(ValueError, fr.nll, ones(3), ones(2), 1.0, truncation=9.0), "x ", "alpha ", "(2", "equal or 1"
+        )
+
+
 @pytest.mark.parametrize("dtype", ["O", "c16", "M8[s]", "U3"])
 @any_argument
 def test_an_unsupported_dtype_is_named_with_a_truncation_too(name: str, dtype: str) -> None:

@@ -153,7 +153,7 @@ def beside_the_public_functions(module: str, found: Import) -> bool:
     if not module.startswith(("fastrobust.optimize", "fastrobust.stats")) or found.top != "fastrobust":
         return False
     public = {"fastrobust", *(f"fastrobust.{name}" for name in PUBLIC)}
-    below = ("_density", "_truncated", "_dispatch", "_arguments", "_containers", "optimize", "kernels.alone")
+    below = ("_density", "_truncated", "_dispatch", "_arguments", "_meaning", "optimize", "kernels.alone")
     return found.name not in public and not (found.name + ".").startswith(
         tuple(f"fastrobust.{name}." for name in below)
     )

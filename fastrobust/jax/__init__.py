@@ -25,14 +25,17 @@ def _for_jax(function: _Function) -> _Function:
     """The function with its arrays made arrays of JAX, and its leading number, too."""
     signature = inspect.signature(function)
     leading = next(iter(signature.parameters))
+    likelihood = function.__name__.startswith(("nll", "log_partition"))
 
     @functools.wraps(function)
     def converted(*args: object, **options: object) -> object:
         given = signature.bind(*args, **options)
+        # As numbers: once arrays of JAX, they are elements that give NaN.
+        alpha, scale = (given.arguments.get(name, 1.0) for name in ("alpha", "scale"))
+        untruncated = likelihood and given.arguments.get("truncation") is None
+        arguments.check_numbers(alpha, scale, "nll" if untruncated else "loss")
         for name in _ARRAYS:
             value = given.arguments.get(name)
-            if name == leading == "alpha":
-                arguments.check_numbers(value, 1.0, "nll")
             if name == leading or (value is not None and not isinstance(value, arguments.NUMBERS)):
                 given.arguments[name] = array(name, value)
         return function(*given.args, **given.kwargs)

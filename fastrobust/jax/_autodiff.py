@@ -17,7 +17,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from .. import _arguments as arguments
-from .._containers import check_plain
+from .._meaning import check_plain
 from .._types import LossGrad
 from ..kernels import higher
 from . import _calls

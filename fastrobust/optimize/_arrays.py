@@ -13,8 +13,8 @@ from scipy.optimize import OptimizeResult
 
 from .. import _arguments as arguments
 from .. import weight
-from .._containers import check_rows
 from .._dispatch import backend
+from .._meaning import check_rows
 
 # --- arguments
 

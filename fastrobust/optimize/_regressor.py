@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .._containers import check_rows
+from .._meaning import check_rows
 from ._errors import CoefficientErrors, coefficient_errors
 from ._regression import LinearFit, fit_linear
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult, brentq
 
 from .. import PartitionGrad, _truncated, log_partition_and_grad, loss, loss_and_grad
-from .._containers import check_rows
+from .._meaning import check_rows
 from ._arrays import floats, library, number, weights_for
 
 # Where the search begins: alpha at which the slope is looked at, on a sample of at most so many residuals.

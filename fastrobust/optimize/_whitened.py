@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._containers import check_rows
+from .._meaning import check_rows
 from ._arrays import double, exponents, floats, library, lowest, powers, system, weights_for
 
 _ROWS = 4096  # at a time: from cache, and below what BLAS starts threads for, all is several times as fast
