@@ -2,6 +2,23 @@
 
 They are those of `fastrobust`, which take arrays of JAX and return such. Here NumPy arrays and numbers are taken, too,
 and the results are always arrays of JAX.
+
+`jax.export` asks for the consent to calls of compiled code, of which JAX cannot know that later versions will find the
+same; on CPUs these functions make such calls, by the name "fastrobust". They are numbered alike in all processes with
+one version of fastrobust. The process that runs the program imports it, and has the calls known to XLA by `backend`:
+
+>>> import jax, jax.export, jax.numpy as jnp
+>>> import fastrobust.jax as frj
+>>> consent = jax.export.DisabledSafetyCheck.custom_call("fastrobust")
+>>> function = jax.jit(lambda x: frj.loss(x, 0.0, 1.0, reduction="sum"))
+>>> stored = jax.export.export(function, disabled_checks=[consent])(jnp.zeros(3)).serialize()
+>>> frj.backend()  # in the other process
+'ffi'
+>>> print(f"{jax.export.deserialize(stored).call(jnp.array([1.0, -1.0, 0.0])):.5f}")
+0.81093
+
+Programs for TPUs, and for GPUs without CuPy, need neither: ``platforms=["tpu"]``. With CuPy, programs for GPUs cannot be
+exported.
 """
 
 from __future__ import annotations

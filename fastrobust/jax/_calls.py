@@ -26,6 +26,8 @@ from ..kernels import scaling, traced, xla_frame
 from ..kernels.alone import imported
 
 _TARGET = "fastrobust"
+# In the place that XLA keeps of each call, and that JAX shows where it refuses to export one.
+_SCOPE = "fastrobust: how to export it says help('fastrobust.jax')"
 
 
 @functools.cache
@@ -90,8 +92,14 @@ def _operation(family: str, names: tuple[str, ...]) -> Callable[..., Any]:
 def _called(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
     """By the handler; on this device's part of each operand."""
     like = [functools.reduce(jnp.add, operands)] * len(names)  # in shape, dtype and how it is cut
-    call = jax.ffi.ffi_call(_TARGET, tuple(map(jax.typeof, like)))
-    return _typed(call(*operands, code=np.int64(xla_frame.code_of(family, names))), like)
+    return _handled(xla_frame.code_of(family, names), like, operands)
+
+
+def _handled(code: int, like: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
+    """What the handler finds, which is like those."""
+    with jax.named_scope(_SCOPE):
+        found = jax.ffi.ffi_call(_TARGET, tuple(map(jax.typeof, like)))(*operands, code=np.int64(code))
+    return _typed(found, like)
 
 
 def _typed(found: Sequence[Any], like: Sequence[Any]) -> tuple[Any, ...]:
@@ -261,9 +269,7 @@ def _sums_operation(family: str, wrt: tuple[str, ...], mean: bool, columns: int)
 
 def _called_sums(family: str, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
     """By the handler; on this device's part of each operand."""
-    like = _like_sums(wrt, operands)
-    call = jax.ffi.ffi_call(_TARGET, tuple(map(jax.typeof, like)))
-    return _typed(call(*operands, code=np.int64(xla_frame.code_of_sums(family, wrt, mean))), like)
+    return _handled(xla_frame.code_of_sums(family, wrt, mean), _like_sums(wrt, operands), operands)
 
 
 def _like_sums(wrt: tuple[str, ...], operands: Sequence[Any]) -> list[Any]:

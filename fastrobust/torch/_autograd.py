@@ -109,6 +109,17 @@ def promoted(values: Sequence[Any]) -> torch.dtype:
     return found
 
 
+def difference(value: Tensor, other: Tensor) -> Tensor:
+    """value - other; of integers in double, since small ones wrap around and single precision lacks large ones."""
+    if value.is_floating_point() and other.is_floating_point():
+        return value - other
+    if value.is_complex() or other.is_complex():
+        return value - other  # which is refused by name
+    floats = [t for t in (value, other) if t.is_floating_point()]
+    found = value.double() - other.double()
+    return found.to(floats[0].dtype) if floats else found
+
+
 def _shape(x: Tensor, alpha: Any, scale: Any) -> torch.Size:
     """The common shape, or an error that names the arguments."""
     if _compiling() or _modes():  # whose lengths may be symbols

@@ -125,10 +125,7 @@ class Barron(Distribution):
         return self.loc + self.scale * _quantile(value, self._valid_alpha)
 
     def _from_centre(self, value: Any) -> Tensor:
-        """value - loc, of integers in double: single precision does not have all of them."""
-        if not isinstance(value, Tensor) or value.is_floating_point():
-            return value - self.loc
-        return (value.double() - self.loc.double()).to(self.loc.dtype)
+        return _autograd.difference(value, self.loc) if isinstance(value, Tensor) else value - self.loc
 
     def rsample(self, sample_shape: Any = _ONE) -> Tensor:
         """Samples that can be differentiated in loc, alpha and scale."""

@@ -30,7 +30,7 @@ def _residual(input: Tensor, target: Tensor | None) -> Tensor:
             "make their shapes equal, lest every element meet every other",
             stacklevel=3,
         )
-    return input - target
+    return _autograd.difference(input, target)
 
 
 def _check_dtype(dtype: torch.dtype | None) -> None:
@@ -96,7 +96,8 @@ class RobustLoss(nn.Module):
     Parameters
     ----------
     alpha, scale : float or Tensor, broadcast with the residuals
-        See `fastrobust.loss`. Tensors become buffers: they move with the module and are in its ``state_dict``.
+        See `fastrobust.loss`. Tensors become buffers: they move with the module and are in its ``state_dict``. Those of
+        integers become PyTorch's default dtype.
     reduction : {"none", "sum", "mean"}
 
     Examples
@@ -122,7 +123,9 @@ class RobustLoss(nn.Module):
             if not isinstance(value, (Tensor, *arguments.NUMBERS)):
                 raise TypeError(f"{name} must be a number or a tensor, got {value!r}")
             if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-                self.register_buffer(name, value)
+                # An integer one would cut off what is loaded into it.
+                whole = not (value.is_floating_point() or value.is_complex())
+                self.register_buffer(name, value.to(torch.get_default_dtype()) if whole else value)
             else:
                 setattr(self, name, value)
 
