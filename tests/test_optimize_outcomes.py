@@ -331,7 +331,7 @@ def test_far_rows_stay_on_the_device(fake_cupy: Any) -> None:
             irls(cp.asarray(far), gy, -2.0, 0.3, start=cp.asarray([1.0, 1, 1])),
             irls(far, y, -2.0, 0.3, start=[1.0, 1, 1]),
         ),
-    )  # noqa: E501
+    )
     for found, expected in pairs:
         assert type(found.x) is cp.ndarray and found.status == expected.status and found.nit == expected.nit
         np.testing.assert_allclose(found.x.get(), expected.x, rtol=1e-8)

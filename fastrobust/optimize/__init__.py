@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from ..kernels.alone import imported
 from ._efficiency import efficiency_scale as efficiency_scale
 from ._gauss_newton import gauss_newton as gauss_newton
-from ._gauss_newton import triggs_factors as triggs_factors
 from ._gnc import gnc as gnc
 from ._irls import irls as irls
 from ._scipy import scipy_loss as scipy_loss
 from ._shape import fit_shape as fit_shape
+from ._triggs import triggs_factors as triggs_factors
 
 if TYPE_CHECKING:
     from ._regressor import RobustRegressor as RobustRegressor

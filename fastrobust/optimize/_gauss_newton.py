@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from .. import curvature, loss, weight
+from .. import loss
 from ._arrays import (
-    SADDLE,
     called,
     count,
     double,
@@ -20,7 +19,6 @@ from ._arrays import (
     finite_loss,
     floats,
     library,
-    lowest,
     number,
     powers,
     relative_weight,
@@ -28,104 +26,14 @@ from ._arrays import (
     weightless,
     weights_for,
 )
+from ._triggs import Corrected, norm
 
-_SECOND = 1e-3  # of the first-order term: where less is left of the curvature, the first-order term alone is used
 _TINY = 1e-3  # of what bends the loss: a step that can be the last one
 _HELPED = 0.99  # of the gradient: what a step must leave at most where the sum shows no difference
-_FAR = 1e3  # residuals that matter: a corrected one beyond that many
 _SHORT = 1e-5  # of a residual and of the scale: where two terms of a series are exact
 _LOOSE = 1e-2  # damping that shortens no step that matters
 _STIFFEST = 1e15  # damping at which steps have no digits left
-
-
-def _norm(xp: Any, v: Any) -> float:
-    with np.errstate(over="ignore"):
-        return float(xp.sqrt((v * v).sum()))
-
-
-def _curvatures(xp: Any, z: Any, alpha: float) -> tuple[Any, Any, Any]:
-    """psi/r, rho'', and which of the two is taken, at scale 1."""
-    first, second = weight(z, alpha, 1.0), curvature(z, alpha, 1.0)
-    return first, second, xp.where(second > _SECOND * first, second, first)
-
-
-def triggs_factors(residuals: Any, alpha: float, scale: float) -> tuple[Any, Any]:
-    """Factors that make a least-squares problem of a robust one, locally: for the residuals, and for rows of J.
-
-    Parameters
-    ----------
-    residuals : array of NumPy or CuPy, any shape
-    alpha, scale : float
-        Shape in [-inf, inf], and c > 0 in the units of the residuals.
-
-    Returns
-    -------
-    residual_factor, jacobian_factor : arrays of the residuals' shape
-        With r~ = residual_factor r and J~ = jacobian_factor[:, None] J, the gradient J~' r~ is that of sum rho(r), and
-        J~' J~ the Gauss-Newton approximation of its Hessian: rho'' J J' where rho'' is positive, and the first-order
-        psi/r J J' elsewhere, so that no outlier makes it indefinite.
-
-    Notes
-    -----
-    Triggs et al., Bundle Adjustment: A Modern Synthesis, 1999, section 4.3. Ceres Solver has the same corrector, and
-    drops the second-order term wherever the loss bends down, for alpha < 2 everywhere.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastrobust.optimize import triggs_factors
-    >>> of_residuals, of_rows = triggs_factors(np.array([0.0, 1.0, 10.0]), 0.0, 1.0)
-    >>> print((of_residuals * of_rows).round(4), of_rows.round(4))
-    [1.     0.6667 0.0196] [1.     0.4714 0.14  ]
-    """
-    xp = library("residuals", residuals)
-    residuals = floats(xp, "residuals", residuals)
-    alpha, scale = number("alpha", alpha), number("scale", scale, positive=True)
-    tiny, huge = float(np.finfo(residuals.dtype).tiny), float(np.finfo(residuals.dtype).max)
-    if not tiny <= 1 / scale <= huge:
-        raise ValueError(f"scale must have an inverse in {residuals.dtype}, got {scale:g}: change the residuals' units")
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        # No square of the scale, and no sum of float32: where psi/r of an outlier is below its range, its root is not.
-        first, _, taken = _curvatures(xp, double(residuals) / scale, alpha)
-        rows = xp.sqrt(taken)
-        factors = xp.where(taken > 0, first / xp.where(taken > 0, rows, 1), first), rows
-        left, right = ((factor / scale).astype(residuals.dtype) for factor in factors)
-    return left, right
-
-
-class _Near(NamedTuple):
-    """The problem near a point, in units of the scale and of the columns, in which nothing over- or underflows."""
-
-    plain: Any  # the Jacobian
-    z: Any
-    target: Any  # corrected residuals
-    rows: Any  # corrected Jacobian, columns of length 1, or 0
-    bends: Any  # the correction of rows: how much each counts
-    ratio: Any  # of the second derivative to what was taken for it
-    exponents: Any  # of the columns
-    norms: Any  # what else they were divided by
-    height: float  # of what the sum's change is a multiple
-
-    def gradient(self, xp: Any, other: _Near) -> float:
-        """The largest cosine of the residuals with a column, times their length, in the units of another point."""
-        columns = xp.ldexp(self.norms / other.norms, self.exponents - other.exponents)
-        return float(abs((self.rows.T @ self.target) * columns).max()) * self.height * (self.height / other.height)
-
-
-def _damped(xp: Any, near: _Near, damping: float, usual: float) -> Any:
-    """The step, in units of the columns."""
-    k = near.rows.shape[1]
-    damped = xp.concatenate((near.rows, math.sqrt(damping) * xp.eye(k)))
-    far = abs(near.target) > _FAR * usual
-    # As a least-squares problem of its own, which squares no condition number.
-    target = xp.concatenate((xp.where(far, 0, near.target), xp.zeros(k)))
-    step = -xp.linalg.lstsq(damped, target, rcond=None)[0]
-    if bool(far.any()):
-        # Targets that large, of rows that hardly count, would cover the others by their rounding; not so their pull.
-        R = xp.linalg.qr(damped, mode="r")
-        pull = near.rows.T @ xp.where(far, near.target, 0)
-        step = step - xp.linalg.lstsq(R, xp.linalg.lstsq(R.T, pull, rcond=None)[0], rcond=None)[0]
-    return step
+_EPS = float(np.finfo(np.float64).eps)
 
 
 def gauss_newton(
@@ -225,55 +133,17 @@ def gauss_newton(
         each = losses(found)
         return found, each if math.isfinite(float(each.sum())) else None
 
-    def linearized() -> _Near:
+    def linearized() -> Corrected:
         plain = floats(xp, "jac(x)", jac(x.copy())).copy()
         if plain.shape != shape:
             raise ValueError(f"jac must return shape {shape}, got {plain.shape}")
-        matrix, z = double(plain), double(residuals)
-        if weights is not None:
-            matrix, z = xp.where(weights[:, None] > 0, matrix, 0), xp.where(weights > 0, z, 0)
-        if not bool(xp.isfinite(matrix).all()):
-            raise ValueError("jac(x) holds NaN or infinity where the weight is not 0")
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # far out, where nothing counts
-            z = z / scale
-            first, second, taken = _curvatures(xp, z, alpha)
-            finite_loss(float(taken.max()), alpha, scale)
-            root = xp.sqrt(taken)
-            target = xp.where(taken > 0, first * z / xp.where(taken > 0, root, 1), 0)
-            ratio = xp.where(taken > 0, second / xp.where(taken > 0, taken, 1), 0)
-            if share is not None:
-                root, target = root * share, target * share
-            height = float(powers(xp, exponents(xp, root.max())))
-            root, target = root / height, target / height
-            columns = exponents(xp, abs(matrix).max(axis=0))
-            rows = (matrix / powers(xp, columns)) * root[:, None]
-            left = exponents(xp, abs(rows).max(axis=0))
-            rows = rows / powers(xp, left)
-            norms = xp.sqrt((rows * rows).sum(axis=0))
-            norms = xp.where(norms > 0, norms, 1)
-        return _Near(plain, z, target, rows / norms, root, ratio, columns + left, norms, height)
-
-    def change(step: Any) -> Any:
-        """Of x, for one in units of the columns."""
-        with np.errstate(over="ignore", under="ignore"):
-            return xp.ldexp(step / near.norms * mantissa, exponent - near.exponents)
-
-    def in_columns() -> Any:
-        """x in units of the columns, infinite where the products overflow."""
-        with np.errstate(over="ignore", under="ignore"):
-            return xp.ldexp(double(x) / mantissa, near.exponents - exponent) * near.norms
-
-    def rounding() -> Any:
-        """What rounding does to residuals and to what they are differences of, in units of the corrected ones."""
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            size = abs(near.rows) @ abs(in_columns()) + near.bends * abs(near.z)
-        return xp.where(near.bends > 0, eps * size, 0)
+        return Corrected.near(xp, plain, residuals, share, alpha, scale)
 
     def lost(noise: Any, digits: float) -> float:
         """What that does to the sum."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            found = _norm(xp, near.target * noise) + float((noise * noise).sum())
-        return found * near.height**2 * unit**2 + 4 * float(np.finfo(np.float64).eps) * digits
+            found = norm(xp, near.target * noise) + float((noise * noise).sum())
+        return found * near.height**2 * unit**2 + 4 * _EPS * digits
 
     def reduction(moved: Any, after: Any, moves: Any, noise: Any) -> tuple[float, float]:
         """By how much a step lowers the sum, and what rounding does to this, term by term."""
@@ -302,7 +172,6 @@ def gauss_newton(
         share = xp.sqrt(weights)
         unit = float(powers(xp, exponents(xp, share.max())))
         share = share / unit
-    mantissa, exponent = math.frexp(scale)
     each = losses(residuals)
     finite_loss(float(each.sum()), alpha, scale)
     near = linearized()
@@ -313,8 +182,7 @@ def gauss_newton(
     def result() -> OptimizeResult:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             relative = relative_weight(double(residuals), alpha, scale).astype(residuals.dtype)
-            slope = (near.rows.T @ near.target) * near.norms * near.height**2 * unit**2 / mantissa
-            grad = xp.ldexp(slope, near.exponents - exponent).astype(x.dtype)
+            grad = (near.slope(xp) * unit**2).astype(x.dtype)
         return OptimizeResult(
             x=x, fun=float(each.sum()), residuals=residuals, jac=near.plain, grad=grad, weights=relative,
             nit=nit, nfev=nfev, njev=njev,
@@ -328,32 +196,32 @@ def gauss_newton(
         # The size of residuals that matter: the scale, or more where all lie beyond.
         squares = near.bends * near.bends
         usual = typical(xp, squares, near.z)
-        length = _norm(xp, near.bends * xp.minimum(abs(near.z), usual))
+        length = norm(xp, near.bends * xp.minimum(abs(near.z), usual))
         gradient = near.gradient(xp, near)
         if gradient <= gtol * length * near.height:
             status = 0
         if status != 1 or nit == maxiter:
             break
         nit += 1
-        step = _damped(xp, near, damping, usual)
+        step = near.step(xp, damping, usual)
         moves = near.rows @ step
         predicted = -float(moves @ near.target) - 0.5 * float(moves @ moves)
         predicted *= near.height**2 * unit**2
-        at = (x + change(step)).astype(x.dtype)
+        at = (x + near.change(xp, step)).astype(x.dtype)
         moved, after = evaluated(at)
         nfev += 1
-        noise = rounding()
-        # Where the sum has no digits left to show the reduction, the step may be the last one.
-        hidden = predicted <= lost(noise, float(each.sum()))
+        noise = near.rounding(xp, x, eps)
         drop, unclear = (-math.inf, 0.0) if after is None else reduction(moved, after, moves, noise)
+        # Where the sum has no digits left to show the reduction, the step may be the last one.
+        hidden = predicted <= max(lost(noise, float(each.sum())), unclear)
         if drop > 0 or (hidden and drop >= -unclear):
             undamped = 1 + damping
-            size = undamped * _norm(xp, step)
-            moved_by, counting = undamped * _norm(xp, moves), usual * _norm(xp, near.bends)
+            size = undamped * norm(xp, step)
+            moved_by, counting = undamped * norm(xp, moves), usual * norm(xp, near.bends)
             # As far as a step can be told from what rounding makes of it.
-            blurred = _norm(xp, xp.sqrt((near.rows * near.rows).T @ (noise * noise)))
+            blurred = norm(xp, xp.sqrt((near.rows * near.rows).T @ (noise * noise)))
             tiny = moved_by <= max(_TINY * counting, 8 * blurred)
-            small = size <= xtol * _norm(xp, in_columns()) < math.inf
+            small = size <= xtol * norm(xp, near.in_columns(xp, x)) < math.inf
             small = small and moved_by <= min(_TINY, math.sqrt(xtol)) * counting  # far rows make units of columns large
             before = x, residuals, each, near
             x, residuals, each = at, moved, after
@@ -378,17 +246,16 @@ def gauss_newton(
 
     def lower_nearby() -> bool:
         """Whether the sum falls, or may fall unseen, along the direction in which it bends down most."""
-        size, bend = ((near.rows.T * part) @ near.rows for part in (abs(near.ratio), near.ratio))
-        least, along = lowest(xp, size, bend)
-        if least >= SADDLE:
+        found = near.downwards(xp)
+        if found is None:
             return False
-        moves = xp.where(near.bends > 0, near.rows @ along / xp.where(near.bends > 0, near.bends, 1), 0)
-        along = along / float(abs(moves).max())
-        noise = lost(rounding(), float(each.sum()))
-        if -0.5 * float(along @ bend @ along) * near.height**2 * unit**2 <= noise:
+        along, gain = found
+        noise = lost(near.rounding(xp, x, eps), float(each.sum()))
+        if gain * unit**2 <= noise:
             return True
-        points = (evaluated((x + change(by * along)).astype(x.dtype))[1] for by in (1.0, -1.0, 0.1, -0.1))
-        return any(found is not None and float((found - each).sum()) < -noise for found in points)
+        points = ((x + near.change(xp, by * along)).astype(x.dtype) for by in (1.0, -1.0, 0.1, -0.1))
+        sums = (after for _, after in map(evaluated, points))
+        return any(after is not None and float((after - each).sum()) < -noise for after in sums)
 
     messages = {}
     dead = abs(near.rows).max(axis=0) == 0

@@ -1,0 +1,167 @@
+"""Triggs' correction: a robust problem as one of least squares, near a point."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import curvature, weight
+from ._arrays import SADDLE, double, exponents, finite_loss, floats, library, lowest, number, powers
+
+_SECOND = 1e-3  # of the first-order term: where less is left of the curvature, the first-order term alone is used
+_FAR = 1e3  # residuals that matter: a corrected one beyond that many
+
+
+def norm(xp: Any, v: Any) -> float:
+    with np.errstate(over="ignore"):
+        return float(xp.sqrt((v * v).sum()))
+
+
+def _curvatures(xp: Any, z: Any, alpha: float) -> tuple[Any, Any, Any]:
+    """psi/r, rho'', and which of the two is taken, at scale 1."""
+    first, second = weight(z, alpha, 1.0), curvature(z, alpha, 1.0)
+    return first, second, xp.where(second > _SECOND * first, second, first)
+
+
+def triggs_factors(residuals: Any, alpha: float, scale: float) -> tuple[Any, Any]:
+    """Factors that make a least-squares problem of a robust one, locally: for the residuals, and for rows of J.
+
+    Parameters
+    ----------
+    residuals : array of NumPy or CuPy, any shape
+    alpha, scale : float
+        Shape in [-inf, inf], and c > 0 in the units of the residuals.
+
+    Returns
+    -------
+    residual_factor, jacobian_factor : arrays of the residuals' shape
+        With r~ = residual_factor r and J~ = jacobian_factor[:, None] J, the gradient J~' r~ is that of sum rho(r), and
+        J~' J~ the Gauss-Newton approximation of its Hessian: rho'' J J' where rho'' is positive, and the first-order
+        psi/r J J' elsewhere, so that no outlier makes it indefinite.
+
+    Notes
+    -----
+    Triggs et al., Bundle Adjustment: A Modern Synthesis, 1999, section 4.3. Ceres Solver has the same corrector, and
+    drops the second-order term wherever the loss bends down, for alpha < 2 everywhere.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrobust.optimize import triggs_factors
+    >>> of_residuals, of_rows = triggs_factors(np.array([0.0, 1.0, 10.0]), 0.0, 1.0)
+    >>> print((of_residuals * of_rows).round(4), of_rows.round(4))
+    [1.     0.6667 0.0196] [1.     0.4714 0.14  ]
+    """
+    xp = library("residuals", residuals)
+    residuals = floats(xp, "residuals", residuals)
+    alpha, scale = number("alpha", alpha), number("scale", scale, positive=True)
+    tiny, huge = float(np.finfo(residuals.dtype).tiny), float(np.finfo(residuals.dtype).max)
+    if not tiny <= 1 / scale <= huge:
+        raise ValueError(f"scale must have an inverse in {residuals.dtype}, got {scale:g}: change the residuals' units")
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        # No square of the scale, and no sum of float32: where psi/r of an outlier is below its range, its root is not.
+        first, _, taken = _curvatures(xp, double(residuals) / scale, alpha)
+        rows = xp.sqrt(taken)
+        factors = xp.where(taken > 0, first / xp.where(taken > 0, rows, 1), first), rows
+        left, right = ((factor / scale).astype(residuals.dtype) for factor in factors)
+    return left, right
+
+
+class Corrected(NamedTuple):
+    """The problem near a point, in units of the scale and of the columns, in which nothing over- or underflows."""
+
+    plain: Any  # the Jacobian
+    z: Any
+    target: Any  # corrected residuals
+    rows: Any  # corrected Jacobian, columns of length 1, or 0
+    bends: Any  # the correction of rows: how much each counts
+    ratio: Any  # of the second derivative to what was taken for it
+    scale: tuple[float, int]  # its mantissa and exponent
+    exponents: Any  # of the columns
+    norms: Any  # what else they were divided by
+    height: float  # of whose square changes of the sum are multiples
+
+    @classmethod
+    def near(cls, xp: Any, plain: Any, residuals: Any, share: Any, alpha: float, scale: float) -> Corrected:
+        """``share`` are the roots of weights, or None."""
+        matrix, z = double(plain), double(residuals)
+        if share is not None:
+            matrix, z = xp.where(share[:, None] > 0, matrix, 0), xp.where(share > 0, z, 0)
+        if not bool(xp.isfinite(matrix).all()):
+            raise ValueError("jac(x) holds NaN or infinity where the weight is not 0")
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # far out, where nothing counts
+            z = z / scale
+            first, second, taken = _curvatures(xp, z, alpha)
+            finite_loss(float(taken.max()), alpha, scale)
+            root = xp.sqrt(taken)
+            target = xp.where(taken > 0, first * z / xp.where(taken > 0, root, 1), 0)
+            ratio = xp.where(taken > 0, second / xp.where(taken > 0, taken, 1), 0)
+            if share is not None:
+                root, target = root * share, target * share
+            height = float(powers(xp, exponents(xp, root.max())))
+            root, target = root / height, target / height
+            # First the columns as they are, and then as they count: far rows must cost the others no digits.
+            columns = exponents(xp, abs(matrix).max(axis=0))
+            rows = (matrix / powers(xp, columns)) * root[:, None]
+            left = exponents(xp, abs(rows).max(axis=0))
+            rows = rows / powers(xp, left)
+            norms = xp.sqrt((rows * rows).sum(axis=0))
+            norms = xp.where(norms > 0, norms, 1)
+        return cls(plain, z, target, rows / norms, root, ratio, math.frexp(scale), columns + left, norms, height)
+
+    def change(self, xp: Any, step: Any) -> Any:
+        """Of x, for a step in units of the columns."""
+        mantissa, exponent = self.scale
+        with np.errstate(over="ignore", under="ignore"):
+            return xp.ldexp(step / self.norms * mantissa, exponent - self.exponents)
+
+    def in_columns(self, xp: Any, x: Any) -> Any:
+        """x in units of the columns, infinite where the products overflow."""
+        mantissa, exponent = self.scale
+        with np.errstate(over="ignore", under="ignore"):
+            return xp.ldexp(double(x) / mantissa, self.exponents - exponent) * self.norms
+
+    def slope(self, xp: Any) -> Any:
+        """The gradient of the sum by x, over the square of the weights' unit."""
+        mantissa, exponent = self.scale
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            found = (self.rows.T @ self.target) * self.norms * self.height**2 / mantissa
+            return xp.ldexp(found, self.exponents - exponent)
+
+    def gradient(self, xp: Any, other: Corrected) -> float:
+        """The largest cosine of the residuals with a column, times their length, in the units of another point."""
+        columns = xp.ldexp(self.norms / other.norms, self.exponents - other.exponents)
+        return float(abs((self.rows.T @ self.target) * columns).max()) * self.height * (self.height / other.height)
+
+    def rounding(self, xp: Any, x: Any, eps: float) -> Any:
+        """What rounding does to residuals and to what they are differences of, in units of the corrected ones."""
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            size = abs(self.rows) @ abs(self.in_columns(xp, x)) + self.bends * abs(self.z)
+        return xp.where(self.bends > 0, eps * size, 0)
+
+    def step(self, xp: Any, damping: float, usual: float) -> Any:
+        """The damped one, in units of the columns; ``usual`` is the size of residuals that matter."""
+        k = self.rows.shape[1]
+        damped = xp.concatenate((self.rows, math.sqrt(damping) * xp.eye(k)))
+        far = abs(self.target) > _FAR * usual
+        # As a least-squares problem of its own, which squares no condition number.
+        target = xp.concatenate((xp.where(far, 0, self.target), xp.zeros(k)))
+        found = -xp.linalg.lstsq(damped, target, rcond=None)[0]
+        if bool(far.any()):
+            # Targets that large, of rows that hardly count, would cover the others by rounding; their pull does not.
+            R = xp.linalg.qr(damped, mode="r")
+            pull = self.rows.T @ xp.where(far, self.target, 0)
+            found = found - xp.linalg.lstsq(R, xp.linalg.lstsq(R.T, pull, rcond=None)[0], rcond=None)[0]
+        return found
+
+    def downwards(self, xp: Any) -> tuple[Any, float] | None:
+        """A step along which the sum bends down, of residuals by one scale at most, and its reduction; or None."""
+        size, bend = ((self.rows.T * part) @ self.rows for part in (abs(self.ratio), self.ratio))
+        least, along = lowest(xp, size, bend)
+        if least >= SADDLE:
+            return None
+        moves = xp.where(self.bends > 0, self.rows @ along / xp.where(self.bends > 0, self.bends, 1), 0)
+        along = along / float(abs(moves).max())
+        return along, -0.5 * float(along @ bend @ along) * self.height**2
