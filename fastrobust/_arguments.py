@@ -15,9 +15,10 @@ _HALF = ("float16", "bfloat16")
 def supported(name: str, dtype: np.dtype[Any]) -> None:
     """Refuse complex numbers, strings, objects and what else has no kernel."""
     if dtype.kind not in "biu" and not floating(dtype):
+        first = "take its real part or its absolute value, or " if dtype.kind == "c" else ""
         raise TypeError(
-            f"{name} has dtype {dtype}, which fastrobust does not take: convert it to float16, bfloat16, float32, "
-            "float64 or an integer type with .astype()"
+            f"{name} has dtype {dtype}, which fastrobust does not take: {first}convert it to float16, bfloat16, "
+            "float32, float64 or an integer type with .astype()"
         )
 
 

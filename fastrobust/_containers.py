@@ -77,7 +77,7 @@ def _check_index(series: _Values) -> None:
     """Refuse labels of which some are missing in another Series, or which are repeated."""
     (first, one), *others = series.items()
     for name, other in others:
-        if not (one.index.is_unique and other.index.is_unique):
+        if not (_is_unique(one.index) and _is_unique(other.index)):
             raise ValueError(
                 f"{first} and {name} have repeated labels, in different orders: make them unique, or give "
                 f"numpy.asarray({name}) if the orders agree"
@@ -86,6 +86,11 @@ def _check_index(series: _Values) -> None:
             raise ValueError(
                 f"{first} and {name} have different labels: make them the same, by {first}.align({name}, join='inner')"
             )
+
+
+def _is_unique(index: Any) -> bool:
+    """Whether each label is found once; pandas finds no intervals among overlapping ones."""
+    return index.is_unique and not getattr(index, "is_overlapping", False)
 
 
 def _same_index(series: _Values) -> bool:
@@ -356,7 +361,7 @@ def _check_series(values: _Values, names: tuple[str, ...], out: Any) -> None:
     if _same_index(series):
         arguments.given(out, names, dict.fromkeys(names, _check_length(values, series)))
         return
-    if not all(value.index.is_unique for value in series.values()):
+    if not all(_is_unique(value.index) for value in series.values()):
         _check_index(series)
     _check_positions(series, values)
     if out is not None:

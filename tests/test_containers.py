@@ -192,6 +192,14 @@ def test_labels_that_are_missing_or_repeated_are_refused_in_sums(pd: Any) -> Non
     )
 
 
+def test_overlapping_intervals_are_repeated_labels(pd: Any) -> None:
+    index = pd.IntervalIndex.from_tuples([(0, 2), (1, 3)])
+    x, scale = pd.Series([1.0, 2.0], index=index), pd.Series([2.0, 1.0], index=index[::-1])
+    for more in ({}, {"reduction": "sum"}):
+        assert "repeated labels" in refusal(ValueError, fr.loss, x, 1.0, scale, **more)
+        close(np.sum(fr.loss(x, 1.0, scale[::-1], **more)), fr.loss(1.0, 1.0, 1.0) + fr.loss(2.0, 1.0, 2.0))
+
+
 def test_repeated_labels_in_the_same_order_are_no_obstacle(pd: Any) -> None:
     index = pd.Index(["a", "a", "b"], name="row")
     x, alpha = (

@@ -272,7 +272,9 @@ def test_an_unsupported_dtype_is_named_with_the_argument_and_the_remedy(
     name: str, word: str, dtype: Any, shape: Any
 ) -> None:
     for call, arguments in calls_with(name, np.zeros(shape, dtype)):
-        assert_names(refusal(TypeError, call, **arguments), f"{name} has dtype", word, "float64", ".astype()")
+        message = refusal(TypeError, call, **arguments)
+        assert_names(message, f"{name} has dtype", word, "float64", ".astype()")
+        assert ("its real part or its absolute value" in message) is ("complex" in word)
 
 
 @pytest.mark.parametrize("value", [["a"], [None], [object()], [1j], [{}], [[1.0, "a"]]], ids=repr_or_type)

@@ -208,7 +208,7 @@ def test_truncated_likelihood_reduced_and_weighted() -> None:
         np.testing.assert_allclose(found.dscale, (each.dscale * weights).sum(1, keepdims=True) / over, rtol=1e-13)
         value = fr.nll(x, alpha, scale, truncation=4.0, weights=weights, reduction=reduction)
         np.testing.assert_allclose(value, found.value, rtol=1e-15)
-    assert fr.nll(9.0, -1.0, 1.0, truncation=4.0, weights=[0.0, 1.0], reduction="sum") == math.inf
+    assert fr.nll([9.0, 9.0], -1.0, 1.0, truncation=4.0, weights=[0.0, 1.0], reduction="sum") == math.inf
     assert fr.nll_and_grad(x, alpha, scale, truncation=4.0, wrt=("scale",)).dx is None
 
 
