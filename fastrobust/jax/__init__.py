@@ -17,8 +17,8 @@ one version of fastrobust. The process that runs the program imports it, and has
 >>> print(f"{jax.export.deserialize(stored).call(jnp.array([1.0, -1.0, 0.0])):.5f}")
 0.81093
 
-Programs for TPUs, and for GPUs without CuPy, need neither: ``platforms=["tpu"]``. With CuPy, programs for GPUs cannot be
-exported.
+Programs for TPUs, and for GPUs without CuPy, need neither: ``platforms=["tpu"]``. With CuPy, programs for GPUs cannot
+be exported.
 """
 
 from __future__ import annotations
