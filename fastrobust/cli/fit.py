@@ -24,6 +24,7 @@ Tell = Callable[[str], None]
 INTERCEPT = "(intercept)"
 RANK = 1e-10  # a standardized column this close to the span of the others is collinear
 BLOCK = 4096  # rows at a time
+LARGEST = 1e302  # a column's size, and 1 over its smallest spread
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,7 @@ def fit(
     if n < k + len(estimated):
         count = f"{k - 1} coefficient{'s' * (k > 2)}, the intercept" + "".join(f", {name}" for name in estimated)
         raise UserError(f"{n} row{'s' * (n > 1)} cannot determine {k + len(estimated)} parameters ({count})")
-    for column, what in [*((X[:, j], f"column {name!r}") for j, name in enumerate(names)), (y, "the target")]:
-        low, high = float(column.min()), float(column.max())
-        if low == high:
-            raise UserError(f"{what} is constant ({low:g}), so it says nothing beside the intercept")
+    _check_columns(X, y, names)
 
     regressor = RobustRegressor("auto" if alpha is None else alpha, "auto" if scale is None else scale)
     with warnings.catch_warnings():
@@ -92,6 +90,9 @@ def fit(
             f"the scale shrinks to zero: {found.exact_rows} of {n} rows lie exactly on one fit, and the "
             "likelihood grows without bound there; give --scale NUMBER, the size of residual that is not yet an outlier"
         )
+
+    if not np.isfinite(found.coefficients).all() or not math.isfinite(found.intercept):
+        raise UserError("a coefficient is beyond a double's range: give the columns in other units, or centre them")
 
     tell("standard errors")
     # Whitened coordinates, [1 X - centre] = [1 Q inverse^-1] with Q' Q = n, and from them to those of the file.
@@ -137,8 +138,31 @@ def fit(
     )
 
 
+def _check_columns(X: Array, y: Array, names: list[str]) -> None:
+    """Columns that vary, within what leaves coefficients and their errors in a double's range."""
+    spreads = []
+    for column, what in [(y, "the target"), *((X[:, j], f"column {name!r}") for j, name in enumerate(names))]:
+        low, high = float(column.min()), float(column.max())
+        if low == high:
+            raise UserError(f"{what} is constant ({low:g}), so it says nothing beside the intercept")
+        if max(high, -low) > LARGEST or high - low < 1 / LARGEST:
+            raise UserError(
+                f"{what} runs from {low:.3g} to {high:.3g}: only sizes from {1 / LARGEST:g} to {LARGEST:g} can be "
+                "fitted, so give it in another unit"
+            )
+        spreads.append(high - low)
+        power = math.log10(spreads[0]) - math.log10(spreads[-1])
+        if abs(power) > math.log10(LARGEST):
+            raise UserError(
+                f"the target varies by {spreads[0]:.3g} and {what} by {spreads[-1]:.3g}: a coefficient of about "
+                f"1e{power:+.0f} is beyond a double's range, so give one of them in another unit"
+            )
+
+
 def _check_rank(R: Array, names: list[str]) -> None:
-    # The columns are centred: one may be a combination of others and the intercept, and is then the one to drop.
+    # Columns of length 1, of elements near 1 first, since squares of 1e200 or 1e-200 are infinite or 0. The columns are
+    # centred: one may be a combination of others and the intercept, and is then the one to drop.
+    R = R / np.max(np.abs(R), axis=0)
     factors: Any = qr(R / np.sqrt(np.sum(R**2, axis=0)), pivoting=True, mode="r")
     S, order = factors
     diagonal = np.abs(np.diag(S))
