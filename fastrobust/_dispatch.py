@@ -18,10 +18,17 @@ _LIBRARIES: dict[str, str | None] = {
     "jaxlib": "fastrobust.jax._autodiff",
     "dask": None,
 }
+
+
+def install(extras: str) -> str:
+    """How to get what is optional. The package is on no index, so that its name alone would install nothing."""
+    return f'pip install ".[{extras}]" in a clone of fastrobust'
+
+
 INSTALL = {
-    "cupy": 'pip install "fastrobust[cuda]", or the CuPy for your CUDA: cupy-cuda12x, cupy-cuda13x',
-    "torch": 'pip install "fastrobust[torch]"',
-    "jax": 'pip install "fastrobust[jax]"',
+    "cupy": f"{install('cuda')}, or the CuPy for your CUDA: cupy-cuda12x, cupy-cuda13x",
+    "torch": install("torch"),
+    "jax": install("jax"),
 }
 _PLAIN = frozenset((float, int, bool, list, tuple))  # what needs no library
 _known: dict[type, ModuleType] = {}

@@ -1,6 +1,6 @@
 """Robust fitting with the general loss: pieces for other libraries' optimizers, and finished loops.
 
-Needs SciPy: pip install "fastrobust[optimize]"; `RobustRegressor` scikit-learn, too: pip install "fastrobust[sklearn]".
+Needs SciPy: in a clone, pip install ".[optimize]"; `RobustRegressor` scikit-learn, too: pip install ".[sklearn]".
 """
 
 from typing import TYPE_CHECKING, Any
@@ -37,9 +37,9 @@ def __getattr__(name: str) -> Any:
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "sklearn":
             raise
-        raise ImportError(
-            'RobustRegressor needs scikit-learn: pip install "fastrobust[sklearn]"', name=error.name
-        ) from error
+        from .._dispatch import install
+
+        raise ImportError(f"RobustRegressor needs scikit-learn: {install('sklearn')}", name=error.name) from error
     return RobustRegressor
 
 
