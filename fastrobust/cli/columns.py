@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,18 +27,18 @@ NULLS = sorted({form for mark in MISSING for form in (mark, mark.upper(), mark.c
 # What may be a thousand or a fraction: 1,500 and 1.500.
 EITHER_COMMA, EITHER_POINT = r"^[+-]?[1-9][0-9]{0,2},[0-9]{3}$", r"^[+-]?[1-9][0-9]{0,2}\.[0-9]{3}$"
 
-Written = Literal["plainly", "with decimal commas", "with points before three digits"]
+
+class Written(NamedTuple):
+    """How the numbers of a column are written: with decimal commas, or ``either``, of which this is an example."""
+
+    commas: bool = False
+    either: str = ""
 
 
 def fill(out: Array, column: Any, name: str, remedy: str) -> Written:
     """Copy a column into place, missing values as NaN, and say how its numbers are written."""
     kind = column.type
-    written: Written = "plainly"
-    if pa.types.is_dictionary(kind):
-        raise UserError(
-            f"column {name!r} holds categories (its type is a dictionary of {kind.value_type}), not numbers: store it "
-            f"as plain numbers if they are meant{remedy}"
-        )
+    written = Written()
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         column, written = _numbers(column.cast(pa.large_string()), name, remedy)
     elif pa.types.is_boolean(kind):
@@ -62,11 +62,11 @@ def _numbers(text: Any, name: str, remedy: str) -> tuple[Any, Written]:
     lower = pc.utf8_lower(text)
     present = lower.drop_null()
     if len(present) and pc.all(pc.is_in(present, pa.array(["true", "false"], pa.large_string()))).as_py():
-        return pc.equal(lower, "true").cast(pa.uint8()), "plainly"
+        return pc.equal(lower, "true").cast(pa.uint8()), Written()
     if _casts(text):
         points = text.filter(pc.match_substring(text, "."))
         either = len(points) and pc.all(pc.match_substring_regex(points, EITHER_POINT)).as_py()
-        return text.cast(pa.float64()), "with points before three digits" if either else "plainly"
+        return text.cast(pa.float64()), Written(either=points[0].as_py() if either else "")
     pointed = pc.replace_substring(text, ",", ".")
     if _casts(pointed) and not pc.any(pc.match_substring(text, ".")).as_py():
         commas = text.filter(pc.match_substring(text, ","))
@@ -76,7 +76,7 @@ def _numbers(text: Any, name: str, remedy: str) -> tuple[Any, Written]:
                 f"column {name!r}: {value!r} may be {value.replace(',', '')} or {value.replace(',', '.')}; write it "
                 f"in one of these two ways{remedy}"
             )
-        return pointed.cast(pa.float64()), "with decimal commas"
+        return pointed.cast(pa.float64()), Written(commas=True)
     low, high = 0, len(text)  # text[:low] casts, text[:high] does not
     while high - low > 1:
         middle = (low + high) // 2

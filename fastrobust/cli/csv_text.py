@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from .columns import NULLS
@@ -22,6 +24,10 @@ NOT_TEXT = (
     "it is neither Parquet nor CSV in UTF-8; for a table of a Western European Windows: "
     "iconv -f WINDOWS-1252 -t UTF-8 FILE | fastrobust fit - ..."
 )
+
+
+UNENDED = "unexpected end of data"  # as the csv module says that a quote is open
+OPEN_QUOTE = "a quote that is opened in {} is never closed"
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,8 @@ def layout(source: Source) -> Layout:
         more = stream.read(START)
         start += more
     try:
-        text = start.decode("utf-8-sig", errors="ignore" if more else "strict")
+        # Strictly, but for a character that the last piece ends within.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(start, final=not more)
     except UnicodeDecodeError:
         raise source.unreadable(NOT_TEXT) from None
     if "\0" in text:
@@ -53,9 +60,11 @@ def layout(source: Source) -> Layout:
     first = re.sub(r'"[^"]*"', "", re.split(r"[\r\n]", lines, maxsplit=1)[0])
     separator = told[1] if told else max(SEPARATORS, key=first.count)
     try:
-        names = next(csv.reader(io.StringIO(lines, newline=None), delimiter=separator), [])
+        names = next(csv.reader(io.StringIO(lines, newline=None), delimiter=separator, strict=True), [])
     except csv.Error as error:
-        raise source.unreadable(f"in its header, {error}") from None
+        raise source.unreadable(
+            OPEN_QUOTE.format("the header") if UNENDED in str(error) else f"header: {error}"
+        ) from None
     if not names:
         raise UserError(f"{source.title} is empty")
     return Layout(names, separator, 1 if told else 0)
@@ -71,9 +80,15 @@ def read(source: Source, wanted: list[str], layout: Layout) -> Any:
         # Booleans, text, decimal commas, line breaks inside quotes or a row that is too short: read text, to see.
         pass
     try:
-        return _attempt(source, wanted, layout, pa.string())
+        table = _attempt(source, wanted, layout, pa.string())
     except pa.ArrowInvalid as error:
         raise source.unreadable(wrong_line(source, layout) or str(error)) from None
+    # A quote that is never closed takes all that follows into one value.
+    if any(pc.any(pc.match_substring(column, "\n")).as_py() for column in table.columns):
+        wrong = wrong_line(source, layout)
+        if wrong:
+            raise source.unreadable(wrong)
+    return table
 
 
 def as_text(source: Source, name: str, layout: Layout) -> Any:
@@ -109,15 +124,14 @@ def wrong_line(source: Source, layout: Layout) -> str | None:
             if fields:  # empty lines do not count
                 if len(fields) != expected:
                     count = f"{len(fields)} field{'s' * (len(fields) != 1)}"
-                    return f"{_place(line, row)} has {count}, but the header {expected}{_why(fields, expected)}"
+                    return f"{_place(line, row)} has {count}, but the header {expected}{_why(fields, expected, row)}"
                 row += 1
             line = layout.skipped + reader.line_num + 1
     except UnicodeEncodeError:
         return f"{_place(layout.skipped + reader.line_num + 1, row)} is not in UTF-8; {NOT_TEXT.partition('; ')[2]}"
     except csv.Error as error:
-        if "unexpected end" in str(error):
-            return f"a quote that is opened in {_place(line, row)} is never closed"
-        return f"{_place(line, row)}: {error}"
+        place = _place(line, row)
+        return OPEN_QUOTE.format(place) if UNENDED in str(error) else f"{place}: {error}"
     return None
 
 
@@ -131,9 +145,9 @@ def _place(line: int, row: int) -> str:
     return f"line {line} (data row {row})" if row else f"line {line}"
 
 
-def _why(fields: list[str], expected: int) -> str:
+def _why(fields: list[str], expected: int, row: int) -> str:
     if len(fields) == expected + 1 and not fields[-1].strip():
         return ": remove the separator at the end of each row"
-    if len(fields) == expected + 1:
+    if len(fields) == expected + 1 and row == 1:
         return ": if it begins with the row names of R, write the table by write.csv(..., row.names = FALSE)"
     return f": it begins with {quoted(fields[0])}" if fields[0] else ""

@@ -5,11 +5,13 @@ Data rows are counted from 1. The header of a CSV file is not one of them, and n
 
 from __future__ import annotations
 
+import base64
 import difflib
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,12 +47,11 @@ def read(source: Source, target: str, features: Sequence[str] | None, drop_missi
     layout = None
     try:
         if source.is_parquet:
-            file = pq.ParquetFile(source.seekable())
-            schema = file.schema_arrow
-            available, indices = schema.names, _pandas_index(schema.metadata)
+            file = pq.ParquetFile(source.seekable(), page_checksum_verification=True)
+            available, (indices, categories) = file.schema_arrow.names, _told_apart(file, source)
         else:
             layout = csv_text.layout(source)
-            available, indices = layout.names, []
+            available, indices, categories = layout.names, set(), set()
         chosen = _choose(available, indices, target, features, source, notes)
         wanted = [target, *chosen]
         table = csv_text.read(source, wanted, layout) if layout else file.read(columns=wanted)
@@ -61,8 +62,13 @@ def read(source: Source, target: str, features: Sequence[str] | None, drop_missi
         X = np.empty((table.num_rows, len(chosen)), order="F")
         written: dict[str, columns.Written] = {}
         for name, out in zip(wanted, [y, *X.T], strict=True):
-            column = table.column(name)
-            written[name] = columns.fill(out, column, name, remedy if name != target else "")
+            column, else_ = table.column(name), remedy if name != target else ""
+            if name in categories:
+                raise UserError(
+                    f"column {name!r} holds categories, not numbers: make a column of 0 and 1 for each, or store it as "
+                    f"plain numbers if they are meant{else_}"
+                )
+            written[name] = columns.fill(out, column, name, else_)
             if layout and max(np.fmax.reduce(out), -np.fmin.reduce(out)) >= 2.0**53:
                 column = csv_text.as_text(source, name, layout)
             said = columns.lost_digits(column, out, name)
@@ -74,17 +80,25 @@ def read(source: Source, target: str, features: Sequence[str] | None, drop_missi
     return _without_missing(X, y, target, chosen, drop_missing, notes)
 
 
-def _pandas_index(metadata: dict[bytes, bytes] | None) -> list[str]:
-    """The columns of a Parquet file that were the index of the DataFrame."""
+def _told_apart(file: Any, source: Source) -> tuple[set[str], set[str]]:
+    """The columns of a Parquet file that were the index of a DataFrame, and those that hold categories.
+
+    Of numbers, both look like any others. What they were is in the notes that pandas and Arrow leave in the file.
+    """
+    schema, notes = file.schema_arrow, file.metadata.metadata or {}
     try:
-        listed = json.loads((metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
-    except (ValueError, AttributeError):
-        return []
-    return [name for name in listed if isinstance(name, str)]
+        pandas = json.loads(notes.get(b"pandas", b"{}"))
+        index = {name for name in pandas.get("index_columns", []) if isinstance(name, str)}
+        categories = {c["field_name"] for c in pandas.get("columns", []) if c.get("pandas_type") == "categorical"}
+        if b"ARROW:schema" in notes:
+            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(notes[b"ARROW:schema"])))
+    except (ValueError, TypeError, AttributeError, KeyError):
+        raise source.unreadable("what pandas and Arrow note in it, in its metadata, is damaged") from None
+    return index, categories | {field.name for field in schema if pa.types.is_dictionary(field.type)}
 
 
 def _choose(
-    available: list[str], indices: list[str], target: str, features: Sequence[str] | None, source: Source,
+    available: list[str], indices: set[str], target: str, features: Sequence[str] | None, source: Source,
     notes: list[str],
 ) -> list[str]:  # fmt: skip
     for name in [target, *(features or [])]:
@@ -140,12 +154,13 @@ def _left_out(available: list[str], names: list[str]) -> list[str]:
 
 
 def _check_commas(written: dict[str, columns.Written], notes: list[str]) -> None:
-    commas = [name for name, how in written.items() if how == "with decimal commas"]
-    either = [name for name, how in written.items() if how == "with points before three digits"]
+    commas = [name for name, how in written.items() if how.commas]
+    either = [(name, how.either) for name, how in written.items() if how.either]
     if commas and either:
+        name, value = either[0]
         raise UserError(
-            f"column {either[0]!r} has numbers such as 1.500, which may be 1500 where column {commas[0]!r} has decimal "
-            "commas: write both in one way"
+            f"column {name!r}: {value!r} may be {value.replace('.', '')} or {value}, since column {commas[0]!r} has "
+            "decimal commas; write both in one way"
         )
     if commas:
         notes.append(f"decimal commas in {', '.join(map(quoted, commas))}")
