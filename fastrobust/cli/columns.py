@@ -49,6 +49,8 @@ def fill(out: Array, column: Any, name: str, remedy: str) -> Written:
         raise UserError(f"column {name!r} is not numeric: its type is {kind}{remedy}")
     start = 0
     for chunk in column.chunks:
+        if pa.types.is_decimal(kind):
+            chunk = chunk.cast(pa.string())  # Arrow rounds text to the nearest double, and decimals not always
         out[start : start + len(chunk)] = chunk.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         start += len(chunk)
     return written

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import re
@@ -43,16 +42,10 @@ def layout(source: Source) -> Layout:
     """That of a CSV file. The separator is the one of , ; | and tab that the header has most of, outside quotes."""
     stream = source.text()
     start, more = b"", b"first"
-    while more and (not start or not re.search(rb"[\r\n]", start.strip(b"\r\n"))):
+    while more and not re.search(rb"\0|[^\r\n][\r\n]", start):
         more = stream.read(START)
         start += more
-    try:
-        # Strictly, but for a character that the last piece ends within.
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(start, final=not more)
-    except UnicodeDecodeError:
-        raise source.unreadable(NOT_TEXT) from None
-    if "\0" in text:
-        raise source.unreadable(NOT_TEXT)
+    text = start.decode("utf-8-sig", errors="surrogateescape")
     told = re.match(r"(?i)sep=(.)[\r\n]+", text)
     if told:
         text = text[told.end() :]
@@ -65,6 +58,8 @@ def layout(source: Source) -> Layout:
         raise source.unreadable(
             OPEN_QUOTE.format("the header") if UNENDED in str(error) else f"header: {error}"
         ) from None
+    if any(re.search("[\0\udc80-\udcff]", name) for name in names):  # escapes of bytes that are no character
+        raise source.unreadable(NOT_TEXT)
     if not names:
         raise UserError(f"{source.title} is empty")
     return Layout(names, separator, 1 if told else 0)
@@ -131,6 +126,8 @@ def wrong_line(source: Source, layout: Layout) -> str | None:
         return f"{_place(layout.skipped + reader.line_num + 1, row)} is not in UTF-8; {NOT_TEXT.partition('; ')[2]}"
     except csv.Error as error:
         place = _place(line, row)
+        if "field limit" in str(error):  # it may end at the end of the file, far away
+            return f"{place}: {error}; perhaps a quote there is never closed"
         return OPEN_QUOTE.format(place) if UNENDED in str(error) else f"{place}: {error}"
     return None
 
