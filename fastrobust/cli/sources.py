@@ -70,7 +70,7 @@ class Source:
         return self._raw() if self._codec is None else pa.CompressedInputStream(self._raw(), self._codec)
 
     def _raw(self) -> Any:
-        return pa.OSFile(self._name) if self._content is None else pa.BufferReader(self._content)
+        return pa.OSFile(os.fsencode(self._name)) if self._content is None else pa.BufferReader(self._content)
 
 
 def _content(name: str) -> bytes | None:
