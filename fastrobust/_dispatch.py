@@ -21,13 +21,20 @@ _LIBRARIES: dict[str, str | None] = {
 }
 _CONTAINERS = "fastrobust._containers"  # what means more than its numbers, which are NumPy's
 _OVER_NUMPY = (_LIBRARIES["numpy"], _CONTAINERS)
+
+
+def install(extras: str) -> str:
+    """How to get what is optional. The package is on no index, so that its name alone would install nothing."""
+    return f'pip install ".[{extras}]" in a clone of fastrobust'
+
+
 INSTALL = {
-    "cupy": 'pip install "fastrobust[cuda]", or the CuPy for your CUDA: cupy-cuda12x, cupy-cuda13x',
-    "torch": 'pip install "fastrobust[torch]"',
-    "jax": 'pip install "fastrobust[jax]"',
+    "cupy": f"{install('cuda')}, or the CuPy for your CUDA: cupy-cuda12x, cupy-cuda13x",
+    "torch": install("torch"),
+    "jax": install("jax"),
 }
-_NAMES = {"numpy": "NumPy", "cupy": "CuPy", "torch": "PyTorch", "jax": "JAX", "dask": "Dask"}
-SUPPORTED = tuple(library for library in _NAMES if _LIBRARIES[library])  # by this release
+NAMES = {"numpy": "NumPy", "cupy": "CuPy", "torch": "PyTorch", "jax": "JAX", "dask": "Dask"}
+SUPPORTED = tuple(library for library in NAMES if _LIBRARIES[library])  # by this release
 _NUMBERS = frozenset((float, int, bool))
 _PLAIN = _NUMBERS | {list, tuple}  # what needs no library
 _known: dict[type, ModuleType] = {}
@@ -100,7 +107,7 @@ def _find(name: str, value: Any) -> ModuleType:
         if module is None:
             why = f"support for {library} is not in this release" if library else "its type is not known"
             remedy = "convert it with numpy.asarray()" if library else _remedy(name, value)
-            *most, last = (_NAMES[one] for one in SUPPORTED)
+            *most, last = (NAMES[one] for one in SUPPORTED)
             raise TypeError(
                 f"{name} is a {shown(value)}: {why}. Supported: arrays of {', '.join(most)} and {last}, CUDA arrays "
                 f"that speak DLPack, numbers, and lists of numbers; {remedy}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -12,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pa = pytest.importorskip("pyarrow", reason='the command line needs pip install "fastrobust[cli]"')
-pytest.importorskip("rich", reason='the command line needs pip install "fastrobust[cli]"')
-pytest.importorskip("matplotlib", reason='the pictures need pip install "fastrobust[plot]"')
-integrate = pytest.importorskip("scipy.integrate", reason='the command line needs pip install "fastrobust[cli]"')
+pa = pytest.importorskip("pyarrow", reason='the command line needs pip install ".[cli]"')
+pytest.importorskip("rich", reason='the command line needs pip install ".[cli]"')
+pytest.importorskip("matplotlib", reason='the pictures need pip install ".[plot]"')
+integrate = pytest.importorskip("scipy.integrate", reason='the command line needs pip install ".[cli]"')
 
 import pyarrow.parquet as pq  # noqa: E402
 
 import fastrobust as fr  # noqa: E402
-from fastrobust.cli import common  # noqa: E402
+from fastrobust import _dispatch  # noqa: E402
+from fastrobust.cli import common, outputs  # noqa: E402
 from fastrobust.optimize import RobustRegressor  # noqa: E402
 
 STACKLOSS = Path(common.__file__).parent / "data" / "stackloss.csv"
@@ -82,7 +84,7 @@ BAD = {
     "only a header": ("x,y\n", ["t.csv", "--target", "y"], ["no data rows"]),
     "not text at all": (b"\x89\xff\x00\x01", ["t.csv", "--target", "y"], ["neither Parquet nor CSV"]),
     "a broken Parquet file": (b"PAR1 and then nothing", ["t.csv", "--target", "y"], ["cannot read"]),
-    "a short row": ("x,y\n1,2\n3\n4,5\n", ["t.csv", "--target", "y"], ["Row #3"]),
+    "a short row": ("x,y\n1,2\n3\n4,5\n", ["t.csv", "--target", "y"], ["line 3 (data row 2)"]),
     "no such target": (good_rows(), ["t.csv", "--target", "why"], ["'why'", "'x', 'z', 'y'"]),
     "no such feature": (
         good_rows() | {"area": range(10)},
@@ -115,7 +117,7 @@ BAD = {
     "no row left": (
         {name: column if name == "x" else [""] * 10 for name, column in good_rows().items()},
         ["t.csv", "--target", "y", "--drop-missing"],
-        ["0 row", "parameters"],
+        ["'z'", "no value in any row"],
     ),
     "a constant column": (good_rows() | {"one": [1] * 10}, ["t.csv", "--target", "y"], ["'one'", "constant"]),
     "a constant target": (good_rows() | {"y": [4] * 10}, ["t.csv", "--target", "y"], ["the target is constant"]),
@@ -148,7 +150,7 @@ BAD = {
         ["t.csv", "--target", "y", "--json", "t.csv/fit.json"],
         ["t.csv/fit.json", "Not a directory"],
     ),
-    "an output that is a directory": (good_rows(), ["t.csv", "--target", "y", "--json", "."], ["regular file"]),
+    "an output that is a directory": (good_rows(), ["t.csv", "--target", "y", "--json", "."], ["directory"]),
     "the input as an output": (good_rows(), ["t.csv", "--target", "y", "--json", "t.csv"], ["different files"]),
 }
 
@@ -201,9 +203,9 @@ def test_an_accident_while_writing_leaves_no_file(tmp_path, monkeypatch, acciden
     def replace(*unused):
         raise accident
 
-    monkeypatch.setattr(common.os, "replace", replace)
+    monkeypatch.setattr(outputs.os, "replace", replace)
     with pytest.raises((KeyboardInterrupt, common.UserError)):
-        common.write_files({tmp_path / "a.json": b"{}", tmp_path / "b.png": PNG})
+        outputs.write_files({str(tmp_path / "a.json"): b"{}", str(tmp_path / "b.png"): PNG})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -215,7 +217,7 @@ def test_a_missing_extra_is_named_with_its_remedy(tmp_path, package):
     assert done.returncode == 2
     assert package in done.stderr
     extras = "cli,plot" if package == "matplotlib" else "cli"
-    assert f'pip install "fastrobust[{extras}]"' in done.stderr
+    assert f'pip install ".[{extras}]" in a clone' in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -564,8 +566,19 @@ def test_info_lists_versions_and_imports_no_framework(tmp_path):
     assert done.stderr.strip() == ""
     assert fr.__version__ in done.stdout
     assert np.__version__ in done.stdout
-    for name in ("python", "numba", "llvmlite", "CPU", "cores", "kernel cache", "cupy", "torch", "jax", "dask"):
+    for name in ("python", "numba", "llvmlite", "CPU", "cores", "kernel cache", "scipy", "scikit-learn", "pyarrow"):
         assert name in done.stdout
+
+
+def test_info_tells_of_each_array_library_what_the_dispatcher_does_with_it(tmp_path):
+    told = run(tmp_path, "info").stdout.partition("array libraries\n")[2].partition("\n\n")[0].splitlines()
+    lines = {line.split()[0]: line for line in told}
+    modules = _dispatch._LIBRARIES
+    assert lines.keys() == modules.keys() - {"jaxlib"}
+    for name, line in lines.items():
+        assert ("not supported" in line) == (modules[name] is None)
+        if importlib.util.find_spec(name) and modules[name]:
+            assert line.endswith(", supported")
 
 
 def test_help_teaches(tmp_path):

@@ -137,10 +137,15 @@ def a_framework_too_early(module: str, found: Import) -> bool:
 
 
 def behind_the_public_functions(module: str, found: Import) -> bool:
-    """The command line stands on the public functions and loops; `info` may ask where the cache is."""
+    """The command line stands on the public functions and loops; `info` may ask where the cache is and which array
+    libraries are known, and how to install what is missing is said in one place."""
     if not module.startswith("fastrobust.cli") or found.top != "fastrobust":
         return False
-    if (module, found.name) == ("fastrobust.cli.info", "fastrobust.kernels.cache"):
+    if (module, found.name) in {
+        ("fastrobust.cli.info", "fastrobust.kernels.cache"),
+        ("fastrobust.cli.info", "fastrobust._dispatch"),
+        ("fastrobust.cli.common", "fastrobust._dispatch.install"),
+    }:
         return False
     public = {"fastrobust", *(f"fastrobust.{name}" for name in PUBLIC)}
     public |= {"fastrobust.optimize", *(f"fastrobust.optimize.{name}" for name in LOOPS)}

@@ -362,7 +362,7 @@ def test_it_tells_how_far_it_is():
     ("name", "prints"),
     [
         ("efficiency_scale", "function"),
-        ("RobustRegressor", 'pip install "fastrobust[sklearn]"'),
+        ("RobustRegressor", 'pip install ".[sklearn]"'),
         ("nothing", "no attr"),
     ],
 )

@@ -6,15 +6,15 @@ Each command imports what it needs when it runs, so that ``--help`` is immediate
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import math
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
+
+from . import outputs, streams
+from .common import UserError, printable
 
 __all__ = ["main"]
 
@@ -35,7 +35,11 @@ coefficients, by maximum likelihood. alpha says how heavy the tails are: 2 is th
 0 is Cauchy's. It is estimated over [0, 2]. The scale is the size of residual from which a row begins to count less.
 Where a large share of the rows is far off, the most likely alpha may be 2 with a large scale: then fix alpha at 0, say.
 
-FILE is CSV (with a header line; comma, semicolon or tab) or Parquet. Data rows are numbered from 1.
+FILE is Parquet, or CSV with a header line: separated by comma, semicolon, tab or |, in UTF-8 or as Excel's Unicode
+text. It may be compressed (gzip, bzip2, zstd, lz4) and it may be a pipe; - is standard input. Data rows are numbered
+from 1; lines, too, of which the header is the first. A value is missing where a cell is empty or holds NaN, NA, N/A,
+NULL, None, \\N, ., .., ?, -, * or an error of Excel's, in capitals or not. Numbers may have decimal commas. A column
+without a name, or one that names the rows (Unnamed: 0, rownames, an index of pandas), is no feature by itself.
 """
 FIT_EPILOG = """\
 examples:
@@ -43,6 +47,7 @@ examples:
   fastrobust fit house.parquet --target price --plot fit.png --json fit.json
   fastrobust fit house.csv --target price --alpha 1               pseudo-Huber tails, the scale estimated
   fastrobust fit house.csv --target price --alpha -2 --scale 3    far rows are ignored (Geman-McClure)
+  zcat house.csv.gz | fastrobust fit - --target price --json - | jq .robust.alpha
 A column name with a comma goes in double quotes: --features '"area, m2",rooms'
 
 alpha < 0: no density has such a loss (its mass is infinite), so the scale has to be given, the mean loss is minimized
@@ -52,7 +57,7 @@ standard errors: for the robust fit a jackknife, a Newton step of the likelihood
 estimated; the classical ones for least squares. The intervals are of 95 %, by the t distribution.
 
 JSON keys:
-  fastrobust file target features rows rows_dropped
+  fastrobust file target features rows rows_dropped, notes [what was special in the file]
   robust: objective ("nll", or "loss" where alpha < 0), coefficients [{name, estimate, std_error,
     interval: [low, high] of 95 %}], alpha, alpha_estimated, alpha_at_bound (null, "lower", "upper"), scale,
     scale_estimated, mean_objective, log_likelihood, aic, std_error_from ("jackknife", or null where there are none),
@@ -64,7 +69,8 @@ JSON keys:
   down_weighted: [{row, target, fitted, residual, weight}], smallest weight first; 1 counts fully
 A number that is not defined is null; an infinite one is the text "inf" or "-inf".
 
-Bad input ends with one line on stderr and exit status 2; no output file is left half written.
+Bad input ends with one line on stderr and exit status 2; no output file is left half written. With --json -, standard
+output holds nothing but the JSON.
 """
 DEMO = """\
 Three things in a row: a fit of Brownlee's stack-loss data (21 days of a chemical plant, shipped with the package), a
@@ -76,35 +82,44 @@ INFO = "Versions, machine, kernel cache, array libraries found and, for each tha
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.splitlines())} (see {self.prog} --help)")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        if message:
+            streams.complain(message)
+        sys.exit(status)
+
+    def print_help(self, file: object = None) -> None:
+        streams.say(self.format_help())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 2 for bad input, 130 when interrupted."""
-    from .common import UserError
+    """Run the command line and return its exit status.
 
-    parser = _build()
-    arguments = parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
-    if arguments.command is None:
-        parser.print_help()
-        return 0
-    # Ended from outside, as by Ctrl-C: temporary files are removed on the way out.
-    with contextlib.suppress(ValueError):  # only the main thread may set it
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    prefix = f"fastrobust {arguments.command}: "
-    try:
-        {"fit": _fit, "demo": _demo, "info": _info}[arguments.command](arguments)
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"{prefix}error: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{prefix}interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) has left. Nothing more is written, at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    That is 0, 2 for what cannot be done, 130 when interrupted, and 141 when the reader of the output has left.
+    """
+    prefix = "fastrobust: "
+    with streams.guarded():
+        try:
+            parser = _build()
+            arguments = parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
+            if arguments.command is None:
+                parser.print_help()
+                return 0
+            prefix = f"fastrobust {arguments.command}: "
+            streams.check_open()
+            {"fit": _fit, "demo": _demo, "info": _info}[arguments.command](arguments)
+        except UserError as error:
+            streams.complain(f"{prefix}error: {' '.join(str(error).splitlines())}")
+            return 2
+        except MemoryError:
+            streams.complain(f"{prefix}error: there is not enough memory for so much data")
+            return 2
+        except KeyboardInterrupt:
+            streams.complain(f"{prefix}interrupted")
+            return 130
+        except streams.ReaderLeft:
+            return 141
     return 0
 
 
@@ -123,7 +138,7 @@ def _build() -> _Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
     fit = add("fit", "robust linear regression of a CSV or Parquet file", FIT, FIT_EPILOG)
-    fit.add_argument("file", metavar="FILE", type=Path)
+    fit.add_argument("file", metavar="FILE", help="CSV or Parquet; - is standard input")
     fit.add_argument("--target", metavar="COLUMN", required=True, help="the column to explain")
     fit.add_argument(
         "--features", metavar="A,B", type=_names, help="the columns to explain it by (default: all others)"
@@ -134,17 +149,17 @@ def _build() -> _Parser:
     fit.add_argument(
         "--scale", metavar="auto|NUMBER", type=_scale, default=None, help="in target units (default: auto)"
     )
-    fit.add_argument(
-        "--drop-missing", action="store_true", help="leave out rows with empty or NaN values, and count them"
-    )
+    fit.add_argument("--drop-missing", action="store_true", help="leave out rows with missing values, and count them")
     fit.add_argument("--show", metavar="N", type=_count, default=8, help="down-weighted rows to list (default: 8)")
-    fit.add_argument("--plot", metavar="OUT.png", type=Path, help="draw the fit (.png, .pdf or .svg)")
-    fit.add_argument("--json", metavar="OUT.json", type=Path, help="write the fit as JSON; keys below")
+    fit.add_argument("--plot", metavar="OUT.png", help="draw the fit (.png, .pdf or .svg)")
+    fit.add_argument(
+        "--json",
+        metavar="OUT.json",
+        help="write the fit as JSON, keys below; - is standard output, then in place of the report",
+    )
 
     demo = add("demo", "two fits with pictures, and the speed of this machine", DEMO)
-    demo.add_argument(
-        "--outdir", metavar="DIR", type=Path, default=Path(), help="where the pictures go (default: here)"
-    )
+    demo.add_argument("--outdir", metavar="DIR", default=".", help="where the pictures go (default: here)")
     demo.add_argument(
         "--size", metavar="N", type=_size, default=10_000_000, help="residuals to time (default: 10000000)"
     )
@@ -158,7 +173,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *unused: Any) -> None:
         import fastrobust
 
-        print("fastrobust", fastrobust.__version__)
+        streams.say(f"fastrobust {fastrobust.__version__}\n")
         parser.exit(0)
 
 
@@ -220,7 +235,7 @@ def _size(text: str) -> int:
 
 
 def _fit(arguments: argparse.Namespace) -> None:
-    from .common import Progress, UserError, check_writable, require, write_files
+    from .common import Progress, require
 
     alpha, scale = arguments.alpha, arguments.scale
     if alpha is not None and alpha < 0 and scale is None:
@@ -228,37 +243,47 @@ def _fit(arguments: argparse.Namespace) -> None:
             f"--alpha {alpha:g} needs --scale NUMBER: below 0 the density has no finite mass, so that no likelihood "
             "can choose the scale"
         )
-    outputs = [path for path in (arguments.plot, arguments.json) if path is not None]
-    taken = [path.resolve() for path in [arguments.file, *outputs]]
-    if len(set(taken)) < len(taken):
+    require("numpy", "scipy", "pyarrow", "rich", *(["matplotlib"] if arguments.plot is not None else []), "sklearn")
+    plot, json, form = arguments.plot, arguments.json, ""
+    if plot is not None:
+        form = os.path.splitext(plot)[1][1:].lower()
+        if form not in PICTURES:
+            raise UserError(f"--plot {plot!r}: the name has to end in .{', .'.join(PICTURES)}")
+    if json is not None:
+        json = outputs.destination(json)
+    files = [name for name in (plot, json) if name not in (None, outputs.STDOUT)]
+    taken = [arguments.file, *files]
+    if any(outputs.same(one, other) for i, one in enumerate(taken) for other in taken[:i]):
         raise UserError("FILE, --plot and --json have to be different files")
-    require("numpy", "scipy", "pyarrow", "rich", *(["matplotlib"] if arguments.plot else []), "sklearn")
-    form = arguments.plot.suffix[1:].lower() if arguments.plot else ""
-    if arguments.plot and form not in PICTURES:
-        raise UserError(f"--plot {str(arguments.plot)!r}: the name has to end in .{', .'.join(PICTURES)}")
-    check_writable(outputs)
+    for name in (arguments.file, plot):
+        if name is not None and os.path.isfile(name) and outputs.is_descriptor(name, 1):
+            raise UserError(f"standard output goes to {name!r}, which the report would spoil: redirect it elsewhere")
+    outputs.check_writable(files)
 
-    from . import tables
+    from . import sources, tables
 
     with Progress() as progress:
         progress.tell(f"reading {arguments.file}")
-        data = tables.read(arguments.file, arguments.target, arguments.features, arguments.drop_missing)
+        source = sources.Source(arguments.file)
+        data = tables.read(source, arguments.target, arguments.features, arguments.drop_missing)
         from . import fit, report
 
         found = fit.fit(data.X, data.y, data.features, alpha, scale, progress.tell)
-        contents: dict[Path, bytes] = {}
-        if arguments.plot:
+        contents: dict[str, bytes] = {}
+        if plot is not None:
             from . import plots
 
             progress.tell("drawing")
-            title = f"{data.target} in {arguments.file.name}"
-            contents[arguments.plot] = plots.picture(found, data, title, form)
-        if arguments.json:
-            contents[arguments.json] = report.as_json(found, data, arguments.file, arguments.show)
-        write_files(contents)
-    report.show(found, data, arguments.file.name, arguments.show)
-    for path in contents:
-        print(f"wrote {path}")
+            contents[plot] = plots.picture(found, data, f"{data.target} in {source.label}", form)
+        if json is not None:
+            contents[json] = report.as_json(found, data, arguments.file, arguments.show)
+        told = contents.pop(outputs.STDOUT, None)
+        outputs.write_files(contents)
+    if told is not None:
+        streams.say_bytes(told)
+        return
+    report.show(found, data, source.label, arguments.show)
+    streams.say("".join(f"wrote {printable(name)}\n" for name in contents))
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -273,4 +298,4 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _info(arguments: argparse.Namespace) -> None:
     from . import info
 
-    info.show(arguments.clear_cache)
+    streams.say(info.text(arguments.clear_cache))

@@ -1,17 +1,14 @@
-"""What every command needs: one kind of error, optional packages, output files that are whole or absent, progress."""
+"""What every command needs: one kind of error, optional packages, text in one line, progress."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import os
 import sys
 import threading
-import uuid
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from fastrobust._dispatch import install
 
 
 class UserError(Exception):
@@ -29,50 +26,21 @@ def require(*packages: str) -> None:
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         extras = "cli,plot" if "matplotlib" in missing else "cli"
-        raise UserError(f'{" and ".join(missing)} {verb} not installed: pip install "fastrobust[{extras}]"')
+        raise UserError(f"{' and '.join(missing)} {verb} not installed: {install(extras)}")
 
 
 def reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def check_writable(paths: Iterable[Path]) -> None:
-    """Fail now, not after a long fit. Writes a probe beside each path and removes it."""
-    for path in paths:
-        if path.exists() and not path.is_file():
-            raise UserError(f"cannot write {str(path)!r}: it is not a regular file")
-        if path.exists() and not os.access(path, os.W_OK):
-            raise UserError(f"cannot write {str(path)!r}: the file is read-only")
-        probe = _beside(path)
-        try:
-            probe.touch(exist_ok=False)
-            probe.unlink()
-        except OSError as error:
-            raise UserError(f"cannot write {str(path)!r}: {reason(error)}") from None
+def printable(text: str) -> str:
+    """The text with what is no character to look at, such as line breaks and a terminal's commands, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def write_files(contents: Mapping[Path, bytes]) -> None:
-    """Write all the files or none: everything goes to temporary names first, and is renamed when all are complete."""
-    temporary = {path: _beside(path) for path in contents}
-    path = Path()
-    try:
-        for path, content in contents.items():
-            temporary[path].write_bytes(content)
-        for path, name in temporary.items():
-            # A link is followed, so that the file it names is replaced, not the link.
-            os.replace(name, os.path.realpath(path))
-    except OSError as error:
-        raise UserError(f"cannot write {str(path)!r}: {reason(error)}") from None
-    finally:
-        for name in temporary.values():
-            with contextlib.suppress(OSError):
-                name.unlink(missing_ok=True)
-
-
-def _beside(path: Path) -> Path:
-    # The same directory, because a rename is atomic only within one file system.
-    real = Path(os.path.realpath(path))
-    return real.with_name(f".fastrobust-{uuid.uuid4().hex}.tmp")
+def quoted(text: str, limit: int = 40) -> str:
+    """The text in quotes, for an error: in one line, and short."""
+    return repr(text if len(text) <= limit else text[: limit - 3] + "...")
 
 
 class Progress:
@@ -83,10 +51,10 @@ class Progress:
         self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
 
-            self._status = Console(stderr=True).status("")
+            self._status = Console(stderr=True).status("", spinner="line")  # of ASCII, for every terminal
             self._timer = threading.Timer(1.0, self._status.start)
             self._timer.daemon = True
             self._timer.start()
@@ -94,7 +62,9 @@ class Progress:
 
     def tell(self, text: str) -> None:
         if self._status is not None:
-            self._status.update(text)
+            from rich.text import Text
+
+            self._status.update(Text(printable(text)))  # a file's name may look like markup
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -10,17 +10,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import as_file, files
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 import fastrobust as fr
 
-from .common import Progress, UserError, check_writable, reason, write_files
+from .common import Progress, UserError, printable, reason
 from .fit import Fit, fit
+from .outputs import check_writable, write_files
 from .plots import picture
 from .report import coefficients, console, down_weighted, most_down_weighted, number
+from .sources import Source
 from .tables import Data, read
 
 TEXTBOOK = (1, 3, 4, 21)  # the outliers that the literature on the stack-loss data agrees on
@@ -29,14 +30,14 @@ RUNS = 7
 BYTES = 20  # for each float32 residual: read x, write the value and three gradients
 
 
-def run(outdir: Path, size: int) -> None:
-    if outdir.exists() and not outdir.is_dir():
-        raise UserError(f"--outdir {str(outdir)!r} is not a directory")
+def run(outdir: str, size: int) -> None:
     try:
-        outdir.mkdir(parents=True, exist_ok=True)
+        os.makedirs(outdir, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"--outdir {outdir!r} is not a directory") from None
     except OSError as error:
-        raise UserError(f"cannot make the directory {str(outdir)!r}: {reason(error)}") from None
-    stackloss, line = outdir / "fastrobust-stackloss.png", outdir / "fastrobust-line.png"
+        raise UserError(f"cannot make the directory {outdir!r}: {reason(error)}") from None
+    stackloss, line = (os.path.join(outdir, f"fastrobust-{name}.png") for name in ("stackloss", "line"))
     check_writable([stackloss, line])
     out = console()
 
@@ -45,13 +46,13 @@ def run(outdir: Path, size: int) -> None:
     with Progress() as progress:
         progress.tell("fitting the stack-loss data; the first call compiles the kernels")
         with as_file(files("fastrobust.cli") / "data" / "stackloss.csv") as path:
-            data = read(path, "stack_loss", None, drop_missing=False)
+            data = read(Source(str(path)), "stack_loss", None, drop_missing=False)
         found = fit(data.X, data.y, data.features, tell=progress.tell)
         first = picture(found, data, "Stack loss: fit by the adaptive robust likelihood")
     _show(out, found, data, 6)
     out.print(_stackloss_words(found))
     write_files({stackloss: first})
-    out.print(f"wrote {stackloss}\n")
+    out.print(f"wrote {printable(stackloss)}\n")
 
     out.print(f"2. The line y = {SLOPE} x + {INTERCEPT}, a tenth of its points replaced by outliers", style="bold")
     data = line_with_outliers()
@@ -61,7 +62,7 @@ def run(outdir: Path, size: int) -> None:
     _show(out, found, data, 0)
     out.print(_line_words(found))
     write_files({line: second})
-    out.print(f"wrote {line}\n")
+    out.print(f"wrote {printable(line)}\n")
 
     out.print(f"3. {size:,} float32 residuals: the loss and its gradients in x, alpha and scale", style="bold")
     with Progress() as progress:

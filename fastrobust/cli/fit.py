@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 Tell = Callable[[str], None]
 
 INTERCEPT = "(intercept)"
+LARGEST = 1e302  # a column's size, and 1 over its smallest spread
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,7 @@ def fit(
     if n < k + len(estimated):
         count = f"{k - 1} coefficient{'s' * (k > 2)}, the intercept" + "".join(f", {name}" for name in estimated)
         raise UserError(f"{n} row{'s' * (n > 1)} cannot determine {k + len(estimated)} parameters ({count})")
-    for column, what in [*((X[:, j], f"column {name!r}") for j, name in enumerate(names)), (y, "the target")]:
-        low, high = float(column.min()), float(column.max())
-        if low == high:
-            raise UserError(f"{what} is constant ({low:g}), so it says nothing beside the intercept")
+    _check_columns(X, y, names)
 
     regressor = RobustRegressor("auto" if alpha is None else alpha, "auto" if scale is None else scale)
     with warnings.catch_warnings():
@@ -81,6 +79,8 @@ def fit(
             found = regressor.fit(X, y, callback=tell).result_
         except ValueError as error:
             raise UserError(str(error)) from None
+    if not np.isfinite(found.coefficients).all() or not math.isfinite(found.intercept):
+        raise UserError("a coefficient is beyond a double's range: give the columns in other units, or centre them")
     tell("standard errors")
     errors = regressor.standard_errors(X, names=names)
     if math.isinf(errors.condition):
@@ -132,3 +132,24 @@ def fit(
         residuals=found.residuals,
         weights=found.weights,
     )
+
+
+def _check_columns(X: Array, y: Array, names: list[str]) -> None:
+    """Columns that vary, within what leaves coefficients and their errors in a double's range."""
+    spreads = []
+    for column, what in [(y, "the target"), *((X[:, j], f"column {name!r}") for j, name in enumerate(names))]:
+        low, high = float(column.min()), float(column.max())
+        if low == high:
+            raise UserError(f"{what} is constant ({low:g}), so it says nothing beside the intercept")
+        if max(high, -low) > LARGEST or high - low < 1 / LARGEST:
+            raise UserError(
+                f"{what} runs from {low:.3g} to {high:.3g}: only sizes from {1 / LARGEST:g} to {LARGEST:g} can be "
+                "fitted, so give it in another unit"
+            )
+        spreads.append(high - low)
+        power = math.log10(spreads[0]) - math.log10(spreads[-1])
+        if abs(power) > math.log10(LARGEST):
+            raise UserError(
+                f"the target varies by {spreads[0]:.3g} and {what} by {spreads[-1]:.3g}: a coefficient of about "
+                f"1e{power:+.0f} is beyond a double's range, so give one of them in another unit"
+            )

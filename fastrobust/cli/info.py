@@ -8,29 +8,31 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 import fastrobust
+from fastrobust import _dispatch
 
-# What each array library is called on PyPI, and whether this release takes its arrays. CuPy has a package for each
-# version of CUDA.
-BACKENDS = (
-    ("numpy", ("numpy",), "pip install numpy", True),
-    ("cupy", ("cupy", "cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x"), "pip install cupy-cuda12x", True),
-    ("torch", ("torch",), "pip install torch", False),
-    ("jax", ("jax",), "pip install jax", False),
-    ("dask", ("dask",), 'pip install "dask[array]"', False),
-)
-EXTRAS = {"scipy": "cli", "pyarrow": "cli", "rich": "cli", "matplotlib": "plot"}
+# What an array library is called on PyPI where that is not its name: CuPy has a package for each version of CUDA.
+PACKAGES = {"cupy": ("cupy", "cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x")}
+# What a part of fastrobust needs, and the extra that brings it.
+NEEDS = {
+    "scipy": ("optimize", "fastrobust.optimize, fastrobust.stats, fit, demo"),
+    "scikit-learn": ("sklearn", "RobustRegressor, fit, demo"),
+    "pyarrow": ("cli", "fit, demo"),
+    "rich": ("cli", "fit, demo"),
+    "matplotlib": ("plot", "fit --plot, demo"),
+}
 
 
-def show(clear_cache: bool = False) -> None:
-    """Print it all, after removing the compiled kernels if asked to."""
+def text(clear_cache: bool = False) -> str:
+    """All of it, after removing the compiled kernels if asked to."""
+    out: list[str] = []
     if clear_cache:
         from fastrobust.kernels import cache
 
         try:
-            print(f"{cache.clear()} files removed from the kernel cache\n")
+            out += [f"{cache.clear()} files removed from the kernel cache", ""]
         except cache.Unsafe:
-            print("nothing removed from the kernel cache, which is refused, as said below\n")
-    lines = [
+            out += ["nothing removed from the kernel cache, which is refused, as said below", ""]
+    own = [
         ("fastrobust", _ours()),
         ("python", f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})"),
         *((name, _version(name) or "missing: pip install " + name) for name in ("numpy", "numba", "llvmlite")),
@@ -38,22 +40,23 @@ def show(clear_cache: bool = False) -> None:
         ("cores", _cores()),
         ("kernel cache", _cache()),
     ]
-    for name, text in lines:
-        print(f"{name:<14}{text}")
+    out += [f"{name:<14}{value}" for name, value in own]
 
-    print("\narray libraries")
-    for name, packages, install, supported in BACKENDS:
-        found = next((v for v in map(_version, packages) if v), None)
-        if not supported:
-            print(f"  {name:<12}{found or 'missing'}, not supported by this release yet")
+    out += ["", "array libraries"]
+    for name in _dispatch.NAMES:
+        found = next((v for v in map(_version, PACKAGES.get(name, (name,))) if v), None)
+        if name not in _dispatch.SUPPORTED:
+            line = f"{found or 'missing'}, not supported by this release"
         elif found is None:
-            print(f"  {name:<12}missing: {install}")
+            line = f"missing: {_dispatch.INSTALL.get(name, f'pip install {name}')}"
         else:
-            print(f"  {name:<12}{found}, supported")
+            line = f"{found}, supported"
+        out.append(f"  {name:<14}{line}")
 
-    print("\nfor the command line (fit, demo)")
-    for name, extra in EXTRAS.items():
-        print(f"  {name:<12}" + (_version(name) or f'missing: pip install "fastrobust[{extra}]"'))
+    out += ["", "other packages, and what needs them"]
+    for name, (extra, what) in NEEDS.items():
+        out.append(f"  {name:<14}{_version(name) or f'missing: {_dispatch.install(extra)}'} ({what})")
+    return "\n".join(out) + "\n"
 
 
 def _version(package: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 import fastrobust as fr
 
+from .common import printable
 from .fit import Fit
 from .report import number
 from .tables import Data
@@ -65,7 +67,11 @@ def picture(fit: Fit, data: Data, title: str, form: str = "png") -> bytes:
         axes.grid(color="#e5e5e5", linewidth=0.6)
         axes.set_axisbelow(True)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=form)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Glyph"
+        )  # a name in a script that the font has not: boxes in its place
+        figure.savefig(buffer, format=form)
     return buffer.getvalue()
 
 
@@ -78,6 +84,7 @@ def _sample(fit: Fit) -> Rows:
 
 def _label(name: str, limit: int = 32) -> str:
     # A dollar sign would start a formula.
+    name = printable(name)
     name = name if len(name) <= limit else name[: limit - 1] + "…"
     return name.replace("$", r"\$")
 

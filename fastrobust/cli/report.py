@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +13,23 @@ from rich.text import Text
 
 import fastrobust as fr
 
+from . import streams
+from .common import printable
 from .fit import Fit
 from .tables import Data
 
 FEW = 5  # rows for each parameter; with fewer, a heavy-tailed fit may follow some rows and ignore the others
+NARROW, WIDE = 80, 160  # columns of a terminal, and of a file
+LABEL = 24
 
 
 def console() -> Console:
-    # Output that is piped or redirected has no width: it is given one at which nothing is cut.
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+    """Standard output for text in styles and tables."""
+    out: Any = streams.Output()
+    found = Console(file=out, highlight=False, markup=False, emoji=False)
+    # Output that is piped or redirected has no width. A terminal too narrow for the numbers breaks lines itself.
+    found.width = max(NARROW, found.width) if out.isatty() else WIDE
+    return found
 
 
 def number(value: float | None, digits: int = 6) -> str:
@@ -44,8 +50,10 @@ def most_down_weighted(fit: Fit, count: int) -> list[int]:
 def show(fit: Fit, data: Data, source: str, count: int) -> None:
     out = console()
     dropped = f", {data.dropped} row{'s' * (data.dropped > 1)} with missing values left out" if data.dropped else ""
-    out.print(f"{source}: {len(data.y):,} rows{dropped}")
-    out.print(f"{data.target} by least squares and by the adaptive robust {_aim(fit)}", style="bold")
+    out.print(f"{printable(source)}: {len(data.y):,} rows{dropped}")
+    for note in data.notes:
+        out.print(f"note: {printable(note)}")
+    out.print(f"{printable(data.target)} by least squares and by the adaptive robust {_aim(fit)}", style="bold")
     out.print(coefficients(fit))
     out.print(Text.assemble(("alpha  ", "bold"), number(fit.alpha), _how(fit.alpha_estimated, _bound(fit))))
     out.print(Text.assemble(("scale  ", "bold"), number(fit.scale), _how(fit.scale_estimated, "")))
@@ -74,13 +82,13 @@ def show(fit: Fit, data: Data, source: str, count: int) -> None:
 
 def coefficients(fit: Fit) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for head in ("robust", "std. error", "95 % +-", "least squares", "std. error", "95 % +-"):
         table.add_column(head, justify="right", no_wrap=True)
     for i, name in enumerate(fit.names):
         robust = fit.coefficients[i], fit.errors[i], fit.margins[i]
         ols = fit.ols_coefficients[i], fit.ols_errors[i], fit.ols_margins[i]
-        table.add_row(Text(name), *(number(value) for value in robust + ols))
+        table.add_row(Text(printable(name)), *(number(value) for value in robust + ols))
     return table
 
 
@@ -94,7 +102,9 @@ def down_weighted(out: Console, fit: Fit, data: Data, count: int) -> None:
         return
     out.print("The rows weighted down most (1 counts fully, 0 not at all)", style="bold")
     table = Table(box=None, pad_edge=False)
-    for head in ("row", data.target, "fitted", "residual", "weight"):
+    target = printable(data.target)
+    target = target if len(target) <= LABEL else f"{target[: LABEL - 3]}..."  # the numbers below need the room
+    for head in ("row", target, "fitted", "residual", "weight"):
         table.add_column(Text(head), justify="right", no_wrap=True)
     for i in chosen:
         fitted = data.y[i] - fit.residuals[i]
@@ -124,7 +134,7 @@ def _how(estimated: bool, more: str) -> str:
     return f"  (estimated{more})" if estimated else "  (given)"
 
 
-def as_json(fit: Fit, data: Data, source: Path, count: int) -> bytes:
+def as_json(fit: Fit, data: Data, source: str, count: int) -> bytes:
     """The keys are described in ``fastrobust fit --help`` and stay. Undefined numbers are null, never NaN."""
 
     def terms(estimates: Any, errors: Any, margins: Any) -> list[dict[str, Any]]:
@@ -135,11 +145,12 @@ def as_json(fit: Fit, data: Data, source: Path, count: int) -> bytes:
 
     content = {
         "fastrobust": fr.__version__,
-        "file": str(source),
+        "file": source,
         "target": data.target,
         "features": data.features,
         "rows": len(data.y),
         "rows_dropped": data.dropped,
+        "notes": data.notes,
         "robust": {
             "objective": fit.objective,
             "coefficients": terms(fit.coefficients, fit.errors, fit.margins),
@@ -175,7 +186,10 @@ def as_json(fit: Fit, data: Data, source: Path, count: int) -> bytes:
             for i in (most_down_weighted(fit, count) if fit.alpha < 2 else [])
         ],
     }
-    return (json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return text.encode(
+        errors="backslashreplace"
+    )  # bytes in a file's name that are no character: \udcff, as JSON has it
 
 
 def _plain(value: float | None) -> float | str | None:

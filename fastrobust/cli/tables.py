@@ -1,28 +1,31 @@
 """CSV and Parquet into a float64 design matrix, with every complaint naming the column and the data row.
 
-Data rows are counted from 1 and the header of a CSV file is not counted.
+Data rows are counted from 1. The header of a CSV file is not one of them, and neither are empty lines.
 """
 
 from __future__ import annotations
 
-import csv
+import base64
 import difflib
-import io
+import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from .common import UserError, reason
+from . import columns, csv_text
+from .common import UserError, quoted, reason
+from .sources import Source
 
 Array = NDArray[np.float64]
+
+# What pandas and R call the names of rows, where a table was written with them.
+INDEX = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__|rownames")
 
 
 @dataclass
@@ -35,137 +38,137 @@ class Data:
     features: list[str]
     rows: NDArray[np.int64]
     dropped: int
+    notes: list[str] = field(default_factory=list)  # what a reader of the fit has to know about the file
 
 
-def read(path: Path, target: str, features: Sequence[str] | None, drop_missing: bool) -> Data:
-    """The named columns of a file. Without names, every column but the target is a feature."""
+def read(source: Source, target: str, features: Sequence[str] | None, drop_missing: bool) -> Data:
+    """The named columns of a file. Without names, every column but the target is a feature, and an index is not."""
+    notes: list[str] = []
+    layout = None
     try:
-        with path.open("rb") as file:
-            parquet = file.read(4) == b"PAR1"
-        available, delimiter = (pq.read_schema(path).names, "") if parquet else _header(path)
-        chosen = _choose(available, target, features, path)
+        if source.is_parquet:
+            file = pq.ParquetFile(source.seekable(), page_checksum_verification=True)
+            available, (indices, categories) = file.schema_arrow.names, _told_apart(file, source)
+        else:
+            layout = csv_text.layout(source)
+            available, indices, categories = layout.names, set(), set()
+        chosen = _choose(available, indices, target, features, source, notes)
         wanted = [target, *chosen]
-        table = pq.read_table(path, columns=wanted) if parquet else _read_csv(path, wanted, delimiter)
-    except pa.ArrowException as error:
-        raise UserError(f"cannot read {str(path)!r}: {str(error).splitlines()[0]}") from None
-    except OSError as error:
-        raise UserError(f"cannot read {str(path)!r}: {reason(error).splitlines()[0]}") from None
-    if table.num_rows == 0:
-        raise UserError(f"{str(path)!r} has no data rows")
-    remedy = "" if features is not None else "; name the columns to use with --features"
-    y = np.empty(table.num_rows)
-    X = np.empty((table.num_rows, len(chosen)), order="F")
-    for name, column in zip(wanted, [y, *X.T], strict=True):
-        _fill(column, table.column(name), name, remedy if name != target else "")
-    del table
-    return _without_missing(X, y, target, chosen, drop_missing)
+        table = csv_text.read(source, wanted, layout) if layout else file.read(columns=wanted)
+        if table.num_rows == 0:
+            raise UserError(f"{source.title} has no data rows")
+        remedy = "" if features is not None else "; name the columns to use with --features"
+        y = np.empty(table.num_rows)
+        X = np.empty((table.num_rows, len(chosen)), order="F")
+        written: dict[str, columns.Written] = {}
+        for name, out in zip(wanted, [y, *X.T], strict=True):
+            column, else_ = table.column(name), remedy if name != target else ""
+            if name in categories:
+                raise UserError(
+                    f"column {name!r} holds categories, not numbers: make a column of 0 and 1 for each, or store it as "
+                    f"plain numbers if they are meant{else_}"
+                )
+            written[name] = columns.fill(out, column, name, else_)
+            if layout and max(np.fmax.reduce(out), -np.fmin.reduce(out)) >= 2.0**53:
+                column = csv_text.as_text(source, name, layout)
+            said = columns.lost_digits(column, out, name)
+            notes += [said] if said else []
+        del table
+    except (pa.ArrowException, OSError) as error:
+        raise source.unreadable(reason(error) if isinstance(error, OSError) else str(error)) from None
+    _check_commas(written, notes)
+    return _without_missing(X, y, target, chosen, drop_missing, notes)
 
 
-def _choose(available: list[str], target: str, features: Sequence[str] | None, path: Path) -> list[str]:
+def _told_apart(file: Any, source: Source) -> tuple[set[str], set[str]]:
+    """The columns of a Parquet file that were the index of a DataFrame, and those that hold categories.
+
+    Of numbers, both look like any others. What they were is in the notes that pandas and Arrow leave in the file.
+    """
+    schema, notes = file.schema_arrow, file.metadata.metadata or {}
+    try:
+        pandas = json.loads(notes.get(b"pandas", b"{}"))
+        index = {name for name in pandas.get("index_columns", []) if isinstance(name, str)}
+        categories = {c["field_name"] for c in pandas.get("columns", []) if c.get("pandas_type") == "categorical"}
+        if b"ARROW:schema" in notes:
+            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(notes[b"ARROW:schema"])))
+    except (ValueError, TypeError, AttributeError, KeyError):
+        raise source.unreadable("what pandas and Arrow note in it, in its metadata, is damaged") from None
+    return index, categories | {field.name for field in schema if pa.types.is_dictionary(field.type)}
+
+
+def _choose(
+    available: list[str], indices: set[str], target: str, features: Sequence[str] | None, source: Source,
+    notes: list[str],
+) -> list[str]:  # fmt: skip
     for name in [target, *(features or [])]:
         if name not in available:
-            near = difflib.get_close_matches(name, available, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            shown = ", ".join(repr(c) for c in available[:12])
-            more = f" and {len(available) - 12} more" if len(available) > 12 else ""
-            raise UserError(f"no column {name!r} in {str(path)!r}; {hint}its columns are {shown}{more}")
-    chosen = [name for name in available if name != target] if features is None else list(features)
+            raise UserError(_no_column(name, available, source))
+    if features is None:
+        others = [name for name in available if name != target]
+        chosen = [name for name in others if not INDEX.fullmatch(name) and name not in indices]
+        notes += _left_out(available, [name for name in others if name not in chosen])
+    else:
+        chosen = list(features)
     for name in [target, *chosen]:
         if available.count(name) > 1:
-            raise UserError(f"{available.count(name)} columns of {str(path)!r} are named {name!r}; rename them")
+            raise UserError(f"{available.count(name)} columns of {source.title} are named {quoted(name)}; rename them")
         if chosen.count(name) > 1:
             raise UserError(f"feature {name!r} is named twice")
     if target in chosen:
         raise UserError(f"the target {target!r} is also named as a feature")
     if not chosen:
-        raise UserError(f"{str(path)!r} has no column beside the target {target!r}, so there is nothing to fit it by")
+        also = "".join(f"; {note}" for note in notes)
+        raise UserError(
+            f"{source.title} has no column beside the target {quoted(target)}, so there is nothing to fit it by{also}"
+        )
     return chosen
 
 
-def _header(path: Path) -> tuple[list[str], str]:
-    """The column names of a CSV file and its delimiter: the one of , ; and tab that the header has most of."""
-    with pa.input_stream(str(path), compression="detect") as stream:
-        start = stream.read(1 << 20)
-    try:
-        text = bytes(start).decode("utf-8-sig", errors="strict" if len(start) < 1 << 20 else "ignore")
-        lines = text.lstrip("\r\n")
-        first = lines.split("\n", 1)[0]
-        delimiter = max(",;\t", key=first.count)
-        names = next(csv.reader(io.StringIO(lines), delimiter=delimiter), [])
-    except (UnicodeDecodeError, csv.Error):
-        raise UserError(f"cannot read {str(path)!r}: it is neither Parquet nor CSV in UTF-8") from None
-    if not names:
-        raise UserError(f"{str(path)!r} is empty")
-    return names, delimiter
+def _no_column(name: str, available: list[str], source: Source) -> str:
+    def plain(name: str) -> str:
+        return " ".join(name.split()).casefold()
+
+    alike = [other for other in available if plain(other) == plain(name)]
+    near = alike or difflib.get_close_matches(name, available, n=1, cutoff=0.5)
+    hint = f"did you mean {quoted(near[0])}? " if near else ""
+    shown = ", ".join(map(quoted, available[:12]))
+    if len(available) > 1:
+        more = f" and {len(available) - 12} more" if len(available) > 12 else ""
+        return f"no column {quoted(name)} in {source.title}; {hint}its columns are {shown}{more}"
+    tell = "" if source.is_parquet else "; columns are separated by comma, semicolon, tab or |"
+    return f"no column {quoted(name)} in {source.title}; {hint}its only column is {shown}{tell}"
 
 
-def _read_csv(path: Path, wanted: list[str], delimiter: str) -> Any:
-    def attempt(kind: Any, **choices: Any) -> Any:
-        return pacsv.read_csv(
-            path,
-            read_options=pacsv.ReadOptions(use_threads=choices.get("threads", True)),
-            parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=choices.get("newlines", False)),
-            convert_options=pacsv.ConvertOptions(
-                include_columns=wanted, column_types=dict.fromkeys(wanted, kind), strings_can_be_null=True
-            ),
+def _left_out(available: list[str], names: list[str]) -> list[str]:
+    named = [quoted(name) for name in dict.fromkeys(names) if name.strip()]
+    nameless = [str(i) for i, name in enumerate(available, 1) if name in names and not name.strip()]
+    said = []
+    if named:
+        verb = "names" if len(named) == 1 else "name"
+        said.append(f"left out {', '.join(named)}, which {verb} the rows; --features can name it all the same")
+    if nameless:
+        s = "" if len(nameless) == 1 else "s"
+        said.append(f"left out column{s} {', '.join(nameless)}, which {'have' if s else 'has'} no name")
+    return said
+
+
+def _check_commas(written: dict[str, columns.Written], notes: list[str]) -> None:
+    commas = [name for name, how in written.items() if how.commas]
+    either = [(name, how.either) for name, how in written.items() if how.either]
+    if commas and either:
+        name, value = either[0]
+        raise UserError(
+            f"column {name!r}: {value!r} may be {value.replace('.', '')} or {value}, since column {commas[0]!r} has "
+            "decimal commas; write both in one way"
         )
-
-    # The types are given, never inferred: inference looks at the first block only, and a column that begins with
-    # integers and goes on with fractions would then fail.
-    try:
-        return attempt(pa.float64())
-    except pa.ArrowInvalid:
-        # Booleans, text, line breaks inside quotes or a row that is too short: read text, to see what and where.
-        # One thread, because only then do Arrow's own errors name the row.
-        return attempt(pa.string(), newlines=True, threads=False)
+    if commas:
+        notes.append(f"decimal commas in {', '.join(map(quoted, commas))}")
 
 
-def _fill(out: Array, column: Any, name: str, remedy: str) -> None:
-    """Copy a column into place as float64, missing values as NaN."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = column.cast(kind.value_type), kind.value_type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        column = _numbers(column, name, remedy)
-    elif pa.types.is_boolean(kind):
-        column = column.cast(pa.uint8())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise UserError(f"column {name!r} is not numeric: its type is {kind}{remedy}")
-    start = 0
-    for chunk in column.chunks:
-        out[start : start + len(chunk)] = chunk.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        start += len(chunk)
-
-
-def _numbers(column: Any, name: str, remedy: str) -> Any:
-    """Text that reads as numbers, or as true and false, in every row."""
-    text = pc.utf8_trim_whitespace(column.combine_chunks())
-    if isinstance(text, pa.ChunkedArray):  # combine_chunks may return either
-        text = pa.concat_arrays(text.chunks)
-    lower = pc.utf8_lower(text)
-    present = lower.drop_null()
-    if len(present) and pc.all(pc.is_in(present, pa.array(["true", "false"]))).as_py():
-        return pa.chunked_array([pc.equal(lower, "true").cast(pa.uint8())])
-    if _casts(text):
-        return pa.chunked_array([text.cast(pa.float64())])
-    low, high = 0, len(text)  # text[:low] casts, text[:high] does not
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if _casts(text.slice(low, middle - low)) else (low, middle)
-    value = text[high - 1].as_py()
-    shown = value if len(value) <= 40 else value[:37] + "..."
-    raise UserError(f"column {name!r} is not numeric: data row {high} holds the text {shown!r}{remedy}")
-
-
-def _casts(text: Any) -> bool:
-    try:
-        text.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def _without_missing(X: Array, y: Array, target: str, features: list[str], drop_missing: bool) -> Data:
+def _without_missing(
+    X: Array, y: Array, target: str, features: list[str], drop_missing: bool, notes: list[str]
+) -> Data:
     missing = np.zeros(len(y), dtype=bool)
     where: list[str] = []
     for name, column in zip([target, *features], [y, *X.T], strict=True):
@@ -173,14 +176,19 @@ def _without_missing(X: Array, y: Array, target: str, features: list[str], drop_
         if infinite.any():
             raise UserError(f"column {name!r} has an infinite value in data row {int(infinite.argmax()) + 1}")
         nan = np.isnan(column)
+        if nan.all():
+            remedy = "" if name == target else "; leave it out: name the others with --features"
+            raise UserError(f"column {name!r} has no value in any row{remedy}")
         if nan.any():
-            where.append(f"{name!r} {int(nan.sum())}, first in data row {int(nan.argmax()) + 1}")
+            where.append(f"{quoted(name)} {int(nan.sum())}, first in data row {int(nan.argmax()) + 1}")
             missing |= nan
     dropped = int(missing.sum())
+    listed = "; ".join(where[:4]) + (f"; and {len(where) - 4} more columns" if len(where) > 4 else "")
+    if dropped == len(y):
+        raise UserError(f"every row has a missing value ({listed}): leave columns out, naming the others by --features")
     if dropped and not drop_missing:
-        columns = "; ".join(where[:4]) + (f"; and {len(where) - 4} more columns" if len(where) > 4 else "")
         count = f"{dropped} of {len(y)} rows have" if dropped > 1 else f"1 of {len(y)} rows has"
-        raise UserError(f"{count} empty or NaN values ({columns}); --drop-missing leaves such rows out")
+        raise UserError(f"{count} missing values ({listed}); --drop-missing leaves such rows out")
     rows = np.flatnonzero(~missing) + 1
     if dropped:
         # Column by column within the same memory: a second design matrix would double the footprint.
@@ -188,4 +196,4 @@ def _without_missing(X: Array, y: Array, target: str, features: list[str], drop_
         for column in X.T:
             column[: len(keep)] = column[keep]
         X, y = X[: len(keep)], y[keep]
-    return Data(X, y, target, features, rows, dropped)
+    return Data(X, y, target, features, rows, dropped, notes)

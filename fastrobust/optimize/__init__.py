@@ -1,10 +1,11 @@
 """Robust fitting with the general loss: pieces for other libraries' optimizers, and finished loops.
 
-Needs SciPy: pip install "fastrobust[optimize]"; `RobustRegressor` scikit-learn, too: pip install "fastrobust[sklearn]".
+Needs SciPy: in a clone, pip install ".[optimize]"; `RobustRegressor` scikit-learn, too: pip install ".[sklearn]".
 """
 
 from typing import TYPE_CHECKING, Any
 
+from .._dispatch import install
 from ..kernels.alone import imported
 from ._efficiency import efficiency_scale as efficiency_scale
 from ._gauss_newton import gauss_newton as gauss_newton
@@ -38,9 +39,7 @@ def __getattr__(name: str) -> Any:
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "sklearn":
             raise
-        raise ImportError(
-            'RobustRegressor needs scikit-learn: pip install "fastrobust[sklearn]"', name=error.name
-        ) from error
+        raise ImportError(f"RobustRegressor needs scikit-learn: {install('sklearn')}", name=error.name) from error
 
 
 def __dir__() -> list[str]:

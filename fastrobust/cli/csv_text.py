@@ -1,0 +1,150 @@
+"""CSV as people have it: which character separates, what the columns are called, and which line is wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from .columns import NULLS
+from .common import UserError, quoted
+from .sources import Source
+
+SEPARATORS = ",;\t|"
+START = 1 << 20
+NOT_TEXT = (
+    "it is neither Parquet nor CSV in UTF-8; for a table of a Western European Windows: "
+    "iconv -f WINDOWS-1252 -t UTF-8 FILE | fastrobust fit - ..."
+)
+
+
+UNENDED = "unexpected end of data"  # as the csv module says that a quote is open
+OPEN_QUOTE = "a quote that is opened in {} is never closed"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The names in the header, what separates them, and the lines before it: Excel's ``sep=;``."""
+
+    names: list[str]
+    separator: str
+    skipped: int
+
+
+def layout(source: Source) -> Layout:
+    """That of a CSV file. The separator is the one of , ; | and tab that the header has most of, outside quotes."""
+    stream = source.text()
+    start, more = b"", b"first"
+    while more and not re.search(rb"\0|[^\r\n][\r\n]", start):
+        more = stream.read(START)
+        start += more
+    text = start.decode("utf-8-sig", errors="surrogateescape")
+    told = re.match(r"(?i)sep=(.)[\r\n]+", text)
+    if told:
+        text = text[told.end() :]
+    lines = text.lstrip("\r\n")
+    first = re.sub(r'"[^"]*"', "", re.split(r"[\r\n]", lines, maxsplit=1)[0])
+    separator = told[1] if told else max(SEPARATORS, key=first.count)
+    try:
+        names = next(csv.reader(io.StringIO(lines, newline=None), delimiter=separator, strict=True), [])
+    except csv.Error as error:
+        raise source.unreadable(
+            OPEN_QUOTE.format("the header") if UNENDED in str(error) else f"header: {error}"
+        ) from None
+    if any(re.search("[\0\udc80-\udcff]", name) for name in names):  # escapes of bytes that are no character
+        raise source.unreadable(NOT_TEXT)
+    if not names:
+        raise UserError(f"{source.title} is empty")
+    return Layout(names, separator, 1 if told else 0)
+
+
+def read(source: Source, wanted: list[str], layout: Layout) -> Any:
+    """The wanted columns as an Arrow table: of float64, or of text where that is not what they all hold."""
+    # The types are given, never inferred: inference looks at the first block only, and a column that begins with
+    # integers and goes on with fractions would then fail.
+    try:
+        return _attempt(source, wanted, layout, pa.float64())
+    except pa.ArrowInvalid:
+        # Booleans, text, decimal commas, line breaks inside quotes or a row that is too short: read text, to see.
+        pass
+    try:
+        table = _attempt(source, wanted, layout, pa.string())
+    except pa.ArrowInvalid as error:
+        raise source.unreadable(wrong_line(source, layout) or str(error)) from None
+    # A quote that is never closed takes all that follows into one value.
+    if any(pc.any(pc.match_substring(column, "\n")).as_py() for column in table.columns):
+        wrong = wrong_line(source, layout)
+        if wrong:
+            raise source.unreadable(wrong)
+    return table
+
+
+def as_text(source: Source, name: str, layout: Layout) -> Any:
+    """One column as it is written."""
+    return _attempt(source, [name], layout, pa.string()).column(name)
+
+
+def _attempt(source: Source, wanted: list[str], layout: Layout, kind: Any) -> Any:
+    return pacsv.read_csv(
+        source.text(),
+        read_options=pacsv.ReadOptions(skip_rows=layout.skipped),
+        parse_options=pacsv.ParseOptions(
+            delimiter=layout.separator, newlines_in_values=pa.types.is_string(kind)
+        ),
+        convert_options=pacsv.ConvertOptions(
+            include_columns=wanted,
+            column_types=dict.fromkeys(wanted, kind),
+            null_values=NULLS,
+            strings_can_be_null=True,
+        ),
+    )  # fmt: skip
+
+
+def wrong_line(source: Source, layout: Layout) -> str | None:
+    """What is wrong with the first line that is: too few or many fields, an open quote, or not UTF-8."""
+    row, line, expected = 0, 1 + layout.skipped, len(layout.names)
+    lines = io.TextIOWrapper(source.text(), encoding="utf-8-sig", errors="surrogateescape", newline=None)
+    for _ in range(layout.skipped):
+        lines.readline()
+    reader = csv.reader(_in_utf8(lines), delimiter=layout.separator, strict=True)
+    try:
+        for fields in reader:
+            if fields:  # empty lines do not count
+                if len(fields) != expected:
+                    count = f"{len(fields)} field{'s' * (len(fields) != 1)}"
+                    return f"{_place(line, row)} has {count}, but the header {expected}{_why(fields, expected, row)}"
+                row += 1
+            line = layout.skipped + reader.line_num + 1
+    except UnicodeEncodeError:
+        return f"{_place(layout.skipped + reader.line_num + 1, row)} is not in UTF-8; {NOT_TEXT.partition('; ')[2]}"
+    except csv.Error as error:
+        place = _place(line, row)
+        if "field limit" in str(error):  # it may end at the end of the file, far away
+            return f"{place}: {error}; perhaps a quote there is never closed"
+        return OPEN_QUOTE.format(place) if UNENDED in str(error) else f"{place}: {error}"
+    return None
+
+
+def _in_utf8(lines: io.TextIOWrapper) -> Iterator[str]:
+    for line in lines:
+        line.encode()  # fails for the escapes that stand for bytes of no character
+        yield line
+
+
+def _place(line: int, row: int) -> str:
+    return f"line {line} (data row {row})" if row else f"line {line}"
+
+
+def _why(fields: list[str], expected: int, row: int) -> str:
+    if len(fields) == expected + 1 and not fields[-1].strip():
+        return ": remove the separator at the end of each row"
+    if len(fields) == expected + 1 and row == 1:
+        return ": if it begins with the row names of R, write the table by write.csv(..., row.names = FALSE)"
+    return f": it begins with {quoted(fields[0])}" if fields[0] else ""
