@@ -270,7 +270,7 @@ def weighted(
         raise TypeError(f"{', '.join(sorted(unknown))}: not taken together with weights; multiply the result yourself")
     dtype, x, alpha, scale = _arguments(family, x, alpha, scale)
     shape = arguments.broadcast(x=x, alpha=alpha, scale=scale)
-    compute = arguments.compute_type(dtype)
+    compute: Any = arguments.compute_type(dtype)
     given = arguments.given(options.get("out"), names, dict.fromkeys(names, shape))
     weights = _weights(weights, shape, compute)
     compute = np.promote_types(compute, weights.dtype).type
