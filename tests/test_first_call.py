@@ -417,7 +417,7 @@ except KeyboardInterrupt:
     assert right() and right_too()
     print("right")
 """
-    delays = range(1, 60, 3) if state == "warm" else range(1, 400, 25)
+    delays = range(1, 60, 3) if state == "warm" else range(1, 400, 60)
     for hundredths in delays:
         assert run(program, warm if state == "warm" else COLD, hundredths / 100) == "right\n", hundredths
 
