@@ -98,7 +98,8 @@ def _limits(shape):
     """Limits for |x| = inf of rho, psi c, weight c^2, -c d rho/dc, d rho/dalpha.
 
     For alpha < 0 the two that are not 0 are what the formulas for finite x come to where E is nothing, so that they are
-    never exceeded: rho is b/|alpha| times a number up to 1, d rho/dalpha is 1/(2 k^2) less something.
+    never exceeded: rho is b/|alpha| times a number up to 1, d rho/dalpha is 1/(2 k^2) less something (unless alpha is
+    beyond the cap, where the two roundings after it may exceed it by one unit).
     """
     alpha, ratio, ik2, ik2_low = shape[0], shape[5], shape[6], shape[7]
     T = type(alpha)
@@ -109,17 +110,10 @@ def _limits(shape):
     psi = inf if alpha > T(1.0) else (T(1.0) if alpha == T(1.0) else nil)
     weight = inf if alpha > T(2.0) else (T(1.0) if alpha == T(2.0) else nil)
     dscale = inf if alpha > T(0.0) else (T(2.0) if alpha == T(0.0) else nil)
-    beyond = _beyond(alpha)
-    slope = T(2.0) / alpha / alpha if floored else T(0.5) * (ik2 + ik2_low) * beyond * beyond
+    moved = floored | (abs(alpha) > _ALPHA_MAX(alpha))
+    slope = T(2.0) / alpha / alpha if moved else T(0.5) * (ik2 + ik2_low)
     slope = inf if alpha >= T(0.0) else slope
     return rho, psi, weight, dscale, nil if abs(alpha) > _FINITE(alpha) else slope
-
-
-@scalar
-def _beyond(alpha):
-    """Beyond the cap d rho/dalpha falls off as alpha^-2: the root of that, as a factor."""
-    cap = _ALPHA_MAX(alpha)
-    return cap / abs(alpha) if abs(alpha) > cap else type(alpha)(1.0)
 
 
 @scalar
@@ -318,8 +312,9 @@ def dalpha(x, log, exp, shape, width, extreme, close):
 
     far = factored if close else direct
     value = half * sign * (near if max(t, abs(kt)) < one else far)
+    # It falls off as alpha^-2 beyond the cap; two factors, since the square underflows before the result.
+    beyond = _ALPHA_MAX(x) / abs(alpha) if extreme & (abs(alpha) > _ALPHA_MAX(x)) else one
     f, g = quarter_scale(up)
-    beyond = _beyond(alpha)  # twice, since its square underflows before the result
     value = ((value * f) * (f * beyond)) * (f * (g * beyond)) if extreme else value
     value = zero * t if extreme & (abs(alpha) > _FINITE(alpha)) else value
     return _limits(shape)[4] + zero * width[1] if extreme & (abs(x) > _FINITE(x)) else value

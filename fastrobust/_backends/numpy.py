@@ -273,7 +273,7 @@ def weighted(
     compute: Any = arguments.compute_type(dtype)
     given = arguments.given(options.get("out"), names, dict.fromkeys(names, shape))
     weights = _weights(weights, shape, compute)
-    compute = np.promote_types(compute, weights.dtype).type
+    compute = np.float64 if weights.dtype == np.float64 else compute
     if any(o is not None and np.may_share_memory(o, weights) for o in given):
         weights = weights.copy()
     results = [np.empty_like(x, compute, shape=shape) for _ in names]
@@ -438,7 +438,7 @@ def _reduce(
     shape = arguments.broadcast(x=x, alpha=alpha, scale=scale)
     if weights is not None:
         weights = np.ascontiguousarray(_weights(weights, shape, compute))
-        compute = np.promote_types(compute, weights.dtype).type
+        compute = np.float64 if weights.dtype == np.float64 else compute
     x, alpha, scale = (np.asarray(a, compute) for a in (x, alpha, scale))
     shapes = {"value": (), "dx": shape, "dalpha": alpha.shape, "dscale": scale.shape}
     given = dict(zip(shapes, arguments.given(out, tuple(shapes), shapes), strict=True))
