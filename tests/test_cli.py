@@ -116,7 +116,7 @@ BAD = {
     "no row left": (
         {name: column if name == "x" else [""] * 10 for name, column in good_rows().items()},
         ["t.csv", "--target", "y", "--drop-missing"],
-        ["'z'", "no value in any row"],
+        ["'y'", "no value in any row"],
     ),
     "a constant column": (good_rows() | {"one": [1] * 10}, ["t.csv", "--target", "y"], ["'one'", "constant"]),
     "a constant target": (good_rows() | {"y": [4] * 10}, ["t.csv", "--target", "y"], ["the target is constant"]),
