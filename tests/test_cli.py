@@ -117,7 +117,7 @@ BAD = {
     "no row left": (
         {name: column if name == "x" else [""] * 10 for name, column in good_rows().items()},
         ["t.csv", "--target", "y", "--drop-missing"],
-        ["'z'", "no value in any row"],
+        ["'y'", "no value in any row"],
     ),
     "a constant column": (good_rows() | {"one": [1] * 10}, ["t.csv", "--target", "y"], ["'one'", "constant"]),
     "a constant target": (good_rows() | {"y": [4] * 10}, ["t.csv", "--target", "y"], ["the target is constant"]),
@@ -176,12 +176,12 @@ def test_bad_input_gets_one_line_and_status_2_and_leaves_nothing_behind(tmp_path
 
 def test_text_far_down_a_long_column_is_found_in_its_row(tmp_path):
     x = [str(i % 97) for i in range(5000)]
-    x[4321] = "4,5"
+    x[4321] = "4-5"
     lines = ["x;y", *(f"{a};{i}" for i, a in enumerate(x))]
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     done = run(tmp_path, "fit", "t.csv", "--target", "y")
     assert done.returncode == 2
-    assert "data row 4322 holds the text '4,5'" in done.stderr
+    assert "data row 4322 holds the text '4-5'" in done.stderr
 
 
 def test_text_in_a_parquet_column_is_found_in_its_row(tmp_path):

@@ -469,3 +469,31 @@ def test_the_list_of_marks_covers_what_arrow_takes_for_missing():
     assert {mark.lower() for mark in ConvertOptions().null_values} <= set(columns.MISSING)
     assert all(mark == mark.lower() for mark in columns.MISSING)
     assert set(columns.MISSING) <= set(columns.NULLS)
+
+
+WRITERS = {
+    "pandas": {},
+    "Excel's Unicode text": {
+        "sep": ";",
+        "decimal": ",",
+        "index": False,
+        "encoding": "utf-16",
+        "lineterminator": "\r\n",
+    },
+    "a German Excel": {"sep": ";", "decimal": ",", "index": False, "lineterminator": "\r\n"},
+    "R": {"quoting": 2, "na_rep": "NA"},
+    "a database": {"sep": "\t", "na_rep": r"\N", "index": False},
+}
+
+
+@pytest.mark.parametrize("name", ["longley", "engel", "star98"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_known_data_sets_come_back_to_the_last_bit_from_every_writer(name, writer):
+    pytest.importorskip("pandas", reason="to write as it does")
+    data_sets = pytest.importorskip("statsmodels.datasets", reason="for its data")
+    frame = getattr(data_sets, name).load_pandas().data
+    frame.reindex([*range(len(frame)), -1]).to_csv("t.csv", **WRITERS[writer])  # a last row of nothing
+    found = read(None, target=frame.columns[0], drop_missing=True)
+    np.testing.assert_array_equal(np.column_stack((found.y, found.X)), frame.to_numpy(float))
+    assert found.dropped == 1
+    assert any("decimal commas" in note for note in found.notes) == ("decimal" in WRITERS[writer])

@@ -62,13 +62,13 @@ def read(source: Source, target: str, features: Sequence[str] | None, drop_missi
         X = np.empty((table.num_rows, len(chosen)), order="F")
         written: dict[str, columns.Written] = {}
         for name, out in zip(wanted, [y, *X.T], strict=True):
-            column, else_ = table.column(name), remedy if name != target else ""
+            column, hint = table.column(name), remedy if name != target else ""
             if name in categories:
                 raise UserError(
                     f"column {name!r} holds categories, not numbers: make a column of 0 and 1 for each, or store it as "
-                    f"plain numbers if they are meant{else_}"
+                    f"plain numbers if they are meant{hint}"
                 )
-            written[name] = columns.fill(out, column, name, else_)
+            written[name] = columns.fill(out, column, name, hint)
             if layout and max(np.fmax.reduce(out), -np.fmin.reduce(out)) >= 2.0**53:
                 column = csv_text.as_text(source, name, layout)
             said = columns.lost_digits(column, out, name)
