@@ -55,7 +55,8 @@ class _Library(CPUCodeLibrary):  # type: ignore[misc]
     def add_linking_library(self, library: Any) -> None:
         # Numba's functions for Python's objects come with all that it lowers; nothing here calls them.
         if library is not rtsys.library:
-            raise NotImplementedError(f"{self.name} calls {library.name}, which Numba compiles for this processor")
+            found = f"{self.name} calls {library.name}, which Numba compiles for this processor"
+            raise NotImplementedError(f"{found}; write what it does as a primitive or a scalar function")
 
 
 def scalar(function: Callable[..., Any]) -> Callable[..., Any]:

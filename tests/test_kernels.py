@@ -7,6 +7,7 @@ import operator
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,19 @@ def dtype(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
+@pytest.fixture(
+    params=["haswell", pytest.param("skylake-avx512", marks=pytest.mark.slow)] if native.host_is_x86() else ["host"]
+)
+def vectors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compile for one that has vectors and fma, whichever runs the tests: without fma LLVM makes no vectors of it."""
+    if request.param != "host":
+        monkeypatch.setenv("NUMBA_CPU_NAME", request.param)
+        monkeypatch.setenv("NUMBA_CPU_FEATURES", "")
+    native._target.cache_clear()
+    yield
+    native._target.cache_clear()
+
+
 def optimized(kind: str, *what: Any) -> str:
     return str(native.optimized("kernel_under_test", getattr(cpu, kind)(*what), cpu.SIGNATURE))
 
@@ -47,6 +61,7 @@ def stages(outputs: tuple[str, ...]) -> int:
     return 3 if "dalpha" in outputs else 2
 
 
+@pytest.mark.usefixtures("vectors")
 @pytest.mark.parametrize(("family", "outputs", "layout"), HOT, ids=lambda v: v if isinstance(v, str) else "-".join(v))
 def test_hot_loops_are_vectorized(family: str, outputs: tuple[str, ...], layout: str, dtype: Any) -> None:
     """Each stage of each case of `element`."""
@@ -55,6 +70,7 @@ def test_hot_loops_are_vectorized(family: str, outputs: tuple[str, ...], layout:
     assert found >= cases * stages(outputs)
 
 
+@pytest.mark.usefixtures("vectors")
 @pytest.mark.parametrize("layout", ["shared", "columns"])
 def test_reductions_are_vectorized(layout: str, dtype: Any) -> None:
     ir = optimized("reduction", "loss", GRADIENTS, dtype, layout)
