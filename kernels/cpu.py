@@ -212,7 +212,7 @@ def _preparer(family: str, zero: Any, layout: str) -> Callable[..., Any]:
     For the shared ones it is returned, else it is in the buffers.
     """
     if layout not in ("shared", "each", "columns"):
-        raise ValueError(f"layout must be 'shared', 'each' or 'columns', got {layout!r}")
+        raise ValueError(f"the layout must be 'shared', 'each' or 'columns', got {layout!r}")
     found = FAMILIES[family]
     shape, width = found.shape, found.width
     table = log_partition if found.tabulated else _no_table
@@ -390,7 +390,7 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
     `LANES` float64 partial sums each, by position in the block, folded by halves; one for each column where they vary.
     """
     if layout not in ("shared", "columns"):
-        raise ValueError(f"layout of a reduction must be 'shared' or 'columns', got {layout!r}")
+        raise ValueError(f"the layout must be 'shared' or 'columns', got {layout!r}")
     zero, size, columns = dtype(0), np.dtype(dtype).itemsize, layout == "columns"
     total, with_dx = BLOCK * len(outputs), "dx" in outputs
     dx_at = BLOCK * outputs.index("dx") if with_dx else 0
