@@ -30,6 +30,7 @@ from ._triggs import Corrected, norm
 
 _TINY = 1e-3  # of what bends the loss: a step that can be the last one
 _HELPED = 0.99  # of the gradient: what a step must leave at most where the sum shows no difference
+_CLEAR = 1e-6  # of the sum: a reduction that rounding does not hide
 _SHORT = 1e-5  # of a residual and of the scale: where two terms of a series are exact
 _LOOSE = 1e-2  # damping that shortens no step that matters
 _STIFFEST = 1e15  # damping at which steps have no digits left
@@ -210,16 +211,20 @@ def gauss_newton(
         at = (x + near.change(xp, step)).astype(x.dtype)
         moved, after = evaluated(at)
         nfev += 1
-        noise = near.rounding(xp, x, eps)
-        drop, unclear = (-math.inf, 0.0) if after is None else reduction(moved, after, moves, noise)
-        # Where the sum has no digits left to show the reduction, the step may be the last one.
-        hidden = predicted <= max(lost(noise, float(each.sum())), unclear)
+        drop, unclear, hidden, blurred = -math.inf, 0.0, False, 0.0
+        if after is not None:
+            total, drop = float(each.sum()), float((each - after).sum())
+            if not (predicted > _CLEAR * total and drop > 0.5 * predicted):
+                noise = near.rounding(xp, x, eps)
+                drop, unclear = reduction(moved, after, moves, noise)
+                # Where the sum has no digits left to show the reduction, the step may be the last one.
+                hidden = predicted <= max(lost(noise, total), unclear)
+                # As far as a step can be told from what rounding makes of it.
+                blurred = norm(xp, xp.sqrt((near.rows * near.rows).T @ (noise * noise)))
         if drop > 0 or (hidden and drop >= -unclear):
             undamped = 1 + damping
             size = undamped * norm(xp, step)
             moved_by, counting = undamped * norm(xp, moves), usual * norm(xp, near.bends)
-            # As far as a step can be told from what rounding makes of it.
-            blurred = norm(xp, xp.sqrt((near.rows * near.rows).T @ (noise * noise)))
             tiny = moved_by <= max(_TINY * counting, 8 * blurred)
             small = size <= xtol * norm(xp, near.in_columns(xp, x)) < math.inf
             small = small and moved_by <= min(_TINY, math.sqrt(xtol)) * counting  # far rows make units of columns large
