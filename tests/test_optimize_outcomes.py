@@ -225,6 +225,7 @@ def test_columns_of_zeros_and_directions_without_a_weight() -> None:
     squared = gauss_newton(lambda p: p**2 - np.array([1.0]), [0.0], lambda p: np.diag(2 * p), 2.0, 1.0)
     assert (squared.status, squared.success) == (4, False)  # where all slopes are 0: the worst point
     assert irls(np.zeros((4, 2)), FAR, 2.0, 1.0).success
+    assert (gnc(np.zeros((4, 2)), FAR, 1.0, 1.0).x == 0).all()
     # The only row that knows the last coefficient is rejected.
     alone = np.c_[X, np.eye(40)[:, 0]]
     y[0] = 1e9

@@ -121,7 +121,7 @@ def gauss_newton(
     def losses(found: Any) -> Any:
         """Of each residual, in float64; their sum has no digits for the others where one is far out."""
         with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2, and far from the minimum
-            each = loss(double(found), alpha, scale)
+            each = loss(double(found), alpha, inner)
             return each if weights is None else xp.where(weights > 0, each * weights, 0)
 
     def evaluated(at: Any) -> tuple[Any, Any]:
@@ -138,7 +138,7 @@ def gauss_newton(
         plain = floats(xp, "jac(x)", jac(x.copy())).copy()
         if plain.shape != shape:
             raise ValueError(f"jac must return shape {shape}, got {plain.shape}")
-        return Corrected.near(xp, plain, residuals, share, alpha, scale)
+        return Corrected.near(xp, plain, residuals, share, alpha, inner)
 
     def lost(noise: Any, digits: float) -> float:
         """What that does to the sum."""
@@ -149,7 +149,7 @@ def gauss_newton(
     def reduction(moved: Any, after: Any, moves: Any, noise: Any) -> tuple[float, float]:
         """By how much a step lowers the sum, and what rounding does to this, term by term."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            found = xp.where(near.bends > 0, near.bends * ((double(moved) - double(residuals)) / scale), 0)
+            found = xp.where(near.bends > 0, near.bends * ((double(moved) - double(residuals)) / inner), 0)
             # A difference of the size of rounding is that of the linear model, and a small one needs no loss.
             error = abs(found - moves)
             found = xp.where(error <= 8 * noise, moves, found)
@@ -173,6 +173,8 @@ def gauss_newton(
         share = xp.sqrt(weights)
         unit = float(powers(xp, exponents(xp, share.max())))
         share = share / unit
+    # Far within the scale the loss is a square, whose size does not matter, but must not underflow.
+    inner = min(scale, 2.0**100 * float(abs(double(used)).max()) or scale)
     each = losses(residuals)
     finite_loss(float(each.sum()), alpha, scale)
     near = linearized()
@@ -183,9 +185,10 @@ def gauss_newton(
     def result() -> OptimizeResult:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             relative = relative_weight(double(residuals), alpha, scale).astype(residuals.dtype)
-            grad = (near.slope(xp) * unit**2).astype(x.dtype)
+            ours = (inner / scale) ** 2
+            grad = (near.slope(xp) * (unit**2 * ours)).astype(x.dtype)
         return OptimizeResult(
-            x=x, fun=float(each.sum()), residuals=residuals, jac=near.plain, grad=grad, weights=relative,
+            x=x, fun=float(each.sum()) * ours, residuals=residuals, jac=near.plain, grad=grad, weights=relative,
             nit=nit, nfev=nfev, njev=njev,
         )  # fmt: skip
 

@@ -11,6 +11,7 @@ from .. import curvature, weight
 from ._arrays import SADDLE, double, exponents, finite_loss, floats, library, lowest, number, powers
 
 _SECOND = 1e-3  # of the first-order term: where less is left of the curvature, the first-order term alone is used
+_FARTHEST = 1e300  # residuals in units of the scale
 _SMALL = 1e-200  # sums of squares that may have lost digits
 _FAR = 1e3  # residuals that matter: a corrected one beyond that many
 
@@ -94,7 +95,7 @@ class Corrected(NamedTuple):
         if not bool(xp.isfinite(largest).all()):
             raise ValueError("jac(x) holds NaN or infinity where the weight is not 0")
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # far out, where nothing counts
-            z = z / scale
+            z = xp.clip(z / scale, -_FARTHEST, _FARTHEST)
             first, second, taken = _curvatures(xp, z, alpha)
             finite_loss(float(taken.max()), alpha, scale)
             root = xp.sqrt(taken)
