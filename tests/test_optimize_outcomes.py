@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastrobust as fr
 from fastrobust.optimize import RobustRegressor, gauss_newton, gnc, irls
 
 FAR = np.array([0.0, 100.0, 200.0, 300.0])
@@ -168,6 +169,47 @@ def test_convex_losses_reject_nothing_whatever_the_scale() -> None:
         assert found.x[0] == pytest.approx(2.0, abs=1e-3)
 
 
+def messy(seed: int) -> tuple[Any, Any, Any, float, float]:
+    """A design, a target, a start, alpha and a scale: outliers up to 10^12, and rows of leverage up to 10^5."""
+    rng = np.random.default_rng(seed)
+    n, k = int(rng.integers(8, 80)), int(rng.integers(1, 4))
+    X, beta, noise = rng.standard_normal((n, k)), rng.standard_normal(k), 10 ** rng.uniform(-2, 0)
+    y = X @ beta + noise * rng.standard_normal(n)
+    far = rng.random(n) < rng.choice([0, 0.1, 0.3, 0.5])
+    y[far] += 10 ** rng.uniform(0, 12) * rng.standard_normal(int(far.sum()))
+    if seed % 3 == 0:
+        X[0, 0] = 10 ** rng.uniform(1, 5)
+        y[0] = -5 * X[0, 0]
+    start = beta + rng.standard_normal(k) * 10 ** rng.uniform(-2, 1)
+    return X, y, start, float(rng.choice([-math.inf, -2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0])), 3 * noise
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_success_is_a_minimum(seed: int) -> None:
+    """A further step of reweighting moves no fitted value, and nowhere does the sum bend down."""
+    X, y, start, alpha, scale = messy(seed)
+    for loop, found in (
+        ("irls", irls(X, y, alpha, scale)),
+        ("irls from a start", irls(X, y, alpha, scale, start=start)),
+        ("gauss_newton", gauss_newton(lambda b: X @ b - y, start, lambda b: X, alpha, scale)),
+        ("gnc", gnc(X, y, alpha, scale)),
+    ):
+        assert found.success or len(found.message) > 20
+        if not found.success:
+            continue
+        z = (y - X @ found.x) / scale
+        weight, bend = fr.weight(z, alpha, 1.0), fr.curvature(z, alpha, 1.0)
+        length = np.sqrt((X.T * X.T) @ weight)
+        columns = X / length
+        step = np.linalg.lstsq((columns.T * weight) @ columns, columns.T @ (weight * z), rcond=1e-12)[0]
+        moved = math.sqrt((columns @ step) ** 2 @ weight / weight.sum())
+        usual = weight.sum() / (weight / np.maximum(abs(z), 1)).sum()
+        rounding = 1e-14 * (weight * (abs(y) + abs(X) @ abs(found.x))).max() / weight.mean() / scale
+        assert moved <= max(1e-5 * usual, rounding), (loop, alpha, moved, usual, rounding)
+        if alpha < 1:
+            assert np.linalg.eigvalsh((columns.T * bend) @ columns)[0] > -1e-6, (loop, alpha)
+
+
 # --- what is not determined
 
 
@@ -183,6 +225,7 @@ def test_columns_of_zeros_and_directions_without_a_weight() -> None:
     squared = gauss_newton(lambda p: p**2 - np.array([1.0]), [0.0], lambda p: np.diag(2 * p), 2.0, 1.0)
     assert (squared.status, squared.success) == (4, False)  # where all slopes are 0: the worst point
     assert irls(np.zeros((4, 2)), FAR, 2.0, 1.0).success
+    assert (gnc(np.zeros((4, 2)), FAR, 1.0, 1.0).x == 0).all()
     # The only row that knows the last coefficient is rejected.
     alone = np.c_[X, np.eye(40)[:, 0]]
     y[0] = 1e9

@@ -218,6 +218,38 @@ def test_half_a_million_saturated_rows_of_float32_hide_nothing() -> None:
     assert float(irls(column, y, -2.0, 0.3, start=[1.5]).x[0]) == pytest.approx(expected, abs=2e-6)
 
 
+@pytest.mark.parametrize("scale", [1e30, 1e200, 5e307])
+def test_a_scale_beyond_all_residuals_makes_every_loss_least_squares(scale: float) -> None:
+    X, y = rows()
+    expected = np.linalg.lstsq(X, y, rcond=None)[0]
+    for alpha in (-2.0, 0.0, 1.0, 2.0):
+        for loop in LOOPS:
+            found = fitted(loop, X, y, alpha, scale, START)
+            assert found.success, (loop, found.message)
+            np.testing.assert_allclose(found.x, expected, rtol=1e-9, err_msg=loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_scale_below_all_digits_is_no_success(loop: str) -> None:
+    X, y = rows()
+    for scale in (1e-200, 1e-300):
+        found = fitted(loop, X, y, -2.0, scale, START)
+        assert not found.success and found.status == 3 and "raise scale" in found.message
+
+
+@pytest.mark.parametrize("alpha", [-math.inf, -2.0, 0.0])
+def test_the_largest_number_as_a_mark_of_missing_targets(alpha: float) -> None:
+    X, y = rows()
+    largest = np.r_[np.finfo("f8").max, y[1:]]
+    for found, expected in (
+        (irls(X, largest, alpha, 0.2, start=START), irls(X[1:], y[1:], alpha, 0.2, start=START)),
+        (gauss_newton(lambda b: X @ b - largest, START, lambda b: X, alpha, 0.2),
+         gauss_newton(lambda b: X[1:] @ b - y[1:], START, lambda b: X[1:], alpha, 0.2)),
+    ):  # fmt: skip
+        assert found.success and expected.success
+        np.testing.assert_allclose(found.x, expected.x, rtol=1e-6)
+
+
 def test_coefficients_outside_of_the_dtype_are_refused() -> None:
     X, y = rows()
     for dtype, unit in (("f4", 1e25), ("f8", 1e200)):

@@ -30,6 +30,7 @@ from ._triggs import Corrected, norm
 
 _TINY = 1e-3  # of what bends the loss: a step that can be the last one
 _HELPED = 0.99  # of the gradient: what a step must leave at most where the sum shows no difference
+_CLEAR = 1e-6  # of the sum: a reduction that rounding does not hide
 _SHORT = 1e-5  # of a residual and of the scale: where two terms of a series are exact
 _LOOSE = 1e-2  # damping that shortens no step that matters
 _STIFFEST = 1e15  # damping at which steps have no digits left
@@ -120,7 +121,7 @@ def gauss_newton(
     def losses(found: Any) -> Any:
         """Of each residual, in float64; their sum has no digits for the others where one is far out."""
         with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2, and far from the minimum
-            each = loss(double(found), alpha, scale)
+            each = loss(double(found), alpha, inner)
             return each if weights is None else xp.where(weights > 0, each * weights, 0)
 
     def evaluated(at: Any) -> tuple[Any, Any]:
@@ -137,7 +138,7 @@ def gauss_newton(
         plain = floats(xp, "jac(x)", jac(x.copy())).copy()
         if plain.shape != shape:
             raise ValueError(f"jac must return shape {shape}, got {plain.shape}")
-        return Corrected.near(xp, plain, residuals, share, alpha, scale)
+        return Corrected.near(xp, plain, residuals, share, alpha, inner)
 
     def lost(noise: Any, digits: float) -> float:
         """What that does to the sum."""
@@ -148,7 +149,7 @@ def gauss_newton(
     def reduction(moved: Any, after: Any, moves: Any, noise: Any) -> tuple[float, float]:
         """By how much a step lowers the sum, and what rounding does to this, term by term."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            found = xp.where(near.bends > 0, near.bends * ((double(moved) - double(residuals)) / scale), 0)
+            found = xp.where(near.bends > 0, near.bends * ((double(moved) - double(residuals)) / inner), 0)
             # A difference of the size of rounding is that of the linear model, and a small one needs no loss.
             error = abs(found - moves)
             found = xp.where(error <= 8 * noise, moves, found)
@@ -172,6 +173,8 @@ def gauss_newton(
         share = xp.sqrt(weights)
         unit = float(powers(xp, exponents(xp, share.max())))
         share = share / unit
+    # Far within the scale the loss is a square, whose size does not matter, but must not underflow.
+    inner = min(scale, 2.0**100 * float(abs(double(used)).max()) or scale)
     each = losses(residuals)
     finite_loss(float(each.sum()), alpha, scale)
     near = linearized()
@@ -182,9 +185,10 @@ def gauss_newton(
     def result() -> OptimizeResult:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             relative = relative_weight(double(residuals), alpha, scale).astype(residuals.dtype)
-            grad = (near.slope(xp) * unit**2).astype(x.dtype)
+            ours = (inner / scale) ** 2
+            grad = (near.slope(xp) * (unit**2 * ours)).astype(x.dtype)
         return OptimizeResult(
-            x=x, fun=float(each.sum()), residuals=residuals, jac=near.plain, grad=grad, weights=relative,
+            x=x, fun=float(each.sum()) * ours, residuals=residuals, jac=near.plain, grad=grad, weights=relative,
             nit=nit, nfev=nfev, njev=njev,
         )  # fmt: skip
 
@@ -210,16 +214,20 @@ def gauss_newton(
         at = (x + near.change(xp, step)).astype(x.dtype)
         moved, after = evaluated(at)
         nfev += 1
-        noise = near.rounding(xp, x, eps)
-        drop, unclear = (-math.inf, 0.0) if after is None else reduction(moved, after, moves, noise)
-        # Where the sum has no digits left to show the reduction, the step may be the last one.
-        hidden = predicted <= max(lost(noise, float(each.sum())), unclear)
+        drop, unclear, hidden, blurred = -math.inf, 0.0, False, 0.0
+        if after is not None:
+            total, drop = float(each.sum()), float((each - after).sum())
+            if not (predicted > _CLEAR * total and drop > 0.5 * predicted):
+                noise = near.rounding(xp, x, eps)
+                drop, unclear = reduction(moved, after, moves, noise)
+                # Where the sum has no digits left to show the reduction, the step may be the last one.
+                hidden = predicted <= max(lost(noise, total), unclear)
+                # As far as a step can be told from what rounding makes of it.
+                blurred = norm(xp, xp.sqrt((near.rows * near.rows).T @ (noise * noise)))
         if drop > 0 or (hidden and drop >= -unclear):
             undamped = 1 + damping
             size = undamped * norm(xp, step)
             moved_by, counting = undamped * norm(xp, moves), usual * norm(xp, near.bends)
-            # As far as a step can be told from what rounding makes of it.
-            blurred = norm(xp, xp.sqrt((near.rows * near.rows).T @ (noise * noise)))
             tiny = moved_by <= max(_TINY * counting, 8 * blurred)
             small = size <= xtol * norm(xp, near.in_columns(xp, x)) < math.inf
             small = small and moved_by <= min(_TINY, math.sqrt(xtol)) * counting  # far rows make units of columns large

@@ -284,7 +284,7 @@ class _Linear:
 
     def solve(self, relative: Any) -> None:
         self.gamma = self.model.solve(relative)
-        self.z = self.xp.clip(self.model.residuals(self.gamma) / self.model.scale, -_FARTHEST, _FARTHEST)
+        self.z = self.model.z(self.model.residuals(self.gamma))
 
     def found(self) -> tuple[Any, Any]:
         return self.model.coefficients(self.gamma), self.model.all_residuals(self.gamma)

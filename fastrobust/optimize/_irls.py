@@ -114,14 +114,14 @@ def irls(
             status = 3
             break
         nit += 1
-        bend = relative if alpha <= 2 else curvature(residuals / unit, alpha, 1.0)
+        bend = relative if alpha <= 2 else curvature(model.z(residuals), alpha, 1.0)
         lately = moves
         gamma, step, moves = model.step(gamma, bend, relative * residuals)
         moves /= unit
         small = moves <= tol
         if not small and _STALLED * lately < moves <= _ROUNDED * model.far / unit:
             floor = model.rounding(bend) / unit
-            usual = typical(model.xp, bend * model.share, residuals / unit)
+            usual = typical(model.xp, bend * model.share, model.z(residuals))
             status = 1 if moves > floor else 2 if alpha == 2 or floor <= _UNRESOLVED * usual else 6
         for _ in range(_HALVINGS):
             moved = model.residuals(gamma + step)
@@ -138,6 +138,6 @@ def irls(
             status = 99
     if status in (0, 2) and not model.determined:
         status = 4
-    elif status in (0, 2) and alpha < 1 and model.saddle(curvature(residuals / unit, alpha, 1.0)) < SADDLE:
+    elif status in (0, 2) and alpha < 1 and model.saddle(curvature(model.z(residuals), alpha, 1.0)) < SADDLE:
         status = 5
     return ended(result(), status, maxiter)

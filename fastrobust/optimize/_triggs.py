@@ -11,6 +11,8 @@ from .. import curvature, weight
 from ._arrays import SADDLE, double, exponents, finite_loss, floats, library, lowest, number, powers
 
 _SECOND = 1e-3  # of the first-order term: where less is left of the curvature, the first-order term alone is used
+_FARTHEST = 1e300  # residuals in units of the scale
+_SMALL = 1e-200  # sums of squares that may have lost digits
 _FAR = 1e3  # residuals that matter: a corrected one beyond that many
 
 
@@ -89,10 +91,11 @@ class Corrected(NamedTuple):
         matrix, z = double(plain), double(residuals)
         if share is not None:
             matrix, z = xp.where(share[:, None] > 0, matrix, 0), xp.where(share > 0, z, 0)
-        if not bool(xp.isfinite(matrix).all()):
+        largest = abs(matrix).max(axis=0)  # NaN, if there is one
+        if not bool(xp.isfinite(largest).all()):
             raise ValueError("jac(x) holds NaN or infinity where the weight is not 0")
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # far out, where nothing counts
-            z = z / scale
+            z = xp.clip(z / scale, -_FARTHEST, _FARTHEST)
             first, second, taken = _curvatures(xp, z, alpha)
             finite_loss(float(taken.max()), alpha, scale)
             root = xp.sqrt(taken)
@@ -102,14 +105,18 @@ class Corrected(NamedTuple):
                 root, target = root * share, target * share
             height = float(powers(xp, exponents(xp, root.max())))
             root, target = root / height, target / height
-            # First the columns as they are, and then as they count: far rows must cost the others no digits.
-            columns = exponents(xp, abs(matrix).max(axis=0))
-            rows = (matrix / powers(xp, columns)) * root[:, None]
-            left = exponents(xp, abs(rows).max(axis=0))
-            rows = rows / powers(xp, left)
-            norms = xp.sqrt((rows * rows).sum(axis=0))
-            norms = xp.where(norms > 0, norms, 1)
-        return cls(plain, z, target, rows / norms, root, ratio, math.frexp(scale), columns + left, norms, height)
+            columns = exponents(xp, largest)
+            rows = matrix / powers(xp, columns)
+            rows *= root[:, None]
+            squares = (rows * rows).sum(axis=0)
+            if not float(squares.min()) > _SMALL:
+                # Those that count are small beside far ones that do not, and must not lose their digits to these.
+                left = exponents(xp, abs(rows).max(axis=0))
+                rows /= powers(xp, left)
+                columns, squares = columns + left, (rows * rows).sum(axis=0)
+            norms = xp.where(squares > 0, xp.sqrt(squares), 1)
+            rows /= norms
+        return cls(plain, z, target, rows, root, ratio, math.frexp(scale), columns, norms, height)
 
     def change(self, xp: Any, step: Any) -> Any:
         """Of x, for a step in units of the columns."""

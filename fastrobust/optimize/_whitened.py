@@ -81,10 +81,13 @@ class LinearModel:
         far = float(abs(y).max())
         if not (bool(xp.isfinite(largest).all()) and math.isfinite(far)):
             raise ValueError("X or y holds NaN or infinity: leave such rows out, or give them a weight of 0")
-        # Of the scale, if no target is infinite in that unit.
-        self.exponent = max(math.frexp(scale)[1] - 1, math.frexp(far)[1] - 1000)
+        # Of the scale, if targets are neither infinite nor subnormal in that unit.
+        mantissa, exponent = math.frexp(scale)
+        middle = math.frexp(far)[1] if far else exponent
+        self.exponent = min(max(exponent - 1, middle - 900), middle + 100)
         unit = math.ldexp(1.0, self.exponent)
-        self.scale, self.target, self.far = scale / unit, y / unit, far / unit
+        self.scale = math.ldexp(mantissa, min(exponent - self.exponent, 1000))
+        self.target, self.far = y / unit, far / unit
         self.used = X
         self.Q, self.map, self.columns = self._whitened(None)
         if self.map.shape[1] < X.shape[1] and bool((largest > 0).all()):
@@ -154,6 +157,11 @@ class LinearModel:
         """In their unit; 0 for left-out rows."""
         return self.target - self.Q @ gamma
 
+    def z(self, residuals: Any) -> Any:
+        """Those in units of the scale."""
+        with np.errstate(over="ignore"):
+            return self.xp.clip(residuals / self.scale, -_FAR, _FAR)
+
     def all_residuals(self, gamma: Any) -> Any:
         """Those of left-out rows, too."""
         xp, found = self.xp, self.residuals(gamma)
@@ -182,6 +190,8 @@ class LinearModel:
 
     def saddle(self, bend: Any) -> float:
         """See `lowest`, for curvatures of the rows."""
+        if not self.map.shape[1]:
+            return 0.0
         return lowest(self.xp, self.sums(abs(bend), bend)[0], self.sums(bend, bend)[0])[0]
 
     def step(self, gamma: Any, relative: Any, pull: Any) -> tuple[Any, Any, float]:
@@ -206,7 +216,8 @@ class LinearModel:
                 gram, target = self.sums(relative, pull)
         step = self.xp.linalg.lstsq(gram, target, rcond=None)[0]
         total = float((relative if self.weights is None else relative * self.share).sum())
-        return gamma, step, math.sqrt(max(float(step @ gram @ step), 0.0) / total)
+        size = float(abs(step).max()) or 1.0
+        return gamma, step, size * math.sqrt(max(float(step / size @ gram @ (step / size)), 0.0) / total)
 
     def without_leverage(self, kept: Any) -> Any:
         """1 for rows, 0 for those of leverage that are not kept; None where there are none, or nothing is left."""
