@@ -261,5 +261,11 @@ def test_what_fits_exactly_has_no_error():
     errors = RobustRegressor().fit(X, y).standard_errors(X)
     assert np.isnan(errors.robust).all() and np.isnan(errors.ols).all() and errors.df == 0
     assert np.isnan(errors.margins(errors.ols)).all()
+    X, _ = regression(30, 2)
+    y = 1 + X @ [1.0, 2.0]
+    for target in (y, np.where(np.arange(30) < 10, y + 1e3, y)):  # all rows, or all that count
+        found = RobustRegressor(-math.inf, 0.1).fit(X, target).standard_errors(X)
+        assert np.isnan(found.robust).all() and np.isnan(found.ols).all() == (target is y)
+        assert found.doubts[-1] == "no standard errors: the rows that count lie exactly on the fit"
     with pytest.raises(ValueError, match="confidence must lie between 0 and 1, got 95"):
         errors.margins(errors.ols, 95)

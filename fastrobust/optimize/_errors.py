@@ -40,6 +40,7 @@ DEFINITE = 1e-8  # the least curvature, relative to the largest, of a minimum
 RELATED = 30.0  # a condition number beyond which coefficients are known much worse than by their own columns
 SHARED = 1e-8  # of a coefficient's direction, outside of those that the rows determine
 INFLATED = 10.0  # a variance this many times as large as that of the column alone
+ROUNDING = 1e-14  # residuals, relative to fitted values, that say nothing
 USUAL = 0.95  # the confidence for which the errors are made
 FAR = 100.0  # a scale so many times larger or smaller than the residuals is in the wrong unit
 
@@ -145,7 +146,7 @@ def coefficient_errors(
         return np.where(columns.undetermined(), math.nan, errors)
 
     ols = np.full(len(lengths), math.nan)
-    if n > k:
+    if n > k and found.ols_rms:
         ols = in_units(np.eye(k), math.sqrt(n / (n - k)) * found.ols_rms)
     robust = np.full(len(lengths), math.nan)
     carried = float(np.sum(np.minimum(relative, 1.0) * (1.0 if weights is None else weights)))
@@ -160,8 +161,11 @@ def coefficient_errors(
         )
     else:
         jackknife = _Jackknife(found, X, residuals, weights, columns, n, alpha_estimated, scale_estimated)
+        fitted = abs(found.intercept) + np.abs(found.coefficients) @ (np.abs(found.centre) + columns.length)
         root = jackknife.covariance_root()
-        if root is None:
+        if found.scale * jackknife.largest <= ROUNDING * fitted:
+            doubts.append("no standard errors: the rows that count lie exactly on the fit")
+        elif root is None:
             doubts.append("no standard errors: the objective has no minimum of positive curvature here")
         else:
             few = _quantile(min(max(carried - k, 1.0), n - k), USUAL) / _quantile(n - k, USUAL)
@@ -250,7 +254,8 @@ class _Jackknife:
         self.z = residuals / found.scale
         # The unit of scores, so that no square over- or underflows.
         psi = np.asarray(influence(self.z, found.alpha, 1.0))
-        self.unit = float(np.abs(psi).max()) or 1.0
+        self.largest = float(np.abs(psi).max())
+        self.unit = self.largest or 1.0
         self.pooled = self.unit * math.sqrt(float(self.count @ (psi / self.unit) ** 2) / (n - columns.k))
         self.H, self.rs, self.ra = np.zeros((columns.k,) * 2), np.zeros(columns.k), np.zeros(columns.k)
         self.ss = self.sa = self.aa = 0.0
