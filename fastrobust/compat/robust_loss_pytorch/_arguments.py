@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._arguments import NUMBERS
 from ...torch import _autograd
 
 
@@ -33,7 +32,7 @@ def floating(name: str, value: Any) -> Tensor:
 
 def parameter(name: str, value: Any) -> float | Tensor:
     """A number, which takes the precision of the rest, or a tensor."""
-    if isinstance(value, (*NUMBERS, np.number)) and not isinstance(value, complex):
+    if isinstance(value, (float, int, np.floating, np.integer)):
         return float(value)
     return tensor(name, value)
 
