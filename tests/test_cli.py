@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import math
 import os
@@ -22,7 +24,7 @@ import pyarrow.parquet as pq  # noqa: E402
 
 import fastrobust as fr  # noqa: E402
 from fastrobust import _dispatch  # noqa: E402
-from fastrobust.cli import common, outputs  # noqa: E402
+from fastrobust.cli import common, main, outputs  # noqa: E402
 from fastrobust.optimize import RobustRegressor  # noqa: E402
 
 STACKLOSS = Path(common.__file__).parent / "data" / "stackloss.csv"
@@ -30,8 +32,14 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def run(where, *arguments):
-    command = [sys.executable, "-m", "fastrobust", *map(str, arguments)]
-    return subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=300, check=False)
+    """The command in this process, since one of its own imports for a second; those are in test_cli_streams."""
+    command, out, err = [str(argument) for argument in arguments], io.StringIO(), io.StringIO()
+    with contextlib.chdir(where), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = main(command)
+        except SystemExit as end:  # of --help and the like
+            status = end.code
+    return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
 
 
 def fit(where, file, target, *arguments):

@@ -53,7 +53,23 @@ def name_of(what: Any) -> str:
     return "-".join(w if isinstance(w, str) else "+".join(w) for w in what)
 
 
-@pytest.mark.parametrize("what", KERNELS + SMALL, ids=name_of)
+def each_kernel(kernels: list[Any]) -> Any:
+    """Those of float32, and of the other types what differs most, in the ordinary run: each takes a second."""
+
+    def usual(what: Any) -> bool:
+        return "float32" in what or ("bfloat16" not in what and "nll" not in what and what[0] != "reduction")
+
+    chosen = [what if usual(what) else pytest.param(what, marks=pytest.mark.slow) for what in kernels]
+    return pytest.mark.parametrize("what", chosen, ids=name_of)
+
+
+# bfloat16 is float16 with another conversion.
+each_storage = pytest.mark.parametrize(
+    "storage", [pytest.param(name, marks=pytest.mark.slow) if name == "bfloat16" else name for name in DTYPES]
+)
+
+
+@each_kernel(KERNELS + SMALL)
 def test_ptx_has_only_operations_with_one_meaning(what: Any) -> None:
     """No fused or flushed arithmetic, no calls, no memory but global: then the bits cannot differ from the CPU's."""
     text = ptx.kernel(*what)
@@ -71,7 +87,7 @@ def at_a_time(what: Any) -> int:
     return 8 if what[4] == "each" and what[3].endswith("16") else 16
 
 
-@pytest.mark.parametrize("what", [w for w in FULL + ONE if w[-1] in ("shared", "each")], ids=name_of)
+@each_kernel([w for w in FULL + ONE if w[-1] in ("shared", "each")])
 def test_memory_is_read_and_written_16_bytes_at_a_time(what: Any) -> None:
     text = ptx.kernel(*what)
     wide = (
@@ -109,7 +125,7 @@ def test_every_generation_from_7_5_on_takes_the_ptx(arch: str, tmp_path: Path) -
     assembled(("elementwise", "nll", GRADIENTS, "float32", "shared"), arch, tmp_path)
 
 
-@pytest.mark.parametrize("what", [w for w in FULL + REDUCTIONS if w[1] == "nll"] + ONE + PARTITION + SMALL, ids=name_of)
+@each_kernel([w for w in FULL + REDUCTIONS if w[1] == "nll"] + ONE + PARTITION + SMALL)
 def test_registers_suffice(what: Any, tmp_path: Path) -> None:
     """Nothing is spilled to memory; two blocks of 256 threads fit into the 65,536 registers, in double one."""
     _, report = assembled(what, "sm_90", tmp_path)
@@ -226,7 +242,7 @@ def drawn(storage: str, n: int, seed: int) -> tuple[Any, Any, Any]:
         return np.ascontiguousarray(x.astype(dtype)), np.ascontiguousarray(alpha), np.ascontiguousarray(scale)
 
 
-@pytest.mark.parametrize("storage", DTYPES)
+@each_storage
 @pytest.mark.parametrize("family", ["loss", "nll"])
 def test_arithmetic_has_the_bits_of_the_cpu(family: str, storage: str) -> None:
     """Two million points for each function and dtype, newly drawn at each run, with their seed in the failure."""
@@ -248,7 +264,7 @@ def test_arithmetic_has_the_bits_of_the_cpu(family: str, storage: str) -> None:
 SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 255, 256, 257, 1023, 1024, 4095, 4100, 20000)
 
 
-@pytest.mark.parametrize("storage", DTYPES)
+@each_storage
 @pytest.mark.parametrize("alpha", [-8.0, 0.3, 1.97, 2.0, 2.5, np.inf], ids=str)
 def test_every_size_of_shared_parameters(alpha: float, storage: str) -> None:
     """Also by address, by the layout for any alignment, and x beyond the quick case here and there."""
@@ -269,7 +285,7 @@ def test_every_size_of_shared_parameters(alpha: float, storage: str) -> None:
                 assert_same_bits(one, other[offset:][:n], f"{name}, {n} elements, {layout}")
 
 
-@pytest.mark.parametrize("storage", DTYPES)
+@each_storage
 @pytest.mark.parametrize("period", [2, 3, 5, 16, 60, 96, 300, 3000])
 def test_columns(period: int, storage: str) -> None:
     """Threads that are no multiple of the period; either parameter may be a number."""
@@ -285,7 +301,7 @@ def test_columns(period: int, storage: str) -> None:
             assert_same_bits(one, other.reshape(-1), f"{name}")
 
 
-@pytest.mark.parametrize("storage", DTYPES)
+@each_storage
 @pytest.mark.parametrize(
     ("layout", "shape"),
     [
@@ -312,7 +328,7 @@ def test_parameters_along_another_axis(layout: str, shape: tuple[int, ...], stor
             assert_same_bits(one, other.reshape(-1), f"{name}")
 
 
-@pytest.mark.parametrize("storage", DTYPES)
+@each_storage
 def test_a_parameter_for_each_element(storage: str) -> None:
     compute = np.float64 if storage == "float64" else np.float32
     what = ("elementwise", "nll", GRADIENTS, storage, "each")
@@ -327,7 +343,7 @@ def test_a_parameter_for_each_element(storage: str) -> None:
                 assert_same_bits(one, other, f"{name}, {n} elements")
 
 
-@pytest.mark.parametrize("storage", DTYPES)
+@each_storage
 def test_any_strides(storage: str) -> None:
     """Views of four axes, reversed, transposed and broadcast, read where they are."""
     compute = np.float64 if storage == "float64" else np.float32
@@ -369,7 +385,7 @@ def test_an_output_may_be_x_itself() -> None:
         assert_same_bits(memory.array, expected.dx, f"offset {offset}")
 
 
-@pytest.mark.parametrize("storage", DTYPES)
+@each_storage
 def test_log_partition(storage: str) -> None:
     compute = np.float64 if storage == "float64" else np.float32
     fresh = np.random.default_rng().exponential(3, 2_000_000).astype(compute)
@@ -409,7 +425,7 @@ def reduced(
     return targets["value"].array, dx.array, targets["dalpha"].array, targets["dscale"].array
 
 
-@pytest.mark.parametrize("storage", DTYPES)
+@each_storage
 @pytest.mark.parametrize("axis", [-1, -2])
 @pytest.mark.parametrize(
     "shape", [(1,), (3,), (37, 5), (300, 11), (5, 2000), (70001,), (4, 3, 70), (3, 4, 2500)], ids=str
