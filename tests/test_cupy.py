@@ -12,7 +12,6 @@ import pytest
 
 import fastrobust as fr
 
-
 MANY = (gpu_checks.every_function_and_dtype,)  # kernels to compile
 
 
