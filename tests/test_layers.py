@@ -620,12 +620,20 @@ def command_of_readme(kind: str) -> str:
     return done.stdout.strip()
 
 
-def test_ci_extracts_the_test_command_from_the_readme_and_runs_it() -> None:
+@pytest.mark.parametrize("name", ["test", "demo"])
+def test_ci_runs_the_commands_of_readme(name: str) -> None:
     ci = (ROOT / ".ci" / "run").read_text()
-    assert f"$({AWK.format('test')})" in ci
-    assert 'eval "$command"' in ci
-    assert command_of_readme("test") == 'pip install -e ".[test]" && pytest'
+    found = subprocess.run(
+        ["bash", "-c", re.search(r"^command_of\(\).*$", ci, re.M)[0] + f"\ncommand_of {name}-command"],  # type: ignore[index]
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout.strip() == command_of_readme(name)
+    assert f"$(command_of {name}-command)" in ci and ci.count("eval ") == 2
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_the_test_command_takes_all_cores() -> None:
+    assert command_of_readme("test") == 'pip install -e ".[test]" && pytest -n auto'
 
 
 def test_the_demo_command_installs_and_runs_what_exists(project: dict[str, Any]) -> None:
