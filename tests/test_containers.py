@@ -594,6 +594,36 @@ def test_units_inside_of_a_labelled_array_are_refused(xr: Any) -> None:
         assert "over a pint.Quantity" in refusal(TypeError, fr.loss, x, 1.0, 1.0, **more)
 
 
+@pytest.mark.parametrize("library", ["astropy", "unyt"])
+@pytest.mark.parametrize("name", ["x", "alpha", "scale", "weights"])
+def test_units_of_subclasses_inside_of_a_labelled_array_are_refused(xr: Any, library: str, name: str) -> None:
+    from fastrobust._meaning import check_rows
+
+    data = quantities(library)[1] * np.ones(2)
+    for value in (xr.DataArray(data, dims="t"), xr.Variable("t", data)):
+        arguments = {"x": np.ones(2), "alpha": 1.0, "scale": 1.0, name: value}
+        for more in ({}, {"reduction": "sum"}, {"truncation": 3.0}):
+            call = fr.nll if "truncation" in more else fr.loss
+            message = refusal(TypeError, call, **arguments, **more)
+            assert f"{name}.data is a {type(data).__name__} in units of" in message
+        assert "in units of" in refusal(TypeError, check_rows, x=value)
+
+
+def test_a_mask_inside_of_a_labelled_array_is_kept_or_refused(xr: Any) -> None:
+    from fastrobust._meaning import check_rows
+
+    masked = pytest.importorskip("astropy.utils.masked", reason="needs pip install astropy")
+    values = np.array([0.5, 1.0, 30.0])
+    x = xr.DataArray(masked.Masked(values, mask=[False, False, True]), dims="t")
+    found = fr.loss(x, 1.0, 1.0).data
+    close(found.unmasked, fr.loss(values, 1.0, 1.0))
+    assert found.mask.tolist() == [False, False, True]
+    for arguments in ({"x": x}, {"x": values, "scale": x}, {"x": values, "weights": x}):
+        message = refusal(TypeError, fr.loss, **{"alpha": 1.0, "scale": 1.0, **arguments}, reduction="mean")
+        assert "data is a masked array" in message
+    assert "x is a masked array" in refusal(TypeError, check_rows, x=x)
+
+
 # --- arrays of others
 
 
