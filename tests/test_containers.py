@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -839,3 +840,40 @@ def test_the_distribution_is_fitted_to_numbers_only(xr: Any) -> None:
     with pytest.raises(TypeError, match="in units of"):
         barron.fit(quantities("astropy")[1] * values)
     close(barron.fit(xr.DataArray(values, dims="t")), barron.fit(values))
+
+
+def test_the_distribution_drops_no_mask_no_unit_and_no_order_of_labels(pd: Any, xr: Any) -> None:
+    pytest.importorskip("scipy", reason='needs pip install "fastrobust[optimize]"')
+    from fastrobust.stats import barron
+
+    values = np.array([0.25, 0.5, 0.75])
+    masked = np.ma.masked_array(values, [False, True, False])
+    refused = {
+        "a masked array": masked,
+        "in units of": quantities("astropy")[1] * values,
+        "dtype complex128": values + 1j,
+        "dtype timedelta64": values.astype(int).astype("m8[s]"),
+        "has not computed": xr.DataArray(values, dims="t").chunk() if find_spec("dask") else masked,
+    }
+    for word, value in refused.items():
+        for name in ("pdf", "logpdf", "cdf", "logcdf", "sf", "logsf", "ppf", "isf"):
+            method, first = getattr(barron, name), "q" if name in ("ppf", "isf") else "x"
+            assert f"{first} " in refusal(TypeError, method, value, 1.0)
+            for parameter in ("alpha", "loc", "scale"):
+                arguments = {"alpha": 1.0, parameter: value}
+                assert f"{parameter} " in refusal(TypeError, method, 0.5, **arguments)
+                positional = {"alpha": 1.0, "loc": 0.0, "scale": 1.0, parameter: value}
+                assert f"{parameter} " in refusal(TypeError, method, 0.5, *positional.values())
+        for name in ("rvs", "stats", "mean", "var", "std", "median", "entropy"):
+            assert "scale " in refusal(TypeError, getattr(barron, name), 1.0, scale=value)
+            assert "scale " in refusal(TypeError, getattr(barron(1.0, scale=value), name))
+        assert "scale " in refusal(TypeError, barron.moment, 2, 1.0, scale=value)
+        assert "scale " in refusal(TypeError, barron.interval, 0.9, 1.0, scale=value)
+        assert "x " in refusal(TypeError, barron.nnlf, (1.0, 0.0, 1.0), value)
+        for more in ({}, {"method": "MM"}):
+            message = refusal(TypeError, barron.fit, value, **more)
+            assert "data" in message and (word in message or "without a mask" in message)
+    series = pd.Series(values, index=list("abc"))
+    close(barron.pdf(series, 1.0, scale=series), barron.pdf(values, 1.0, scale=values))
+    message = refusal(ValueError, barron.pdf, series, 1.0, scale=series[::-1])
+    assert "x and scale have different labels" in message
