@@ -60,6 +60,13 @@ def has_rules(value: Any) -> bool:
     return own and not is_a(value, "astropy", "Column")  # whose rule is about scalars
 
 
+def _held(name: str, value: Any) -> tuple[str, Any]:
+    """The array to whose axes xarray gives names, which may have a mask or a unit; what else there is holds nothing."""
+    if is_named(value) and not is_lazy(value) and is_container(value.data):
+        return f"{name}.data", value.data
+    return name, None
+
+
 def _unit(value: Any) -> Any:
     """The unit that it has, if any.  Attributes of pandas and xarray are names of the user's."""
     if "pandas" in origins(type(value)) or "xarray" in origins(type(value)):
@@ -96,6 +103,7 @@ def check(name: str, value: Any) -> None:
         raise TypeError(f"{name} is a {kind} without a NumPy dtype: {way}")
     if is_named(value) and not is_lazy(value) and not isinstance(value.data, (np.ndarray, np.generic)):
         raise TypeError(f"{name} is a {kind} over a {shown(value.data)}: it must be one over an array of NumPy")
+    _check_units(*_held(name, value))
 
 
 def check_only_labels(name: str, value: Any) -> None:
@@ -115,6 +123,9 @@ def check_only_labels(name: str, value: Any) -> None:
             f"{name} is a {shown(value)}, which has its own rules of arithmetic, and they do not reach sums, weights "
             f"and truncations: give a plain array, numpy.asarray({name}), if its numbers are all it is"
         )
+    name, value = _held(name, value)
+    if value is not None:
+        check_only_labels(name, value)
 
 
 # --- for functions that make arrays of whatever they get
@@ -135,13 +146,14 @@ def check_rows(**values: Any) -> None:
     for name, value in values.items():
         if value is None or type(value) in (np.ndarray, list, tuple):
             continue
-        if is_masked(value):
+        if is_masked(value) or is_masked(_held(name, value)[1]):
             raise TypeError(
                 f"{name} is a masked array: give its data, with weights of 0 where it is masked, or without these rows"
             )
         if is_lazy(value):
             raise TypeError(f"{name} is a {type(value).__name__} that Dask has not computed: {name}.compute() does")
         _check_units(name, value)
+        _check_units(*_held(name, value))
         rows[name] = _rows(value)
     for (first, (dim, index)), (name, (other_dim, other)) in itertools.combinations(rows.items(), 2):
         if (dim and other_dim and dim != other_dim) or not (index is None or other is None or index.equals(other)):

@@ -25,6 +25,34 @@ _MAXIMA = 3  # of those, to start from
 _SAMPLE = 20_000
 
 
+# --- arguments
+
+
+def _check(name: str, value: Any) -> None:
+    """Refuse what has no real numbers, or what SciPy would drop in silence."""
+    check_rows(**{name: value})
+    if getattr(getattr(value, "dtype", None), "kind", "") in ("c", "m", "M"):  # complex numbers and times
+        raise TypeError(f"{name} has dtype {value.dtype}: give real numbers, in one unit")
+
+
+def _checked(method: Callable[..., Any], *leading: str) -> Callable[..., Any]:
+    """A method of SciPy's, of these arguments and the parameters, that takes numbers only.
+
+    SciPy makes arrays of whatever it gets, without the mask, the unit or the labels.
+    """
+    names = (*leading, "alpha", "loc", "scale")
+
+    @functools.wraps(method)
+    def one(self: Any, *args: Any, **options: Any) -> Any:
+        given = dict(zip(names, args, strict=False)) | {n: v for n, v in options.items() if n in names}
+        for name, value in given.items():
+            _check(name, value)
+        check_rows(**given)
+        return method(self, *args, **options)
+
+    return one
+
+
 def _in_blocks(function: Callable[[Any, Any], Any], x: Any, alpha: Any) -> Any:
     """function(x, alpha), block by block, in double; infinite results are no surprise."""
     x, alpha = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(alpha, np.float64))
@@ -221,6 +249,17 @@ class _Barron(rv_continuous):  # type: ignore[misc]
     4.693374 [     inf 5.591264 1.      ]
     """
 
+    pdf, logpdf, cdf, logcdf, sf, logsf = (
+        _checked(getattr(rv_continuous, name), "x") for name in ("pdf", "logpdf", "cdf", "logcdf", "sf", "logsf")
+    )
+    ppf, isf = _checked(rv_continuous.ppf, "q"), _checked(rv_continuous.isf, "q")
+    rvs, stats, entropy = _checked(rv_continuous.rvs), _checked(rv_continuous.stats), _checked(rv_continuous.entropy)
+
+    def nnlf(self, theta: Any, x: Any) -> Any:
+        for name, value in zip(("alpha", "loc", "scale", "x"), (*theta, x), strict=False):
+            _check(name, value)
+        return super().nnlf(theta, x)
+
     def _shape_info(self) -> list[Any]:
         return [_ShapeInfo("alpha", False, (0, np.inf), (True, True))]
 
@@ -275,6 +314,8 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         if order < 0 or order != int(order):
             raise ValueError(f"order is {order!r}: moments have integer orders, 0 or more")
         (alpha,), loc, scale = self._parse_args(*args, **options)
+        for name, value in (("alpha", alpha), ("loc", loc), ("scale", scale)):
+            _check(name, value)
         alpha, loc, scale = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (alpha, loc, scale)))
         order, total = int(order), np.zeros(alpha.shape)
         good = self._argcheck(alpha) & (scale > 0)
@@ -335,6 +376,9 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         it begins at the median, the mean, and the three best maxima that are found at the least alpha, on at most
         20,000 of the data, and takes the highest that it reaches. That may be one that treats no data as outliers.
         """
+        if isinstance(data, np.ma.MaskedArray):
+            raise TypeError("data must be real numbers without a mask: give data.compressed()")
+        _check("data", data)
         if str(options.get("method", "mle")).lower() != "mle" or isinstance(data, CensoredData):
             return super().fit(data, *args, **options)  # type: ignore[no-any-return]
         names = ("falpha", "f0", "fix_alpha")
@@ -351,9 +395,8 @@ class _Barron(rv_continuous):  # type: ignore[misc]
             raise ValueError(f"alpha_range must be (low, high), got {within!r}; falpha fixes alpha")
         if fixed and floc is not None and fscale is not None:
             raise ValueError("alpha, loc and scale are all fixed: there is nothing to fit")
-        if isinstance(data, np.ma.MaskedArray) or np.iscomplexobj(data):
-            raise TypeError("data must be real numbers without a mask: give data.compressed(), or the real part")
-        check_rows(data=data)
+        if np.iscomplexobj(data):
+            raise TypeError("data must be real numbers: give the real part")
         x = np.ravel(np.asarray(data, np.float64))
         if not x.size or not np.isfinite(x).all():
             raise ValueError("data is empty or has values that are not finite: leave those out")

@@ -51,6 +51,9 @@ _NAN = constant(float("nan"))
 _Z_BIG = constant(2.0**52, 2.0**484)  # beyond it x is scaled by 2^-shift, so that neither z^2 nor u overflows
 _SHIFT = constant(100.0, 700.0)
 _SHRINK, _GROW = constant(2.0**-100, 2.0**-700), constant(2.0**100, 2.0**700)
+# Beyond these 1/c^2 might leave the range: there c is counted in units of 2^j, j = +-94 (+-762).
+_C_LEAST, _C_MOST = constant(2.0**-60, 2.0**-500), constant(2.0**60, 2.0**500)
+_UNIT, _UNIT_DOWN, _UNIT_UP = constant(94.0, 762.0), constant(2.0**-94, 2.0**-762), constant(2.0**94, 2.0**762)
 _U_TINY = constant(2.0**-28, 2.0**-66)  # below it log1p(u) = u - u^2/2, even after multiplication by k
 _S_TINY = constant(2.0**-30, 2.0**-60)  # below it rho = s/2 to working precision, whatever alpha
 _KT_SMALL = constant(0.3)  # |kt| below it: E g(kt) from the polynomial of exp
@@ -117,16 +120,26 @@ def _limits(shape):
 
 
 @scalar
+def _unit(c):
+    """2^-j and j: 1 and 0 unless c is so small, or so large, that 1/c^2 might leave the range."""
+    T = type(c)
+    large, small = c > _C_MOST(c), c < _C_LEAST(c)
+    down = _UNIT_DOWN(c) if large else (_UNIT_UP(c) if small else T(1.0))
+    return down, _UNIT(c) if large else (-_UNIT(c) if small else T(0.0))
+
+
+@scalar
 def width(scale):
-    """What depends on c alone: c, 1/c, 1/c^2 (rounded once)."""
+    """What depends on c alone: c, 1/c, and 1/c^2 (rounded once) in units of 2^-2j, see `_unit`."""
     T = type(scale)
     infinite = scale > _FINITE(scale)
     valid = scale >= _NORMAL(scale)
-    inv = T(1.0) / scale if valid else _NAN(scale)
-    inv_low = T(0.0) if infinite else fma(-inv, scale, T(1.0)) * inv
+    down = _unit(scale)[0]
+    c = scale * down
+    inv = T(1.0) / c if valid else _NAN(scale)
+    inv_low = T(0.0) if infinite else fma(-inv, c, T(1.0)) * inv
     square, square_low = product(inv, inv_low, inv, inv_low)
-    inv2 = square if square > _FINITE(scale) else square + square_low
-    return T(1.0) if infinite else scale, inv, inv2
+    return T(1.0) if infinite else scale, inv * down, square + square_low
 
 
 @scalar
@@ -138,15 +151,15 @@ def close(shape):
 
 @scalar
 def ordinary(shape, width):
-    """Whether alpha allows the quick case, which is not `extreme`, and the |x| up to which it holds.
+    """Whether alpha and c allow the quick case, which is not `extreme`, and the |x| up to which it holds.
 
     There |k| <= 2 and u <= 2^39 (2^288), so that no exponent leaves the normal range, and |kt| < 1 where t < 0.3466.
     alpha = 2 itself has selects of its own, which are left to the extreme case.
     """
-    alpha, k, b = shape[0], shape[1], shape[2]
+    alpha, k, b, c = shape[0], shape[1], shape[2], width[0]
     T = type(k)
-    limit = min(width[0] * square_root(b * _ORDINARY(b)), _FINITE(k))  # which infinity exceeds
-    return (abs(k) <= T(2.0)) & (alpha != T(2.0)), limit
+    limit = min(c * square_root(b * _ORDINARY(b)), _FINITE(k))  # which infinity exceeds
+    return (abs(k) <= T(2.0)) & (alpha != T(2.0)) & (c >= _C_LEAST(c)) & (c <= _C_MOST(c)), limit
 
 
 @scalar
@@ -200,6 +213,7 @@ def values(x, log, shape, width, extreme):
     one, zero, half = T(1.0), T(0.0), T(0.5)
     big, xs, z, zl, s, sl, u, _ = _substitute(x, shape, width, extreme)
     two = extreme & (alpha == T(2.0))
+    down, unit = _unit(width[0]) if extreme else (one, zero)
 
     kt, ktl = product(k, zero, t, tl)
     n, r, rl, p = exp_parts(kt, ktl)
@@ -220,16 +234,19 @@ def values(x, log, shape, width, extreme):
     ev, evl = product(g, gl, inv_m, inv_m_low)
     ev, evl, ne = (one, zero, zero) if two else (ev, evl, n - e)
     w = fma(inv_c2, ev, inv_c2 * evl)
-    weight = scaled(w, ne, extreme)
-    xc = xs * inv_c2
+    weight = scaled(w, ne - (unit + unit), extreme)
+    xc = (xs * down if extreme else xs) * inv_c2
     psi = fma(xc, ev, xc * evl)
     shift = _SHIFT(x) if big else zero
-    dx = scaled(psi, ne + shift, extreme)
-    dscale = -scaled((z + zl) * psi, ne + (shift + shift), extreme)
+    dx = scaled(psi, ne + (shift - unit), extreme)
+    # The product of two large numbers may overflow where E v makes it small again.
+    large = extreme & (min(abs(z), abs(psi)) > one)
+    psi, extra = (psi * _SHRINK(x), _SHIFT(x)) if large else (psi, zero)
+    dscale = -scaled((z + zl) * psi, ne + (shift + shift - unit + extra), extreme)
     small = (e == zero) & (not big)
     share = u * inv_m if small else one - (zero if big else power_of_two(-e) * inv_m)  # u/(1+u)
     share = zero if two else share
-    curvature = scaled(w * fma(-_sign(alpha) * b, share, one), ne, extreme)
+    curvature = scaled(w * fma(-_sign(alpha) * b, share, one), ne - (unit + unit), extreme)
 
     # |x| = inf came out as NaN.
     far = extreme & (abs(x) > _FINITE(x))
@@ -237,8 +254,9 @@ def values(x, log, shape, width, extreme):
     rho = limits[0] + zero * inv_c if far else rho
     dx = (limits[1] * inv_c if x > zero else -(limits[1] * inv_c)) if far else dx
     dscale = -(limits[3] * inv_c) if far else dscale
-    weight = limits[2] * inv_c2 if far else weight
-    curvature = limits[2] * inv_c2 if far else curvature
+    flat = scaled(limits[2] * inv_c2, -(unit + unit), extreme)
+    weight = flat if far else weight
+    curvature = flat if far else curvature
     return (rho, dx, dscale, weight, curvature), (g, gl, n, p)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -594,6 +595,36 @@ def test_units_inside_of_a_labelled_array_are_refused(xr: Any) -> None:
         assert "over a pint.Quantity" in refusal(TypeError, fr.loss, x, 1.0, 1.0, **more)
 
 
+@pytest.mark.parametrize("library", ["astropy", "unyt"])
+@pytest.mark.parametrize("name", ["x", "alpha", "scale", "weights"])
+def test_units_of_subclasses_inside_of_a_labelled_array_are_refused(xr: Any, library: str, name: str) -> None:
+    from fastrobust._meaning import check_rows
+
+    data = quantities(library)[1] * np.ones(2)
+    for value in (xr.DataArray(data, dims="t"), xr.Variable("t", data)):
+        arguments = {"x": np.ones(2), "alpha": 1.0, "scale": 1.0, name: value}
+        for more in ({}, {"reduction": "sum"}, {"truncation": 3.0}):
+            call = fr.nll if "truncation" in more else fr.loss
+            message = refusal(TypeError, call, **arguments, **more)
+            assert f"{name}.data is a {type(data).__name__} in units of" in message
+        assert "in units of" in refusal(TypeError, check_rows, x=value)
+
+
+def test_a_mask_inside_of_a_labelled_array_is_kept_or_refused(xr: Any) -> None:
+    from fastrobust._meaning import check_rows
+
+    masked = pytest.importorskip("astropy.utils.masked", reason="needs pip install astropy")
+    values = np.array([0.5, 1.0, 30.0])
+    x = xr.DataArray(masked.Masked(values, mask=[False, False, True]), dims="t")
+    found = fr.loss(x, 1.0, 1.0).data
+    close(found.unmasked, fr.loss(values, 1.0, 1.0))
+    assert found.mask.tolist() == [False, False, True]
+    for arguments in ({"x": x}, {"x": values, "scale": x}, {"x": values, "weights": x}):
+        message = refusal(TypeError, fr.loss, **{"alpha": 1.0, "scale": 1.0, **arguments}, reduction="mean")
+        assert "data is a masked array" in message
+    assert "x is a masked array" in refusal(TypeError, check_rows, x=x)
+
+
 # --- arrays of others
 
 
@@ -809,3 +840,40 @@ def test_the_distribution_is_fitted_to_numbers_only(xr: Any) -> None:
     with pytest.raises(TypeError, match="in units of"):
         barron.fit(quantities("astropy")[1] * values)
     close(barron.fit(xr.DataArray(values, dims="t")), barron.fit(values))
+
+
+def test_the_distribution_drops_no_mask_no_unit_and_no_order_of_labels(pd: Any, xr: Any) -> None:
+    pytest.importorskip("scipy", reason='needs pip install "fastrobust[optimize]"')
+    from fastrobust.stats import barron
+
+    values = np.array([0.25, 0.5, 0.75])
+    masked = np.ma.masked_array(values, [False, True, False])
+    refused = {
+        "a masked array": masked,
+        "in units of": quantities("astropy")[1] * values,
+        "dtype complex128": values + 1j,
+        "dtype timedelta64": values.astype(int).astype("m8[s]"),
+        "has not computed": xr.DataArray(values, dims="t").chunk() if find_spec("dask") else masked,
+    }
+    for word, value in refused.items():
+        for name in ("pdf", "logpdf", "cdf", "logcdf", "sf", "logsf", "ppf", "isf"):
+            method, first = getattr(barron, name), "q" if name in ("ppf", "isf") else "x"
+            assert f"{first} " in refusal(TypeError, method, value, 1.0)
+            for parameter in ("alpha", "loc", "scale"):
+                arguments = {"alpha": 1.0, parameter: value}
+                assert f"{parameter} " in refusal(TypeError, method, 0.5, **arguments)
+                positional = {"alpha": 1.0, "loc": 0.0, "scale": 1.0, parameter: value}
+                assert f"{parameter} " in refusal(TypeError, method, 0.5, *positional.values())
+        for name in ("rvs", "stats", "mean", "var", "std", "median", "entropy"):
+            assert "scale " in refusal(TypeError, getattr(barron, name), 1.0, scale=value)
+            assert "scale " in refusal(TypeError, getattr(barron(1.0, scale=value), name))
+        assert "scale " in refusal(TypeError, barron.moment, 2, 1.0, scale=value)
+        assert "scale " in refusal(TypeError, barron.interval, 0.9, 1.0, scale=value)
+        assert "x " in refusal(TypeError, barron.nnlf, (1.0, 0.0, 1.0), value)
+        for more in ({}, {"method": "MM"}):
+            message = refusal(TypeError, barron.fit, value, **more)
+            assert "data" in message and (word in message or "without a mask" in message)
+    series = pd.Series(values, index=list("abc"))
+    close(barron.pdf(series, 1.0, scale=series), barron.pdf(values, 1.0, scale=values))
+    message = refusal(ValueError, barron.pdf, series, 1.0, scale=series[::-1])
+    assert "x and scale have different labels" in message

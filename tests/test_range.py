@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
+import oracle
 import pytest
 
 import fastrobust as fr
@@ -294,3 +295,50 @@ def test_truncated(case: Case, library: str) -> None:
             found = fr.nll(*map(jax.numpy.asarray, (x,)), -1.0, 1.0, truncation=20,
                            weights=jax.numpy.asarray(case.weights), reduction="mean")  # fmt: skip
     assert float(found) == pytest.approx(exact, rel=1e-6 if x.dtype == F4 else 1e-13)
+
+
+# --- scales of any size
+
+
+@pytest.mark.parametrize(("dtype", "powers"), [
+    (np.float32, (-118, -70, -61, -60, -51, 60, 61, 64, 100, 125)),
+    (np.float64, (-1010, -600, -501, -500, 500, 501, 514, 700, 1020)),
+])  # fmt: skip
+def test_powers_of_two_in_the_scale_are_powers_of_two_in_the_derivatives(dtype: Any, powers: tuple[int, ...]) -> None:
+    # rho(kx, alpha, kc) = rho(x, alpha, c): derivatives in x and c are divided by k, the second ones by k^2, also where
+    # 1/c^2 is no normal number.
+    random, info = np.random.default_rng(0), np.finfo(dtype)
+    scale = random.uniform(1, 2, 3000).astype(dtype)
+    x = (scale * random.choice([-1, 1], 3000) * 10 ** random.uniform(-3, 3, 3000)).astype(dtype)
+    alpha = random.choice([-np.inf, -2, 0, 0.5, 1, 1.5, 1.95, 2, 3, np.inf], 3000).astype(dtype)
+
+    def normal(*arrays: Any) -> Any:
+        return np.all([(abs(a) >= info.tiny) & (abs(a) < np.inf) for a in arrays], axis=0)
+
+    def found(*arguments: Any) -> list[tuple[int, Any]]:
+        slopes = fr.loss_and_grad(*arguments)
+        first = [(0, slopes.value), (0, slopes.dalpha), (1, slopes.dx), (1, slopes.dscale)]
+        return [*first, (1, fr.influence(*arguments)), (2, fr.weight(*arguments))]
+
+    with np.errstate(over="ignore", under="ignore"):
+        for power in powers:
+            for a, c in ((alpha, scale), (1.0, dtype(1.25))):
+                moved = np.ldexp(x, power)
+                for (order, got), (_, plain) in zip(found(moved, a, np.ldexp(c, power)), found(x, a, c), strict=True):
+                    want = np.ldexp(plain, -order * power)
+                    fits = normal(moved, plain, want)
+                    assert fits.sum() > 100 or order == 2
+                    np.testing.assert_allclose(got[fits], want[fits], rtol=4 * info.eps)
+
+
+@pytest.mark.parametrize(("dtype", "x", "alpha", "scale"), [
+    (np.float32, 1e-20, 1.0, 1e-20), (np.float32, 1e20, 1.0, 1e20), (np.float32, 1.0, 1.5, 1e-15),
+    (np.float64, 1e-170, 1.0, 1e-170), (np.float64, 1e160, 1.0, 1e160),
+])  # fmt: skip
+def test_no_square_of_a_scale_leaves_the_range(dtype: Any, x: float, alpha: float, scale: float) -> None:
+    arguments = [dtype(x), dtype(alpha), dtype(scale)]
+    truth, slopes = oracle.all_at(*arguments, dtype), fr.loss_and_grad(*arguments)
+    assert oracle.ulp_error(slopes.dx, truth.influence, dtype) <= 4
+    assert oracle.ulp_error(slopes.dscale, truth.dscale, dtype) <= 4
+    assert oracle.ulp_error(fr.weight(*arguments), truth.weight, dtype) <= 4
+    assert oracle.ulp_error(fr.curvature(*arguments), truth.curvature, dtype, truth.weight) <= 8

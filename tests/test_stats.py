@@ -357,7 +357,7 @@ def test_fit_refuses_what_has_no_maximum_or_is_no_number() -> None:
             barron.fit(data)
     data = np.arange(9.0)
     for bad in (data + 1j, np.ma.masked_array(data, data > 5)):
-        with pytest.raises(TypeError, match="real numbers without a mask"):
+        with pytest.raises(TypeError, match="real numbers"):
             barron.fit(bad)
     for options in ({"falpha": -1.0, "fscale": 1.0}, {"falpha": np.nan}, {"floc": np.nan}, {"alpha_range": 3.0}):
         with pytest.raises(ValueError, match=next(iter(options))):
