@@ -14,6 +14,7 @@ from scipy.stats._distn_infrastructure import _ShapeInfo  # there is no public n
 from . import _density, curvature, influence, log_partition, loss, nll, weight
 from ._meaning import check_rows
 from .optimize import fit_shape
+from .optimize._arrays import number
 
 __all__ = ["barron"]
 
@@ -23,6 +24,7 @@ _ROUNDS, _STEPS = 100, 200  # of `fit`: far more than it takes
 _REWEIGHTED = 30  # steps that tell one maximum from another
 _MAXIMA = 3  # of those, to start from
 _SAMPLE = 20_000
+_NARROWEST = 1e-100  # fixed scales, in units of the deviations: of smaller ones the weights underflow
 
 
 # --- arguments
@@ -400,25 +402,40 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         x = np.ravel(np.asarray(data, np.float64))
         if not x.size or not np.isfinite(x).all():
             raise ValueError("data is empty or has values that are not finite: leave those out")
-        for name, value in (("falpha", fixed[0] if fixed else None), ("floc", floc), ("fscale", fscale)):
-            if value is not None and not (math.isfinite(value) or (name == "falpha" and value > 0)):
-                raise ValueError(f"{name} must be a number, got {value!r}")
+        fixed = [number("falpha", value) for value in fixed]
+        within = None if within is None else tuple(number("alpha_range", end) for end in within)
         if fixed and fixed[0] < 0:
             raise ValueError(f"falpha must not be negative, got {fixed[0]!r}: there is no density below 0")
+        fscale = None if fscale is None else number("fscale", fscale, positive=True)
+        floc = None if floc is None else number("floc", floc)
+        if floc is not None and math.isinf(floc):
+            raise ValueError(f"floc must be finite, got {floc!r}")
 
-        shape = {"alpha": fixed[0] if fixed else within, "scale": fscale}
+        # A power of two, so that no sum and no difference overflows, and no scale is subnormal.
+        largest = max(float(np.max(np.abs(x))), abs(floc or 0.0))
+        power = 40 if largest > 2.0**1000 else -100 if largest < 2.0**-900 else 0
+        x, inner_loc = np.ldexp(x, -power), math.ldexp(floc or 0.0, -power)
+        with np.errstate(over="ignore"):
+            inner_scale = None if fscale is None else min(float(np.ldexp(fscale, -power)), np.finfo(float).max)
+        size = float(np.median(np.abs(x - (np.median(x) if floc is None else inner_loc))))
+        if inner_scale is not None and inner_scale < _NARROWEST * size:
+            raise ValueError(f"fscale = {fscale!r} is over {1 / _NARROWEST:g} times smaller than the deviations of the "
+                             f"data, about {math.ldexp(size, power):g}: give it in their unit")  # fmt: skip
+
+        shape = {"alpha": fixed[0] if fixed else within, "scale": inner_scale}
         if floc is not None:
-            starts, part = [float(floc)], x
+            starts, part = [inner_loc], x
         else:
             # On a sample that all starts share; the seed is fixed, and the order of the data makes no difference.
             part = np.sort(x)
             if part.size > _SAMPLE:
                 part = part[np.sort(np.random.default_rng(0).integers(0, part.size, _SAMPLE))]
             low, high = (fixed[0],) * 2 if fixed else within or (0.0, math.inf)
-            starts = _locations(part, (float(low), float(high)), fscale)
+            # Last the middle, where light tails that end with the data have their maximum: however wide another fit is.
+            starts = [*_locations(part, (float(low), float(high)), inner_scale), 0.5 * (part[0] + part[-1])]
         reached: list[tuple[float, float, Any]] = []
-        for start in starts:
-            if any(abs(start - loc) <= found.scale for _, loc, found in reached):
+        for i, start in enumerate(starts):
+            if i < len(starts) - 1 and any(abs(start - loc) <= found.scale for _, loc, found in reached):
                 continue
             loc, found = _alternate(part, start, floc is not None, shape)
             if not found.success:
@@ -429,7 +446,8 @@ class _Barron(rv_continuous):  # type: ignore[misc]
             loc, found = _alternate(x, loc, False, shape)
             if not found.success:
                 raise FitError(f"{found.message}; fscale fixes the scale")
-        return float(found.alpha), loc, float(found.scale)
+        loc = math.ldexp(loc, power) if floc is None else floc
+        return float(found.alpha), loc, math.ldexp(float(found.scale), power) if fscale is None else fscale
 
 
 barron = _Barron(name="barron", shapes="alpha")

@@ -335,6 +335,19 @@ def test_bad_weights_are_refused(weights, words):
     assert all(word in str(caught.value) for word in words), caught.value
 
 
+def test_what_a_double_cannot_hold_is_refused():
+    X = np.arange(12.0)[:, None]
+    y = 2 * X[:, 0] + np.sin(X[:, 0])
+    with pytest.raises(ValueError, match="a coefficient is beyond a double's range: give the columns in other units"):
+        RobustRegressor().fit(X * 1e-200, y * 1e200)
+    with pytest.raises(ValueError, match=r"sample_weight sums to infinity: .* divide the weights"):
+        RobustRegressor().fit(X, y, np.full(12, 1e308))
+    far = np.zeros((12, 1))
+    far[:2, 0] = -1.7e308, 1.7e308
+    with pytest.raises(ValueError, match="has a length beyond a double's range: give it in another unit"):
+        RobustRegressor(alpha=1.0, scale=1.0).fit(far, y).standard_errors(far)
+
+
 def test_nan_is_refused_also_where_the_weight_is_zero():
     X, y = heavy(20)
     X[3, 1] = math.nan

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpmath import exp, mp, mpf, sqrt
 
-from fastrobust.optimize import efficiency_scale, gauss_newton, gnc, irls, scipy_loss, triggs_factors
+from fastrobust.optimize import efficiency_scale, fit_shape, gauss_newton, gnc, irls, scipy_loss, triggs_factors
 
 TYPES = ("f4", "f8")
 LOOPS = ("irls", "irls with a start", "gauss_newton", "gnc", "gnc geman-mcclure", "gnc truncated")
@@ -100,6 +101,65 @@ def test_triggs_factors_scale_with_the_units(alpha: float, dtype: str) -> None:
     wide = triggs_factors(z.astype("f8"), alpha, 1.0)
     for found, exact in zip(expected, wide, strict=True):  # also where psi/r itself is below float32
         np.testing.assert_allclose(found, exact, rtol=1e-6, atol=np.finfo(dtype).tiny)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "z"), [(4.0, 1e160), (32.0, 1e15), (1e300, 45.0), (math.inf, 38.0), (math.inf, 50.0)]
+)
+def test_triggs_factors_where_their_product_overflows(alpha: float, z: float) -> None:
+    """psi/r = (1 + u)^(b/2), b = alpha - 2, u = z^2/b, and rho'' = psi/r (1 + b u/(1 + u)) leave a double's range."""
+    with mp.workdps(400):
+        square = mpf(z) ** 2
+        b = mpf(alpha) - 2
+        root = exp(square / 4) if math.isinf(alpha) else (1 + square / b) ** (b / 4)
+        ratio = sqrt(1 + (square if math.isinf(alpha) else square / (1 + square / b)))
+        expected = [float(root / ratio), float(root * ratio)]
+    for scale in (1.0, 2.0**-10, 2.0**10):
+        found = [factor[0] * scale for factor in triggs_factors(np.array([z * scale]), alpha, scale)]
+        assert found == pytest.approx(expected, rel=1e-12)
+    for bad in triggs_factors(np.array([math.inf, 1e308]), alpha, 1.0):
+        assert not np.isnan(bad).any()
+
+
+@pytest.mark.parametrize("options", [{}, {"truncation": 4.0}])
+def test_shapes_of_float32_just_below_2_are_those_of_float64(options: dict[str, float]) -> None:
+    """Both parts of the slope diverge at 2; with one rounded as the other is not, they met at 2.000001."""
+    for seed in (0, 1, 3):
+        x = np.random.default_rng(seed).normal(size=500).astype("f4")
+        found, expected = fit_shape(x, **options), fit_shape(x.astype("f8"), **options)
+        assert found.success and expected.success and expected.alpha < 2
+        assert (found.alpha, found.scale) == pytest.approx((expected.alpha, expected.scale), abs=1e-4)
+
+
+def test_shapes_with_given_scales_in_far_units() -> None:
+    for size in (1e-310, 1e-305, 1e-20):  # nothing beside the scale
+        found = fit_shape(np.array([size, -size]), alpha=0.0, scale=1.0)
+        assert found.success and found.scale == 1 and found.fun == pytest.approx(math.log(math.pi * math.sqrt(2)))
+    with pytest.raises(
+        ValueError, match=r"scale = 1[.]0 is over 1e[+]300 times smaller than the residuals, about 1e[+]308"
+    ):
+        fit_shape(np.array([1e308, 1e308, 5.0]), scale=1.0)
+    found = fit_shape(np.array([1e308, 1e-308]), truncation=3.0)
+    assert not found.success and "outside of the range of float64" in found.message
+
+
+def test_irls_weights_of_float32_at_scales_that_are_no_float32() -> None:
+    X, y = np.ones((4, 1), "f4"), np.array([1, 2, 3, 5], "f4")
+    for unit, scale in ((np.float32(2.0**-149), 2.0**-150), (np.float32(2.0**125), 2.0**130)):
+        with np.errstate(all="raise", under="ignore"):
+            found = irls(X, y * unit, 1.0, scale)
+        z = found.residuals.astype("f8") / scale
+        np.testing.assert_allclose(found.weights, 1 / np.sqrt(1 + z * z), rtol=1e-6)
+
+
+def test_gauss_newton_refuses_subnormal_scales_and_is_quiet_where_steps_overflow() -> None:
+    X, y = rows()
+    with pytest.raises(ValueError, match="scale must not be subnormal, got 1e-310: change the residuals' units"):
+        fitted("gauss_newton", X, y * 1e-310, 0.0, 1e-310, START)
+    with np.errstate(all="raise", under="ignore"):  # no such solution is a float64
+        assert not fitted("gauss_newton", X * 1e-300, y * 1e10, 1.0, 1e9, START).success
+        with pytest.raises(ValueError, match="the loss is infinite at the start"):
+            gauss_newton(lambda b: 0 * b[0] + np.full(3, 1.7e308), [0.0], lambda b: np.ones((3, 1)), 1.0, 1.0)
 
 
 def test_triggs_factors_refuse_a_scale_that_the_dtype_cannot_invert() -> None:

@@ -351,6 +351,32 @@ def test_fit_in_any_units(unit: float) -> None:
     assert found == pytest.approx((expected[0], unit * expected[1], unit * expected[2]), rel=1e-6)
 
 
+@pytest.mark.parametrize("unit", [2.0**-1020, 2.0**1014])
+def test_fit_at_the_ends_of_the_range(unit: float) -> None:
+    """Sums and differences of the data overflow, and scales are subnormal."""
+    data = np.random.default_rng(13).standard_cauchy(200)
+    data *= 500 / np.max(np.abs(data))
+    for options in ({}, {"floc": 0.5}, {"fscale": 1.5}):
+        scaled = {name: unit * value for name, value in options.items()}
+        alpha, loc, scale = barron.fit(unit * data, **scaled)
+        assert (alpha, loc / unit, scale / unit) == pytest.approx(barron.fit(data, **options), rel=1e-6)
+
+
+def test_a_fixed_scale_in_a_far_unit() -> None:
+    """Far above the data each loss is least squares; far below, at alpha = 0, one of the data has the maximum."""
+    data = np.random.default_rng(14).standard_normal(30)
+    assert barron.fit(data, falpha=0.0, fscale=1e306) == pytest.approx((0.0, data.mean(), 1e306), rel=1e-12)
+    _, loc, _ = barron.fit(data, falpha=0.0, fscale=1e-30)
+    assert np.min(abs(data - loc)) < 1e-12
+
+
+def test_fit_finds_light_tails_beside_a_wide_fit_of_heavy_ones() -> None:
+    """Their maximum is in the middle of the data; the fit from the median is as wide as that is far."""
+    data = np.array([0.385, 12.123, 4.252, 4.033, 0.072])
+    found = barron.fit(data)
+    assert found[0] == 32 and barron.nnlf(found, data) < barron.nnlf((1.03, 3.377, 2.744), data) - 0.1
+
+
 def test_fit_refuses_what_has_no_maximum_or_is_no_number() -> None:
     for data in ([1.0] * 10, np.r_[np.zeros(60), np.arange(40)]):
         with pytest.raises(stats.FitError, match="the scale shrinks"):
@@ -359,8 +385,14 @@ def test_fit_refuses_what_has_no_maximum_or_is_no_number() -> None:
     for bad in (data + 1j, np.ma.masked_array(data, data > 5)):
         with pytest.raises(TypeError, match="real numbers"):
             barron.fit(bad)
-    for options in ({"falpha": -1.0, "fscale": 1.0}, {"falpha": np.nan}, {"floc": np.nan}, {"alpha_range": 3.0}):
+    for options in (
+        {"falpha": -1.0, "fscale": 1.0}, {"falpha": np.nan}, {"floc": np.nan}, {"floc": np.inf}, {"alpha_range": 3.0},
+        {"fscale": 0.0}, {"fscale": -1.0}, {"fscale": 1e-200}, {"alpha_range": (0, np.nan)},
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=next(iter(options))):
+            barron.fit(data, **options)
+    for options in ({"falpha": "1"}, {"floc": "1"}, {"fscale": [1.0]}, {"alpha_range": ("0", 1)}):
+        with pytest.raises(TypeError, match=next(iter(options))):
             barron.fit(data, **options)
 
 

@@ -131,7 +131,8 @@ def weightless(weights: Any, alpha: float) -> bool:
 
 def typical(xp: Any, weights: Any, z: Any) -> float:
     """The size of residuals that matter, in units of the scale: 1, or more where all are larger; the harmonic mean."""
-    return float(weights.sum() / (weights / xp.maximum(abs(z), 1)).sum())
+    share = weights / weights.max()  # tiny ones far out do not underflow
+    return float(share.sum() / (share / xp.maximum(abs(z), 1)).sum())
 
 
 def lowest(xp: Any, size: Any, bend: Any) -> tuple[float, Any]:

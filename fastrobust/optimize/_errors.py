@@ -77,6 +77,9 @@ class _Columns:
         # In units of the largest elements: no square over- or underflows.
         R, self.intercept = found.triangle, int(intercept)
         size = np.abs(R).max(axis=0, initial=0.0)
+        if not np.isfinite(size).all():
+            j = int(np.isfinite(size).argmin())
+            raise ValueError(f"X[:, {j}] has a length beyond a double's range: give it in another unit")
         size[size == 0] = 1.0
         length = np.sqrt(np.sum((R / size) ** 2, axis=0))
         self.empty = length == 0

@@ -110,6 +110,8 @@ def gauss_newton(
     alpha, scale = number("alpha", alpha), number("scale", scale, positive=True)
     xtol, gtol = number("xtol", xtol, positive=True), number("gtol", gtol, positive=True)
     maxiter, stops = count("maxiter", maxiter), called(callback)
+    if scale < np.finfo(np.float64).tiny:
+        raise ValueError(f"scale must not be subnormal, got {scale:g}: change the residuals' units")
     for name, function in (("fun", fun), ("jac", jac)):
         if not callable(function):
             raise TypeError(f"{name} must be callable, got {function!r}")
@@ -124,6 +126,10 @@ def gauss_newton(
             each = loss(double(found), alpha, inner)
             return each if weights is None else xp.where(weights > 0, each * weights, 0)
 
+    def summed(each: Any) -> float:
+        with np.errstate(over="ignore"):
+            return float(each.sum())
+
     def evaluated(at: Any) -> tuple[Any, Any]:
         """Residuals, and the loss of each; None where x has left its range, or residuals are not finite."""
         if not bool(xp.isfinite(at).all()):
@@ -132,7 +138,7 @@ def gauss_newton(
         if found.ndim != 1 or found.shape != shape[:1]:
             raise ValueError(f"fun must return residuals of shape {shape[:1]}, got {found.shape}")
         each = losses(found)
-        return found, each if math.isfinite(float(each.sum())) else None
+        return found, each if math.isfinite(summed(each)) else None
 
     def linearized() -> Corrected:
         plain = floats(xp, "jac(x)", jac(x.copy())).copy()
@@ -176,7 +182,7 @@ def gauss_newton(
     # Far within the scale the loss is a square, whose size does not matter, but must not underflow.
     inner = min(scale, 2.0**100 * float(abs(double(used)).max()) or scale)
     each = losses(residuals)
-    finite_loss(float(each.sum()), alpha, scale)
+    finite_loss(summed(each), alpha, scale)
     near = linearized()
     x = x.astype(xp.result_type(x, residuals, near.plain), copy=False)
     eps = max(float(np.finfo(part.dtype).eps) for part in (x, residuals))
@@ -211,7 +217,8 @@ def gauss_newton(
         moves = near.rows @ step
         predicted = -float(moves @ near.target) - 0.5 * float(moves @ moves)
         predicted *= near.height**2 * unit**2
-        at = (x + near.change(xp, step)).astype(x.dtype)
+        with np.errstate(over="ignore"):  # `evaluated` knows
+            at = (x + near.change(xp, step)).astype(x.dtype)
         moved, after = evaluated(at)
         nfev += 1
         drop, unclear, hidden, blurred = -math.inf, 0.0, False, 0.0
@@ -261,7 +268,8 @@ def gauss_newton(
         noise = lost(near.rounding(xp, x, eps), float(each.sum()))
         if gain * unit**2 <= noise:
             return True
-        points = ((x + near.change(xp, by * along)).astype(x.dtype) for by in (1.0, -1.0, 0.1, -0.1))
+        with np.errstate(over="ignore"):
+            points = [(x + near.change(xp, by * along)).astype(x.dtype) for by in (1.0, -1.0, 0.1, -0.1)]
         sums = (after for _, after in map(evaluated, points))
         return any(after is not None and float((after - each).sum()) < -noise for after in sums)
 

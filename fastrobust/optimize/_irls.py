@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from .. import curvature, loss
-from ._arrays import SADDLE, called, count, ended, finite_loss, number, relative_weight, typical, weightless
+from ._arrays import SADDLE, called, count, double, ended, finite_loss, number, relative_weight, typical, weightless
 from ._whitened import LinearModel
 
 _HALVINGS = 30
@@ -105,7 +105,9 @@ def irls(
 
     def result() -> OptimizeResult:
         found = model.all_residuals(gamma)
-        relative = relative_weight(found, alpha, scale)
+        with np.errstate(over="ignore"):  # alpha > 2
+            # In float64, in which any scale is a number.
+            relative = relative_weight(double(found), alpha, scale).astype(found.dtype)
         return OptimizeResult(x=model.coefficients(gamma), fun=value, residuals=found, weights=relative, nit=nit)
 
     while status == 1 and nit < maxiter:

@@ -147,6 +147,8 @@ def fit_linear(
     residuals *= y_unit
     coefficients, intercept = in_units(best.gamma)
     ols_coefficients, ols_intercept = in_units(ols)
+    if not (np.isfinite(coefficients).all() and math.isfinite(intercept)):
+        raise ValueError("a coefficient is beyond a double's range: give the columns in other units, or centre them")
     is_loss = alpha is not None and alpha < 0
     return LinearFit(
         coefficients=coefficients,

@@ -133,6 +133,12 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
             if not sample_weight.any():
                 raise ValueError("sample_weight must have a positive element, got only zeros")
+            with np.errstate(over="ignore"):
+                if not math.isfinite(float(sample_weight.sum())):
+                    raise ValueError(
+                        "sample_weight sums to infinity: a weight counts repetitions, so divide the weights until they "
+                        "sum to the number of observations"
+                    )
         found: LinearFit = fit_linear(
             X, y, sample_weight, alpha=alpha, scale=scale, fit_intercept=bool(self.fit_intercept),
             tell=callback or (lambda text: None),

@@ -158,6 +158,11 @@ class _Fit:
         """The derivative in alpha at that scale; and along the best scales, where it is the same."""
         scale = math.exp(size)
         found = self.residuals.at(alpha, scale)
+        # Both parts diverge at 2, only their sum does not: log Z at the alpha at which sums of float32 are taken, which
+        # is rounded, and 2 - eps for 2.
+        kind = self.residuals.x.dtype.type
+        alpha = float(kind(alpha))
+        alpha = 2 - float(np.finfo(kind).eps) if alpha == 2 else alpha
         return min(found.dalpha, _HUGE) + float(_log_z(alpha, found.end / scale).dalpha)
 
     def value(self, alpha: float, size: float, end: float = math.inf) -> float:
@@ -335,6 +340,9 @@ def fit_shape(
     scales = floor, _ = _NEAREST * typical, 2 * max(largest, typical)
     if scale is not None:
         low, high = (min(max(end / unit, _TINY), _HUGE) for end in given)
+        if given[1] < _TINY * unit:
+            raise ValueError(f"scale = {scale!r} is over {1 / _TINY:g} times smaller than the residuals, about "
+                             f"{typical * unit:g}: give it in their unit")  # fmt: skip
         scales = low if given[0] else min(floor, high), high
 
     residuals = _Residuals.ordered(xp, x, weights, tau)
@@ -376,11 +384,14 @@ def _result(
         true_scale = min(max(scale * unit, given[0]), given[1])
         grad = np.array([slope for _, _, slope in equations.values()]) / np.array([1.0, true_scale])
         errors = fit.errors(alpha, size) * np.array([1.0, true_scale])
+    if not 0 < true_scale < math.inf:
+        failure = failure or "the scale lies outside of the range of float64: change the units of x"
     return OptimizeResult(
         x=np.array([alpha, true_scale]),
         alpha=alpha,
         scale=true_scale,
-        fun=fit.value(alpha, size) + math.log(unit),
+        # A given scale that is too large for the unit has the same losses as the largest one there: none.
+        fun=fit.value(alpha, size) + math.log(max(unit, given[0] / scale)),
         grad=grad,
         stderr=errors,
         inside=found.total,

@@ -66,7 +66,16 @@ def triggs_factors(residuals: Any, alpha: float, scale: float) -> tuple[Any, Any
         # No square of the scale, and no sum of float32: where psi/r of an outlier is below its range, its root is not.
         first, _, taken = _curvatures(xp, double(residuals) / scale, alpha)
         rows = xp.sqrt(taken)
-        factors = xp.where(taken > 0, first / xp.where(taken > 0, rows, 1), first), rows
+        usual = (taken > 0) & (taken < math.inf)
+        factors = [xp.where(usual, first / xp.where(usual, rows, 1), first), rows]
+        if alpha > 2:
+            # psi/r = (1 + z^2/b)^(b/2), b = alpha - 2, overflows before its root, which is that of z^2/2 and b/2; rho''
+            # is larger by 1 + b u/(1 + u), u = z^2/b.
+            z = xp.clip(abs(double(residuals) / scale), 1, _FARTHEST)
+            root = weight(z * math.sqrt(0.5), 1 + alpha / 2, 1.0)
+            ratio = xp.hypot(1, z if math.isinf(alpha) else xp.sqrt((alpha - 2) / (1 + (alpha - 2) / z / z)))
+            far = root / ratio, root * ratio
+            factors = [xp.where(taken < math.inf, *pair) for pair in zip(factors, far, strict=True)]
         left, right = ((factor / scale).astype(residuals.dtype) for factor in factors)
     return left, right
 
