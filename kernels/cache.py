@@ -35,6 +35,7 @@ def _flags(*names: str) -> int:
     return sum(getattr(os, name, 0) for name in names)
 
 
+LARGEST = 1 << 26  # bytes of a file that is read: a hundred times a kernel's
 _OURS = re.compile(r"[0-9a-f]{32}(\.o|.*\.tmp)")  # names of cache files
 # A link is not followed, a FIFO not waited for, and Windows changes no line ends.
 _READ = os.O_RDONLY | _flags("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
@@ -210,8 +211,8 @@ def _content(file: int) -> bytes:
 
 
 def _own(status: os.stat_result) -> bool:
-    """Whether it is a regular file that only this user can have written, under this one name."""
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+    """Whether only this user can have written it: a regular file with no other name, and not too large for a kernel."""
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or status.st_size > LARGEST:
         return False
     return not hasattr(os, "geteuid") or (
         status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

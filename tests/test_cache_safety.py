@@ -84,6 +84,7 @@ PLANTED: dict[str, Callable[[Path], Any]] = {
     "a second name": lambda file: os.link(file, file.parent.parent / "second"),
     "a FIFO": lambda file: (file.unlink(), os.mkfifo(file)),
     "a socket": plant_socket,
+    "more than fits in memory": lambda file: os.truncate(file, 1 << 43),
     "a link to a device": lambda file: (file.unlink(), file.symlink_to("/dev/zero")),
 }
 

@@ -212,12 +212,40 @@ def test_a_separator_at_the_end_of_each_row():
     same(read(wide), notes=["left out columns 3, 4, 5, which have no name"])
 
 
-def test_an_open_quote_is_one_line_however_much_follows():
+def test_an_open_quote_is_one_line_however_much_follows(monkeypatch):
     more = "".join(f"{i},{i}\n" for i in range(5000))
     refusal(f'x,y\n1,2\n"3,4\n{more}', "a quote that is opened in line 3 (data row 2) is never closed")
     refusal(f'x,y\n1,2\n3,"4\n{more}', "a quote that is opened in line 3 (data row 2) is never closed")
     refusal(f'"x,y\n1,2\n3,4\n{more}', "a quote that is opened in the header is never closed")
-    refusal(f'x,y\n1,2\n3,"4\n{more * 10}', "line 3 (data row 2)", "perhaps a quote there is never closed")
+    refusal(f'x,y\n1,2\n3,"4\n{more * 10}', "a quote that is opened in line 3 (data row 2) is never closed")
+    monkeypatch.setattr(csv_text, "LONGEST", 10_000)
+    refusal(f'x,y\n1,2\n3,"4\n{more}', "line 3 (data row 2)", "perhaps a quote there is never closed")
+
+
+OPEN = "opened in line 3 (data row 2) is never closed"
+QUOTES = {
+    "open to the end": ('x,y,n\n1,2,a\n3,4,"b\n5,6,c\n', OPEN),
+    "open in the last row": ('y,x\n1,2\n3,"4', OPEN),
+    "open to the next quote": ('n,x,y\na,1,2\n"5 inches,3,4\nb,5,6\n"c",7,8\n', "line 3 (data row 2)"),
+    "open, with the line ends of an old Macintosh": ('x,y,n\r1,2,a\r3,4,"b\r5,6,c\r', OPEN),
+    "digits behind": ('x,y\n3,4\n"1"2,3\n', "line 3 (data row 2)"),
+    "digits behind, in UTF-16": ('x;y\n3;4\n"1"2;3\n'.encode("utf-16"), "line 3 (data row 2)"),
+    "digits behind, where blocks meet": ("x,y\n" + "0,1\n" * (csv_text.START // 4 - 2) + '0,"1"2\n', "line 26214"),
+}
+
+
+@pytest.mark.parametrize("case", QUOTES)
+def test_no_quote_takes_rows_or_digits_in(case):
+    content, words = QUOTES[case]
+    refusal(content, words, features=["x"])
+
+
+def test_quotes_that_are_right_are_read():
+    text = '"5"" pipe,\n1,2\n"'  # a cell like two rows
+    table = "n,x,y\n" + "".join(f"{text},{x},{y}\n" for x, y in zip(X, Y, strict=True))
+    same(read(table, features=["x"]))
+    same(read(table.replace(text, '5" pipe'), features=["x"]))
+    same(read(table.replace("pipe", "pipe\n" * 30_000), features=["x"]))  # longer than the csv module's own limit
 
 
 def test_text_in_another_encoding_is_said_with_its_remedy():
@@ -236,6 +264,8 @@ def zipped(content):
 
 
 WRONG = {
+    "a cut UTF-16": (PLAIN.encode("utf-16")[:-1], "utf-16-le and goes on as something else"),
+    "a broken UTF-16": (("x,y\n" + "1,2\n" * 300_000).encode("utf-16") + b"\0\xdc", "save it in UTF-8"),
     "nothing": (b"", "is empty"),
     "empty lines only": (b"\n\r\n\n", "is empty"),
     "a header only": (b"x,y\n", "no data rows"),
@@ -368,20 +398,32 @@ def test_a_broken_parquet_file_is_an_error_in_a_line():
         refusal(good[:length], "cannot read", name="cut.parquet")
     place = good.index(np.float64(X[3]).tobytes())  # a bit of a number: only the checksum can tell
     refusal(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :], "cannot read", name="flipped.parquet")
-    refusal(table.replace_schema_metadata({"pandas": "{"}), "is damaged")
+    for notes in ("{", "[" * 100_000):
+        refusal(table.replace_schema_metadata({"pandas": notes}), "is damaged")
 
 
 # Whole numbers beyond 2**53
 
 
-@pytest.mark.parametrize("kind", ["int64", "uint64", "decimal", "CSV", "CSV beside text"])
+TEXT = {"CSV": "{}", "CSV beside text": "{}", "CSV, zeros before": "0" * 40 + "{}", "CSV, zeros behind": "{}.00"}
+ARROW = {
+    "int64": pa.int64(),
+    "uint64": pa.uint64(),
+    "decimal": pa.decimal128(25, 0),
+    "decimal with places": pa.decimal128(25, 2),
+    "string": pa.string(),
+    "large string": pa.large_string(),
+    "string view": pa.string_view(),
+}
+
+
+@pytest.mark.parametrize("kind", [*ARROW, *TEXT])
 def test_whole_numbers_that_a_double_would_merge_are_refused_and_others_are_told(kind):
     def table(x):
-        if kind.startswith("CSV"):
-            return cells(x=x, y=["nAn" if kind == "CSV beside text" else "NA", *Y[1:]])
-        arrow = {"int64": pa.int64(), "uint64": pa.uint64(), "decimal": pa.decimal128(25, 0)}[kind]
-        values = [decimal.Decimal(v) for v in x] if kind == "decimal" else x
-        return pa.table({"x": pa.array(values, arrow), "y": [None, *Y[1:]]})
+        if kind in TEXT:
+            return cells(x=map(TEXT[kind].format, x), y=["nAn" if kind == "CSV beside text" else "NA", *Y[1:]])
+        made = decimal.Decimal if "decimal" in kind else str if "string" in kind else int
+        return pa.table({"x": pa.array(map(made, x), ARROW[kind]), "y": [None, *Y[1:]]})
 
     def check(x, notes):
         same(read(table(x), drop_missing=True), x[1:], Y[1:], notes)

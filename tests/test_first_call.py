@@ -381,6 +381,35 @@ def test_an_exception_from_a_signal_in_the_middle_of_numba_breaks_nothing() -> N
     run(SIGNALS + AT_IMPORTS, COLD, "SIGINT", f"{IN_WARM} {IN_COLD}")
 
 
+OF_A_PART = """
+import importlib
+importlib.import_module(sys.argv[3])  # which is the user's own
+modules = set(sys.argv[2].split())
+
+def tell(name):
+    if name in modules:
+        modules.discard(name)
+        os.kill(os.getpid(), number)
+
+Watch(tell)
+until_done(lambda: importlib.import_module("fastrobust." + sys.argv[3]))
+assert until_done(right)
+assert interrupted and not modules, (interrupted, modules)
+"""
+
+
+@needs_signals
+@pytest.mark.parametrize(
+    ("framework", "modules"),
+    [("torch", "sympy.functions fastrobust.torch._modules"), ("jax", "numba.core.types fastrobust.jax._calls")],
+)
+def test_an_exception_from_a_signal_in_the_middle_of_a_part_leaves_it_importable(
+    framework: str, modules: str, warm: Path
+) -> None:
+    pytest.importorskip(framework, reason=f"needs {framework}")
+    run(SIGNALS + OF_A_PART, warm, "SIGINT", modules, framework)
+
+
 HAIL = """
 go = True
 

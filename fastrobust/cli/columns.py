@@ -39,7 +39,7 @@ def fill(out: Array, column: Any, name: str, remedy: str) -> Written:
     """Copy a column into place, missing values as NaN, and say how its numbers are written."""
     kind = column.type
     written = Written()
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if _is_text(kind):
         column, written = _numbers(column.cast(pa.large_string()), name, remedy)
     elif pa.types.is_boolean(kind):
         column = column.cast(pa.uint8())
@@ -54,6 +54,10 @@ def fill(out: Array, column: Any, name: str, remedy: str) -> Written:
         out[start : start + len(chunk)] = chunk.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         start += len(chunk)
     return written
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _numbers(text: Any, name: str, remedy: str) -> tuple[Any, Written]:
@@ -98,12 +102,15 @@ def _casts(text: Any) -> bool:
 def lost_digits(column: Any, doubles: Array, name: str) -> str | None:
     """What to say of whole numbers beyond 2**53, which a double rounds; an error where they vary by little more.
 
-    ``column`` is of integers, of decimals or, from a CSV file, of text; and ``doubles`` is what became of it.
+    ``column`` is of integers, of decimals or of text; and ``doubles`` is what became of it.
     """
-    if pa.types.is_string(column.type):
-        column = pc.utf8_trim_whitespace(column)
-        column = column.filter(pc.match_substring_regex(column, r"^[+-]?[0-9]{16,38}$")).cast(pa.decimal128(38, 0))
-    elif not pa.types.is_integer(column.type) and not (pa.types.is_decimal(column.type) and column.type.scale <= 0):
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.string())
+    if _is_text(column.type):
+        whole = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
+        whole = pc.replace_substring_regex(whole, r"^([+-]?)0*([0-9]{16,76})(?:[.,]0*)?$", r"\1\2")
+        column = whole.filter(pc.match_substring_regex(whole, "^[+-]?[0-9]{16,76}$")).cast(pa.decimal256(76, 0))
+    elif not pa.types.is_integer(column.type):
         return None
     ends = pc.min_max(column).as_py()
     if ends["min"] is None:

@@ -69,13 +69,17 @@ def read(source: Source, target: str, features: Sequence[str] | None, drop_missi
                     f"plain numbers if they are meant{hint}"
                 )
             written[name] = columns.fill(out, column, name, hint)
-            if layout and max(np.fmax.reduce(out), -np.fmin.reduce(out)) >= 2.0**53:
-                column = csv_text.as_text(source, name, layout)
-            said = columns.lost_digits(column, out, name)
-            notes += [said] if said else []
+            if max(np.fmax.reduce(out), -np.fmin.reduce(out)) >= 2.0**53:
+                column = csv_text.as_text(source, name, layout) if layout else column
+                said = columns.lost_digits(column, out, name)
+                notes += [said] if said else []
         del table
     except (pa.ArrowException, OSError) as error:
         raise source.unreadable(reason(error) if isinstance(error, OSError) else str(error)) from None
+    except UnicodeDecodeError as error:  # of what begins with a byte order mark; bytes in UTF-8 are Arrow's to look at
+        raise source.unreadable(
+            f"it begins as text in {error.encoding} and goes on as something else ({error.reason}); save it in UTF-8"
+        ) from None
     _check_commas(written, notes)
     return _without_missing(X, y, target, chosen, drop_missing, notes)
 
@@ -92,7 +96,7 @@ def _told_apart(file: Any, source: Source) -> tuple[set[str], set[str]]:
         categories = {c["field_name"] for c in pandas.get("columns", []) if c.get("pandas_type") == "categorical"}
         if b"ARROW:schema" in notes:
             schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(notes[b"ARROW:schema"])))
-    except (ValueError, TypeError, AttributeError, KeyError):
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         raise source.unreadable("what pandas and Arrow note in it, in its metadata, is damaged") from None
     return index, categories | {field.name for field in schema if pa.types.is_dictionary(field.type)}
 

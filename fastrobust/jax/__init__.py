@@ -24,9 +24,16 @@ be exported.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import TypeVar, cast
+
+from ..kernels.alone import uninterrupted
+
+# ruff: noqa: E402
+# An exception out of a signal handler, as of Ctrl-C, would leave a half of Numba, which cannot be imported again.
+uninterrupted(lambda: importlib.import_module("._autodiff", __name__))
 
 from .. import LossGrad, PartitionGrad, _api
 from .. import _arguments as arguments

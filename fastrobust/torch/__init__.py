@@ -4,6 +4,15 @@ The functions are those of `fastrobust`: they take tensors on the CPU or a CUDA 
 `torch.func`, forward mode, `torch.compile` and `torch.export`.
 """
 
+import importlib
+
+from ..kernels.alone import uninterrupted
+
+# ruff: noqa: E402
+# An exception out of a signal handler, as of Ctrl-C, would leave what cannot be imported again: halves of PyTorch's
+# compiler and of Numba, and operators, which are registered once.
+uninterrupted(lambda: [importlib.import_module(f".{name}", __name__) for name in ("_divergence", "_modules")])
+
 from .. import (
     LossGrad,
     PartitionGrad,
