@@ -113,8 +113,9 @@ def upper_quantile(xp: Any, tail: Any, alpha: Any) -> Any:
         w = xp.clip(w + step, 0.0, None)
         if not bool((abs(step) > 1e-9 * (1 + w)).any()):  # the error is squared
             break
-    # Half of the probability lies beyond 0, exactly; Newton's method stops at 0 give or take rounding.
-    found = xp.where(tail < 0.5, inverse.x(w), 0.0)
+    # Half of the probability lies beyond 0, exactly; Newton's method stops at 0 give or take rounding. NaN stays NaN.
+    z = inverse.x(w)
+    found = xp.where((tail < 0.5) | xp.isnan(z), z, 0.0)
     return xp.where(tail > 0, found, xp.where((tail == 0) & (alpha >= 0), math.inf, math.nan))
 
 

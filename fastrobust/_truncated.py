@@ -218,7 +218,7 @@ def _split(x: Any, alpha: Any, scale: Any, weights: Any, tau: float) -> _Split:
 def _check_shapes(xp: Any, weights: Any, **values: Any) -> None:
     """Refuse shapes that do not fit, and weights that would extend the result."""
     arrays = {name: value for name, value in values.items() if not isinstance(value, NUMBERS)}
-    if xp.__name__ == "jax.numpy":  # whose lengths may be symbols
+    if any(type(n) is not int for a in arrays.values() for n in a.shape):  # symbols of JAX's or of PyTorch's tracers
         together, shape = xp.broadcast_shapes, tuple(xp.broadcast_shapes(*(a.shape for a in arrays.values())))
     else:
         together, shape = np.broadcast_shapes, broadcast(**arrays)

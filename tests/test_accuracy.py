@@ -208,7 +208,7 @@ def test_two_is_least_squares_exactly_and_has_a_finite_positive_alpha_gradient(d
     assert (got.dalpha[x != 0] > 0).all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("alpha", [-np.inf, -2.0, 0.0, 0.3, 1.0, 1.9, 1.999, 2.0, 3.0, 30.0])
 def test_float32_exhaustively_in_x(alpha: float) -> None:
     """Every positive float32, against the float64 kernels, which the other tests hold to a few ulp of their own."""

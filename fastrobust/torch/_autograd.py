@@ -650,14 +650,12 @@ def _inverse_power(size: Tensor) -> Tensor:
 
 def _summed(part: Tensor, shape: Sequence[int], count: Any) -> Tensor:
     """The sum to that shape over the count, NaN if that is 0; taken of smaller terms where it overflows otherwise."""
-    step = scaling.step(part.numel(), True)
-    plain, again = (p.sum_to_size(*shape) if len(shape) else p.sum() for p in (part, part * step))
+    # A fixed power of two, and the count as it is: a tracer may know both numbers of elements by symbols only.
+    plain, again = (p.sum_to_size(*shape) if len(shape) else p.sum() for p in (part, part * scaling.APART))
     fits = torch.isfinite(plain)
-    if not isinstance(count, Tensor):
-        count = torch.tensor(float(count), dtype=plain.dtype, device=plain.device)
     # No infinity is divided: its derivative in the count would be NaN.
-    found = torch.where(fits, torch.where(fits, plain, 0.0) / count, again / (count * step))
-    return torch.where(count == 0, math.nan, found)
+    found = torch.where(fits, torch.where(fits, plain, 0.0) / count, again / (count * scaling.APART))
+    return torch.where(count == 0, math.nan, found) if isinstance(count, Tensor) else found
 
 
 def weights_for(weights: Any, x: Tensor, shape: torch.Size) -> Tensor:
