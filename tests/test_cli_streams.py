@@ -121,8 +121,9 @@ def test_a_name_of_no_file_is_one_line(name, words, capfd):
 def test_a_signal_ends_the_wait_for_a_pipes_writer(number, status):
     os.mkfifo("pipe")
     with subprocess.Popen(
-        [*COMMAND, "fit", "pipe", "--target", "y", "--json", "fit.json"], stderr=subprocess.PIPE
-    ) as process:
+        [*COMMAND, "fit", "pipe", "--target", "y", "--json", "fit.json"], stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # tests under nohup would hand on that it is ignored
+    ) as process:  # fmt: skip
         # It opens the pipe once all is imported: its file descriptor cannot be seen, so ask what it waits in.
         deadline = time.monotonic() + 60
         while not _waits(process.pid) and time.monotonic() < deadline:

@@ -188,7 +188,7 @@ def test_powers_of_two_in_the_weights_change_no_bit(dtype: Any, power: int) -> N
 
 
 @pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
-@pytest.mark.parametrize("layout", ["number", "columns", "each"])
+@pytest.mark.parametrize("layout", ["each", *(pytest.param(n, marks=pytest.mark.slow) for n in ("number", "columns"))])
 @every
 def test_cupy(case: Case, layout: str, mean: bool, fake_cupy: Any) -> None:
     if not mean and case.weights is not None and case.weights.dtype != case.x.dtype:
