@@ -170,7 +170,7 @@ def test_intervals_cover_with_20_rows():
     assert np.mean([coverage(20, 3, kind, 20) for kind in ("normal", "t3", "contaminated")]) >= 0.9
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["normal", "t3", "contaminated"])
 @pytest.mark.parametrize(("n", "features"), [(20, 2), (20, 3), (51, 5), (100, 5)])
 def test_intervals_cover(n, features, kind):
