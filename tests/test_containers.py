@@ -59,6 +59,14 @@ def refusal(kind: Any, call: Call, *arguments: Any, **keywords: Any) -> str:
     return str(caught.value)
 
 
+def refusals(arguments: dict[str, Any]) -> Iterator[str]:
+    """What every function of three arguments says to these, element by element, reduced, weighted and truncated."""
+    for call in (fr.loss, fr.nll, fr.loss_and_grad, fr.nll_and_grad):
+        for more in ({}, {"reduction": "sum"}, {"weights": np.ones(2)}, {"truncation": 9.0}):
+            if "truncation" not in more or call in (fr.nll, fr.nll_and_grad):
+                yield refusal(TypeError, call, **{**more, **arguments})
+
+
 # --- what every call gives for one label
 
 
@@ -555,13 +563,9 @@ def test_units_are_refused_by_name_and_the_remedy_works(library: str) -> None:
     for given, unit in ((x, "k"), (scale, "m"), (bare, "")):
         for name in ("x", "alpha", "scale", "weights"):
             arguments = {"x": np.ones(2), "alpha": 1.0, "scale": 1.0, name: given}
-            for call in (fr.loss, fr.nll, fr.loss_and_grad, fr.nll_and_grad):
-                for more in ({}, {"reduction": "sum"}, {"weights": np.ones(2)}, {"truncation": 9.0}):
-                    if "truncation" in more and call not in (fr.nll, fr.nll_and_grad):
-                        continue
-                    message = refusal(TypeError, call, **{**more, **arguments})
-                    assert f"{name} is a {type(given).__name__} in units of {unit}" in message
-                    assert message.endswith(f": {name}.{way}")
+            for message in refusals(arguments):
+                assert f"{name} is a {type(given).__name__} in units of {unit}" in message
+                assert message.endswith(f": {name}.{way}")
             for family in ELEMENTWISE:
                 if name != "weights":
                     assert "in units of" in refusal(TypeError, getattr(fr, family), **arguments)
@@ -732,12 +736,8 @@ def test_other_containers_are_refused_in_every_call(library: str, make: Call, re
     value = make(pytest.importorskip(library, reason=f"needs pip install {library}"))
     for name in ("x", "alpha", "scale", "weights"):
         arguments = {"x": np.ones(2), "alpha": 1.0, "scale": 1.0, name: value}
-        for call in (fr.loss, fr.nll, fr.loss_and_grad, fr.nll_and_grad):
-            for more in ({}, {"reduction": "sum"}, {"weights": np.ones(2)}, {"truncation": 9.0}):
-                if "truncation" in more and call not in (fr.nll, fr.nll_and_grad):
-                    continue
-                message = refusal(TypeError, call, **{**more, **arguments})
-                assert f"{name} is a " in message and remedy in message
+        for message in refusals(arguments):
+            assert f"{name} is a " in message and remedy in message
     for call in (fr.log_partition, fr.log_partition_and_grad):
         for more in ({}, {"truncation": 3.0}):
             assert remedy in refusal(TypeError, call, value, **more)

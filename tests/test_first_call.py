@@ -353,7 +353,8 @@ def until_done(function):
         except Interrupt:
             interrupted += 1
 """
-AT_IMPORTS = """
+# The signal comes when one of these modules is imported.
+WATCHED = """
 modules = set(sys.argv[2].split())
 
 def tell(name):
@@ -362,6 +363,8 @@ def tell(name):
         os.kill(os.getpid(), number)
 
 Watch(tell)
+"""
+AT_IMPORTS = """
 assert until_done(right) and until_done(right)
 assert interrupted and not modules, (interrupted, modules)
 assert signal.getsignal(number) is handler
@@ -373,25 +376,19 @@ IN_COLD = "numba.core.config numba.core.types numba.np.ufunc fastrobust.kernels.
 @needs_signals
 @pytest.mark.parametrize("name", ["SIGINT", "SIGALRM"])
 def test_an_exception_from_a_signal_in_the_middle_of_an_import_breaks_nothing(name: str, warm: Path) -> None:
-    run(SIGNALS + AT_IMPORTS, warm, name, IN_WARM)
+    run(SIGNALS + WATCHED + AT_IMPORTS, warm, name, IN_WARM)
 
 
 @needs_signals
 def test_an_exception_from_a_signal_in_the_middle_of_numba_breaks_nothing() -> None:
-    run(SIGNALS + AT_IMPORTS, COLD, "SIGINT", f"{IN_WARM} {IN_COLD}")
+    run(SIGNALS + WATCHED + AT_IMPORTS, COLD, "SIGINT", f"{IN_WARM} {IN_COLD}")
 
 
-OF_A_PART = """
+THE_USERS_OWN = """
 import importlib
-importlib.import_module(sys.argv[3])  # which is the user's own
-modules = set(sys.argv[2].split())
-
-def tell(name):
-    if name in modules:
-        modules.discard(name)
-        os.kill(os.getpid(), number)
-
-Watch(tell)
+importlib.import_module(sys.argv[3])
+"""
+OF_A_PART = """
 until_done(lambda: importlib.import_module("fastrobust." + sys.argv[3]))
 assert until_done(right)
 assert interrupted and not modules, (interrupted, modules)
@@ -407,7 +404,7 @@ def test_an_exception_from_a_signal_in_the_middle_of_a_part_leaves_it_importable
     framework: str, modules: str, warm: Path
 ) -> None:
     pytest.importorskip(framework, reason=f"needs {framework}")
-    run(SIGNALS + OF_A_PART, warm, "SIGINT", modules, framework)
+    run(SIGNALS + THE_USERS_OWN + WATCHED + OF_A_PART, warm, "SIGINT", modules, framework)
 
 
 HAIL = """
