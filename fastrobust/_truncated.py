@@ -256,11 +256,7 @@ def _weighed(xp: Any, value: Any, weights: Any, reduction: str) -> Any:
         weights = _lifted(xp, weights, value) if reduction == "mean" else _wide(xp, weights)
         count = _divisor(xp, weights, value) if reduction == "mean" else 1
         value = value * weights
-    step = scaling.step(math.prod(value.shape), True)
-    plain, again = value.sum(), (value * step).sum()  # which does not overflow unless the result does
-    fits = xp.isfinite(plain)
-    # No infinity is divided: its derivative in the count would be NaN.
-    return xp.where(fits, xp.where(fits, plain, xp.zeros_like(plain)) / count, again / (count * step))
+    return scaling.divided(xp, value.sum(), (value * scaling.APART).sum(), count)
 
 
 def _lifted(xp: Any, weights: Any, value: Any) -> Any:
@@ -268,16 +264,8 @@ def _lifted(xp: Any, weights: Any, value: Any) -> Any:
     wide = _wide(xp, weights)
     if not math.prod(value.shape):
         return wide
-    wide = wide * _inverse_power(xp, abs(wide).max())  # so that the sum is in reach
-    return wide * _inverse_power(xp, abs(_total(wide, value)))
-
-
-def _inverse_power(xp: Any, size: Any) -> Any:
-    """The power of two by which that becomes about 1."""
-    usual = (size > 0) & (size < math.inf)
-    most = 120.0 if "32" in str(size.dtype) else 1000.0
-    power = xp.floor(xp.log2(xp.where(usual, size, xp.ones_like(size))))
-    return xp.exp2(-xp.clip(power, -most, most))
+    wide = wide * scaling.inverse_power(xp, abs(wide).max())  # so that the sum is in reach
+    return wide * scaling.inverse_power(xp, abs(_total(wide, value)))
 
 
 def _divisor(xp: Any, weights: Any, value: Any) -> Any:

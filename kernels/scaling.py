@@ -10,10 +10,11 @@ terms below 2^(j-1022), and weights below 2^-126 (2^-1022) of their sum, are rou
 from __future__ import annotations
 
 import math
+from typing import Any
 
-__all__ = ["APART", "EXPONENTS", "lifted", "step"]
+__all__ = ["APART", "EXPONENTS", "divided", "inverse_power", "lifted", "step"]
 
-APART = 2.0**-64  # times this, weights are summed once more where their sum is too large for a double
+APART = 2.0**-64  # times this, what is too large a sum is summed once more
 EXPONENTS = {False: (-127, 149), True: (-1022, 1022)}  # k for which 2^-k is a float, a double
 
 
@@ -34,3 +35,24 @@ def lifted(total: float, apart: float, double: bool) -> tuple[float, float]:
     exponent = min(max(math.frexp(found)[1], least), most) if math.isfinite(found) else most
     lift = 2.0**-exponent
     return lift * APART if over else lift, found * lift
+
+
+# --- for array libraries that differentiate and trace: ``xp`` is the library
+
+
+def divided(xp: Any, plain: Any, apart: Any, count: Any) -> Any:
+    """A sum over the count: ``plain`` is the sum, and ``apart`` that of `APART` times its terms, where it overflowed.
+
+    The count may be a tracer's symbol for a number of elements.
+    """
+    fits = xp.isfinite(plain)
+    # No infinity is divided: its derivative in the count would be NaN.
+    return xp.where(fits, xp.where(fits, plain, xp.zeros_like(plain)) / count, apart / (count * APART))
+
+
+def inverse_power(xp: Any, size: Any) -> Any:
+    """The power of two by which that becomes about 1."""
+    usual = (size > 0) & (size < math.inf)
+    most = 120.0 if "32" in str(size.dtype) else 1000.0
+    power = xp.floor(xp.log2(xp.where(usual, size, xp.ones_like(size))))
+    return xp.exp2(-xp.clip(power, -most, most))

@@ -43,3 +43,15 @@ def test_new_numbers_need_no_new_program() -> None:
         frj.loss(x, 0.1 * i, 1.0 + i)
         frj.nll(x, 0.1 * i, 1.0 + i, reduction="mean")
     assert [cached._cache_size() for cached in (_autodiff._evaluated, _autodiff._summed)] == sizes
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_sums_are_exported_whatever_the_number_of_elements(reduction: str, platform: str) -> None:
+    rows = jax.ShapeDtypeStruct(jax.export.symbolic_shape("n"), np.float32)
+    consent = jax.export.DisabledSafetyCheck.custom_call("fastrobust")
+    function = jax.jit(lambda x, w: frj.loss(x, 0.5, 1.0, reduction=reduction, weights=w))
+    program = jax.export.export(function, platforms=[platform], disabled_checks=[consent])(rows, rows)
+    if platform == "cpu":
+        x, w = np.arange(5, dtype=np.float32), np.array([1, 2, 0, 1, 3], np.float32)
+        np.testing.assert_allclose(program.call(x, w), fr.loss(x, 0.5, 1.0, reduction=reduction, weights=w), rtol=1e-6)

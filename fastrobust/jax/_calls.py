@@ -331,11 +331,7 @@ def _inverse_power(size: Any) -> Any:
 
 def _summed(part: Any, shape: tuple[int, ...], count: Any) -> Any:
     """The sum to that shape over the count, NaN if that is 0; taken of smaller terms where it overflows otherwise."""
-    step = scaling.step(part.size, True) if shape != part.shape else 1.0
-    plain, again = sum_to(part, shape), sum_to(part * step, shape)
-    fits = jnp.isfinite(plain)
-    # No infinity is divided: its derivative in the count would be NaN.
-    found = jnp.where(fits, jnp.where(fits, plain, 0.0) / count, again / (count * step))
+    found = scaling.divided(jnp, *(sum_to(p, shape) for p in (part, part * scaling.APART)), count)
     return jnp.where(count == 0, math.nan, found).astype(part.dtype)
 
 

@@ -637,24 +637,15 @@ def _lifted(weights: Tensor, like: Tensor) -> Tensor:
         return weights.to(like.dtype)
     wide = weights.double()
     fixed = wide.detach()
-    first = _inverse_power(abs(fixed).max())  # so that the sum is in reach
-    second = _inverse_power(abs((fixed * first).sum()) * (like.numel() / fixed.numel()))
+    first = scaling.inverse_power(torch, abs(fixed).max())  # so that the sum is in reach
+    second = scaling.inverse_power(torch, abs((fixed * first).sum()) * (like.numel() / fixed.numel()))
     return (wide * first * second).to(like.dtype)
-
-
-def _inverse_power(size: Tensor) -> Tensor:
-    """The power of two by which that becomes about 1."""
-    usual = (size > 0) & (size < math.inf)
-    return torch.exp2(-torch.floor(torch.log2(torch.where(usual, size, 1.0)))).clamp(2.0**-1000, 2.0**1000)
 
 
 def _summed(part: Tensor, shape: Sequence[int], count: Any) -> Tensor:
     """The sum to that shape over the count, NaN if that is 0; taken of smaller terms where it overflows otherwise."""
-    # A fixed power of two, and the count as it is: a tracer may know both numbers of elements by symbols only.
-    plain, again = (p.sum_to_size(*shape) if len(shape) else p.sum() for p in (part, part * scaling.APART))
-    fits = torch.isfinite(plain)
-    # No infinity is divided: its derivative in the count would be NaN.
-    found = torch.where(fits, torch.where(fits, plain, 0.0) / count, again / (count * scaling.APART))
+    plain, apart = (p.sum_to_size(*shape) if len(shape) else p.sum() for p in (part, part * scaling.APART))
+    found = scaling.divided(torch, plain, apart, count)
     return torch.where(count == 0, math.nan, found) if isinstance(count, Tensor) else found
 
 
