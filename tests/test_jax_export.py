@@ -11,6 +11,7 @@ jax = pytest.importorskip("jax")
 
 import jax.export  # noqa: E402, F811
 
+import fastrobust as fr  # noqa: E402
 import fastrobust.jax as frj  # noqa: E402
 from fastrobust.jax import _autodiff  # noqa: E402
 
