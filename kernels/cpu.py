@@ -403,11 +403,19 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
     fetch, deliver = _fetcher(zero), _deliverer(zero)
     double = np.float64(0)
 
+    def stepped(found, step, before):
+        return fma(np.float64(found), step, before)
+
+    def plainly(found, step, before):  # the step of floats is 1
+        return before + np.float64(found)
+
+    added = scalar(stepped if size == 8 else plainly)
+
     @scalar
     def add(partial, slot, out, at, n, step):
         for i in range(0, n, LANES):
             for j in range(LANES):
-                partial[slot * LANES + j] = fma(np.float64(out[at + i + j]), step, partial[slot * LANES + j])
+                partial[slot * LANES + j] = added(out[at + i + j], step, partial[slot * LANES + j])
 
     @scalar
     def fold(partial, slot):
@@ -458,7 +466,7 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
                     if columns and slots[k] > 0:
                         first = 1 + (slots[k] - 1) * n + start
                         for i in range(m):
-                            sums[first + i] = fma(np.float64(out[places[k] + i]), step, sums[first + i])
+                            sums[first + i] = added(out[places[k] + i], step, sums[first + i])
                     else:
                         add(partial, slots[k], out, places[k], padded, step)
         for k in range(1 if columns else len(SUMS)):
