@@ -79,8 +79,6 @@ def fit(
             found = regressor.fit(X, y, callback=tell).result_
         except ValueError as error:
             raise UserError(str(error)) from None
-    if not np.isfinite(found.coefficients).all() or not math.isfinite(found.intercept):
-        raise UserError("a coefficient is beyond a double's range: give the columns in other units, or centre them")
     tell("standard errors")
     errors = regressor.standard_errors(X, names=names)
     if math.isinf(errors.condition):
