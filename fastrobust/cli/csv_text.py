@@ -24,8 +24,6 @@ NOT_TEXT = (
     "it is neither Parquet nor CSV in UTF-8; for a table of a Western European Windows: "
     "iconv -f WINDOWS-1252 -t UTF-8 FILE | fastrobust fit - ..."
 )
-
-
 UNENDED = "unexpected end of data"  # as the csv module says that a quote is open
 OPEN_QUOTE = "a quote that is opened in {} is never closed"
 
@@ -56,9 +54,8 @@ def layout(source: Source) -> Layout:
     try:
         names = next(csv.reader(io.StringIO(lines, newline=None), delimiter=separator, strict=True), [])
     except csv.Error as error:
-        raise source.unreadable(
-            OPEN_QUOTE.format("the header") if UNENDED in str(error) else f"header: {error}"
-        ) from None
+        wrong = OPEN_QUOTE.format("the header") if UNENDED in str(error) else f"header: {error}"
+        raise source.unreadable(wrong) from None
     if any(re.search("[\0\udc80-\udcff]", name) for name in names):  # escapes of bytes that are no character
         raise source.unreadable(NOT_TEXT)
     if not names:

@@ -68,9 +68,8 @@ def picture(fit: Fit, data: Data, title: str, form: str = "png") -> bytes:
         axes.set_axisbelow(True)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Glyph"
-        )  # a name in a script that the font has not: boxes in its place
+        # A name in a script that the font has not: boxes in its place.
+        warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(buffer, format=form)
     return buffer.getvalue()
 

@@ -187,9 +187,8 @@ def as_json(fit: Fit, data: Data, source: str, count: int) -> bytes:
         ],
     }
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    return text.encode(
-        errors="backslashreplace"
-    )  # bytes in a file's name that are no character: \udcff, as JSON has it
+    # Bytes in a file's name that are no character: \udcff, as JSON has it.
+    return text.encode(errors="backslashreplace")
 
 
 def _plain(value: float | None) -> float | str | None:

@@ -331,7 +331,8 @@ def _inverse_power(size: Any) -> Any:
 
 def _summed(part: Any, shape: tuple[int, ...], count: Any) -> Any:
     """The sum to that shape over the count, NaN if that is 0; taken of smaller terms where it overflows otherwise."""
-    found = scaling.divided(jnp, *(sum_to(p, shape) for p in (part, part * scaling.APART)), count)
+    plain, apart = (sum_to(p, shape) for p in (part, part * scaling.APART))
+    found = scaling.divided(jnp, plain, apart, count)
     return jnp.where(count == 0, math.nan, found).astype(part.dtype)
 
 

@@ -59,7 +59,7 @@ class CoefficientErrors:
     condition: float  # of the columns, centred and of one length; infinite where they depend on each other
     doubts: tuple[str, ...]  # sentences about what makes them doubtful
 
-    def margins(self, errors: Array, confidence: float = 0.95) -> Array:
+    def margins(self, errors: Array, confidence: float = USUAL) -> Array:
         """Half the widths of the intervals about coefficients that have these errors."""
         if not 0 < confidence < 1:
             raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}")

@@ -156,9 +156,8 @@ def gnc(
         while status == 1 and nit < last:
             before, relative = relative, weighed(stage)
             counted = problem.counted(relative)
-            if weightless(
-                counted, 1.0 if stage.alpha is None else stage.alpha
-            ):  # early weights of a surrogate are small
+            # Early weights of a surrogate are small.
+            if weightless(counted, 1.0 if stage.alpha is None else stage.alpha):
                 return 3
             nit += 1
             near = xp.minimum(relative, 1 - relative) <= _BINARY

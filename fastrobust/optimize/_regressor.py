@@ -59,11 +59,11 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     with four giants among 47 stars, the most likely slope is -0.41, and that of the others 2.25. Where such groups are
     possible, look at the residuals over X, and fix alpha below 0 and the scale at the size of the noise.
 
-    Where as many rows as there are
-    coefficients carry half of the weight (fewer than twice as many rows), the likelihood has no maximum, and "auto"
-    looks for alpha in [1, 2], where it has. Where half of the rows lie exactly on one fit the scale shrinks to
-    nothing, ``scale_`` is a number of the size of rounding, and ``result_.exact_rows`` counts those rows. Collinear
-    columns share a coefficient, as in least squares of minimum norm with each column in units of its spread.
+    Where as many rows as there are coefficients carry half of the weight (fewer than twice as many rows), the
+    likelihood has no maximum, and "auto" looks for alpha in [1, 2], where it has. Where half of the rows lie exactly on
+    one fit the scale shrinks to nothing, ``scale_`` is a number of the size of rounding, and ``result_.exact_rows``
+    counts those rows. Collinear columns share a coefficient, as in least squares of minimum norm with each column in
+    units of its spread.
 
     Up to 4,000 rows (40 for each coefficient, if that is more) are sorted, so that their order makes no difference, nor
     a weight in place of a repetition; above, the starts are fits of a random sample of that many.
