@@ -98,6 +98,8 @@ def check(name: str, value: Any) -> None:
             way = "give one of its variables"
         elif is_a(value, "pandas", "DataFrame"):
             way = "give one of its columns, or convert it with numpy.asarray(), which has no labels"
+        elif is_a(value, "pandas", "NAType"):
+            way = "float('nan') is a missing number"
         elif "pandas" in origins(type(value)) and hasattr(value, "astype"):
             way = "convert it with .astype('float64'), if it holds numbers"
         raise TypeError(f"{name} is a {kind} without a NumPy dtype: {way}")

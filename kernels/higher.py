@@ -52,29 +52,27 @@ def slopes(
         )
     x, alpha, scale = args
     u, rest, t, _, _ = _ratio(xp, x, alpha, scale)
+    z = x / scale  # no square of it, nor of the scale, is formed: each may leave the range where the result does not
     v = xp.where(u < 1, u * rest, 1 - rest)
     phi = _phi(xp, u, v, t)
-    if name in ("dx", "dscale"):
-        weight, curvature = get("weight", "curvature")
-        psi = x * weight
-        found = [curvature, 0.5 * psi * phi, -(psi + x * curvature) / scale]
-        if name == "dscale":
-            extra = 1 / (scale * scale) if family == "nll" else 0.0
-            found = [
-                found[2], -(x / scale) * found[1], (2 * psi + x * curvature) * x / (scale * scale) - extra
-            ]  # fmt: skip
-        return found
-    (weight,) = get("weight")
-    if name == "dalpha":
-        mixed = 0.5 * x * weight * phi
-        return [mixed, twice(), -(x / scale) * mixed]
-    # The weight, and then the curvature.
     side = _sign(xp, alpha)
-    dx, dalpha = -side * weight * x * rest / (scale * scale), 0.5 * weight * phi
+    factor = 1 - side * z * (z * rest)  # curvature = W factor
+    if name in ("dx", "dalpha", "dscale"):
+        (psi,) = get("dx")
+        mixed = 0.5 * psi * phi
+        if name == "dx":
+            (curvature,) = get("curvature")
+            return [curvature, mixed, -psi * (1 + factor) / scale]
+        if name == "dalpha":
+            return [mixed, twice(), -z * mixed]
+        own = 1 / scale if family == "nll" else 0.0
+        return [-psi * (1 + factor) / scale, -z * mixed, (psi * (2 + factor) * z - own) / scale]
+    # The weight, and then the curvature.
+    (weight,) = get("weight")
+    dx, dalpha = -side * weight * (z * rest) / scale, 0.5 * weight * phi
     if name == "curvature":
         (curvature,) = get("curvature")
-        factor = 1 - side * (x / scale) ** 2 * rest
-        dx = dx * factor - side * weight * 2 * x * rest * rest / (scale * scale)
+        dx = dx * factor - side * weight * rest * 2 * (z * rest) / scale
         weight, dalpha = curvature, 0.5 * phi * curvature + weight * v * v
     return [dx, dalpha, -(2 * weight + x * dx) / scale]
 

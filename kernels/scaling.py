@@ -4,7 +4,8 @@ A mean is sum(w e)/sum(w).  Its weights are multiplied by 2^-k, with k such that
 if no weight is negative, no product and no partial sum exceeds the largest e, and no product is subnormal unless its
 part of the mean is.  Besides, doubles are multiplied by 2^-j before they are summed, 2^j at least their number, so that
 partial sums do not overflow unless the total does; floats are summed in double, which holds them all.  What this costs:
-terms below 2^(j-1022), and weights below 2^-126 (2^-1022) of their sum, are rounded to multiples of the least number.
+terms below 2^(j-1022), and weights below 2^-126 (2^-1022) of their sum, are rounded to multiples of the least number;
+where the weights are not seen before the pass (on a GPU, in JAX), also terms whose weights are all subnormal.
 """
 
 from __future__ import annotations

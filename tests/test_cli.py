@@ -128,6 +128,11 @@ BAD = {
         ["'y'", "no value in any row"],
     ),
     "a constant column": (good_rows() | {"one": [1] * 10}, ["t.csv", "--target", "y"], ["'one'", "constant"]),
+    "a fill value in a column": (
+        good_rows() | {"x": [*good_rows()["x"][:-1], 9.96921e36]},
+        ["t.csv", "--target", "y"],
+        ["column 'x' holds 9.96921e+36", "leave the row out"],
+    ),
     "a constant target": (good_rows() | {"y": [4] * 10}, ["t.csv", "--target", "y"], ["the target is constant"]),
     "collinear columns": (
         good_rows() | {"sum": [x + 2 * z - 7 for x, z in zip(*list(good_rows().values())[:2], strict=True)]},

@@ -194,6 +194,21 @@ def test_what_may_be_thousands_is_refused():
     same(read("x;y\n1,500;1\n12,25;2\n"), [1.5, 12.25], [1, 2], ["decimal commas in 'x'"])  # 12,25 decides
 
 
+@pytest.mark.parametrize("cell", ["2,5", "-12,75", "0,125", ",5", "1.234,567", "1,2345"])
+@pytest.mark.parametrize("separator", [";", "\t", "|", ","])
+def test_columns_that_are_not_used_tell_how_numbers_are_written(cell, separator):
+    rows = [["x", "y", "other"], ["1.500", "1", "text"], ["2.250", "2", f'"{cell}"' if separator == "," else cell]]
+    text = "".join(separator.join(row) + "\n" for row in rows)
+    for content in (text, text[:-1], text.replace("\n", "\r\n")):
+        refusal(content, "'x'", "'1.500'", "1500", repr(cell), features=["x"])
+    same(read(text.replace("2.250", "2.25"), features=["x"]), [1.5, 2.25], [1, 2])  # which has no thousands
+
+
+@pytest.mark.parametrize("cell", ["1,500", "-2,250", "1, 5", "a,5", "5,", "1,5 m"])
+def test_other_commas_tell_nothing(cell):
+    same(read(f"x;y;other\n1.500;1;text\n2.250;2;{cell}\n", features=["x"]), [1.5, 2.25], [1, 2])
+
+
 # What is wrong with a line
 
 

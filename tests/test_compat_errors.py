@@ -136,6 +136,7 @@ def test_integers_keep_their_digits() -> None:
     large = torch.tensor([2**24 + 1])
     assert DIST.nllfun(large, 2, 1).item() == float(fr.nll(2.0**24 + 1, 2.0, 1.0))
     assert general.lossfun(large, 2, 1).item() == (2**24 + 1) ** 2 / 2
+    assert torch.equal(general.lossfun(X, 10**400, 1), general.lossfun(X, math.inf, 1))
 
 
 def test_what_cannot_be_looked_at_is_not_checked() -> None:

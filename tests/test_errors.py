@@ -836,6 +836,7 @@ def test_text_dates_and_missing_values_of_pandas_are_refused_by_name(pd: Any) ->
     }
     for word, value in cases.items():
         assert_names(refusal(TypeError, fr.loss, value, 1.0, 1.0), "x ", word)
+    assert_names(refusal(TypeError, fr.loss, pd.NA, 1.0, 1.0), "float('nan')")
 
 
 # --- whatever is passed

@@ -14,7 +14,7 @@ from fastrobust.kernels import cpu, cuda, higher, launch, xla_frame
 def slopes(name: str, family: str = "loss") -> list[Any]:
     """Of an output at x = 1, alpha = 0, c = 1, for each argument."""
     args = (np.array([1.0]), np.array([0.0]), np.array([1.0]))
-    have = {"weight": fr.weight(*args), "curvature": fr.curvature(*args)}
+    have = {"dx": fr.influence(*args), "weight": fr.weight(*args), "curvature": fr.curvature(*args)}
     return higher.slopes(np, name, family, args, lambda *names: [have[n] for n in names], lambda: 0.0)
 
 

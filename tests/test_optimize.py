@@ -351,6 +351,10 @@ def test_fits_that_say_nothing_are_no_successes() -> None:
     assert not empty.success and empty.status == 1 and "only 0 residuals" in empty.message and math.isinf(empty.fun)
     few = fit_shape(x, truncation=0.05)
     assert few.success == (few.inside > 2) and not few.success
+    for two in ([1.0], [1.0, 2.0]):  # no more than there are unknowns
+        found = fit_shape(two, truncation=10.0)
+        assert not found.success and f"only {len(two)} residuals" in found.message
+        assert fit_shape(two, truncation=10.0, alpha=1.0, scale=1.0).success
     collapsed = fit_shape(np.r_[np.zeros(60), np.ones(40)])
     assert not collapsed.success and "shrinks" in collapsed.message
     for scale in ((5.0, 6.0), (0.1, 0.2)):  # one's own bounds are no failure

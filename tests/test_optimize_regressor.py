@@ -348,6 +348,38 @@ def test_what_a_double_cannot_hold_is_refused():
         RobustRegressor(alpha=1.0, scale=1.0).fit(far, y).standard_errors(far)
 
 
+@pytest.mark.parametrize("options", [{}, {"alpha": -2.0, "scale": 1.0}, {"alpha": 2.0}])
+def test_a_fill_value_is_named_where_nothing_is_left_of_the_others_beside_it(options):
+    X = np.arange(20.0)[:, None]
+    y = 2 * X[:, 0] + np.sin(X[:, 0])
+    for factor in (9.96921e36, -1.7e308):
+        far = X.copy()
+        far[3] = factor
+        with pytest.raises(ValueError, match=r"X\[:, 0\] holds .*e\+.*missing value, leave the row out"):
+            RobustRegressor(**options).fit(far, y)
+    y[3] = 1.7e308
+    with pytest.raises(ValueError, match=r"y holds 1.7e\+308, and half .* missing value, leave the row out"):
+        RobustRegressor(**options).fit(X, y)
+    weights = np.ones(20)
+    weights[3] = 0
+    assert RobustRegressor(**options).fit(far, y, weights).coef_[0] == pytest.approx(2, abs=0.05)
+
+
+@pytest.mark.parametrize("far", [1e6, 9.96921e36, 1e90])
+def test_a_fill_value_in_y_is_an_outlier_like_any_other(far):
+    X = np.arange(20.0)[:, None]
+    y = 2 * X[:, 0] + np.sin(X[:, 0])
+    y[3] = far
+    assert RobustRegressor().fit(X, y).coef_[0] == pytest.approx(2, abs=0.05)
+
+
+def test_dates_and_indicators_are_not_far():
+    t = 1_700_000_000_000_000_000 + 1_000_000_000 * np.arange(40.0)  # nanoseconds
+    on = np.where(np.arange(40) % 10 == 0, 1e6, 0.0)
+    y = 3e-9 * (t - t[0]) + 2 * on + np.sin(np.arange(40.0))
+    assert RobustRegressor().fit(np.column_stack((t, on)), y).coef_ == pytest.approx([3e-9, 2], rel=0.02)
+
+
 def test_nan_is_refused_also_where_the_weight_is_zero():
     X, y = heavy(20)
     X[3, 1] = math.nan

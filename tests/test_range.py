@@ -15,6 +15,7 @@ import oracle
 import pytest
 
 import fastrobust as fr
+from fastrobust.kernels import higher
 
 F4, F8 = np.float32, np.float64
 Found = tuple[Any, Any, Any, Any]
@@ -34,6 +35,7 @@ CASES = {
     "the weights are tiny": Case(SOME, 5e-324 * ONES),
     "the products are": Case(1e-60 * SOME, 1e-200 * ONES),
     "the products are too large": Case(1e100 * SOME, 1e200 * np.arange(1.0, 7)),
+    "the weights and the losses are tiny": Case(1e-153 * SOME, 5e-324 * ONES),
     "some weights are huge": Case(SOME, np.array([1e-200, 1e200, 1.0, 0.0, 1e199, 1e200])),
     "signs": Case(1e150 * SOME, np.array([1e17, -0.5e17, 1e17, 1e17, -1e17, 2e17]), 2.0),
     "float32, tiny": Case(F4(SOME), F4(1e-45 * ONES)),
@@ -45,6 +47,10 @@ CASES = {
     "doubles below float32": Case(F4(SOME), 1e-50 * ONES),
 }
 every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+# Where a program is made before it sees the weights, they are multiplied once: see `kernels.scaling`.
+SEEN = {"the weights and the losses are tiny"}
+UNSEEN = {name: case for name, case in CASES.items() if name not in SEEN}
+unseen = pytest.mark.parametrize("case", UNSEEN.values(), ids=UNSEEN)
 # XLA's own operations take subnormal numbers for 0.
 normal = pytest.mark.parametrize("case", *[
     [c for c in CASES.values() if c.weights is None or not (0 < abs(c.weights).min() < np.finfo(c.weights.dtype).tiny)]
@@ -189,7 +195,7 @@ def test_powers_of_two_in_the_weights_change_no_bit(dtype: Any, power: int) -> N
 
 @pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
 @pytest.mark.parametrize("layout", ["each", *(pytest.param(n, marks=pytest.mark.slow) for n in ("number", "columns"))])
-@every
+@unseen
 def test_cupy(case: Case, layout: str, mean: bool, fake_cupy: Any) -> None:
     if not mean and case.weights is not None and case.weights.dtype != case.x.dtype:
         pytest.skip("sums on a GPU take the weights in the precision of x: nobody waits there to look at them")
@@ -253,7 +259,7 @@ def of_jax(family: str, x: Any, alpha: Any, scale: Any, weights: Any, mean: bool
 
 @pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
 @pytest.mark.parametrize("layout", ["number", "columns"])
-@every
+@unseen
 def test_jax(case: Case, layout: str, mean: bool) -> None:
     pytest.importorskip("jax")
     if not mean and case.weights is not None and case.weights.dtype != case.x.dtype:
@@ -342,3 +348,23 @@ def test_no_square_of_a_scale_leaves_the_range(dtype: Any, x: float, alpha: floa
     assert oracle.ulp_error(slopes.dscale, truth.dscale, dtype) <= 4
     assert oracle.ulp_error(fr.weight(*arguments), truth.weight, dtype) <= 4
     assert oracle.ulp_error(fr.curvature(*arguments), truth.curvature, dtype, truth.weight) <= 8
+
+
+@pytest.mark.parametrize("name", ["dx", "dalpha", "dscale", "weight", "curvature"])
+@pytest.mark.parametrize(("dtype", "power", "far"), [(F4, -70, 30), (F4, 80, 10), (F8, -530, 200), (F8, 600, 30)])
+def test_second_derivatives_too(name: str, dtype: Any, power: int, far: int) -> None:
+    """By x and c times 2^power they are divided by powers of it, though 1/c^2 does not fit."""
+    orders = {"dx": [2, 1, 2], "dalpha": [1, 0, 1], "dscale": [2, 1, 2], "weight": [3, 2, 3], "curvature": [3, 2, 3]}
+    alpha, x = dtype([-2.0, -1.5, -0.5]), np.ldexp(dtype([1.25, -1.5, 1.75]), far)
+
+    def found(shift: int) -> list[Any]:
+        args = np.ldexp(x, shift), alpha, np.ldexp(np.full(3, 1.125, dtype), shift)
+        have = {"dx": fr.influence(*args), "weight": fr.weight(*args), "curvature": fr.curvature(*args)}
+        return higher.slopes(np, name, "loss", args, lambda *names: [have[n] for n in names], lambda: alpha)
+
+    with np.errstate(over="ignore", under="ignore"):
+        for order, got, plain in zip(orders[name], found(power), found(0), strict=True):
+            want = np.ldexp(plain, -order * power)
+            fits = (abs(want) > np.finfo(dtype).tiny) & (abs(want) < np.inf)
+            np.testing.assert_allclose(got[fits], want[fits], rtol=20 * np.finfo(dtype).eps)
+            assert np.isfinite(got[np.isfinite(want)]).all()

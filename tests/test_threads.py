@@ -143,8 +143,16 @@ def test_an_error_is_raised_when_nobody_works_any_more(where: str, pool: concurr
     assert work.times == before
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where this process is one that a shell has in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
-def test_a_second_ctrl_c_does_not_leave_them_working(pool: concurrent.futures.Executor) -> None:
+def test_a_second_ctrl_c_does_not_leave_them_working(pool: concurrent.futures.Executor, ctrl_c: None) -> None:
     """The first one stops the caller, which then waits for the others, and the second meets it there."""
     caller, begun, go = threading.get_ident(), threading.Event(), threading.Event()
 

@@ -365,17 +365,22 @@ class _Factors(NamedTuple):
     last: float  # its sum
 
 
-def _factors(reduction: str, size: int, weights: Any, double: bool) -> _Factors:
+def _factors(reduction: str, size: int, weights: Any, double: bool) -> tuple[_Factors, Any]:
+    """Also the weights, which are multiplied here if all are subnormal: no power of two lifts these in one step."""
     step = scaling.step(size, double)
     if reduction == "sum":
-        return _Factors(1.0, 1.0, step, 1.0 / step)
+        return _Factors(1.0, 1.0, step, 1.0 / step), weights
     lift, total = 1.0, float(size)
     if weights is not None:
         total = float(weights.sum(dtype=np.float64))
+        about = np.finfo(weights.dtype)
+        if 0 < abs(total) < about.tiny and abs(weights).max() < about.tiny:
+            weights = weights * about.dtype.type(2.0**about.nmant)
+            total = float(weights.sum(dtype=np.float64))
         apart = float((weights * scaling.APART).sum()) if double and math.isinf(total) else total
         lift, total = scaling.lifted(total, apart, double)
     factor = math.nan if total == 0 else 1.0 / total
-    return _Factors(factor, lift, step, factor / step)
+    return _Factors(factor, lift, step, factor / step), weights
 
 
 def _only_dx(out: Any, x: Any) -> bool:
@@ -401,7 +406,7 @@ def _reduce_small(
     C = ctypes.c_float if T is np.float32 else ctypes.c_double
     kernel = _panel(family, arguments.outputs(wrt), T, "shared")
     dx = None if "x" not in wrt else np.empty(x.shape, T) if out is None else out[1]
-    factors = _factors(reduction, size, None, T is np.float64)
+    factors, _ = _factors(reduction, size, None, T is np.float64)
     numbers, sums = (C * 5)(alpha, scale, factors.dx, 1.0, factors.step), (ctypes.c_double * 3)()
     base, dx_at = ctypes.addressof(numbers), 0 if dx is None else _address(dx)
     addresses = (ctypes.c_ssize_t * 7)(
@@ -442,7 +447,7 @@ def _reduce(
     x, alpha, scale = (np.asarray(a, compute) for a in (x, alpha, scale))
     shapes = {"value": (), "dx": shape, "dalpha": alpha.shape, "dscale": scale.shape}
     given = dict(zip(shapes, arguments.given(out, tuple(shapes), shapes), strict=True))
-    factors = _factors(reduction, math.prod(shape), weights, compute is np.float64)
+    factors, weights = _factors(reduction, math.prod(shape), weights, compute is np.float64)
     x = np.ascontiguousarray(x if x.shape == shape else np.broadcast_to(x, shape))
     dx = None
     if "x" in wrt:

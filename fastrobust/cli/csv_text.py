@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ def read(source: Source, wanted: list[str], layout: Layout) -> Any:
     # The types are given, never inferred: inference looks at the first block only, and a column that begins with
     # integers and goes on with fractions would then fail.
     try:
-        table = _attempt(source, wanted, layout, pa.float64())
+        # Where any column has decimal commas it matters how all are written.
+        table = _attempt(source, wanted, layout, pa.string() if decimal_comma(source, layout) else pa.float64())
     except pa.ArrowInvalid:
         # Booleans, text, decimal commas, line breaks inside quotes or a row that is too short: read text, to see.
         try:
@@ -80,6 +82,22 @@ def read(source: Source, wanted: list[str], layout: Layout) -> Any:
         if wrong:
             raise source.unreadable(wrong)
     return table
+
+
+def decimal_comma(source: Source, layout: Layout) -> str:
+    """A number of the file that can only have a decimal comma, in whatever column; "" if none has."""
+    number = rb"[+-]?(?:\d*,(?:\d{1,2}|\d{4,})|0?,\d+|\d{1,3}(?:\.\d{3})+,\d+)"
+    bare = b"" if layout.separator == "," else b"|(?<=[%b\r\n])(?:%b)(?=[%b\r\n])"
+    separator = re.escape(layout.separator.encode())
+    pattern = re.compile(b'(?<=")(?:%b)(?=")' % number + (bare and bare % (separator, number, separator)))
+    stream, last = source.text(), b"\n"
+    for block in itertools.chain(iter(lambda: stream.read(START), b""), [b"\n"]):
+        text = last + block
+        found = pattern.search(text) if b"," in text else None
+        if found:
+            return found[0].decode()
+        last = text[-64:]
+    return ""
 
 
 def _doubtful_quotes(source: Source, layout: Layout, rows: int) -> bool:

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import fastrobust as fr
 from fastrobust.optimize import RobustRegressor
+from fastrobust.optimize._regression import FAR_X, FAR_Y, far_off
 
 from .common import UserError
 
@@ -144,6 +145,8 @@ def _check_columns(X: Array, y: Array, names: list[str]) -> None:
                 f"{what} runs from {low:.3g} to {high:.3g}: only sizes from {1 / LARGEST:g} to {LARGEST:g} can be "
                 "fitted, so give it in another unit"
             )
+        if said := far_off(column, FAR_Y if column is y else FAR_X):
+            raise UserError(f"{what} {said}")
         spreads.append(high - low)
         power = math.log10(spreads[0]) - math.log10(spreads[-1])
         if abs(power) > math.log10(LARGEST):

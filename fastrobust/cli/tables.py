@@ -80,7 +80,7 @@ def read(source: Source, target: str, features: Sequence[str] | None, drop_missi
         raise source.unreadable(
             f"it begins as text in {error.encoding} and goes on as something else ({error.reason}); save it in UTF-8"
         ) from None
-    _check_commas(written, notes)
+    _check_commas(written, notes, source, layout)
     return _without_missing(X, y, target, chosen, drop_missing, notes)
 
 
@@ -157,15 +157,20 @@ def _left_out(available: list[str], names: list[str]) -> list[str]:
     return said
 
 
-def _check_commas(written: dict[str, columns.Written], notes: list[str]) -> None:
+def _check_commas(
+    written: dict[str, columns.Written], notes: list[str], source: Source, layout: csv_text.Layout | None
+) -> None:
     commas = [name for name, how in written.items() if how.commas]
     either = [(name, how.either) for name, how in written.items() if how.either]
-    if commas and either:
+    if either:
         name, value = either[0]
-        raise UserError(
-            f"column {name!r}: {value!r} may be {value.replace('.', '')} or {value}, since column {commas[0]!r} has "
-            "decimal commas; write both in one way"
-        )
+        cell = csv_text.decimal_comma(source, layout) if layout and not commas else ""
+        other = f"column {commas[0]!r} has decimal commas" if commas else f"a column not used holds {cell!r}"
+        if commas or cell:
+            raise UserError(
+                f"column {name!r}: {value!r} may be {value.replace('.', '')} or {value}, since {other}; write both in "
+                "one way"
+            )
     if commas:
         notes.append(f"decimal commas in {', '.join(map(quoted, commas))}")
 

@@ -26,6 +26,7 @@ from ._whitened import blocks, triangle, whitening
 
 CONVERGED = 1e-5  # what counts as converged when rounding stops the line search earlier
 RANK = 1e-10  # a standardized column this close to the span of the others is collinear
+FAR_X, FAR_Y = 2.0**40, 1e100  # times the spread of the others: beyond, the columns keep too few of their digits
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,22 @@ def fit_linear(
     x_unit, centre = np.ones(k), np.zeros(k)
     for j, column in enumerate(used.T):
         low, high = column.min(), column.max()
+        if said := far_off(column, FAR_X):
+            raise ValueError(f"X[:, {j}] {said}")
         x_unit[j] = _power_of_two(np.maximum(high, -low))
         column /= x_unit[j]
         if fit_intercept:
             centre[j] = low / x_unit[j] if low == high else np.average(column, weights=weights)
             column -= centre[j]
+    if said := far_off(y_used, FAR_Y):
+        raise ValueError(f"y {said}")
     y_unit = float(_power_of_two(np.array([np.abs(y_used).max()]))[0])
     y_used /= y_unit
     # The middle and the bulk, not the mean: one far row must not set the unit.
     y_centre = float(np.median(y_used)) if fit_intercept else 0.0
     size = np.abs(y_used - y_centre)
     y_size = math.sqrt(float(np.mean(size**2)))
-    y_spread = max(float(np.median(size)) or y_size, 1e-100 * y_size) or 1.0
+    y_spread = float(np.median(size)) or y_size or 1.0
     y_used = (y_used - y_centre) / y_spread
     y_size /= y_spread
 
@@ -169,6 +174,21 @@ def fit_linear(
         centre=centre * x_unit,
         # The weights within are those of rows merged, of mean 1.
         triangle=R * math.sqrt(count / (n if weights is None else float(weights.sum()))) * x_unit,
+    )
+
+
+def far_off(values: Array, limit: float) -> str | None:
+    """What to say of a number so far from the bulk that little would be left of the others, as fill values are."""
+    halves = values[:: -(-len(values) // 1000)] / 2  # whose differences are in range
+    middle = float(np.median(halves))
+    sizes = np.abs(halves - middle)
+    spread = float(np.median(sizes[sizes > 0])) if sizes.any() else 0.0
+    farthest = max(float(values.max()), float(values.min()), key=lambda value: abs(value / 2 - middle))
+    if not spread or abs(farthest / 2 - middle) / spread <= limit:
+        return None
+    return (
+        f"holds {farthest:.6g}, and half of its values lie within {2 * spread:.3g} of {2 * middle:.6g}: if it stands "
+        "for a missing value, leave the row out; where all are measured, fit their logarithm"
     )
 
 

@@ -109,7 +109,8 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         TypeError, ValueError
-            For parameters or data that are none of the above, NaN or infinite.
+            For parameters or data that are none of the above, NaN or infinite; and for a number so far from the others
+            (2**40 times their spread in a column of X, 1e100 times in y) that little is left of them beside it.
 
         Warns
         -----

@@ -375,7 +375,9 @@ def _result(
     failure = ""
     if fit.low < fit.high and (fit.residuals.half_are_0(alpha) or (size == fit.low and size <= floor)):
         failure = "the likelihood grows as the scale shrinks: too many residuals are 0"
-    elif not found.inside or (fit.residuals.truncated and found.inside <= 2 < fit.residuals.x.size):
+    elif not found.inside or (
+        fit.residuals.truncated and found.inside <= 2 and (fit.low < fit.high or fit.alphas[0] < fit.alphas[1])
+    ):
         failure = f"only {found.inside} residuals are inside: another truncation or scale may help"
     # Where residuals enter and leave with the scale, the equations jump by one residual's part.
     elif unsolved > max(1e3 * fit.precision, 20 / found.inside if fit.residuals.truncated else 0.0):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ... import _arguments as arguments
 from ...torch import _autograd
 
 
@@ -33,7 +34,7 @@ def floating(name: str, value: Any) -> Tensor:
 def parameter(name: str, value: Any) -> float | Tensor:
     """A number, which takes the precision of the rest, or a tensor."""
     if isinstance(value, (float, int, np.floating, np.integer)):
-        return float(value)
+        return arguments.number(value)
     return tensor(name, value)
 
 
