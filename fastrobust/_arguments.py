@@ -84,7 +84,7 @@ def check_numbers(alpha: Any, scale: Any, family: str) -> None:
         )
 
 
-def number(value: float) -> float:
+def number(value: float | np.floating[Any] | np.integer[Any]) -> float:
     """As a float; what is too large for one is infinite, which alpha may be."""
     try:
         return float(value)
