@@ -47,6 +47,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "log_partition": lambda x, alpha, scale: x + frj.log_partition(alpha) * scale,
 }
 every = pytest.mark.parametrize("name", FUNCTIONS)
+FEW = ("curvature", "nll", "nll weighted", "log_partition")  # which go through all that the others go through
+few = pytest.mark.parametrize("name", [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in FUNCTIONS])
 
 
 @contextlib.contextmanager
@@ -211,7 +213,7 @@ def test_the_composite_within_the_bounds() -> None:
 # --- transformations
 
 
-@every
+@few
 def test_derivatives(name: str) -> None:
     """Twice, forward and in reverse, against differences."""
     with double():
@@ -262,7 +264,7 @@ def test_third_derivatives() -> None:
             jax.grad(jax.grad(jax.grad(frj.log_partition)))(1.0)
 
 
-@every
+@few
 def test_jit_and_hessian(name: str) -> None:
     with double():
         args, total = arguments(), lambda *a: FUNCTIONS[name](*a).sum()
@@ -277,7 +279,7 @@ def test_jit_and_hessian(name: str) -> None:
 
 
 @pytest.mark.parametrize("axes", [a for a in itertools.product((0, None), repeat=3) if any(n == 0 for n in a)])
-@every
+@few
 def test_vmap(name: str, axes: tuple[Any, ...]) -> None:
     """Over any of the arguments, and over their gradients; twice."""
     with double():

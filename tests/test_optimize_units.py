@@ -139,7 +139,7 @@ def test_shapes_with_given_scales_in_far_units() -> None:
         ValueError, match=r"scale = 1[.]0 is over 1e[+]300 times smaller than the residuals, about 1e[+]308"
     ):
         fit_shape(np.array([1e308, 1e308, 5.0]), scale=1.0)
-    found = fit_shape(np.array([1e308, 1e-308]), truncation=3.0)
+    found = fit_shape(np.array([1e308, 1e308, 1e-308]), truncation=3.0)
     assert not found.success and "outside of the range of float64" in found.message
 
 

@@ -52,8 +52,11 @@ SEEN = {"the weights and the losses are tiny"}
 UNSEEN = {name: case for name, case in CASES.items() if name not in SEEN}
 unseen = pytest.mark.parametrize("case", UNSEEN.values(), ids=UNSEEN)
 # XLA's own operations take subnormal numbers for 0.
-normal = pytest.mark.parametrize("case", *[
-    [c for c in CASES.values() if c.weights is None or not (0 < abs(c.weights).min() < np.finfo(c.weights.dtype).tiny)]
+normal = pytest.mark.parametrize("case", [
+    pytest.param(case, id=name, marks=[pytest.mark.slow] * bool(number % 3)) for number, (name, case) in enumerate(
+        (n, c) for n, c in CASES.items()
+        if c.weights is None or not (0 < abs(c.weights).min() < np.finfo(c.weights.dtype).tiny)
+    )
 ])  # fmt: skip
 
 

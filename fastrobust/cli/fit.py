@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from sklearn.exceptions import ConvergenceWarning
 
 import fastrobust as fr
 from fastrobust.optimize import RobustRegressor
-from fastrobust.optimize._regression import FAR_X, FAR_Y, far_off
 
 from .common import UserError
 
@@ -79,7 +79,7 @@ def fit(
         try:
             found = regressor.fit(X, y, callback=tell).result_
         except ValueError as error:
-            raise UserError(str(error)) from None
+            raise UserError(_in_words(str(error), names)) from None
     tell("standard errors")
     errors = regressor.standard_errors(X, names=names)
     if math.isinf(errors.condition):
@@ -133,6 +133,12 @@ def fit(
     )
 
 
+def _in_words(message: str, names: list[str]) -> str:
+    """The regressor's message about y or a column of X by their names."""
+    message = re.sub(r"^X\[:, (\d+)\]", lambda found: f"column {names[int(found[1])]!r}", message)
+    return re.sub("^y ", "the target ", message)
+
+
 def _check_columns(X: Array, y: Array, names: list[str]) -> None:
     """Columns that vary, within what leaves coefficients and their errors in a double's range."""
     spreads = []
@@ -145,8 +151,6 @@ def _check_columns(X: Array, y: Array, names: list[str]) -> None:
                 f"{what} runs from {low:.3g} to {high:.3g}: only sizes from {1 / LARGEST:g} to {LARGEST:g} can be "
                 "fitted, so give it in another unit"
             )
-        if said := far_off(column, FAR_Y if column is y else FAR_X):
-            raise UserError(f"{what} {said}")
         spreads.append(high - low)
         power = math.log10(spreads[0]) - math.log10(spreads[-1])
         if abs(power) > math.log10(LARGEST):

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ... import _arguments as arguments
 from ...torch import _autograd
 
 
@@ -33,8 +32,10 @@ def floating(name: str, value: Any) -> Tensor:
 
 def parameter(name: str, value: Any) -> float | Tensor:
     """A number, which takes the precision of the rest, or a tensor."""
-    if isinstance(value, (float, int, np.floating, np.integer)):
-        return arguments.number(value)
+    if isinstance(value, int):
+        return value  # of any size
+    if isinstance(value, (float, np.floating, np.integer)):
+        return float(value)
     return tensor(name, value)
 
 
