@@ -134,7 +134,8 @@ BAD = {
         ["column 'x' holds 9.96921e+36", "leave the row out"],
     ),
     "a fill value in the target": (
-        good_rows() | {"y": [*good_rows()["y"][:-1], -1.7e301]}, ["t.csv", "--target", "y"],
+        good_rows() | {"y": [*good_rows()["y"][:-1], -1.7e301]},
+        ["t.csv", "--target", "y"],
         ["the target holds -1.7e+301", "leave the row out"],
     ),
     "a constant target": (good_rows() | {"y": [4] * 10}, ["t.csv", "--target", "y"], ["the target is constant"]),
