@@ -1,10 +1,10 @@
 """The disk cache of compiled kernels.
 
-The key is a digest of every source file and table of this package, the versions of Python, NumPy, Numba and llvmlite,
-the target, and the kernel's name.  A cache file begins with a digest of its key and payload, is written to a temporary
-name and renamed.  Its machine code is run as found: it must be a regular file of this user's, in a directory that is
-`private`; a directory that is not is refused with a warning.  One that cannot be written means: compile again in the
-next process.  ``FASTROBUST_CACHE_DIR`` moves the cache; an empty value turns it off.
+The key is a digest of the sources that the kernel is made from (see `sources`), the versions of Python, NumPy, Numba
+and llvmlite, the target, and the kernel's name.  A cache file begins with a digest of its key and payload, is written
+to a temporary name and renamed.  Its machine code is run as found: it must be a regular file of this user's, in a
+directory that is `private`; a directory that is not is refused with a warning.  One that cannot be written means:
+compile again in the next process.  ``FASTROBUST_CACHE_DIR`` moves the cache; an empty value turns it off.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from . import sources
 from .private import Opened, Unsafe, opened
 
 __all__ = ["Unsafe", "clear", "directory", "fetch", "kernels", "name_of"]
@@ -145,19 +146,6 @@ def clear() -> int:
     return removed
 
 
-def _sources() -> bytes:
-    """Digest of every source file and table of this package."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.iterdir()):
-        if file.suffix in (".py", ".npy"):
-            content = file.read_bytes()
-            digest.update(f"{file.name} {len(content)}\n".encode() + content)
-    return digest.digest()
-
-
-_SOURCES = _sources()  # as imported
-
-
 @functools.cache
 def _versions() -> str:
     """What compiled code depends on besides the sources: whoever compiles, and for whom it was written."""
@@ -170,9 +158,15 @@ def name_of(kind: str, what: tuple[Any, ...]) -> str:
     return "_".join((kind, *words))
 
 
-def fetch(name: str, target: str, make: Callable[[], bytes], load: Callable[[bytes], Loaded]) -> Loaded:
-    """What `load` makes of the payload of that name for that target: from the cache, or made and put there."""
-    key = hashlib.sha256(b"\n".join([_SOURCES, _versions().encode(), target.encode(), name.encode()])).hexdigest()[:32]
+def fetch(
+    name: str, modules: tuple[str, ...], target: str, make: Callable[[], bytes], load: Callable[[bytes], Loaded]
+) -> Loaded:
+    """What `load` makes of the payload of that name for that target: from the cache, or made and put there.
+
+    ``modules`` are those of this package that `make` uses, and what they import.
+    """
+    parts = [sources.digest(*modules), _versions().encode(), target.encode(), name.encode()]
+    key = hashlib.sha256(b"\n".join(parts)).hexdigest()[:32]
     payload = read(key)
     if payload is not None:
         try:
@@ -181,7 +175,7 @@ def fetch(name: str, target: str, make: Callable[[], bytes], load: Callable[[byt
             pass
     payload = make()
     loaded = load(payload)
-    if _sources() == _SOURCES:  # else what was imported meanwhile may not be what the key says
+    if sources.unchanged(*modules):
         write(key, payload)
     return loaded
 

@@ -61,7 +61,7 @@ def kernel(kind: str, *what: Any) -> int:
 
         return bytes(_target()[0].emit_object(optimized(name, getattr(cpu, kind)(*what), cpu.SIGNATURE)))
 
-    return _addresses(name, (name,), compiled)[0]
+    return _addresses(name, "cpu", (name,), compiled)[0]
 
 
 def handler(words: int) -> tuple[int, int, int]:
@@ -74,12 +74,12 @@ def handler(words: int) -> tuple[int, int, int]:
         module = optimized(name, xla.handler, xla.SIGNATURE, _HANDLER.replace("WORDS", str(words)))
         return bytes(_target()[0].emit_object(module))
 
-    found = _addresses(name, (name, f"{name}_task", f"{name}_table"), compiled)
+    found = _addresses(name, "xla", (name, f"{name}_task", f"{name}_table"), compiled)
     return found[0], found[1], found[2]
 
 
-def _addresses(name: str, symbols: tuple[str, ...], compiled: Callable[[], bytes]) -> list[int]:
-    """Of symbols in the object of that name, loaded once."""
+def _addresses(name: str, module: str, symbols: tuple[str, ...], compiled: Callable[[], bytes]) -> list[int]:
+    """Of symbols in the object of that name, which is made from that module; loaded once."""
 
     def load(payload: bytes) -> Any:
         # LLVM loads a processor's code on any other's, and takes the name of a library even if that fails.
@@ -92,7 +92,7 @@ def _addresses(name: str, symbols: tuple[str, ...], compiled: Callable[[], bytes
 
     def loaded() -> Any:
         if name not in _libraries:
-            _libraries[name] = cache.fetch(name, _target()[1], compiled, load)
+            _libraries[name] = cache.fetch(name, ("native", module), _target()[1], compiled, load)
         return _libraries[name]
 
     library = alone(loaded)

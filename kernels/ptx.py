@@ -43,7 +43,7 @@ def kernel(kind: str, *what: Any) -> str:
 
     def loaded() -> str:
         if name not in _texts:
-            _texts[name] = cache.fetch(name, _TRIPLE + CAPABILITY, compiled, _whole)
+            _texts[name] = cache.fetch(name, ("ptx", "cuda"), _TRIPLE + CAPABILITY, compiled, _whole)
         return _texts[name]
 
     return alone(loaded)

@@ -176,6 +176,16 @@ def test_an_edited_table_changes_the_result_at_once(tree: Path, warm: Compiled) 
     np.testing.assert_allclose(difference, 0.5, rtol=0, atol=4 * 2.0**-23)  # four units of values from 1 to 2
 
 
+@pytest.mark.parametrize("file", ["higher.py", "cuda.py", "traced.py", "launch.py", "partition_layout.py"])
+def test_an_edited_source_makes_anew_what_it_can_have_changed_and_nothing_else(
+    file: str, tree: Path, warm: Compiled
+) -> None:
+    with open(tree / "fastrobust" / "kernels" / file, "a", encoding="utf-8") as stream:
+        stream.write("\n# an edit\n")
+    used = file in ("launch.py", "partition_layout.py")
+    assert run(tree, warm.directory, WEIGHT) == Result(warm.weight, compiled=used)
+
+
 # An edit of log_partition that turns the sign of what the table holds, made by the running process itself.
 OLD, NEW = "value = offset + _value(w, piece)", "value = offset - _value(w, piece)"
 EDIT = """
