@@ -11,101 +11,11 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Literal
 
-from ._dispatch import backend, joined
+from . import _evaluate
 from ._types import LossGrad, PartitionGrad
-from .kernels.alone import imported
+from .kernels.compilers.alone import imported
 
 Reduction = Literal["none", "sum", "mean"]
-_WRT = ("x", "alpha", "scale")
-_ALL = LossGrad._fields
-_OPTIONS = frozenset(("out", "where", "casting", "order", "dtype", "subok"))  # of a ufunc call
-_OWN = {  # what functions with such options take besides
-    "loss": frozenset(("reduction", "weights")),
-    "nll": frozenset(("reduction", "weights", "truncation")),
-    "log_partition": frozenset(("truncation",)),
-}
-
-
-def _check_reduction(reduction: Any) -> None:
-    if type(reduction) is not str or reduction not in ("none", "sum", "mean"):
-        raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
-
-
-def _check_options(name: str, options: dict[str, Any], taken: frozenset[str] = _OPTIONS, why: str = "") -> None:
-    if unknown := options.keys() - taken:
-        from difflib import get_close_matches  # a millisecond that no other call needs
-
-        if not why:
-            taken |= _OWN.get(name, frozenset())
-        hints = [f" (did you mean {near[0]}?)" if (near := get_close_matches(n, taken, 1)) else "" for n in unknown]
-        given = ", ".join(sorted(map("".join, zip(unknown, hints, strict=True))))
-        raise TypeError(f"{name} does not take {given}{why}; it takes {', '.join(sorted(taken))}")
-
-
-def _with_options(target: ModuleType, leading: str, x: Any, options: dict[str, Any]) -> ModuleType:
-    """The backend where a mask, too, is given."""
-    return joined("where", options["where"], target, leading, x) if "where" in options else target
-
-
-def _plain(name: str, output: str, x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
-    target = backend(x, alpha, scale)
-    if options:
-        _check_options(name, options)
-        target = _with_options(target, "x", x, options)
-    return target.evaluate("loss", (output,), x, alpha, scale, options)
-
-
-def _value(family: str, x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, options: dict[str, Any]) -> Any:
-    target = backend(x, alpha, scale, weights)
-    if options:
-        _check_options(family, options)
-        target = _with_options(target, "x", x, options)
-    _check_reduction(reduction)
-    if weights is None and reduction == "none":
-        return target.evaluate(family, ("value",), x, alpha, scale, options)
-    if reduction == "none":
-        return target.weighted(family, ("value",), x, alpha, scale, weights, options)
-    _check_options(family, options, frozenset(("out",)), f" together with reduction={reduction!r}")
-    out = options.get("out")
-    if out is not None:
-        if isinstance(out, tuple):
-            if len(out) != 1:
-                raise ValueError(f"out must have one entry, for the value of {family}; got {len(out)}")
-            out = out[0]
-        out = (out, None, None, None)
-    return target.reduce(family, (), x, alpha, scale, reduction, weights, out).value
-
-
-def _with_grad(
-    family: str, x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, wrt: Sequence[str], out: Any
-) -> LossGrad:
-    target = backend(x, alpha, scale, weights)
-    names: tuple[str, ...] = _ALL
-    if wrt is not _WRT:
-        known = isinstance(wrt, (tuple, list)) and all(type(name) is str and name in _WRT for name in wrt)
-        if not known or len(set(wrt)) != len(wrt):
-            raise ValueError(f"wrt must be a tuple of distinct names out of {_WRT}, got {wrt!r}")
-        names = ("value", *("d" + name for name in _WRT if name in wrt))
-    if out is not None and (not isinstance(out, (tuple, list)) or len(out) != 4):
-        raise ValueError(
-            f"out must be a LossGrad or tuple of four, (value, dx, dalpha, dscale), any of them None; got {out!r}"
-        )
-    _check_reduction(reduction)
-    if reduction != "none":
-        ordered = tuple(name for name in _WRT if name in wrt)
-        out = None if out is None else tuple(out)
-        return target.reduce(family, ordered, x, alpha, scale, reduction, weights, out)  # type: ignore[no-any-return]
-    options = {}
-    if out is not None:
-        options["out"] = tuple(out if names is _ALL else (a for n, a in zip(_ALL, out, strict=True) if n in names))
-    if weights is None:
-        results = target.evaluate(family, names, x, alpha, scale, options)
-    else:
-        results = target.weighted(family, names, x, alpha, scale, weights, options)
-    if names is _ALL:
-        return LossGrad(*results)
-    found = dict(zip(names, results if len(names) > 1 else (results,), strict=True))
-    return LossGrad(*map(found.get, _ALL))
 
 
 def loss(x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weights: Any = None, **options: Any) -> Any:
@@ -159,7 +69,7 @@ def loss(x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weigh
     >>> round(float(fr.loss(3.0, 0.0, 1.0)), 6)
     1.704748
     """
-    return _value("loss", x, alpha, scale, reduction, weights, options)
+    return _evaluate.value_of("loss", x, alpha, scale, reduction, weights, options)
 
 
 def influence(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
@@ -177,7 +87,7 @@ def influence(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
     >>> fr.influence(np.array([-1.0, 0.0, 10.0]), 1.0, 1.0)
     array([-0.70710678,  0.        ,  0.99503719])
     """
-    return _plain("influence", "dx", x, alpha, scale, options)
+    return _evaluate.output_of("influence", "dx", x, alpha, scale, options)
 
 
 def weight(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
@@ -195,7 +105,7 @@ def weight(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
     >>> fr.weight(np.array([0.0, 1.0, 10.0]), 0.0, 2.0)
     array([0.25      , 0.22222222, 0.01851852])
     """
-    return _plain("weight", "weight", x, alpha, scale, options)
+    return _evaluate.output_of("weight", "weight", x, alpha, scale, options)
 
 
 def curvature(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
@@ -213,7 +123,7 @@ def curvature(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
     >>> fr.curvature(np.array([0.0, 1.0, 10.0]), 0.0, 1.0)
     array([ 1.        ,  0.22222222, -0.01883891])
     """
-    return _plain("curvature", "curvature", x, alpha, scale, options)
+    return _evaluate.output_of("curvature", "curvature", x, alpha, scale, options)
 
 
 def nll(
@@ -242,14 +152,16 @@ def nll(
     0.91893853
     """
     if truncation is not None:
-        _check_options("nll", options, frozenset(("reduction", "weights", "truncation")), " together with truncation")
-        _check_reduction(reduction)
+        _evaluate.check_options(
+            "nll", options, frozenset(("reduction", "weights", "truncation")), " together with truncation"
+        )
+        _evaluate.check_reduction(reduction)
         return _truncated().nll(x, alpha, scale, reduction, weights, truncation)
-    return _value("nll", x, alpha, scale, reduction, weights, options)
+    return _evaluate.value_of("nll", x, alpha, scale, reduction, weights, options)
 
 
 def _truncated() -> ModuleType:
-    """Imported where it is needed: it needs NumPy, and these functions."""
+    """Imported where it is needed: it needs NumPy."""
     return imported("fastrobust._truncated")
 
 
@@ -290,13 +202,9 @@ def log_partition(alpha: Any, *, truncation: float | None = None, **options: Any
     3.3374978
     """
     if truncation is not None:
-        _check_options("log_partition", options, frozenset(("truncation",)), " together with truncation")
+        _evaluate.check_options("log_partition", options, frozenset(("truncation",)), " together with truncation")
         return _truncated().log_partition(alpha, truncation)
-    target = backend(alpha, leading="alpha")
-    if options:
-        _check_options("log_partition", options)
-        target = _with_options(target, "alpha", alpha, options)
-    return target.partition(("value",), alpha, options)
+    return _evaluate.partition(alpha, options)
 
 
 def log_partition_and_grad(alpha: Any, *, truncation: float | None = None) -> PartitionGrad:
@@ -314,7 +222,7 @@ def log_partition_and_grad(alpha: Any, *, truncation: float | None = None) -> Pa
     """
     if truncation is not None:
         return _truncated().log_partition_and_grad(alpha, truncation)  # type: ignore[no-any-return]
-    return PartitionGrad(*backend(alpha, leading="alpha").partition(("value", "dalpha"), alpha, {}))
+    return _evaluate.partition_and_grad(alpha)
 
 
 def loss_and_grad(
@@ -324,7 +232,7 @@ def loss_and_grad(
     *,
     reduction: Reduction = "none",
     weights: Any = None,
-    wrt: Sequence[str] = _WRT,
+    wrt: Sequence[str] = _evaluate.WRT,
     out: Sequence[Any] | None = None,
 ) -> LossGrad:
     """Loss rho and its partial derivatives in x, alpha and c, in one pass.
@@ -364,7 +272,7 @@ def loss_and_grad(
     >>> round(float(fr.loss_and_grad(3.0, 0.0, 1.0).dalpha), 8)
     0.28325838
     """
-    return _with_grad("loss", x, alpha, scale, reduction, weights, wrt, out)
+    return _evaluate.value_and_grad("loss", x, alpha, scale, reduction, weights, wrt, out)
 
 
 def nll_and_grad(
@@ -375,7 +283,7 @@ def nll_and_grad(
     reduction: Reduction = "none",
     weights: Any = None,
     truncation: float | None = None,
-    wrt: Sequence[str] = _WRT,
+    wrt: Sequence[str] = _evaluate.WRT,
     out: Sequence[Any] | None = None,
 ) -> LossGrad:
     """Negative log-likelihood and its partial derivatives in x, alpha and c, in one pass.
@@ -394,7 +302,7 @@ def nll_and_grad(
     if truncation is not None:
         if out is not None:
             raise TypeError("nll_and_grad does not take out together with truncation: leave one of them out")
-        _check_reduction(reduction)
+        _evaluate.check_reduction(reduction)
         found: LossGrad = _truncated().nll_and_grad(x, alpha, scale, reduction, weights, wrt, truncation)
         return found
-    return _with_grad("nll", x, alpha, scale, reduction, weights, wrt, out)
+    return _evaluate.value_and_grad("nll", x, alpha, scale, reduction, weights, wrt, out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from .kernels.alone import imported
+from .kernels.compilers.alone import imported
 
 # First module name of an array type -> what handles it; None: known, and not supported by this release.
 _LIBRARIES: dict[str, str | None] = {

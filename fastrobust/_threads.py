@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .kernels.alone import alone, uninterrupted
+from .kernels.compilers.alone import alone, uninterrupted
 
 __all__ = ["in_threads"]
 

@@ -14,15 +14,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _api
+from . import _evaluate
 from ._arguments import NUMBERS, broadcast, check_numbers, number, supported, unbroadcast
 from ._dispatch import backend
 from ._types import LossGrad, PartitionGrad
-from .kernels import scaling
+from .kernels.arithmetic import scaling
 
 _SPACING = 0.04  # of log x between nodes near x = 1: the integrand at alpha = inf is analytic for |Im log x| < 0.22
 _REACH = 38.0  # the nodes go to within e^-38 of both ends, relative to 1 and to tau
 _LONGEST = 1e280  # beyond, the nodes would overflow; the integral is that to here, or infinite where it grows with tau
+
+
+def _loss(x: Any, alpha: Any, scale: Any) -> Any:
+    return _evaluate.value_of("loss", x, alpha, scale, "none", None, {})
+
+
+def _loss_and_grad(x: Any, alpha: Any, scale: Any, wrt: Any) -> LossGrad:
+    return _evaluate.value_and_grad("loss", x, alpha, scale, "none", None, wrt, None)
 
 
 def checked(truncation: Any) -> float:
@@ -108,11 +116,11 @@ def log_partition(alpha: Any, truncation: Any) -> Any:
     """log Z(alpha, tau)."""
     tau = checked(truncation)
     if tau > _LONGEST:
-        return _api.log_partition(alpha)
+        return _evaluate.partition(alpha, {})
     if opened := _opened(alpha=alpha):
         return opened.results(log_partition(**opened.values, truncation=truncation))
     xp, wide, x, weights, dtype = _prepared(alpha, tau)
-    total = (weights * xp.exp(-_api.loss(x, wide, 1.0))).sum(-1)
+    total = (weights * xp.exp(-_loss(x, wide, 1.0))).sum(-1)
     return _scalar(_like(xp.log(2 * total) + math.log(tau), dtype))
 
 
@@ -120,11 +128,11 @@ def log_partition_and_grad(alpha: Any, truncation: Any) -> PartitionGrad:
     """log Z(alpha, tau) and its derivative -E d rho/d alpha."""
     tau = checked(truncation)
     if tau > _LONGEST:
-        return _api.log_partition_and_grad(alpha)
+        return _evaluate.partition_and_grad(alpha)
     if opened := _opened(alpha=alpha):
         return opened.results(log_partition_and_grad(**opened.values, truncation=truncation))  # type: ignore[no-any-return]
     xp, wide, x, weights, dtype = _prepared(alpha, tau)
-    found = _api.loss_and_grad(x, wide, 1.0, wrt=("alpha",))
+    found = _loss_and_grad(x, wide, 1.0, ("alpha",))
     density = weights * xp.exp(-found.value)
     total = density.sum(-1)
     slope = -(density * found.dalpha).sum(-1) / total
@@ -139,7 +147,7 @@ def nll(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, truncation
     check_numbers(alpha, scale, "loss")
     found = _split(x, alpha, scale, weights, checked(truncation))
     xp = found.xp
-    value = _api.loss(found.inside, found.alpha, found.scale)
+    value = _loss(found.inside, found.alpha, found.scale)
     constant = _log(xp, found.scale) + _for_numbers(log_partition, found.alpha, truncation)
     wide = xp.where(found.outside, math.inf, _wide(xp, value) + constant)
     return _scalar(_like(_weighed(xp, wide, found.weights, reduction), value.dtype))
@@ -159,7 +167,7 @@ def nll_and_grad(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, w
             f"nll_and_grad takes a truncation for arrays of NumPy and CuPy, and x is of {library}: differentiate "
             "nll(..., truncation=) instead"
         )
-    found = _api.loss_and_grad(split.inside, alpha, scale, wrt=wrt)
+    found = _loss_and_grad(split.inside, alpha, scale, wrt)
     log_z, slope = _for_numbers(log_partition_and_grad, alpha, truncation)
     with np.errstate(all="ignore"):  # elements of scale that are 0
         added = LossGrad(_log(xp, scale) + log_z, 0.0, slope, 1 / scale)
@@ -260,7 +268,7 @@ def _weighed(xp: Any, value: Any, weights: Any, reduction: str) -> Any:
 
 
 def _lifted(xp: Any, weights: Any, value: Any) -> Any:
-    """Weights of a mean times a power of two, such that they sum to about 1: see `kernels.scaling`."""
+    """Weights of a mean times a power of two, such that they sum to about 1: see `kernels.arithmetic.scaling`."""
     wide = _wide(xp, weights)
     if not math.prod(value.shape):
         return wide

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 import fastrobust
-from fastrobust.kernels import cache as disk
+from fastrobust.kernels.compilers import cache as disk
 
 PACKAGE = Path(fastrobust.__file__).parent
 ROOT_USER = getattr(os, "geteuid", lambda: 1)() == 0
@@ -154,7 +154,7 @@ def test_the_cache_is_private_whatever_the_umask(cache: Path, monkeypatch: pytes
 
 
 def test_an_edited_source_changes_the_result_at_once_and_back(tree: Path, warm: Compiled) -> None:
-    source = tree / "fastrobust" / "kernels" / "loss.py"
+    source = tree / "fastrobust" / "kernels" / "losses" / "barron.py"
     old, new = "constant(2.0**-126, 2.0**-1022)", "constant(2.0**+126, 2.0**-1022)"  # a smaller scale counts as 0
     edit(source, old, new)
     edited = run(tree, warm.directory, WEIGHT)
@@ -165,7 +165,7 @@ def test_an_edited_source_changes_the_result_at_once_and_back(tree: Path, warm: 
 
 
 def test_an_edited_table_changes_the_result_at_once(tree: Path, warm: Compiled) -> None:
-    file = tree / "fastrobust" / "kernels" / "partition_table_f4.npy"
+    file = tree / "fastrobust" / "kernels" / "losses" / "partition_table_f4.npy"
     table, status = np.load(file, allow_pickle=False), file.stat()
     table[0, :, 0] += np.float32(0.5)
     np.save(file, table)
@@ -176,13 +176,16 @@ def test_an_edited_table_changes_the_result_at_once(tree: Path, warm: Compiled) 
     np.testing.assert_allclose(difference, 0.5, rtol=0, atol=4 * 2.0**-23)  # four units of values from 1 to 2
 
 
-@pytest.mark.parametrize("file", ["higher.py", "cuda.py", "traced.py", "launch.py", "partition_layout.py"])
+@pytest.mark.parametrize(
+    "file",
+    ["losses/higher.py", "loops/cuda.py", "loops/traced.py", "arithmetic/elementary.py", "losses/partition_layout.py"],
+)
 def test_an_edited_source_makes_anew_what_it_can_have_changed_and_nothing_else(
     file: str, tree: Path, warm: Compiled
 ) -> None:
     with open(tree / "fastrobust" / "kernels" / file, "a", encoding="utf-8") as stream:
         stream.write("\n# an edit\n")
-    used = file in ("launch.py", "partition_layout.py")
+    used = file in ("arithmetic/elementary.py", "losses/partition_layout.py")
     assert run(tree, warm.directory, WEIGHT) == Result(warm.weight, compiled=used)
 
 
@@ -191,7 +194,7 @@ OLD, NEW = "value = offset + _value(w, piece)", "value = offset - _value(w, piec
 EDIT = """
 from pathlib import Path
 from importlib.util import find_spec
-file = Path(find_spec("fastrobust").origin).parent / "kernels" / "partition.py"
+file = Path(find_spec("fastrobust").origin).parent / "kernels" / "losses" / "partition.py"
 text = file.read_text(encoding="utf-8")
 assert text.count({OLD!r}) == 1
 file.write_text(text.replace({OLD!r}, {NEW!r}), encoding="utf-8")
@@ -200,7 +203,7 @@ file.write_text(text.replace({OLD!r}, {NEW!r}), encoding="utf-8")
 
 def test_a_kernel_compiled_after_an_edit_is_not_kept_as_that_of_the_source_before(tree: Path, warm: Compiled) -> None:
     """Someone changes branches while a notebook is open that has only read kernels so far, and changes back later."""
-    source = tree / "fastrobust" / "kernels" / "partition.py"
+    source = tree / "fastrobust" / "kernels" / "losses" / "partition.py"
     original = source.read_text(encoding="utf-8")
     run(tree, warm.directory, LOG_Z_TOO, f"{LOG_Z}\nassert 'numba' not in sys.modules\n{EDIT}")
     assert source.read_text(encoding="utf-8") == original.replace(OLD, NEW)
@@ -212,7 +215,7 @@ def test_a_kernel_of_sources_imported_before_an_edit_is_not_kept_as_that_of_the_
     tree: Path, warm: Compiled
 ) -> None:
     """As in a process that has imported the kernels and first calls one after an edit."""
-    run(tree, warm.directory, LOG_Z_TOO, f"from fastrobust.kernels import cpu\n{EDIT}")
+    run(tree, warm.directory, LOG_Z_TOO, f"from fastrobust.kernels.loops import cpu\n{EDIT}")
     edited = run(tree, warm.directory, LOG_Z_TOO)
     assert not np.any(np.isclose(edited.values, np.frombuffer(warm.log_z, np.float32), rtol=1e-4))
 
@@ -376,7 +379,7 @@ def test_a_full_disk_leaves_no_rest(step: str, cache: Path, monkeypatch: pytest.
 def test_an_empty_variable_turns_the_cache_off(tree: Path, tmp_path: Path, compiled: Compiled) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    before = "from fastrobust.kernels import cache as disk\nassert disk.directory() is None"
+    before = "from fastrobust.kernels.compilers import cache as disk\nassert disk.directory() is None"
     got = run(tree, "", before=before, HOME=str(home), XDG_CACHE_HOME=str(home), LOCALAPPDATA=str(home))
     assert got == Result(compiled.log_z, compiled=True)
     assert not contents(home)
@@ -463,6 +466,6 @@ def test_clear_cache_leaves_directories_alone(name: str, cache: Path, monkeypatc
 
 
 def test_clear_cache_does_not_disturb_the_process_that_uses_the_kernels(tree: Path, warm: Compiled) -> None:
-    before = f"from fastrobust.kernels import cache as disk\n{LOG_Z}\nassert disk.clear() == 2"
+    before = f"from fastrobust.kernels.compilers import cache as disk\n{LOG_Z}\nassert disk.clear() == 2"
     assert run(tree, warm.directory, before=before) == Result(warm.log_z, compiled=False)
     assert not contents(warm.directory)

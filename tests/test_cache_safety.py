@@ -22,8 +22,8 @@ from typing import Any
 import llvmlite.binding as llvm
 import pytest
 
-from fastrobust.kernels import cache as disk
-from fastrobust.kernels import native, private, ptx
+from fastrobust.kernels.compilers import cache as disk
+from fastrobust.kernels.compilers import native, private, ptx
 
 grp = pytest.importorskip("grp", reason="owners and modes are those of POSIX")
 pwd = pytest.importorskip("pwd", reason="owners and modes are those of POSIX")
@@ -412,7 +412,7 @@ def test_a_whole_file_with_a_bad_object_is_compiled_anew_once(
             return object_of("probe", 42)
 
         native._libraries.clear()  # as in a new process
-        (address,) = native._addresses("probe", "cpu", ("probe",), compiles)
+        (address,) = native.addresses("probe", ("loops.cpu",), ("probe",), compiles)
         return ctypes.CFUNCTYPE(ctypes.c_int64)(address)()
 
     assert answer() == 42 and len(compiled) == 1
@@ -431,7 +431,7 @@ def test_what_cannot_be_loaded_when_just_made_is_an_error_and_is_not_kept(
     (cache / "key.o").unlink()
     for _ in range(2):
         with pytest.raises(RuntimeError, match="past the end of the file"):
-            native._addresses("probe", "cpu", ("probe",), lambda: object_of("probe", 1)[:100])
+            native.addresses("probe", ("loops.cpu",), ("probe",), lambda: object_of("probe", 1)[:100])
     assert not list(cache.iterdir())
 
 
@@ -450,7 +450,7 @@ def test_a_whole_file_with_bad_ptx_is_compiled_anew_once(bad: bytes, cache: Path
         return PTX.encode()
 
     def text() -> str:
-        return disk.fetch("kernel", ("ptx", "cuda"), "nvptx", make, ptx._whole)
+        return disk.fetch("kernel", ("compilers.ptx", "loops.cuda"), "nvptx", make, ptx._whole)
 
     assert text() == PTX
     (file,) = cache.iterdir()

@@ -21,7 +21,7 @@ import pytest
 
 import fastrobust as fr
 from fastrobust._dispatch import backend
-from fastrobust.kernels import launch, ptx
+from fastrobust.kernels.loops import compiled, launch
 
 ml_dtypes = pytest.importorskip("ml_dtypes")  # not on every machine with a GPU
 GRADIENTS = ("value", "dx", "dalpha", "dscale")
@@ -72,7 +72,7 @@ each_storage = pytest.mark.parametrize(
 @each_kernel(KERNELS + SMALL)
 def test_ptx_has_only_operations_with_one_meaning(what: Any) -> None:
     """No fused or flushed arithmetic, no calls, no memory but global: then the bits cannot differ from the CPU's."""
-    text = ptx.kernel(*what)
+    text = compiled.ptx(*what)
     operations = re.findall(r"^\s+(?:@!?%p\d+ )?((?:add|sub|mul|div|fma|sqrt|rcp)\.\S*f(?:16|32|64)\S*)", text, re.M)
     assert all(".rn." in operation for operation in operations), Counter(operations)
     assert not re.search(r"\.ftz|\.approx|\bcall\b|\.local|\.shared|\bex2\b|\blg2\b|atom\.|red\.", text)
@@ -89,7 +89,7 @@ def at_a_time(what: Any) -> int:
 
 @each_kernel([w for w in FULL + ONE if w[-1] in ("shared", "each")])
 def test_memory_is_read_and_written_16_bytes_at_a_time(what: Any) -> None:
-    text = ptx.kernel(*what)
+    text = compiled.ptx(*what)
     wide = (
         r"\.v2\.b64" if what[3] == "float64" else r"(?:\.v2\.b32|\.v4\.b16)" if at_a_time(what) == 8 else r"\.v4\.b32"
     )
@@ -112,7 +112,7 @@ def tool(name: str) -> str:
 def assembled(what: Any, arch: str, folder: Path) -> tuple[Path, str]:
     """The machine code, and what ptxas says of it."""
     source, target = folder / "kernel.ptx", folder / "kernel.cubin"
-    source.write_text(ptx.kernel(*what))
+    source.write_text(compiled.ptx(*what))
     done = subprocess.run(
         [tool("ptxas"), f"-arch={arch}", "-v", str(source), "-o", str(target)], capture_output=True, text=True
     )
@@ -149,7 +149,7 @@ _launchers: dict[Any, Any] = {}
 
 def launcher(what: Any) -> Any:
     if what not in _launchers:
-        _launchers[what] = ptx_on_cpu.load(ptx.kernel(*what))
+        _launchers[what] = ptx_on_cpu.load(compiled.ptx(*what))
     return _launchers[what]
 
 
@@ -503,7 +503,7 @@ def test_weights_that_cancel_have_no_mean() -> None:
 def test_the_checks_see_a_kernel_that_is_wrong() -> None:
     """A fused operation is refused, a changed one gives other bits, a store beside the output breaks the guard."""
     what = ("elementwise", "loss", ("value",), "float32", "columns")
-    text = ptx.kernel(*what)
+    text = compiled.ptx(*what)
     with pytest.raises(ptx_on_cpu.Unknown, match="not exact"):
         ptx_on_cpu.load(text.replace("mul.rn.f32", "mul.f32", 1))
     x = np.linspace(-3, 3, 100, dtype=np.float32)[1:]

@@ -74,7 +74,7 @@ COLD = ""  # no cache: with Numba, and what a kernel takes to compile
 # --- all that is imported is imported under the lock
 
 IMPORTS = """
-from fastrobust.kernels.alone import _lock
+from fastrobust.kernels.compilers.alone import _lock
 outside, watching = [], False
 Watch(lambda name: outside.append(name) if watching and not _lock._is_owned() else None)
 
@@ -125,7 +125,8 @@ def test_an_import_elsewhere_is_seen(warm: Path) -> None:
 @pytest.mark.parametrize(
     "modules",
     [
-        "_backends.numpy stats optimize optimize._regressor kernels.ptx kernels.cpu kernels.xla kernels.traced cli.fit",
+        "_backends.numpy stats optimize optimize._regressor cli.fit "
+        "kernels.compilers.ptx kernels.loops.cpu kernels.loops.xla kernels.loops.traced",
         pytest.param("torch compat.robust_loss_pytorch jax", marks=pytest.mark.slow),
     ],
 )
@@ -133,7 +134,7 @@ def test_no_module_makes_a_first_call_when_it_is_imported(modules: str) -> None:
     """It would wait for the lock with its import lock in hand, for which another first call may wait."""
     program = """
 import importlib
-from fastrobust.kernels import alone
+from fastrobust.kernels.compilers import alone
 def forbidden(work):
     raise AssertionError("a first call")
 alone.alone = forbidden
@@ -167,7 +168,7 @@ print(outcome(child))
 thread.join()
 assert right()
 """
-WHERE = ["fastrobust._backends.numpy", "fastrobust.kernels.native", "llvmlite.binding.executionengine"]
+WHERE = ["fastrobust._backends.numpy", "fastrobust.kernels.compilers.native", "llvmlite.binding.executionengine"]
 
 
 @needs_fork
@@ -177,7 +178,9 @@ def test_a_child_born_while_another_thread_imports_computes(module: str, warm: P
 
 
 @needs_fork
-@pytest.mark.parametrize("module", ["numba.core.types", pytest.param("fastrobust.kernels.cpu", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "module", ["numba.core.types", pytest.param("fastrobust.kernels.loops.cpu", marks=pytest.mark.slow)]
+)
 def test_a_child_born_while_another_thread_imports_numba_computes(module: str) -> None:
     assert run(FORK, COLD, module) == "0\n"
 
@@ -207,7 +210,7 @@ def test_a_fork_that_waits_does_not_hold_what_a_first_call_needs() -> None:
     """Forking locks loggers, and Numba asks for some."""
     program = """
 import logging
-from fastrobust.kernels.alone import alone
+from fastrobust.kernels.compilers.alone import alone
 inside = threading.Event()
 def work():
     inside.set()
@@ -369,8 +372,8 @@ assert until_done(right) and until_done(right)
 assert interrupted and not modules, (interrupted, modules)
 assert signal.getsignal(number) is handler
 """
-IN_WARM = "fastrobust._backends.numpy fastrobust.kernels.native llvmlite.binding.executionengine"
-IN_COLD = "numba.core.config numba.core.types numba.np.ufunc fastrobust.kernels.partition"
+IN_WARM = "fastrobust._backends.numpy fastrobust.kernels.compilers.native llvmlite.binding.executionengine"
+IN_COLD = "numba.core.config numba.core.types numba.np.ufunc fastrobust.kernels.losses.partition"
 
 
 @needs_signals

@@ -19,7 +19,8 @@ import llvmlite.binding as llvm
 import pytest
 
 import fastrobust as fr
-from fastrobust.kernels import cuda, lowering, native, xla_frame
+from fastrobust.kernels.compilers import lowering, native
+from fastrobust.kernels.loops import cuda, xla_frame
 
 TREE = Path(fr.__file__).parent.parent
 HOSTS = ("generic", "znver3", "skylake-avx512") if native.host_is_x86() else ("generic", "cortex-a72", "neoverse-n1")
@@ -57,10 +58,10 @@ def on_every_host(script: str, folder: Path) -> list[str]:
 def test_ptx_is_the_same_whatever_processor_compiles_it(tmp_path: Path) -> None:
     """And whatever was compiled before it: the order differs, too."""
     script = f"""
-        from fastrobust.kernels import ptx
+        from fastrobust.kernels.loops import compiled
         import os
         backwards = int(os.environ["PYTHONHASHSEED"]) % 2
-        found = {{what: ptx.kernel(*what) for what in {TEXTS}[:: -1 if backwards else 1]}}
+        found = {{what: compiled.ptx(*what) for what in {TEXTS}[:: -1 if backwards else 1]}}
         print([found[what] for what in {TEXTS}])
     """
     first, *others = on_every_host(script, tmp_path)
@@ -89,10 +90,10 @@ def test_all_that_is_portable_is_the_same_whatever_processor_compiles_it(tmp_pat
     texts += [("elementwise", "loss", (o,), "float32", "shared") for o in ("value", "dx", "weight", "curvature")]
     texts += [("fold", "float32"), ("total", "float32"), ("total", "float64")]
     script = f"""
-        from fastrobust.kernels import ptx
+        from fastrobust.kernels.loops import compiled
         import hashlib
         for what in {texts}:
-            print(what, hashlib.sha256(ptx.kernel(*what).encode()).hexdigest())
+            print(what, hashlib.sha256(compiled.ptx(*what).encode()).hexdigest())
         try:
             import jax.export, jax.numpy as jnp, fastrobust.jax as frj
         except ImportError:
@@ -119,9 +120,9 @@ def test_exported_programs_name_kernels_by_numbers_that_stay() -> None:
 
 KERNELS = """
     import numpy as np, fastrobust as fr
-    from fastrobust.kernels import ptx
+    from fastrobust.kernels.loops import compiled
     x = np.linspace(-5, 5, 7, dtype=np.float32)
-    fr.weight(x, 0.5, 2.0), fr.log_partition(np.abs(x)), ptx.kernel("total", "float32")
+    fr.weight(x, 0.5, 2.0), fr.log_partition(np.abs(x)), compiled.ptx("total", "float32")
 """
 # What made Numba abort, fail or write other code.  Those that only print more are not for a test.
 SETTINGS = {
@@ -213,8 +214,10 @@ def test_numba_cpu_name_chooses_the_vectors(name: str, width: int, tmp_path: Pat
         pytest.skip("the names are those of x86 processors")
     script = """
         import numpy as np
-        from fastrobust.kernels import cpu, native
-        print(native.optimized("k", cpu.elementwise("loss", ("weight",), np.float32, "shared"), cpu.SIGNATURE))
+        from fastrobust.kernels.compilers import native
+        from fastrobust.kernels.loops import compiled, cpu
+        function = cpu.elementwise("loss", ("weight",), np.float32, "shared")
+        print(native.optimized("k", function, cpu.SIGNATURE, compiled.LOOP))
     """
     ir = ended(start(script, tmp_path / "cache", NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=""))
     assert set(re.findall(r"call <(\d+) x float> @llvm\.fma", ir)) == {str(width)}

@@ -32,7 +32,7 @@ from jax.test_util import check_grads  # noqa: E402
 import fastrobust as fr  # noqa: E402
 import fastrobust.jax as frj  # noqa: E402
 from fastrobust.jax import _calls  # noqa: E402
-from fastrobust.kernels import xla_frame  # noqa: E402
+from fastrobust.kernels.loops import xla_frame, xla_table  # noqa: E402
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "loss": frj.loss,
@@ -542,7 +542,7 @@ def test_the_interface_is_the_one_that_is_known() -> None:
     assert [int(enum[f"DataType_{n}"]) for n in ("F32", "F64")] == [f.FLOAT, f.DOUBLE]
     codes = [int(enum[f"Error_Code_{n}"]) for n in ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED")]
     assert codes == [f.INVALID_ARGUMENT, f.NO_MEMORY, f.UNIMPLEMENTED]
-    assert frj.backend() == "ffi" and xla_frame.seen() == tuple(version)
+    assert frj.backend() == "ffi" and xla_table.seen() == tuple(version)
 
 
 def test_the_handler_refuses_what_it_does_not_know() -> None:

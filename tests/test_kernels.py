@@ -16,7 +16,10 @@ import points
 import pytest
 
 import fastrobust as fr
-from fastrobust.kernels import cpu, elementary, likelihood, loss, native, partition, primitives
+from fastrobust.kernels.arithmetic import elementary, primitives
+from fastrobust.kernels.compilers import native
+from fastrobust.kernels.loops import compiled, cpu
+from fastrobust.kernels.losses import barron, likelihood, partition
 
 GRADIENTS = ("value", "dx", "dalpha", "dscale")
 DTYPES = (np.float32, np.float64)
@@ -47,7 +50,7 @@ def vectors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def optimized(kind: str, *what: Any) -> str:
-    return str(native.optimized("kernel_under_test", getattr(cpu, kind)(*what), cpu.SIGNATURE))
+    return str(native.optimized("kernel_under_test", getattr(cpu, kind)(*what), cpu.SIGNATURE, compiled.LOOP))
 
 
 def loops_with_vectors(ir: str, dtype: Any, least: int = 13) -> int:
@@ -87,7 +90,7 @@ def test_the_vectorization_check_sees_a_loop_that_is_not_vectorized() -> None:
             total = primitives.fma(total, total, np.float32(args[i]))  # each step waits for the last
         args[0] = np.int64(total)
 
-    ir = str(native.optimized("serial", serial, cpu.SIGNATURE))
+    ir = str(native.optimized("serial", serial, cpu.SIGNATURE, compiled.LOOP))
     assert "@llvm.fma.f32" in ir
     assert loops_with_vectors(ir, np.float32, 1) == 0
 
@@ -127,7 +130,7 @@ def test_python_and_machine_code_give_the_same_bits(dtype: Any) -> None:
         for i in range(n):
             shape = likelihood.nll_shape(alpha[i], *partition.log_partition(alpha[i]))
             width = likelihood.nll_width(scale[i])
-            values, dalpha = likelihood.element("nll")(x[i], shape, width, True, loss.close(shape))
+            values, dalpha = likelihood.element("nll")(x[i], shape, width, True, barron.close(shape))
             traced = *values, dalpha
             for name, one, many in zip((*likelihood.VALUES, "dalpha"), traced, compiled, strict=True):
                 same = one.tobytes() == many[i].tobytes() or (np.isnan(one) and np.isnan(many[i]))
@@ -149,14 +152,14 @@ def test_quick_cases_have_the_bits_of_the_general_one(dtype: Any) -> None:
     checked = 0
     with np.errstate(all="ignore"):
         for alpha in map(dtype, (-4, -1.5, 0, 1e-30, 0.3, 1, 1.86, 1.9, 1.999999, 2, 2.05, 2.2, 4)):
-            shape, width = loss.shape(alpha), loss.width(dtype(0.7))
-            quick, limit = loss.ordinary(shape, width)
+            shape, width = barron.shape(alpha), barron.width(dtype(0.7))
+            quick, limit = barron.ordinary(shape, width)
             assert quick == (alpha != 2)
             for x in np.concatenate([10 ** rng.uniform(-8, 8, 8), [0.0, limit]]).astype(dtype):
                 if quick and abs(x) <= limit:
                     checked += 1
-                    ordinary = likelihood.element("loss")(x, shape, width, False, loss.close(shape))
-                    general = likelihood.element("loss")(x, shape, width, True, loss.close(shape))
+                    ordinary = likelihood.element("loss")(x, shape, width, False, barron.close(shape))
+                    general = likelihood.element("loss")(x, shape, width, True, barron.close(shape))
                     assert np.hstack(ordinary).tobytes() == np.hstack(general).tobytes(), (alpha, x)
     assert checked > 80
 
@@ -209,7 +212,7 @@ for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     exact = primitives.fma
-    for module in (loss, elementary, primitives):
+    for module in (barron, elementary, primitives):
         monkeypatch.setattr(module, "fma", lambda a, b, c: watch(exact(*(np.float32(plain(v)) for v in (a, b, c)))))
     Watched.seen.clear()
     return Watched.seen
@@ -217,11 +220,13 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 def subnormals(z: float, alpha: float, seen: Counter[str]) -> Counter[str]:
     """Subnormal partial results at x = z c, unless a result is subnormal itself."""
-    shape, width = loss.shape(np.float32(alpha)), loss.width(np.float32(1.3))
-    quick, limit = loss.ordinary(shape, width)
+    shape, width = barron.shape(np.float32(alpha)), barron.width(np.float32(1.3))
+    quick, limit = barron.ordinary(shape, width)
     x = np.float32(z * 1.3)
     seen.clear()
-    values, dalpha = likelihood.element("loss")(Watched(x), shape, width, not (quick and x <= limit), loss.close(shape))
+    values, dalpha = likelihood.element("loss")(
+        Watched(x), shape, width, not (quick and x <= limit), barron.close(shape)
+    )
     return Counter() if any(abs(float(r)) < 2.0**-126 for r in (*values, dalpha)) else Counter(seen)
 
 

@@ -117,6 +117,26 @@ def beyond_the_kernels(module: str, found: Import) -> bool:
     return is_kernel(module) and not own and found.top not in {*sys.stdlib_module_names, "numpy", "numba", "llvmlite"}
 
 
+ROOMS = {  # of the kernels, and into which others each looks
+    "arithmetic": (),
+    "losses": ("arithmetic",),
+    "compilers": ("arithmetic",),
+    "loops": ("arithmetic", "losses", "compilers"),
+}
+
+
+def a_room_above(module: str, found: Import) -> bool:
+    """Arrows between the rooms of the kernels run down only."""
+    room = module.removeprefix("fastrobust.kernels.").partition(".")[0]
+    other = found.name.removeprefix("fastrobust.kernels.").partition(".")[0]
+    return (
+        is_kernel(module)
+        and found.name.startswith("fastrobust.kernels.")
+        and other != room
+        and other not in ROOMS.get(room, ())
+    )
+
+
 def another_backend(module: str, found: Import) -> bool:
     """A backend stands on types, checks and kernels, never on another backend, the API or the dispatcher."""
     allowed = ("fastrobust._types.", "fastrobust._arguments.", "fastrobust._threads.", "fastrobust.kernels.")
@@ -129,8 +149,8 @@ def another_backend(module: str, found: Import) -> bool:
 
 def a_framework_too_early(module: str, found: Import) -> bool:
     """What `import fastrobust` runs imports no array library, nor the kernels: only how one imports them."""
-    early = ("fastrobust", "fastrobust._api", "fastrobust._dispatch", "fastrobust._types")
-    if module not in early or found.name.startswith("fastrobust.kernels.alone."):
+    early = ("fastrobust", "fastrobust._api", "fastrobust._evaluate", "fastrobust._dispatch", "fastrobust._types")
+    if module not in early or found.name.startswith("fastrobust.kernels.compilers.alone."):
         return False
     heavy = ("fastrobust.kernels", "fastrobust._backends", "fastrobust.cli")
     return found.top in FRAMEWORKS or found.name.startswith(heavy)
@@ -142,7 +162,7 @@ def behind_the_public_functions(module: str, found: Import) -> bool:
     if not module.startswith("fastrobust.cli") or found.top != "fastrobust":
         return False
     if (module, found.name) in {
-        ("fastrobust.cli.info", "fastrobust.kernels.cache"),
+        ("fastrobust.cli.info", "fastrobust.kernels.compilers.cache"),
         ("fastrobust.cli.info", "fastrobust._dispatch"),
         ("fastrobust.cli.common", "fastrobust._dispatch.install"),
     }:
@@ -158,7 +178,7 @@ def beside_the_public_functions(module: str, found: Import) -> bool:
     if not module.startswith(("fastrobust.optimize", "fastrobust.stats")) or found.top != "fastrobust":
         return False
     public = {"fastrobust", *(f"fastrobust.{name}" for name in PUBLIC)}
-    below = ("_density", "_truncated", "_dispatch", "_arguments", "_meaning", "optimize", "kernels.alone")
+    below = ("_density", "_truncated", "_dispatch", "_arguments", "_meaning", "optimize", "kernels.compilers.alone")
     return found.name not in public and not (found.name + ".").startswith(
         tuple(f"fastrobust.{name}." for name in below)
     )
@@ -196,15 +216,21 @@ def back_to_front(module: str, found: Import) -> bool:
 RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
     # rule -> violations of it, by the module in which they are planted
     beyond_the_kernels: {
-        "fastrobust.kernels.loss": (
+        "fastrobust.kernels.losses.barron": (
             "import fastrobust",
-            "from fastrobust.kernels import native",
-            "from .. import _types",
-            "from .._types import LossGrad",
+            "from fastrobust.kernels.compilers import native",
+            "from ... import _types",
+            "from ..._types import LossGrad",
             "def f():\n    import scipy.special",
             "import importlib\nimportlib.import_module('torch')",
         ),
         "fastrobust.kernels": ("from .._api import loss",),
+    },
+    a_room_above: {
+        "fastrobust.kernels.arithmetic.elementary": ("from ..compilers import cache", "from ..losses import barron"),
+        "fastrobust.kernels.losses.barron": ("from ..loops import cpu", "def f():\n    from ..compilers import native"),
+        "fastrobust.kernels.compilers.native": ("from ..loops import cpu", "from ..losses.likelihood import FAMILIES"),
+        "fastrobust.kernels": ("from .losses import barron",),
     },
     another_backend: {
         "fastrobust._backends.cupy": (
@@ -217,7 +243,7 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
         )
     },
     a_framework_too_early: {
-        "fastrobust": ("import numpy as np", "from .kernels import native"),
+        "fastrobust": ("import numpy as np", "from .kernels.compilers import native"),
         "fastrobust._api": ("import torch", "from ._backends import numpy"),
         "fastrobust._dispatch": ("from jax import numpy", "import numpy", "__import__('cupy')"),
         "fastrobust._types": ("try:\n    import dask.array\nexcept ImportError:\n    pass", "import llvmlite.binding"),
@@ -228,15 +254,15 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
             "from fastrobust._backends import numpy",
             "from .._types import LossGrad",
             "from .. import _api",
-            "from fastrobust.kernels import cache",
+            "from fastrobust.kernels.compilers import cache",
             "import fastrobust.kernels",
             "from fastrobust.optimize import _regression",
             "from fastrobust.optimize._regression import fit_linear",
             "from ..optimize import _regressor",
         ),
         "fastrobust.cli.info": (
-            "from fastrobust.kernels.cache import clear",
-            "from fastrobust.kernels import native",
+            "from fastrobust.kernels.compilers.cache import clear",
+            "from fastrobust.kernels.compilers import native",
         ),
     },
     beside_the_public_functions: {
@@ -244,7 +270,7 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
             "from .._api import loss",
             "from .. import _types",
             "from .._backends import numpy",
-            "from ..kernels import native",
+            "from ..kernels.loops import compiled",
             "from ..torch import loss",
             "from ..cli.common import UserError",
             "def f():\n    import fastrobust.kernels",
@@ -253,14 +279,21 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
         "fastrobust.stats": ("from ._api import loss", "from .jax import nll"),
     },
     adapters_above_adapters: {
-        "fastrobust.compat.robust_loss_pytorch.general": ("from ..._api import loss", "from ...kernels import higher"),
+        "fastrobust.compat.robust_loss_pytorch.general": (
+            "from ..._api import loss",
+            "from ...kernels.losses import higher",
+        ),
         "fastrobust._api": ("from .torch import loss",),
         "fastrobust.torch._modules": ("from ..compat.robust_loss_pytorch import util", "from ..jax import loss"),
         "fastrobust.jax._calls": ("from ..torch import _kernels",),
     },
     a_top_level_kernels: {
-        "tests.test_kernels": ("import kernels", "from kernels import native", "from kernels.loss import values"),
-        "fastrobust._api": ("def f():\n    import kernels.native as native",),
+        "tests.test_kernels": (
+            "import kernels",
+            "from kernels.compilers import native",
+            "from kernels.losses.barron import values",
+        ),
+        "fastrobust._api": ("def f():\n    import kernels.compilers.native as native",),
     },
     back_to_front: {
         "fastrobust._api": ("import tests.oracle", "from oracle import loss", "from benchmarks import cpu")
@@ -292,12 +325,12 @@ def test_a_planted_import_breaks_the_rule(rule: Callable[[str, Import], bool], m
 
 def test_permitted_imports_break_no_rule() -> None:
     permitted = {
-        "fastrobust.kernels.cpu": (
-            "from . import loss, native\nfrom .primitives import scalar\nimport numba.extending",
+        "fastrobust.kernels.loops.cpu": (
+            "from ..losses import barron\nfrom ..arithmetic.primitives import scalar\nimport numba.extending",
             False,
         ),
         "fastrobust._backends.cupy": (
-            "import cupy\nfrom .._types import LossGrad\nfrom ..kernels import native",
+            "import cupy\nfrom .._types import LossGrad\nfrom ..kernels.loops import compiled",
             False,
         ),
         "fastrobust": ("from ._api import loss as loss", True),
@@ -311,6 +344,39 @@ def test_permitted_imports_break_no_rule() -> None:
     }
     for rule in RULES:
         assert not violations(rule, permitted)
+
+
+def circles(modules: dict[str, tuple[str, bool]]) -> list[str]:
+    """Modules that import each other, by whatever way round and wherever in their texts; a package is not its parts."""
+    edges = {
+        module: {
+            name
+            for found in imports(source, module, is_package)
+            for name in (found.name, found.name.rpartition(".")[0])
+            if name in modules and name != module and not module.startswith(name + ".")
+        }
+        for module, (source, is_package) in modules.items()
+    }
+
+    def reached(start: str) -> set[str]:
+        found, todo = set[str](), [start]
+        while todo:
+            new = edges[todo.pop()] - found
+            found |= new
+            todo += new
+        return found
+
+    return sorted(module for module in modules if module in reached(module))
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert circles(SHIPPED) == []
+
+
+def test_a_planted_circle_is_seen() -> None:
+    planted = {"p": ("", True), "p.a": ("from . import b", False), "p.b": ("def f():\n    from .c import x", False),
+               "p.c": ("from .a import y", False), "p.d": ("from . import a", False)}  # fmt: skip
+    assert circles(planted) == ["p.a", "p.b", "p.c"]
 
 
 def private_attributes(source: str) -> list[str]:
@@ -584,7 +650,7 @@ def test_every_package_is_listed_since_an_unlisted_one_is_missing_from_the_wheel
 
 def test_every_data_file_is_listed(project: dict[str, Any]) -> None:
     patterns = project["tool"]["setuptools"]["package-data"]
-    rooms = {"fastrobust": PACKAGE, "fastrobust.cli": PACKAGE / "cli", "fastrobust.kernels": KERNELS}
+    rooms = {"fastrobust": PACKAGE, "fastrobust.cli": PACKAGE / "cli", "fastrobust.kernels.losses": KERNELS / "losses"}
     shipped = {file for package, room in rooms.items() for pattern in patterns[package] for file in room.glob(pattern)}
     data = {f for room in (PACKAGE, KERNELS) for kind in ("npy", "csv", "typed") for f in room.rglob(f"*.{kind}")}
     data |= {f for f in PACKAGE.rglob("data/*") if f.is_file()}
@@ -596,7 +662,7 @@ def test_kernels_is_a_committed_relative_link() -> None:
     link = PACKAGE / "kernels"
     assert link.is_symlink()
     assert os.readlink(link) == "../kernels"
-    assert (link / "native.py").samefile(KERNELS / "native.py")
+    assert (link / "README.md").samefile(KERNELS / "README.md")
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         pytest.skip("whether it is committed can only be seen in a clone with git")

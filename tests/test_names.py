@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import fastrobust as fr
-from fastrobust.kernels import cpu, cuda, higher, launch, xla_frame
+from fastrobust.kernels.loops import cpu, cuda, launch, xla_frame
+from fastrobust.kernels.losses import higher
 
 
 def slopes(name: str, family: str = "loss") -> list[Any]:

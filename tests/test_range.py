@@ -15,7 +15,7 @@ import oracle
 import pytest
 
 import fastrobust as fr
-from fastrobust.kernels import higher
+from fastrobust.kernels.losses import higher
 
 F4, F8 = np.float32, np.float64
 Found = tuple[Any, Any, Any, Any]
@@ -47,7 +47,7 @@ CASES = {
     "doubles below float32": Case(F4(SOME), 1e-50 * ONES),
 }
 every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-# Where a program is made before it sees the weights, they are multiplied once: see `kernels.scaling`.
+# Where a program is made before it sees the weights, they are multiplied once: see `kernels.arithmetic.scaling`.
 SEEN = {"the weights and the losses are tiny"}
 UNSEEN = {name: case for name, case in CASES.items() if name not in SEEN}
 unseen = pytest.mark.parametrize("case", UNSEEN.values(), ids=UNSEEN)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import fastrobust
-from fastrobust.kernels import sources
+from fastrobust.kernels.compilers import sources
 
 KERNELS = Path(fastrobust.__file__).parent / "kernels"
 
@@ -26,7 +26,7 @@ def imported(text: str, package: list[str], known: set[str]) -> set[str]:
 
 def test_the_pattern_sees_what_python_imports() -> None:
     known = sources.read(KERNELS)
-    assert {"native", "loss", "primitives"} <= set(known)
+    assert {"compilers.native", "losses.barron", "arithmetic.primitives"} <= set(known)
     for name, source in known.items():
         file = KERNELS.joinpath(*name.split(".")).with_suffix(".py") if name else KERNELS / "__init__.py"
         if not file.exists():

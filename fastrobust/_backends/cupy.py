@@ -20,7 +20,8 @@ import numpy as np
 
 from .. import _arguments as arguments
 from .._types import LossGrad
-from ..kernels import launch, ptx, scaling
+from ..kernels.arithmetic import scaling
+from ..kernels.loops import compiled, launch
 
 xp = cupy  # the library's functions
 
@@ -59,7 +60,7 @@ def _start(number: int, loaded: dict[tuple[Any, ...], Any], what: tuple[Any, ...
     kernel = loaded.get(what)
     if kernel is None:
         module = cupy.cuda.function.Module()
-        module.load(ptx.kernel(*what).encode())
+        module.load(compiled.ptx(*what).encode())
         kernel = loaded[what] = module.get_function("kernel")
     kernel((blocks,), (launch.THREADS,), tuple(map(np.int64, words)))
 
@@ -306,7 +307,7 @@ def _weights(weights: Any, shape: tuple[int, ...], compute: Any, number: int, re
 
 
 def _lifted(total: Any, compute: Any) -> tuple[Any, Any]:
-    """What `kernels.scaling.lifted` does, on the device: the factor of the weights, and their sum after it."""
+    """The factor of the weights, and their sum after it, on the device: what `scaling.lifted` does."""
     over = cupy.isinf(total[0]) & cupy.isfinite(total[1])
     found = cupy.where(over, total[1], total[0])
     exponent = cupy.clip(cupy.frexp(found)[1], *scaling.EXPONENTS[compute == np.float64])

@@ -18,8 +18,8 @@ import numpy as np
 from .. import _arguments as arguments
 from .._threads import in_threads
 from .._types import LossGrad
-from ..kernels import scaling
-from ..kernels.alone import alone
+from ..kernels.arithmetic import scaling
+from ..kernels.compilers.alone import alone
 
 xp = np  # the library's functions
 PARALLEL = 1 << 17  # elements from which on threads pay for their start (about 50 us)
@@ -42,12 +42,12 @@ def ufunc_for(name: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> n
 def _ufunc(name: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> np.ufunc:
     from numpy._core._multiarray_umath import _UFUNC_API
 
-    from ..kernels import native
+    from ..kernels.loops import compiled
 
     if name == "log_partition":
-        inputs, address = 1, native.kernel("partition", outputs, dtype)
+        inputs, address = 1, compiled.kernel("partition", outputs, dtype)
     else:
-        inputs, address = 3, native.kernel("elementwise", name, outputs, dtype, layout)
+        inputs, address = 3, compiled.kernel("elementwise", name, outputs, dtype, layout)
     capsule = ctypes.pythonapi.PyCapsule_GetPointer
     capsule.restype, capsule.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     table = ctypes.cast(capsule(_UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))
@@ -310,9 +310,9 @@ def _panel(family: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> Ca
 
 
 def _reduction(family: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> Callable[..., None]:
-    from ..kernels import native
+    from ..kernels.loops import compiled
 
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(native.kernel("reduction", family, outputs, dtype, layout))
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(compiled.kernel("reduction", family, outputs, dtype, layout))
 
 
 def _each_panel(part: Callable[[int, int], None], panels: int, size: int) -> None:
@@ -357,7 +357,7 @@ def _weigh(array: Any, weights: Any, lift: float = 1.0, factor: float = 1.0) -> 
 
 
 class _Factors(NamedTuple):
-    """What a reduction multiplies by: see `kernels.scaling`."""
+    """What a reduction multiplies by: see `kernels.arithmetic.scaling`."""
 
     dx: float  # each derivative in x, besides its weight
     lift: float  # the weights

@@ -26,7 +26,7 @@ def text(clear_cache: bool = False) -> str:
     """All of it, after removing the compiled kernels if asked to."""
     out: list[str] = []
     if clear_cache:
-        from fastrobust.kernels import cache
+        from fastrobust.kernels.compilers import cache
 
         try:
             out += [f"{cache.clear()} files removed from the kernel cache", ""]
@@ -90,7 +90,7 @@ def _cores() -> str:
 
 
 def _cache() -> str:
-    from fastrobust.kernels import cache
+    from fastrobust.kernels.compilers import cache
 
     anew = "kernels are compiled anew in every process"
     found = 0

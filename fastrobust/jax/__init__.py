@@ -29,7 +29,7 @@ import inspect
 from collections.abc import Callable
 from typing import TypeVar, cast
 
-from ..kernels.alone import uninterrupted
+from ..kernels.compilers.alone import uninterrupted
 
 # ruff: noqa: E402
 # An exception out of a signal handler, as of Ctrl-C, would leave a half of Numba, which cannot be imported again.

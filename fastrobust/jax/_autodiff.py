@@ -1,8 +1,9 @@
 """The functions on arrays of JAX: arguments, and the rules of differentiation.
 
 One rule, `jax.custom_jvp` around the kernels' outputs: their derivatives are again outputs, or follow from them by
-`kernels.higher`, so that every order is right, forward and in reverse.  A value that is differentiated comes from the
-same pass as its derivatives.  The module is what `_dispatch` finds: `evaluate`, `weighted`, `partition`, `reduce`.
+`kernels.losses.higher`, so that every order is right, forward and in reverse.  A value that is differentiated comes
+from the same pass as its derivatives.  The module is what `_dispatch` finds: `evaluate`, `weighted`, `partition`,
+`reduce`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from jax.custom_derivatives import SymbolicZero
 from .. import _arguments as arguments
 from .._meaning import check_plain
 from .._types import LossGrad
-from ..kernels import higher
+from ..kernels.losses import higher
 from . import _calls
 
 xp = jnp  # the library's functions

@@ -1,8 +1,8 @@
 """Arrays of JAX in and out of the kernels: what XLA calls, on which platform, batched and sharded.  No derivatives.
 
-On CPUs XLA calls the kernels' machine code (`kernels.xla`), on NVIDIA GPUs, if CuPy is there, Python that launches the
-CUDA kernels on XLA's stream; elsewhere, and where XLA's interface is not the one that is known, the same formulas run
-as XLA's own operations (`kernels.traced`).
+On CPUs XLA calls the kernels' machine code (`kernels.loops.xla`), on NVIDIA GPUs, if CuPy is there, Python that
+launches the CUDA kernels on XLA's stream; elsewhere, and where XLA's interface is not the one that is known, the same
+formulas run as XLA's own operations (`kernels.loops.traced`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from jax.custom_batching import custom_vmap
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
-from ..kernels import scaling, traced, xla_frame
-from ..kernels.alone import imported
+from ..kernels.arithmetic import scaling
+from ..kernels.compilers.alone import imported
+from ..kernels.loops import traced, xla_frame, xla_table
 
 _TARGET = "fastrobust"
 # In the place that XLA keeps of each call, and that JAX shows where it refuses to export one.
@@ -51,14 +52,14 @@ def backend() -> str:
             found = float(jax.jit(functools.partial(_called, "loss", ("value",)))(probe, probe, probe)[0][0])
     except jax.errors.JaxRuntimeError:  # the handler's, or XLA's about its version
         return "composite"
-    return "ffi" if xla_frame.seen() is not None and abs(found - (2**1.5 - 1) / 3) < 1e-6 else "composite"
+    return "ffi" if xla_table.seen() is not None and abs(found - (2**1.5 - 1) / 3) < 1e-6 else "composite"
 
 
 @functools.cache
 def _register() -> None:
     capsule = ctypes.pythonapi.PyCapsule_New
     capsule.restype, capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-    jax.ffi.register_ffi_target(_TARGET, capsule(xla_frame.handler(), None, None), platform="cpu", api_version=1)
+    jax.ffi.register_ffi_target(_TARGET, capsule(xla_table.handler(), None, None), platform="cpu", api_version=1)
 
 
 def evaluate(family: str, names: Sequence[str], *operands: Any) -> list[Any]:
@@ -314,7 +315,7 @@ def total(
 
 
 def lifted(weights: Any, shape: Any, dtype: Any) -> Any:
-    """Weights of a mean times a power of two, such that they sum to about 1 over that shape: see `kernels.scaling`."""
+    """Weights of a mean times a power of two, such that they sum to about 1 over that shape: see `scaling`."""
     fixed = jax.lax.stop_gradient(weights)
     first = _inverse_power(abs(fixed).max(initial=0.0))  # so that the sum is in reach
     repeats = math.prod(shape) / max(math.prod(weights.shape), 1)

@@ -6,7 +6,7 @@ Needs SciPy: in a clone, pip install ".[optimize]"; `RobustRegressor` scikit-lea
 from typing import TYPE_CHECKING, Any
 
 from .._dispatch import install
-from ..kernels.alone import imported
+from ..kernels.compilers.alone import imported
 from ._efficiency import efficiency_scale as efficiency_scale
 from ._gauss_newton import gauss_newton as gauss_newton
 from ._gnc import gnc as gnc

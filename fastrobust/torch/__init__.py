@@ -6,7 +6,7 @@ The functions are those of `fastrobust`: they take tensors on the CPU or a CUDA 
 
 import importlib
 
-from ..kernels.alone import uninterrupted
+from ..kernels.compilers.alone import uninterrupted
 
 # ruff: noqa: E402
 # An exception out of a signal handler, as of Ctrl-C, would leave what cannot be imported again: halves of PyTorch's

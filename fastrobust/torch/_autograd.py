@@ -10,7 +10,8 @@ the compiler                                   `_Traced`, the same without jvp, 
 `torch.func` inside the compiler               a Taylor polynomial at the detached arguments: see `_expanded`
 =============================================  ====================================================================
 
-Derivatives are again outputs of the kernels, or follow from them by `kernels.higher`, so that every order is right.
+Derivatives are again outputs of the kernels, or follow from them by `kernels.losses.higher`, so that every order is
+right.
 The module is what `_dispatch` finds for tensors: `evaluate`, `weighted`, `partition`, `reduce`.
 """
 
@@ -27,7 +28,8 @@ from torch.autograd import forward_ad
 
 from .. import _arguments as arguments
 from .._types import LossGrad
-from ..kernels import higher, scaling
+from ..kernels.arithmetic import scaling
+from ..kernels.losses import higher
 from . import _kernels
 
 xp = torch  # the library's functions
@@ -632,7 +634,7 @@ def weighed(value: Tensor, weights: Tensor | None, reduction: str) -> Tensor:
 
 
 def _lifted(weights: Tensor, like: Tensor) -> Tensor:
-    """Weights of a mean times a power of two, such that they sum to about 1 over that shape: see `kernels.scaling`."""
+    """Weights of a mean times a power of two, such that they sum to about 1 over that shape: see `scaling`."""
     if not like.numel():
         return weights.to(like.dtype)
     wide = weights.double()

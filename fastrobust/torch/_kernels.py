@@ -19,7 +19,7 @@ from torch import Tensor
 from .. import _arguments as arguments
 from .. import _dispatch
 from .._backends import numpy as _numpy
-from ..kernels.alone import imported
+from ..kernels.compilers.alone import imported
 
 PLAIN = (Tensor, torch.nn.Parameter)
 _HALVES = (torch.float16, torch.bfloat16)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .. import _api
 from .. import _arguments as arguments
+from .._evaluate import check_reduction
 from . import _autograd, _kernels
 
 Reduction = Literal["none", "sum", "mean"]
@@ -116,7 +117,7 @@ class RobustLoss(nn.Module):
 
     def __init__(self, alpha: float | Tensor = 1.0, scale: float | Tensor = 1.0, reduction: Reduction = "mean") -> None:
         super().__init__()
-        _api._check_reduction(reduction)
+        check_reduction(reduction)
         arguments.check_numbers(alpha, scale, "loss")
         self.reduction = reduction
         for name, value in (("alpha", alpha), ("scale", scale)):
@@ -218,7 +219,7 @@ class AdaptiveLoss(nn.Module):
         device: Any = None,
     ) -> None:
         super().__init__()
-        _api._check_reduction(reduction)
+        check_reduction(reduction)
         _check_dtype(dtype)
         low, high, start = arguments.alpha_range(alpha_range, alpha_init)
         self.axes, self.reduction, self.alpha_range = _Axes(shape, dim), reduction, (low, high)
@@ -381,7 +382,7 @@ class StudentTLoss(nn.Module):
         device: Any = None,
     ) -> None:
         super().__init__()
-        _api._check_reduction(reduction)
+        check_reduction(reduction)
         _check_dtype(dtype)
         self.axes, self.reduction = _Axes(shape, dim), reduction
         self.scales = _Scales(scale_min, scale_init)

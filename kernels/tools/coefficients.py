@@ -1,4 +1,4 @@
-"""Generate kernels/coefficients.py: polynomial coefficients and split constants, in hex, with intervals and errors.
+"""Generate kernels/arithmetic/coefficients.py: polynomials and split constants, in hex, with intervals and errors.
 
     python kernels/tools/coefficients.py            # write the file
     python kernels/tools/coefficients.py --check    # exit 1 if the committed file differs
@@ -18,7 +18,7 @@ import mpmath as mp
 import numpy as np
 
 mp.mp.dps = 60
-TARGET = Path(__file__).parents[1] / "coefficients.py"
+TARGET = Path(__file__).parents[1] / "arithmetic" / "coefficients.py"
 Function = Callable[[mp.mpf], mp.mpf]
 DTYPES = {"single": np.float32, "double": np.float64}
 

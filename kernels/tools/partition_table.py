@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 from mpmath import mp, mpf
 
-KERNELS = Path(__file__).resolve().parents[1]
-FILES = {"float32": KERNELS / "partition_table_f4.npy", "float64": KERNELS / "partition_table_f8.npy"}
+LOSSES = Path(__file__).resolve().parents[1] / "losses"
+FILES = {"float32": LOSSES / "partition_table_f4.npy", "float64": LOSSES / "partition_table_f8.npy"}
 
 
 def _load_layout() -> Any:
     """`kernels` must never be imported under that name (it is another project's on PyPI), hence by path."""
-    spec = importlib.util.spec_from_file_location("partition_layout", KERNELS / "partition_layout.py")
+    spec = importlib.util.spec_from_file_location("partition_layout", LOSSES / "partition_layout.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

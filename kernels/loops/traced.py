@@ -1,6 +1,6 @@
 """The scalar functions over whole arrays, for libraries that trace programs and have compilers of their own: JAX.
 
-The formulas are those of `loss`, `partition` and `likelihood` themselves: their sources are read and evaluated on
+The formulas are those of `barron`, `partition` and `likelihood` themselves: their sources are read and evaluated on
 arrays, with a select for each conditional expression, and the primitives in the library's operations.  A product with
 its rounding error takes seventeen of them instead of an fma, so this is slow beside compiled kernels; it is for where
 there are none.  Nearly as accurate: the emulated fma rounds twice, and subnormal numbers may be flushed to 0.
@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from . import likelihood, loss, partition, primitives
+from ..arithmetic import primitives
+from ..losses import barron, likelihood, partition
 
 __all__ = ["evaluate"]
 
@@ -39,11 +40,11 @@ def evaluate(
     functions = likelihood.FAMILIES[family]
     log_z, slope = lifted(partition.log_partition)(alpha) if functions.tabulated else (alpha, alpha)
     shape, width = lifted(functions.shape)(alpha, log_z, slope), lifted(functions.width)(scale)
-    log = lifted(loss.logarithm)(x, shape, width, True)
+    log = lifted(barron.logarithm)(x, shape, width, True)
     values, exp = lifted(functions.values)(x, log, shape, width, True)
     found = dict(zip(likelihood.VALUES, values, strict=True))
     if "dalpha" in names:
-        close = lifted(loss.close)(shape)
+        close = lifted(barron.close)(shape)
         found["dalpha"] = lifted(functions.dalpha)(x, log, exp, shape, width, True, close)
     common = xp.broadcast_shapes(x.shape, alpha.shape, scale.shape)
     return tuple(xp.broadcast_to(found[name], common) for name in names)

@@ -20,7 +20,7 @@ from . import cache
 from .alone import alone
 from .lowering import link, lower, optimize
 
-__all__ = ["kernel"]
+__all__ = ["addresses", "compiled", "host_is_x86"]
 
 _JITLINK = sys.platform != "win32"  # LLVM's newer linker; on COFF it is incomplete
 _libraries: dict[str, Any] = {}  # owners of loaded code; never unloaded, since ufuncs point into it
@@ -49,37 +49,10 @@ def _target() -> tuple[Any, str]:
     return machine, f"{llvm.get_default_triple()} {cpu} {features}"
 
 
-def kernel(kind: str, *what: Any) -> int:
-    """Address of a kernel of `cpu`, compiled or read from the cache at the first call.
-
-    ``kernel("partition", ("value",), np.float32)`` is ``cpu.partition(("value",), np.float32)`` in machine code.
-    """
-    name = cache.name_of(kind, what)
-
-    def compiled() -> bytes:
-        from . import cpu  # and with it Numba
-
-        return bytes(_target()[0].emit_object(optimized(name, getattr(cpu, kind)(*what), cpu.SIGNATURE)))
-
-    return _addresses(name, "cpu", (name,), compiled)[0]
-
-
-def handler(words: int) -> tuple[int, int, int]:
-    """Addresses of the handler of `xla`, of what its threads run, and of its table of so many words."""
-    name = cache.name_of("xla", ("handler",))
-
-    def compiled() -> bytes:
-        from . import xla
-
-        module = optimized(name, xla.handler, xla.SIGNATURE, _HANDLER.replace("WORDS", str(words)))
-        return bytes(_target()[0].emit_object(module))
-
-    found = _addresses(name, "xla", (name, f"{name}_task", f"{name}_table"), compiled)
-    return found[0], found[1], found[2]
-
-
-def _addresses(name: str, module: str, symbols: tuple[str, ...], compiled: Callable[[], bytes]) -> list[int]:
-    """Of symbols in the object of that name, which is made from that module; loaded once."""
+def addresses(
+    name: str, modules: tuple[str, ...], symbols: tuple[str, ...], compiled: Callable[[], bytes]
+) -> list[int]:
+    """The addresses of symbols in the object of that name, which those modules make; loaded once."""
 
     def load(payload: bytes) -> Any:
         # LLVM loads a processor's code on any other's, and takes the name of a library even if that fails.
@@ -92,7 +65,7 @@ def _addresses(name: str, module: str, symbols: tuple[str, ...], compiled: Calla
 
     def loaded() -> Any:
         if name not in _libraries:
-            _libraries[name] = cache.fetch(name, ("native", module), _target()[1], compiled, load)
+            _libraries[name] = cache.fetch(name, ("compilers.native", *modules), _target()[1], compiled, load)
         return _libraries[name]
 
     library = alone(loaded)
@@ -115,41 +88,17 @@ def _linker() -> Any:
     return llvm.create_lljit_compiler(use_jit_link=_JITLINK)
 
 
-# The entry has NumPy's signature of an inner loop.  LLVM would stop at 256 bits on some CPUs that have 512.
-_LOOP = """
-declare i32 @"INNER"(ptr, ptr, ptr, ptr, ptr)
-define void @"NAME"(ptr %args, ptr %dims, ptr %steps, ptr %data) #0 {
-  %result = alloca ptr
-  %error = alloca ptr
-  %status = call i32 @"INNER"(ptr %result, ptr %error, ptr %args, ptr %dims, ptr %steps)
-  ret void
-}
-attributes #0 = { nounwind "prefer-vector-width"="512" }
-"""
-
-# The entries have XLA's signatures of a handler and of a task; the latter goes without the table.
-_HANDLER = """
-@"NAME_table" = global [WORDS x i64] zeroinitializer, align 64
-declare i32 @"INNER"(ptr, ptr, ptr, ptr)
-define ptr @"NAME"(ptr %frame) #0 {
-  %result = alloca ptr
-  %error = alloca ptr
-  %status = call i32 @"INNER"(ptr %result, ptr %error, ptr %frame, ptr @"NAME_table")
-  %found = load ptr, ptr %result
-  ret ptr %found
-}
-define void @"NAME_task"(ptr %data) #0 {
-  %result = alloca ptr
-  %error = alloca ptr
-  %status = call i32 @"INNER"(ptr %result, ptr %error, ptr %data, ptr null)
-  ret void
-}
-attributes #0 = { nounwind }
-"""
+def compiled(name: str, function: Callable[..., Any], signature: Any, entry: str) -> bytes:
+    """The object file of a function for this CPU: see `optimized`."""
+    return bytes(_target()[0].emit_object(optimized(name, function, signature, entry)))
 
 
-def optimized(name: str, function: Callable[..., Any], signature: Any, entry: str = _LOOP) -> Any:
-    """The optimized LLVM module of a function for this CPU, behind entries of the names that begin with ``name``."""
+def optimized(name: str, function: Callable[..., Any], signature: Any, entry: str) -> Any:
+    """The optimized LLVM module of a function for this CPU.
+
+    ``entry`` is LLVM IR of what calls it, in which ``INNER`` stands for its name, and ``NAME`` begins the names of what
+    is visible.
+    """
     modules, description = lower(function, signature)
     machine, _ = _target()
     text = entry.replace("INNER", description.llvm_func_name).replace("NAME", name)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 __all__ = ["digest", "unchanged"]
 
-_ROOT = Path(__file__).parent
+_ROOT = Path(__file__).parents[1]
 _IMPORT = re.compile(r"^[ \t]*from[ \t]+(\.+)([\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]*)", re.M)
 
 

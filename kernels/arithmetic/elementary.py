@@ -26,7 +26,7 @@ _INTEGER_BIAS = constant(8388608.0 + 127.0, 4503599627370496.0 + 1023.0)
 _NEGATE_EXPONENT = constant(254, 2046)
 _ROUND = constant(12582912.0, 6755399441055744.0)  # 1.5 * 2^23, 1.5 * 2^52: adding it rounds to an integer
 _ROUND_BIASED = constant(12582912.0 + 127.0, 6755399441055744.0 + 1023.0)
-# Largest exponent that a scaled result can need, see `loss`: products of E = exp(k t) with (1 + u)^-1 and t^2.
+# Largest exponent that a scaled result can need, see `barron`: products of E = exp(k t) with (1 + u)^-1 and t^2.
 _KT_MAX = constant(345.0, 2300.0)
 _TINY = constant(2.0**-28, 2.0**-60)  # below it expm1(r) = r to working precision
 _HALF_ONE = constant(0x1F800000, 0x1FF0000000000000)

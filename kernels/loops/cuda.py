@@ -15,8 +15,12 @@ from llvmlite import ir
 from numba import int64, types
 from numba.extending import intrinsic
 
-from . import likelihood, loss
-from .elementary import lifted, two_sum
+from ..arithmetic.elementary import lifted, two_sum
+from ..arithmetic.primitives import min, scalar
+from ..arithmetic.scaling import APART
+from ..losses import barron, likelihood
+from ..losses.likelihood import FAMILIES, VALUES
+from ..losses.partition import PARTITION, log_partition, log_partition_parts
 from .launch import (
     ALPHA,
     ALPHA_AT,
@@ -40,10 +44,6 @@ from .launch import (
     N,
     X,
 )  # fmt: skip
-from .likelihood import FAMILIES, VALUES
-from .partition import PARTITION, log_partition, log_partition_parts
-from .primitives import min, scalar
-from .scaling import APART
 
 __all__ = ["SIGNATURE", "elementwise", "fold", "partition", "reduction", "total"]
 
@@ -333,8 +333,8 @@ def _shared(family: str, moves: list[Any], memory: _Storage) -> Callable[..., An
     def kernel(words):
         n = words[N]
         s, w = prepared(words, 0, 0)
-        quick, limit = loss.ordinary(s, w)
-        close = loss.close(s)
+        quick, limit = barron.ordinary(s, w)
+        close = barron.close(s)
         i = _thread() * count
         while i + count <= n:
             x = load(words[X], i)
@@ -383,8 +383,8 @@ def _strip(family: str, moves: list[Any], memory: _Storage) -> Callable[..., Any
     def strip(words, i, end, stride, column):
         at = words[X]
         s, w = prepared(words, column * words[ALPHA_STEP], column * words[SCALE_STEP])
-        quick, limit = loss.ordinary(s, w)
-        close = loss.close(s)
+        quick, limit = barron.ordinary(s, w)
+        close = barron.close(s)
         while i < end:
             m = min(4, (end - i + stride - 1) // stride)
             x = _four(load_one, at, i, stride if m == 4 else 0)
@@ -435,8 +435,8 @@ def _with_each(family: str, moves: list[Any], memory: _Storage) -> Callable[...,
     @scalar
     def special(x, alpha, scale, p):
         s, w = prepare(alpha, scale)
-        quick, limit = loss.ordinary(s, w)
-        return not (quick & (not loss.close(s)) & (abs(x) <= limit))
+        quick, limit = barron.ordinary(s, w)
+        return not (quick & (not barron.close(s)) & (abs(x) <= limit))
 
     @scalar
     def quickly(x, alpha, scale, p):
@@ -448,7 +448,7 @@ def _with_each(family: str, moves: list[Any], memory: _Storage) -> Callable[...,
     @scalar
     def alone(words, i):
         s, w = prepared(words, i * words[ALPHA_STEP], i * words[SCALE_STEP])
-        store_one(words, i, (element(load_one(words[X], i), s, w, True, loss.close(s)),))
+        store_one(words, i, (element(load_one(words[X], i), s, w, True, barron.close(s)),))
 
     def kernel(words):
         n = words[N]
@@ -487,7 +487,7 @@ def _strided(family: str, moves: list[Any], memory: _Storage) -> Callable[..., A
                 alpha_at += k * words[EXTENTS + 2 * DIMENSIONS - 1 + axis]
                 scale_at += k * words[EXTENTS + 3 * DIMENSIONS - 1 + axis]
             s, w = prepared(words, alpha_at, scale_at)
-            store_one(words, i, (element(load_one(words[X], at), s, w, True, loss.close(s)),))
+            store_one(words, i, (element(load_one(words[X], at), s, w, True, barron.close(s)),))
             i += _threads()
 
     return kernel
@@ -635,8 +635,8 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
     def over_all(words):
         n, factor = words[N], common(words)
         s, w = prepared(words, 0, 0)
-        quick, limit = loss.ordinary(s, w)
-        close = loss.close(s)
+        quick, limit = barron.ordinary(s, w)
+        close = barron.close(s)
         sums = (0.0, 0.0, 0.0)
         i = _thread() * count
         while i < n:
@@ -665,8 +665,8 @@ def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) 
     def strip(words, i, end, stride, column, factor):
         """The sums over elements a stride apart that share their parameters, four at a time."""
         s, w = prepared(words, column * words[ALPHA_STEP], column * words[SCALE_STEP])
-        quick, limit = loss.ordinary(s, w)
-        close = loss.close(s)
+        quick, limit = barron.ordinary(s, w)
+        close = barron.close(s)
         sums = (0.0, 0.0, 0.0)
         while i < end:
             left = min(4, (end - i + stride - 1) // stride)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..arithmetic.primitives import bits, constant, from_bits, max, min, piecewise, scalar
 from .partition_layout import LAYOUT
-from .primitives import bits, constant, from_bits, max, min, piecewise, scalar
 
 _F4, _F8 = LAYOUT["float32"], LAYOUT["float64"]
 _FILES = [np.load(Path(__file__).with_name(f"partition_table_{d}.npy"), allow_pickle=False) for d in ("f4", "f8")]

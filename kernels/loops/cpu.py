@@ -3,7 +3,7 @@
 Every kernel has the signature of a NumPy inner loop, ``void(char **args, intp *dims, intp *steps, void *)``.
 Elements go in blocks of `BLOCK` through buffers on the stack: strides, tails and overlapping outputs are the copies'
 business, and the arithmetic always runs over contiguous memory that nothing else points to, a multiple of `LANES`
-elements long.  Each stage of the arithmetic (see `loss`) runs over the block before the next one.
+elements long.  Each stage of the arithmetic (see `barron`) runs over the block before the next one.
 
 Kernels come in layouts: "shared" parameters are one number each, prepared once; otherwise there is one for each element
 ("each") or for each column ("columns"), and what depends on them alone goes through buffers, too.
@@ -20,11 +20,12 @@ from numba import intp, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import loss, native
+from ..arithmetic.primitives import fma, min, scalar
+from ..compilers import native
+from ..losses import barron
+from ..losses.likelihood import FAMILIES, VALUES
+from ..losses.partition import PARTITION, log_partition, log_partition_parts
 from .launch import SUMS
-from .likelihood import FAMILIES, VALUES
-from .partition import PARTITION, log_partition, log_partition_parts
-from .primitives import fma, min, scalar
 
 __all__ = ["BLOCK", "elementwise", "partition", "reduction"]
 
@@ -250,7 +251,7 @@ def _evaluator(family: str, outputs: tuple[str, ...], zero: Any, layout: str) ->
     store_values = _storer(tuple((j, VALUES.index(name)) for j, name in places if name != "dalpha"))
     store_dalpha = _storer(tuple((j, 0) for j, name in places if name == "dalpha"))
     with_dalpha = "dalpha" in outputs
-    log_size, exp_size = loss.LOG, loss.EXP
+    log_size, exp_size = barron.LOG, barron.EXP
     at = _itself if layout == "shared" else _recall
 
     @scalar
@@ -258,7 +259,7 @@ def _evaluator(family: str, outputs: tuple[str, ...], zero: Any, layout: str) ->
         logs, exps = _buffers(log_size, zero), _buffers(exp_size, zero)
         for i in range(n):
             s, w = at(shapes, i), at(widths, i)
-            _keep(logs, i, loss.logarithm(x[i], s, w, extreme))
+            _keep(logs, i, barron.logarithm(x[i], s, w, extreme))
         for i in range(n):
             s, w = at(shapes, i), at(widths, i)
             found, exp = values(x[i], _recall(logs, i), s, w, extreme)
@@ -267,19 +268,19 @@ def _evaluator(family: str, outputs: tuple[str, ...], zero: Any, layout: str) ->
         if with_dalpha:
             for i in range(n):
                 s, w = at(shapes, i), at(widths, i)
-                near = loss.close(s) if extreme else close
+                near = barron.close(s) if extreme else close
                 slope = dalpha(x[i], _recall(logs, i), _recall(exps, i), s, w, extreme, near)
                 store_dalpha(out, i, (slope,))
 
-    # Three copies of the stages, for the three cases of `loss.element`.
+    # Three copies of the stages, for the three cases of `likelihood.element`.
     def shared(x, n, shapes, widths, out):
-        quick, limit = loss.ordinary(shapes, widths)
+        quick, limit = barron.ordinary(shapes, widths)
         outside = 0
         for i in range(n):
             outside |= not (abs(x[i]) <= limit)
         if outside != 0 or not quick:
             stages(x, n, shapes, widths, True, False, out)
-        elif with_dalpha and loss.close(shapes):
+        elif with_dalpha and barron.close(shapes):
             stages(x, n, shapes, widths, False, True, out)
         else:
             stages(x, n, shapes, widths, False, False, out)
@@ -288,8 +289,8 @@ def _evaluator(family: str, outputs: tuple[str, ...], zero: Any, layout: str) ->
         outside = 0
         for i in range(n):
             s = at(shapes, i)
-            quick, limit = loss.ordinary(s, at(widths, i))
-            outside |= not (quick & (not loss.close(s)) & (abs(x[i]) <= limit))
+            quick, limit = barron.ordinary(s, at(widths, i))
+            outside |= not (quick & (not barron.close(s)) & (abs(x[i]) <= limit))
         if outside != 0:
             stages(x, n, shapes, widths, True, False, out)
         else:

@@ -24,7 +24,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from . import scaling
+from ..arithmetic import scaling
 
 __all__ = [
     "THREADS",

@@ -1,7 +1,7 @@
 """Second derivatives of rho in operations that NumPy, PyTorch and JAX share, for their automatic differentiation.
 
 Kernels give rho and its first derivatives, and the weight W and the curvature.  All second derivatives but one follow
-from those, from x, c and from two functions of u, with the notation of `loss` and v = u/(1+u), phi = t - v:
+from those, from x, c and from two functions of u, with the notation of `barron` and v = u/(1+u), phi = t - v:
 
     d2 rho/dx dalpha = W x phi/2        dW/dx = -sign(2-alpha) (W/c^2) x/(1+u)        dW/dalpha = W phi/2
     curvature = W (1 - sign(2-alpha) g), g = z^2/(1+u), dg/d(z^2) = 1/(1+u)^2, dg/dalpha = -sign(2-alpha) v^2
@@ -21,8 +21,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# The floor and the cap of alpha, and what stands for 2, as in `loss`; |z| beyond which z^2/b could overflow.  In double
-# and in float32.
+# The floor and the cap of alpha, and what stands for 2, as in `barron`; |z| beyond which z^2/b could overflow.  In
+# double and in float32.
 _DOUBLE = 2.0**-70, 2.0**90, 2.0 - 2.0**-52, 2.0**400
 _SINGLE = 2.0**-40, 2.0**48, 2.0 - 2.0**-23, 2.0**48
 _FAMILIES = ("loss", "nll")

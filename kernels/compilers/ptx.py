@@ -15,10 +15,9 @@ import llvmlite.binding as llvm
 
 from . import cache
 from .alone import alone
-from .launch import THREADS
 from .lowering import link, lower, optimize
 
-__all__ = ["kernel"]
+__all__ = ["CAPABILITY", "compiled", "text"]
 
 CAPABILITY = "sm_75"
 _TRIPLE = "nvptx64-nvidia-cuda"
@@ -32,18 +31,13 @@ def _machine() -> Any:
     return llvm.Target.from_triple(_TRIPLE).create_target_machine(cpu=CAPABILITY, opt=3)
 
 
-def kernel(kind: str, *what: Any) -> str:
-    """PTX of a kernel of `cuda`, compiled or read from the cache at the first call; its entry is called ``kernel``."""
-    name = cache.name_of(kind, what)
-
-    def compiled() -> bytes:
-        from . import cuda  # and with it Numba
-
-        return compiled_text(getattr(cuda, kind)(*what)).encode()
+def text(name: str, modules: tuple[str, ...], compiled: Callable[[], str]) -> str:
+    """The PTX of that name, which those modules make; from the cache, if it is there."""
 
     def loaded() -> str:
         if name not in _texts:
-            _texts[name] = cache.fetch(name, ("ptx", "cuda"), _TRIPLE + CAPABILITY, compiled, _whole)
+            used, target = ("compilers.ptx", *modules), _TRIPLE + CAPABILITY
+            _texts[name] = cache.fetch(name, used, target, lambda: compiled().encode(), _whole)
         return _texts[name]
 
     return alone(loaded)
@@ -57,12 +51,9 @@ def _whole(payload: bytes) -> str:
     return text
 
 
-def compiled_text(made: tuple[Callable[..., Any], int]) -> str:
-    """PTX of a Python function of (pointer to int64), and how many words its kernel takes as parameters."""
-    from .cuda import SIGNATURE
-
-    function, count = made
-    modules, description = lower(function, SIGNATURE)
+def compiled(function: Callable[..., Any], signature: Any, count: int, threads: int) -> str:
+    """The PTX of a Python function of a pointer to int64, whose kernel takes so many words, in blocks of threads."""
+    modules, description = lower(function, signature)
     inner = description.llvm_func_name
     parameters = ", ".join(f"i64 %w{i}" for i in range(count))
     stores = "\n".join(
@@ -79,9 +70,8 @@ define ptx_kernel void @kernel({parameters}) {{
   ret void
 }}
 !nvvm.annotations = !{{!0}}
-!0 = !{{ptr @kernel, !"maxntidx", i32 {THREADS}}}
+!0 = !{{ptr @kernel, !"maxntidx", i32 {threads}}}
 """
     module = link(_machine(), [entry, *modules], "kernel")
     optimize(_machine(), module, vectorize=False)
-    text = str(_machine().emit_assembly(module))
-    return re.sub(r"^//.*\n", "", text, flags=re.M)
+    return re.sub(r"^//.*\n", "", str(_machine().emit_assembly(module)), flags=re.M)

@@ -1,4 +1,4 @@
-"""XLA's call frames, word by word, and the table by which the handler of `xla` finds kernels.  No Numba here.
+"""XLA's call frames, word by word, and the numbers of the kernels.  No Numba here.
 
 The frames are those of ``xla/ffi/api/c_api.h``: structures of words of 8 bytes, of which the numbers below say the
 place.  They are the same in versions 0.1 to 0.3 of that interface (jaxlib 0.6 to 0.10); what versions add comes last.
@@ -6,15 +6,9 @@ place.  They are the same in versions 0.1 to 0.3 of that interface (jaxlib 0.6 t
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-
-from . import native
-
-__all__ = ["FAMILIES", "OUTPUTS", "code_of", "handler", "seen"]
+__all__ = ["FAMILIES", "OUTPUTS", "code_of", "code_of_sums", "ordered"]
 
 API_MAJOR, API_MINOR = 0, 3  # of the interface, as known here
 API_OLDEST = 1  # the minor version of those who ask without showing theirs
@@ -74,47 +68,3 @@ def code_of(family: str, names: Sequence[str]) -> int:
 def ordered(family: str, names: Sequence[str]) -> tuple[str, ...]:
     """The names in the order in which the handler returns them."""
     return tuple(name for name in (PARTITION if family == "partition" else OUTPUTS) if name in names)
-
-
-def _build(slot: int) -> int:
-    """The address of the kernel that belongs at that place of the table."""
-    code, rest = divmod(slot - KERNELS, 4)
-    dtype, layout = (np.float32, np.float64)[rest // 2], rest % 2
-    if code >= SUMS:
-        family, mask = divmod(code - SUMS, 8)
-        outputs = ("value", *_names(("dx", "dalpha", "dscale"), mask))
-        return native.kernel("reduction", FAMILIES[family], outputs, dtype, ("shared", "columns")[layout])
-    if code >= PARTITIONS:
-        return native.kernel("partition", _names(PARTITION, code - PARTITIONS), dtype)
-    family, mask = divmod(code, 1 << len(OUTPUTS))
-    return native.kernel("elementwise", FAMILIES[family], _names(OUTPUTS, mask), dtype, LAYOUTS[layout])
-
-
-def _names(known: tuple[str, ...], mask: int) -> tuple[str, ...]:
-    return tuple(name for i, name in enumerate(known) if mask >> i & 1)
-
-
-_keep: list[Any] = []  # what the table points to
-
-
-def handler() -> int:
-    """The address of the handler, its table filled but for the kernels, which come when they are called for."""
-    address, task, table_at = native.handler(WORDS)
-    table = _table(table_at)
-    resolve = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(_build)
-    messages = [ctypes.create_string_buffer(text.encode()) for text in MESSAGES]
-    _keep.extend([table, resolve, messages])
-    table[TASK], table[RESOLVE] = task, ctypes.cast(resolve, ctypes.c_void_p).value
-    for i, message in enumerate(messages):
-        table[MESSAGE + i] = ctypes.addressof(message)
-    return address
-
-
-def _table(address: int) -> Any:
-    return (ctypes.c_int64 * WORDS).from_address(address)
-
-
-def seen() -> tuple[int, int] | None:
-    """The version of the interface that XLA has shown, if a program with the handler was compiled."""
-    word = _keep[0][VERSION]
-    return (word & 0xFFFFFFFF, word >> 32) if word else None

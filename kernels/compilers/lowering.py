@@ -20,7 +20,7 @@ def lower(function: Callable[..., Any], signature: Any) -> tuple[list[str], Any]
     from numba.core import sigutils
     from numba.core.compiler_lock import global_compiler_lock
 
-    from .primitives import lower_function
+    from ..arithmetic.primitives import lower_function
 
     with global_compiler_lock:
         compiled = lower_function(function, *sigutils.normalize_signature(signature))

@@ -9,9 +9,9 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from . import loss
-from .elementary import decompose, log_parts
-from .primitives import scalar
+from ..arithmetic.elementary import decompose, log_parts
+from ..arithmetic.primitives import scalar
+from . import barron
 
 # What `values` returns, in order; a kernel can write these and "dalpha".
 VALUES = ("value", "dx", "dscale", "weight", "curvature")
@@ -20,20 +20,20 @@ VALUES = ("value", "dx", "dscale", "weight", "curvature")
 @scalar
 def loss_shape(alpha, log_z, slope):
     """What depends on alpha alone; the loss needs no log Z."""
-    return loss.shape(alpha)
+    return barron.shape(alpha)
 
 
 @scalar
 def nll_shape(alpha, log_z, slope):
     """What depends on alpha alone: that of the loss, log Z(alpha) and its derivative."""
-    return *loss.shape(alpha), log_z, slope
+    return *barron.shape(alpha), log_z, slope
 
 
 @scalar
 def nll_width(scale):
     """What depends on c alone: that of the loss, and log c."""
     T = type(scale)
-    c, inv, inv2 = loss.width(scale)
+    c, inv, inv2 = barron.width(scale)
     e, m, ml = decompose(c, T(0.0))
     log = log_parts(m - T(1.0), T(0.0), m, ml, e)[0]
     # 1/c is NaN where c is not valid, 0 where c is infinite.
@@ -43,19 +43,19 @@ def nll_width(scale):
 
 @scalar
 def nll_values(x, log, shape, width, extreme):
-    """`loss.values` for the negative log-likelihood; weight and curvature are those of the loss."""
-    (value, dx, dscale, weight, curvature), exp = loss.values(x, log, shape, width, extreme)
+    """`barron.values` for the negative log-likelihood; weight and curvature are those of the loss."""
+    (value, dx, dscale, weight, curvature), exp = barron.values(x, log, shape, width, extreme)
     return (value + (width[3] + shape[8]), dx, dscale + width[1], weight, curvature), exp
 
 
 @scalar
 def nll_dalpha(x, log, exp, shape, width, extreme, close):
-    """`loss.dalpha` for the negative log-likelihood."""
-    return loss.dalpha(x, log, exp, shape, width, extreme, close) + shape[9]
+    """`barron.dalpha` for the negative log-likelihood."""
+    return barron.dalpha(x, log, exp, shape, width, extreme, close) + shape[9]
 
 
 class Family(NamedTuple):
-    """A function of (x, alpha, scale) as its loops need it: see `loss`, whose `logarithm` both have."""
+    """A function of (x, alpha, scale) as its loops need it: see `barron`, whose `logarithm` both have."""
 
     shape: Callable[..., Any]
     width: Callable[..., Any]
@@ -66,7 +66,7 @@ class Family(NamedTuple):
 
 
 FAMILIES = {
-    "loss": Family(loss_shape, loss.width, loss.values, loss.dalpha, (8, 3), tabulated=False),
+    "loss": Family(loss_shape, barron.width, barron.values, barron.dalpha, (8, 3), tabulated=False),
     "nll": Family(nll_shape, nll_width, nll_values, nll_dalpha, (10, 4), tabulated=True),
 }
 
@@ -77,7 +77,7 @@ def element(family: str) -> Callable[..., Any]:
     values, dalpha = FAMILIES[family].values, FAMILIES[family].dalpha
 
     def stages(x, shape, width, extreme, close):
-        log = loss.logarithm(x, shape, width, extreme)
+        log = barron.logarithm(x, shape, width, extreme)
         found, exp = values(x, log, shape, width, extreme)
         return found, dalpha(x, log, exp, shape, width, extreme, close)
 

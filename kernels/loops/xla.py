@@ -28,12 +28,12 @@ from numba import intp, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import native
+from ..arithmetic.elementary import LARGEST, lifted
+from ..arithmetic.primitives import max, min, scalar
+from ..arithmetic.scaling import APART
+from ..compilers import native
 from . import xla_frame as f
 from .cpu import pointer, stack
-from .elementary import LARGEST, lifted
-from .primitives import max, min, scalar
-from .scaling import APART
 
 __all__ = ["SIGNATURE", "handler"]
 

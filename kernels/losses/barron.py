@@ -24,8 +24,8 @@ Special values without special cases, by moving alpha to where the general formu
 
 from __future__ import annotations
 
-from . import coefficients as c
-from .elementary import (
+from ..arithmetic import coefficients as c
+from ..arithmetic.elementary import (
     decompose,
     exp_parts,
     exp_tail,
@@ -39,7 +39,7 @@ from .elementary import (
     two_product,
     two_sum,
 )
-from .primitives import constant, fma, homogeneous, max, min, scalar
+from ..arithmetic.primitives import constant, fma, homogeneous, max, min, scalar
 
 _ALPHA_MIN = constant(2.0**-40, 2.0**-70)
 _ALPHA_MAX = constant(2.0**48, 2.0**90)

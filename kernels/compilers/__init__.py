@@ -1,0 +1,1 @@
+"""From Python functions to machine code and PTX, and where that is kept.  They know no kernel."""

@@ -1,0 +1,1 @@
+"""The kernels: loops around the formulas of `losses`, for CPUs, GPUs and XLA, and how they are launched."""

@@ -1,0 +1,86 @@
+"""Compiled kernels by name: machine code for this processor, and PTX.
+
+What makes them needs Numba, and is imported only where a kernel is not in the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..compilers import cache, native
+from ..compilers import ptx as ptx_compiler
+from .launch import THREADS
+
+__all__ = ["LOOP", "handler", "kernel", "ptx"]
+
+# The entry has NumPy's signature of an inner loop.  LLVM would stop at 256 bits on some CPUs that have 512.
+LOOP = """
+declare i32 @"INNER"(ptr, ptr, ptr, ptr, ptr)
+define void @"NAME"(ptr %args, ptr %dims, ptr %steps, ptr %data) #0 {
+  %result = alloca ptr
+  %error = alloca ptr
+  %status = call i32 @"INNER"(ptr %result, ptr %error, ptr %args, ptr %dims, ptr %steps)
+  ret void
+}
+attributes #0 = { nounwind "prefer-vector-width"="512" }
+"""
+
+# The entries have XLA's signatures of a handler and of a task; the latter goes without the table.
+_HANDLER = """
+@"NAME_table" = global [WORDS x i64] zeroinitializer, align 64
+declare i32 @"INNER"(ptr, ptr, ptr, ptr)
+define ptr @"NAME"(ptr %frame) #0 {
+  %result = alloca ptr
+  %error = alloca ptr
+  %status = call i32 @"INNER"(ptr %result, ptr %error, ptr %frame, ptr @"NAME_table")
+  %found = load ptr, ptr %result
+  ret ptr %found
+}
+define void @"NAME_task"(ptr %data) #0 {
+  %result = alloca ptr
+  %error = alloca ptr
+  %status = call i32 @"INNER"(ptr %result, ptr %error, ptr %data, ptr null)
+  ret void
+}
+attributes #0 = { nounwind }
+"""
+
+
+def kernel(kind: str, *what: Any) -> int:
+    """The address of a kernel of `cpu`, compiled or read from the cache at the first call.
+
+    ``kernel("partition", ("value",), np.float32)`` is ``cpu.partition(("value",), np.float32)`` in machine code.
+    """
+    name = cache.name_of(kind, what)
+
+    def compiled() -> bytes:
+        from . import cpu
+
+        return native.compiled(name, getattr(cpu, kind)(*what), cpu.SIGNATURE, LOOP)
+
+    return native.addresses(name, ("loops.cpu",), (name,), compiled)[0]
+
+
+def handler(words: int) -> tuple[int, int, int]:
+    """The addresses of the handler of `xla`, of what its threads run, and of its table of so many words."""
+    name = cache.name_of("xla", ("handler",))
+
+    def compiled() -> bytes:
+        from . import xla
+
+        return native.compiled(name, xla.handler, xla.SIGNATURE, _HANDLER.replace("WORDS", str(words)))
+
+    found = native.addresses(name, ("loops.xla",), (name, f"{name}_task", f"{name}_table"), compiled)
+    return found[0], found[1], found[2]
+
+
+def ptx(kind: str, *what: Any) -> str:
+    """The PTX of a kernel of `cuda`, compiled or read from the cache at the first call; its entry is ``kernel``."""
+
+    def compiled() -> str:
+        from . import cuda
+
+        function, words = getattr(cuda, kind)(*what)
+        return ptx_compiler.compiled(function, cuda.SIGNATURE, words, THREADS)
+
+    return ptx_compiler.text(cache.name_of(kind, what), ("loops.cuda",), compiled)

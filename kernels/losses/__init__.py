@@ -1,0 +1,1 @@
+"""The formulas: scalars in, scalars out, over `arithmetic` alone."""
