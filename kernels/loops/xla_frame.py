@@ -1,7 +1,7 @@
 """XLA's call frames, word by word, and the numbers of the kernels.  No Numba here.
 
 The frames are those of ``xla/ffi/api/c_api.h``: structures of words of 8 bytes, of which the numbers below say the
-place.  They are the same in versions 0.1 to 0.3 of that interface (jaxlib 0.6 to 0.10); what versions add comes last.
+place.  They are the same in versions 0.1 to 0.5 of that interface (jaxlib 0.6 to 0.12); what versions add comes last.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 __all__ = ["FAMILIES", "OUTPUTS", "code_of", "code_of_sums", "ordered"]
 
-API_MAJOR, API_MINOR = 0, 3  # of the interface, as known here
+API_MAJOR, API_MINOR = 0, 5  # of the interface, as known here
 API_OLDEST = 1  # the minor version of those who ask without showing theirs
 
 # XLA_FFI_CallFrame, into which the arguments, results and attributes are built: of those, the length and the pointers
