@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import doctest
-import functools
 import inspect
 import json
 import os
@@ -17,11 +16,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+import rooms
+from rooms import Import, circles, imports, sources
 
 import fastrobust as fr
 from fastrobust import _dispatch
@@ -32,56 +33,7 @@ PUBLIC = tuple(fr.__all__)
 FUNCTIONS = tuple(name for name in PUBLIC if inspect.isfunction(getattr(fr, name)))
 FRAMEWORKS = {*_dispatch._LIBRARIES, "tensorflow", "scipy", "sklearn", "pandas", "numba", "llvmlite"}
 
-# --- reading imports
-
-
-class Import(NamedTuple):
-    """One name that a file imports, in full, and whether the file says so relative to itself."""
-
-    name: str
-    relative: bool
-    line: int
-
-    @property
-    def top(self) -> str:
-        return self.name.partition(".")[0]
-
-
-@functools.cache
-def imports(source: str, module: str, is_package: bool = False) -> tuple[Import, ...]:
-    """What the source of that module imports, inside functions too, and by name through importlib."""
-    return tuple(_imports(source, module, is_package))
-
-
-def _imports(source: str, module: str, is_package: bool) -> Iterator[Import]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield Import(alias.name, False, node.lineno)
-        elif isinstance(node, ast.ImportFrom):
-            parts = module.split(".")
-            parts = parts[: len(parts) - node.level + is_package] if node.level else []
-            base = ".".join([*parts, *([node.module] if node.module else [])])
-            for alias in node.names:
-                yield Import(f"{base}.{alias.name}", node.level > 0, node.lineno)
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in ("import_module", "imported", "__import__", "find_spec"):
-                yield Import(str(node.args[0].value), False, node.lineno)
-
-
-def sources(directory: Path, package: str) -> dict[str, tuple[str, bool]]:
-    """Dotted module name -> source and whether it is a package, for all files below; links are not followed."""
-    found = {}
-    for path in sorted(directory.rglob("*.py")):
-        below = path.relative_to(directory)
-        if any(part.startswith(".") or (directory / part).is_symlink() for part in below.parts):
-            continue
-        is_package = path.name == "__init__.py"
-        parts = (*below.parts[:-1], *([] if is_package else [path.stem]))
-        found[".".join([package, *parts])] = (path.read_text(encoding="utf-8"), is_package)
-    return found
-
+# --- what is there
 
 OURS = sources(PACKAGE, "fastrobust")
 MATHEMATICS = sources(KERNELS, "fastrobust.kernels")
@@ -346,29 +298,6 @@ def test_permitted_imports_break_no_rule() -> None:
         assert not violations(rule, permitted)
 
 
-def circles(modules: dict[str, tuple[str, bool]]) -> list[str]:
-    """Modules that import each other, by whatever way round and wherever in their texts; a package is not its parts."""
-    edges = {
-        module: {
-            name
-            for found in imports(source, module, is_package)
-            for name in (found.name, found.name.rpartition(".")[0])
-            if name in modules and name != module and not module.startswith(name + ".")
-        }
-        for module, (source, is_package) in modules.items()
-    }
-
-    def reached(start: str) -> set[str]:
-        found, todo = set[str](), [start]
-        while todo:
-            new = edges[todo.pop()] - found
-            found |= new
-            todo += new
-        return found
-
-    return sorted(module for module in modules if module in reached(module))
-
-
 def test_no_module_imports_itself_by_way_of_others() -> None:
     assert circles(SHIPPED) == []
 
@@ -377,6 +306,20 @@ def test_a_planted_circle_is_seen() -> None:
     planted = {"p": ("", True), "p.a": ("from . import b", False), "p.b": ("def f():\n    from .c import x", False),
                "p.c": ("from .a import y", False), "p.d": ("from . import a", False)}  # fmt: skip
     assert circles(planted) == ["p.a", "p.b", "p.c"]
+
+
+def test_the_diagram_in_contributing_is_what_the_sources_say() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert rooms.BLOCK.findall(text) == [f"```mermaid\n{rooms.diagram()}```\n"], "python tests/rooms.py --update"
+    assert 'kernels_losses["kernels.losses"] --> kernels_arithmetic["kernels.arithmetic"]' in text
+
+
+@pytest.mark.parametrize("room", ["kernels", "kernels.loops", "optimize", "cli"])
+def test_a_room_can_be_drawn(room: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rooms.main([room]) == 0
+    assert capsys.readouterr().out.count("-->") >= 2
+    with pytest.raises(SystemExit, match="no room 'cellar': it is one of _api"):
+        rooms.main(["cellar"])
 
 
 def private_attributes(source: str) -> list[str]:
