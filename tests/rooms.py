@@ -112,7 +112,7 @@ def room_of(module: str) -> str:
 
 
 def diagram(inside: str = "") -> str:
-    """The arrows between rooms, or between the modules of one, in Mermaid's language, without those that others imply."""
+    """The arrows between rooms, or between the modules of one, in Mermaid's language; not those that others imply."""
     modules = package()
     prefix = f"fastrobust.{inside}." if inside else ""
     name_of = room_of if not inside else lambda module: module.removeprefix(prefix)
