@@ -318,7 +318,7 @@ def test_the_diagram_in_contributing_is_what_the_sources_say() -> None:
 def test_a_room_can_be_drawn(room: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert rooms.main([room]) == 0
     assert capsys.readouterr().out.count("-->") >= 2
-    with pytest.raises(SystemExit, match="no room 'cellar': it is one of .*, kernels.loops"):
+    with pytest.raises(SystemExit, match=r"no room 'cellar': it is one of .*, kernels.loops"):
         rooms.main(["cellar"])
 
 
