@@ -13,7 +13,7 @@ from ...torch import _autograd
 
 
 def tensor(name: str, value: Any) -> Tensor:
-    """As a tensor; arrays and lists keep their dtype, as far as PyTorch does."""
+    """The value as a tensor; arrays and lists keep their dtype, as far as PyTorch does."""
     try:
         return torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -23,7 +23,7 @@ def tensor(name: str, value: Any) -> Tensor:
 
 
 def floating(name: str, value: Any) -> Tensor:
-    """The same, and integers in PyTorch's default dtype."""
+    """The value as a tensor of floating-point numbers: integers in PyTorch's default dtype."""
     found = tensor(name, value)
     if found.is_complex():
         raise TypeError(f"{name} is a tensor of {found.dtype}: make it real")
@@ -53,7 +53,7 @@ def positive(name: str, value: float | Tensor, zero: bool = False) -> float | Te
 
 
 def number(name: str, value: Any) -> float:
-    """As a float."""
+    """The value as a float."""
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
