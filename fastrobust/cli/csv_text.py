@@ -39,7 +39,7 @@ class Layout:
 
 
 def layout(source: Source) -> Layout:
-    """The layout of a CSV file; it is separated by that of , ; | and tab which the header has most of, outside quotes."""
+    """The layout of a CSV file; what separates is that of , ; | and tab which the header has most, outside quotes."""
     stream = source.text()
     start, more = b"", b"first"
     while more and not re.search(rb"\0|[^\r\n][\r\n]", start):
