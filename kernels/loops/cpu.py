@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import intp, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -26,6 +26,7 @@ from ..losses import barron
 from ..losses.likelihood import FAMILIES, VALUES
 from ..losses.partition import PARTITION, log_partition, log_partition_parts
 from .launch import SUMS
+from .memory import WORDS, pointer, stack
 
 __all__ = ["BLOCK", "elementwise", "partition", "reduction"]
 
@@ -33,35 +34,9 @@ BLOCK = 256  # elements; 64, 128 and 512 are slower
 LANES = 16
 STREAM = 1 << 24  # bytes of output from which on they go past the caches
 
-_WORDS = types.CPointer(intp)
-SIGNATURE = types.void(_WORDS, _WORDS, _WORDS)
+SIGNATURE = types.void(WORDS, WORDS, WORDS)
 
 Floating = type[np.floating[Any]]
-
-
-@intrinsic
-def pointer(typing: Any, address: Any, like: Any) -> Any:
-    """The address as a pointer to numbers like ``like``."""
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
-
-    return types.CPointer(like)(address, like), lower
-
-
-@intrinsic(prefer_literal=True)
-def stack(typing: Any, count: Any, like: Any) -> Any:
-    """Memory for ``count`` numbers on the stack, aligned to 64 bytes."""
-    if not isinstance(count, types.IntegerLiteral):
-        return None
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        array = ir.ArrayType(context.get_value_type(sig.return_type.dtype), count.literal_value)
-        memory = cgutils.alloca_once(builder, array)
-        memory.align = 64
-        return builder.bitcast(memory, context.get_value_type(sig.return_type))
-
-    return types.CPointer(like)(count, like), lower
 
 
 @intrinsic(prefer_literal=True)
