@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import intp, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..arithmetic import numba_private as cgutils
 from ..arithmetic.primitives import fma, min, scalar
 from ..compilers import native
 from ..losses import barron

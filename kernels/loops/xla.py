@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import intp, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..arithmetic import numba_private as cgutils
 from ..arithmetic.elementary import LARGEST, lifted
 from ..arithmetic.primitives import max, min, scalar
 from ..arithmetic.scaling import APART
