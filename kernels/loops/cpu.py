@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..arithmetic.numba_private import alloca_once, get_or_insert_function
 from ..arithmetic.primitives import fma, min, scalar
 from ..compilers import native
 from ..losses import barron
@@ -49,7 +49,7 @@ def _buffers(typing: Any, count: Any, like: Any) -> Any:
         element = context.get_value_type(sig.args[1])
         found = []
         for _ in range(count.literal_value):
-            memory = cgutils.alloca_once(builder, ir.ArrayType(element, BLOCK))
+            memory = alloca_once(builder, ir.ArrayType(element, BLOCK))
             memory.align = 64
             found.append(builder.bitcast(memory, element.as_pointer()))
         return context.make_tuple(builder, sig.return_type, found)
@@ -90,7 +90,7 @@ def _forget_flags(typing: Any) -> Any:
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         word = ir.IntType(32)
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(word, [word]), "feclearexcept")
+        function = get_or_insert_function(builder.module, ir.FunctionType(word, [word]), "feclearexcept")
         builder.call(function, [word(_ALL_FLAGS)])
         return context.get_dummy_value()
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import intp, types
-from numba.core import cgutils
 from numba.extending import intrinsic
+
+from ..arithmetic.numba_private import alloca_once
 
 __all__ = ["WORD", "WORDS", "address_of", "pointer", "stack"]
 
@@ -34,7 +35,7 @@ def stack(typing: Any, count: Any, like: Any) -> Any:
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         array = ir.ArrayType(context.get_value_type(sig.return_type.dtype), count.literal_value)
-        memory = cgutils.alloca_once(builder, array)
+        memory = alloca_once(builder, array)
         memory.align = 64
         return builder.bitcast(memory, context.get_value_type(sig.return_type))
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import intp, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..arithmetic.numba_private import alloca_once, get_or_insert_function
 from ..compilers import native
 from .memory import WORDS
 
@@ -67,7 +67,7 @@ def _c_function(name: str, arguments: int) -> Any:
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             word = ir.IntType(64)
             kind = ir.FunctionType(word, [word] * arguments)
-            return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+            return builder.call(get_or_insert_function(builder.module, kind, name), args)
 
         return intp(*[intp] * arguments), lower
 
@@ -87,17 +87,17 @@ def swap_modes(typing: Any, modes: Any) -> Any:
         word, module = ir.IntType(64), builder.module
         if native.host_is_x86():
             half = ir.IntType(32)
-            memory = cgutils.alloca_once(builder, half)
+            memory = alloca_once(builder, half)
             place = builder.bitcast(memory, ir.IntType(8).as_pointer())
             kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
-            builder.call(cgutils.get_or_insert_function(module, kind, "llvm.x86.sse.stmxcsr"), [place])
+            builder.call(get_or_insert_function(module, kind, "llvm.x86.sse.stmxcsr"), [place])
             before = builder.zext(builder.load(memory), word)
             builder.store(builder.trunc(args[0], half), memory)
-            builder.call(cgutils.get_or_insert_function(module, kind, "llvm.x86.sse.ldmxcsr"), [place])
+            builder.call(get_or_insert_function(module, kind, "llvm.x86.sse.ldmxcsr"), [place])
             return before
         get, put = ir.FunctionType(word, []), ir.FunctionType(ir.VoidType(), [word])
-        before = builder.call(cgutils.get_or_insert_function(module, get, "llvm.aarch64.get.fpcr"), [])
-        builder.call(cgutils.get_or_insert_function(module, put, "llvm.aarch64.set.fpcr"), [args[0]])
+        before = builder.call(get_or_insert_function(module, get, "llvm.aarch64.get.fpcr"), [])
+        builder.call(get_or_insert_function(module, put, "llvm.aarch64.set.fpcr"), [args[0]])
         return before
 
     return intp(intp), lower
