@@ -26,6 +26,7 @@ from rooms import Import, circles, imports, sources
 
 import fastrobust as fr
 from fastrobust import _dispatch
+from fastrobust.kernels.losses.signatures import LOSS, PARTITION
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, KERNELS = ROOT / "fastrobust", ROOT / "kernels"
@@ -100,9 +101,11 @@ def another_backend(module: str, found: Import) -> bool:
 
 
 def a_framework_too_early(module: str, found: Import) -> bool:
-    """What `import fastrobust` runs imports no array library, nor the kernels: only how one imports them."""
+    """What `import fastrobust` runs imports no array library, nor kernels: only names, and how one imports them."""
     early = ("fastrobust", "fastrobust._api", "fastrobust._evaluate", "fastrobust._dispatch", "fastrobust._types")
-    if module not in early or found.name.startswith("fastrobust.kernels.compilers.alone."):
+    if module not in early or found.name.startswith(
+        ("fastrobust.kernels.compilers.alone.", "fastrobust.kernels.losses.signatures.")
+    ):
         return False
     heavy = ("fastrobust.kernels", "fastrobust._backends", "fastrobust.cli")
     return found.top in FRAMEWORKS or found.name.startswith(heavy)
@@ -486,8 +489,10 @@ def test_the_public_names_are_those_of_the_design() -> None:
         *("loss", "influence", "weight", "curvature", "nll", "log_partition"),
         *("loss_and_grad", "nll_and_grad", "log_partition_and_grad", "LossGrad", "PartitionGrad"),
     }
-    assert fr.LossGrad._fields == ("value", "dx", "dalpha", "dscale")
-    assert fr.PartitionGrad._fields == ("value", "dalpha")
+    assert fr.LossGrad._fields == ("value", *LOSS.gradients) == ("value", "dx", "dalpha", "dscale")
+    assert fr.PartitionGrad._fields == PARTITION[:2] == ("value", "dalpha")
+    assert LOSS.outputs == ("value", "dx", "dalpha", "dscale", "weight", "curvature")
+    assert LOSS.sums == ("value", "dalpha", "dscale") and PARTITION == ("value", "dalpha", "d2alpha")
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -20,10 +20,11 @@ from .. import _arguments as arguments
 from .._meaning import check_plain
 from .._types import LossGrad
 from ..kernels.losses import higher
+from ..kernels.losses.signatures import LOSS, PARTITION
 from . import _calls, _private
 
 xp = jnp  # the library's functions
-_WRT, _FIRST = ("x", "alpha", "scale"), ("dx", "dalpha", "dscale")
+_WRT, _FIRST = LOSS.operands, LOSS.gradients
 
 
 # --- arguments
@@ -146,7 +147,7 @@ def _log_z(names: tuple[str, ...], alpha: Any) -> tuple[Any, ...]:
 
 @_log_z.defjvp
 def _(names: tuple[str, ...], args: Any, tangents: Any) -> tuple[Any, Any]:
-    order = ("value", "dalpha", "d2alpha")
+    order = PARTITION
     if "d2alpha" in names:
         raise NotImplementedError("a third derivative of log Z in alpha was asked for: two are available")
     following = [order[order.index(n) + 1] for n in names]

@@ -24,6 +24,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ..kernels.arithmetic import scaling
 from ..kernels.compilers.alone import imported
 from ..kernels.loops import traced, xla_frame, xla_table
+from ..kernels.losses.signatures import LOSS
 from . import _private
 
 _TARGET = "fastrobust"
@@ -272,7 +273,7 @@ def _called_sums(family: str, wrt: tuple[str, ...], mean: bool, *operands: Any) 
 
 def _like_sums(wrt: tuple[str, ...], operands: Sequence[Any]) -> list[Any]:
     """Arrays like the results in shape, dtype and how they are cut."""
-    own = zip(("x", "alpha", "scale"), operands, strict=False)
+    own = zip(LOSS.operands, operands, strict=False)
     return [operands[0].sum(), *(o for name, o in own if name in wrt)]
 
 
@@ -405,7 +406,7 @@ def _partitioned_sums(way: Callable[..., Any], family: str, wrt: tuple[str, ...]
             NamedSharding(mesh, PartitionSpec(*(cut if n > 1 else None for cut, n in zip(cuts, o.shape, strict=True))))
             for o in operands
         ]
-        own = dict(zip(("x", "alpha", "scale"), of, strict=False))
+        own = dict(zip(LOSS.operands, of, strict=False))
         return of, [NamedSharding(mesh, PartitionSpec()), *(own[name] for name in wrt)]
 
     def infer(mesh: Any, operands: Any, results: Any) -> Any:
@@ -445,7 +446,7 @@ def _partitioned_sums(way: Callable[..., Any], family: str, wrt: tuple[str, ...]
         """Shardy's: an axis is that of x, or of length 1 and nobody else's."""
         shape = _private.lengths(operands[0])
         sides = [_factors(k, _private.lengths(o), shape) for k, o in enumerate(operands)]
-        own = dict(zip(("x", "alpha", "scale"), sides, strict=False))
+        own = dict(zip(LOSS.operands, sides, strict=False))
         return ", ".join(sides) + " -> " + ", ".join(["", *(own[name] for name in wrt)])
 
     return _private.partitioned(call, infer, partition, rule)

@@ -24,7 +24,8 @@ from ..arithmetic.primitives import fma, min, scalar
 from ..compilers import native
 from ..losses import barron
 from ..losses.likelihood import FAMILIES, VALUES
-from ..losses.partition import PARTITION, log_partition, log_partition_parts
+from ..losses.partition import log_partition, log_partition_parts
+from ..losses.signatures import PARTITION
 from .launch import SUMS
 from .memory import WORDS, pointer, stack
 

@@ -8,7 +8,8 @@ from typing import Any
 from ..arithmetic.primitives import min, scalar
 from ..losses import barron, likelihood
 from ..losses.likelihood import VALUES
-from ..losses.partition import PARTITION, log_partition_parts
+from ..losses.partition import log_partition_parts
+from ..losses.signatures import PARTITION
 from .cuda_memory import Storage
 from .cuda_threads import thread, threads
 from .cuda_vectors import ANY, EACH, is_outside, load_four, store_four

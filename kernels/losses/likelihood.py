@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from ..arithmetic.elementary import decompose, log_parts
 from ..arithmetic.primitives import scalar
 from . import barron
+from .signatures import LOSS
 
 # What `values` returns, in order; a kernel can write these and "dalpha".
-VALUES = ("value", "dx", "dscale", "weight", "curvature")
+VALUES = tuple(name for name in LOSS.outputs if name != "dalpha")
 
 
 @scalar
