@@ -16,7 +16,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .._meaning import check_rows
 from ._errors import CoefficientErrors, coefficient_errors
-from ._regression import LinearFit, fit_linear
+from ._linear_fit import LinearFit
+from ._regression import fit_linear
 
 
 class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
