@@ -91,8 +91,10 @@ def a_room_above(module: str, found: Import) -> bool:
 
 
 def another_backend(module: str, found: Import) -> bool:
-    """A backend stands on types, checks and kernels, never on another backend, the API or the dispatcher."""
-    allowed = ("fastrobust._types.", "fastrobust._arguments.", "fastrobust._threads.", "fastrobust.kernels.")
+    """A backend stands on types, checks, kernels and its own parts, never on another backend, the API or the
+    dispatcher."""
+    own = ".".join(module.split(".")[:3]) + "."
+    allowed = ("fastrobust._types.", "fastrobust._arguments.", "fastrobust._threads.", "fastrobust.kernels.", own)
     return (
         module.startswith("fastrobust._backends.")
         and found.top == "fastrobust"
@@ -195,7 +197,14 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
             "import fastrobust._backends.numpy",
             "def f():\n    from .._dispatch import backend",
             "import fastrobust",
-        )
+        ),
+        "fastrobust._backends.numpy": ("from .. import cupy", "from ..cupy import evaluate"),
+        "fastrobust._backends.numpy.sums": (
+            "from .. import cupy",
+            "from ..cupy import reduce",
+            "from ... import _dispatch",
+            "from ..._evaluate import value_of",
+        ),
     },
     a_framework_too_early: {
         "fastrobust": ("import numpy as np", "from .kernels.compilers import native"),
@@ -288,6 +297,7 @@ def test_permitted_imports_break_no_rule() -> None:
             "import cupy\nfrom .._types import LossGrad\nfrom ..kernels.loops import compiled",
             False,
         ),
+        "fastrobust._backends.numpy.sums": ("from . import pieces\nfrom .pieces import run\nimport numpy as np", False),
         "fastrobust": ("from ._api import loss as loss", True),
         "fastrobust.cli.plots": ("import fastrobust as fr\nfrom fastrobust import loss\nfrom .fit import Fit", False),
         "fastrobust.cli": ("from .common import UserError\nfrom . import fit", True),

@@ -27,8 +27,9 @@ from scipy.linalg import qr, solve_triangular
 from scipy.special import stdtrit
 
 from .. import curvature, influence, nll_and_grad
+from ._linear_fit import LinearFit
 from ._problem import ALPHA_RANGE, Array
-from ._regression import RANK, LinearFit
+from ._regression import RANK
 from ._starts import medians
 from ._whitened import blocks
 
