@@ -19,11 +19,11 @@ from __future__ import annotations
 from ..arithmetic.primitives import min, scalar
 from . import xla_frame as f
 from .memory import WORD, pointer, stack
+from .panels import TILE
 from .xla_calls import buffer_of
 
 __all__ = ["choose", "planned"]
 
-TILE = 1024  # elements of a tile, or a few less
 LONG = 256  # elements from which on a row is worth a call of its own
 AXES = 32
 

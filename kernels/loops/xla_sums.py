@@ -11,6 +11,7 @@ from ..arithmetic.primitives import max, min, scalar
 from ..arithmetic.scaling import APART
 from . import xla_frame as f
 from .memory import WORD, address_of, pointer, stack
+from .panels import PANEL, PANELS_MAX, SUMS_MAX, TILE
 from .xla_calls import BAD_SHAPES, NO_KERNEL, NO_MEMORY, buffer_of, elements_of, failed
 from .xla_machine import ask, free, malloc, narrow
 from .xla_plan import (
@@ -29,7 +30,6 @@ from .xla_plan import (
     SCALE_STEP,
     SLOTS,
     SUMS,
-    TILE,
     UNITS,
     WEIGHTS,
     WHOLE,
@@ -38,9 +38,6 @@ from .xla_plan import (
 from .xla_threads import work
 
 __all__ = ["reduced4", "reduced8"]
-
-PANEL = 1 << 16  # elements of a reduction that are summed in one go; as on NumPy arrays, for the same bits
-PANELS_MAX, SUMS_MAX = 64, 1 << 22  # panels of a reduction by columns, and the doubles that they may take together
 
 
 def _reducer(zero: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..arithmetic.primitives import min, scalar
 from . import xla_frame as f
 from .memory import WORD, address_of, pointer, stack
+from .panels import PARALLEL
 from .xla_calls import threads_of
 from .xla_machine import add_at, ask, free, malloc, sched_yield
 from .xla_plan import LINE, MODE, PLAN, UNITS
@@ -12,7 +13,6 @@ from .xla_units import span
 
 __all__ = ["leave", "take_part", "work"]
 
-PARALLEL = 1 << 17  # elements from which on threads pay
 PIECES = 4  # of work for each thread, so that none waits long for another
 
 # What threads share, behind a plan: the next piece, how many are done, who still looks at it; units of a piece, pieces.

@@ -9,6 +9,7 @@ import numpy as np
 from ..arithmetic.primitives import min, scalar
 from . import xla_frame as f
 from .memory import WORD, address_of, pointer, stack
+from .panels import TILE
 from .xla_machine import run_kernel
 from .xla_plan import (
     ALPHA_STEP,
@@ -34,7 +35,6 @@ from .xla_plan import (
     SLOTS,
     STRIDES,
     SUMS,
-    TILE,
     TILES,
     WEIGHTS,
     WHOLE,
