@@ -13,7 +13,9 @@ from torch.distributions.utils import broadcast_all
 
 from .. import _api, _density
 from .. import _arguments as arguments
-from . import _autograd, _kernels
+from . import _kernels
+from ._arguments import difference, no_tensor, promoted
+from ._context import general, levels
 
 _ONE = torch.Size()
 
@@ -125,7 +127,7 @@ class Barron(Distribution):
         return self.loc + self.scale * _quantile(value, self._valid_alpha)
 
     def _from_centre(self, value: Any) -> Tensor:
-        return _autograd.difference(value, self.loc) if isinstance(value, Tensor) else value - self.loc
+        return difference(value, self.loc) if isinstance(value, Tensor) else value - self.loc
 
     def rsample(self, sample_shape: Any = _ONE) -> Tensor:
         """Samples that can be differentiated in loc, alpha and scale."""
@@ -148,13 +150,13 @@ def _floating(**values: Any) -> list[Any]:
     tensors = [v for v in values.values() if isinstance(v, Tensor)]
     for name, value in values.items():
         if not isinstance(value, (Tensor, numbers.Real)):
-            raise _autograd.no_tensor(name, value)
+            raise no_tensor(name, value)
         if isinstance(value, Tensor) and value.is_complex():
             raise TypeError(f"{name} is a tensor of {value.dtype}: make it real")
     if not tensors:
         return list(values.values())
     floats = [t for t in tensors if t.is_floating_point()]
-    options: Any = {"dtype": _autograd.promoted(floats) if floats else torch.float64, "device": tensors[0].device}
+    options: Any = {"dtype": promoted(floats) if floats else torch.float64, "device": tensors[0].device}
     return [
         torch.full((), arguments.number(v), **options)
         if not isinstance(v, Tensor)
@@ -218,7 +220,7 @@ class _Implicit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         # create_graph=True, which a single torch.func.grad sets, too
-        if torch.is_grad_enabled() and sum(_autograd._levels()) != 1:
+        if torch.is_grad_enabled() and sum(levels()) != 1:
             raise NotImplementedError(
                 "icdf and rsample of Barron are differentiable once, in alpha and the probability"
             )
@@ -230,7 +232,7 @@ class _Implicit(torch.autograd.Function):
 def _followed(z: Tensor, p: Any, alpha: Tensor) -> Tensor:
     """z, with its derivatives if somebody may ask for them."""
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (p, alpha))
-    return _Implicit.apply(z, p, alpha) if wanted or _autograd._general() else z
+    return _Implicit.apply(z, p, alpha) if wanted or general() else z
 
 
 def _quantile(p: Tensor, alpha: Tensor) -> Tensor:

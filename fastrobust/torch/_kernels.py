@@ -23,7 +23,7 @@ from ..kernels.compilers.alone import imported
 
 PLAIN = (Tensor, torch.nn.Parameter)
 _HALVES = (torch.float16, torch.bfloat16)
-_WIDE = (torch.float32, torch.float64)
+WIDE = (torch.float32, torch.float64)
 
 
 def compute_type(dtype: torch.dtype) -> torch.dtype:
@@ -94,7 +94,7 @@ def _argument(value: Any, dtype: torch.dtype) -> Any:
 
 def numbers(family: str, x: Any, alpha: Any, scale: Any) -> tuple[float, float] | None:
     """The parameters as numbers if a short way to the CPU's kernels is open: `quick` and `quick_sums`."""
-    if type(x) not in PLAIN or not x.is_cpu or x.dtype not in _WIDE or not x.dim() or x.layout is not torch.strided:
+    if type(x) not in PLAIN or not x.is_cpu or x.dtype not in WIDE or not x.dim() or x.layout is not torch.strided:
         return None
     if type(alpha) in PLAIN and not alpha.dim() and alpha.dtype is x.dtype and alpha.is_cpu:
         alpha = alpha.item()
