@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .. import _arguments as arguments
-from . import _kernels
-from ._context import compiling, modes
+from . import _kernels, _private
+from ._context import compiling
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PROMOTED = {(a, b): torch.promote_types(a, b) for a in FLOATS for b in FLOATS}
@@ -45,7 +45,7 @@ def prepared(family: str, **values: Any) -> tuple[torch.dtype, list[Any]]:
             )
     if not x.is_floating_point():
         x = x.double()
-    elif x.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(x.device.type):
+    elif x.dtype in (torch.float16, torch.bfloat16) and _private.autocast(x.device.type):
         x = x.float()
     found = [x]
     for what, value in list(values.items())[1:]:
@@ -80,7 +80,7 @@ def difference(value: Tensor, other: Tensor) -> Tensor:
 
 def common_shape(x: Tensor, alpha: Any, scale: Any) -> torch.Size:
     """The common shape, or an error that names the arguments."""
-    if compiling() or modes():  # whose lengths may be symbols
+    if compiling() or _private.modes():  # whose lengths may be symbols
         return _kernels.broadcast(x, alpha, scale)
     shapes = {n: v for n, v in (("x", x), ("alpha", alpha), ("scale", scale)) if isinstance(v, Tensor)}
     return torch.Size(arguments.broadcast(**shapes))

@@ -10,20 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from . import _kernels
+from . import _kernels, _private
 
-_TRANSFORM = torch._C._functorch.TransformType
-_in_transform = torch._C._are_functorch_transforms_active
-modes = torch._C._len_torch_dispatch_stack
 compiling = torch.compiler.is_compiling
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def jit_traced() -> bool:
     """Whether torch.jit.trace looks on, which it does not through a compiler."""
-    return torch._C._is_tracing()
+    return _private.jit_tracing()
 
 
 def refuse_jit_trace() -> None:
@@ -47,7 +43,9 @@ def visible(value: Tensor) -> bool:
 
 def general() -> bool:
     """Whether a transform, forward mode or a tracer is active, for which plain tensors are not all there is."""
-    return bool(_in_transform()) or forward_ad._current_level >= 0 or (not compiling() and bool(modes()))
+    if _private.transforms_active() or _private.forward_mode():
+        return True
+    return not compiling() and bool(_private.modes())
 
 
 def requires(values: Sequence[Any]) -> tuple[bool, ...]:
@@ -58,13 +56,13 @@ def requires(values: Sequence[Any]) -> tuple[bool, ...]:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def levels() -> tuple[int, int]:
     """How many levels of `torch.func` differentiate in reverse, and how many forward."""
-    kinds = [level.key() for level in torch._C._functorch.get_interpreter_stack() or []]
-    return kinds.count(_TRANSFORM.Grad), kinds.count(_TRANSFORM.Jvp)
+    kinds = _private.interpreters()
+    return kinds.count("Grad"), kinds.count("Jvp")
 
 
 def one_forward() -> None:
     """Refuse forward mode within forward mode, through which PyTorch takes a `Function` for a constant."""
-    if _in_transform() and levels()[1] > 1:
+    if _private.transforms_active() and levels()[1] > 1:
         raise NotImplementedError("forward mode within forward mode: take jacfwd(jacrev(f)) or torch.func.hessian")
 
 

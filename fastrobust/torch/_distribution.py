@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
-from torch.distributions.utils import broadcast_all
 
 from .. import _api, _density
 from .. import _arguments as arguments
-from . import _kernels
+from . import _kernels, _private
 from ._arguments import difference, no_tensor, promoted
 from ._context import general, levels
 
@@ -69,16 +68,16 @@ class Barron(Distribution):
     has_rsample = True
 
     def __init__(self, loc: Any, alpha: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.alpha, self.scale = broadcast_all(*_floating(loc=loc, alpha=alpha, scale=scale))
+        self.loc, self.alpha, self.scale = _private.broadcast_all(*_floating(loc=loc, alpha=alpha, scale=scale))
         super().__init__(self.loc.shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Barron:
         """The same distribution with that batch shape, without copies."""
-        new = self._get_checked_instance(Barron, _instance)
+        new = _private.new_instance(self, Barron, _instance)
         shape = torch.Size(batch_shape)
         new.loc, new.alpha, new.scale = (p.expand(shape) for p in (self.loc, self.alpha, self.scale))
         super(Barron, new).__init__(shape, validate_args=False)
-        new._validate_args = self._validate_args
+        _private.validate_alike(new, self)
         return new
 
     @property
@@ -110,14 +109,14 @@ class Barron(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The logarithm of the density; see `fastrobust.nll`."""
-        if self._validate_args:
-            self._validate_sample(value)
+        if _private.validates(self):
+            _private.validate_sample(self, value)
         return -_api.nll(self._from_centre(value), self.alpha, self.scale)
 
     def cdf(self, value: Tensor) -> Tensor:
         """The probability of what is below; right in both tails."""
-        if self._validate_args:
-            self._validate_sample(value)
+        if _private.validates(self):
+            _private.validate_sample(self, value)
         return _cdf(self._from_centre(value) / self.scale, self._valid_alpha)
 
     def icdf(self, value: Tensor) -> Tensor:
@@ -131,9 +130,9 @@ class Barron(Distribution):
 
     def rsample(self, sample_shape: Any = _ONE) -> Tensor:
         """Samples that can be differentiated in loc, alpha and scale."""
-        shape = self._extended_shape(sample_shape)
+        shape = torch.Size(sample_shape) + self.batch_shape
         alpha = self._valid_alpha.expand(shape)
-        if torch._C._functorch.is_batchedtensor(alpha):
+        if _private.batched(alpha):
             raise NotImplementedError("vmap over samples: let loc, alpha and scale broadcast instead, or sample_shape")
         with torch.no_grad():
             z = _drawn(alpha.detach())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.arithmetic import scaling
-from . import _kernels
+from . import _kernels, _private
 from ._context import compiling, general, refuse_jit_trace
 from ._rules import named
 
@@ -80,12 +80,12 @@ class Watched:
 
     def __init__(self, tensor: Tensor, weak: bool) -> None:
         self.reference: Callable[[], Any] = weakref.ref(tensor) if weak else lambda: tensor
-        self.version = 0 if tensor.is_inference() else tensor._version
+        self.version = 0 if tensor.is_inference() else _private.version(tensor)
 
     def alias(self) -> Tensor:
         """Lest what one argument has to do with another be counted in `pulled_back` and again by the engine."""
         found = self.reference()
-        if found is None or (not found.is_inference() and found._version != self.version):
+        if found is None or (not found.is_inference() and _private.changed(found, self.version)):
             raise RuntimeError(
                 "create_graph=True through reduction='sum' or 'mean' needs the residuals and parameters as they were, "
                 f"but one was {'freed' if found is None else 'changed in place'}: keep the tensor that was passed "

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..kernels.losses import higher
-from . import _kernels
+from . import _kernels, _private
 from ._arguments import tensors
-from ._context import compiling, few_levels, general, modes, one_forward, plain, requires
+from ._context import compiling, few_levels, general, one_forward, plain, requires
 
 _FIRST = ("dx", "dalpha", "dscale")
 
@@ -109,7 +109,7 @@ class _Traced(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, alpha: Tensor, scale: Tensor, family: str, names: tuple[str, ...], dtype: Any) -> Any:
-        if not compiling() and not modes() and plain((x, alpha, scale)):
+        if not compiling() and not _private.modes() and plain((x, alpha, scale)):
             return tuple(_kernels.evaluate(family, names, x, alpha, scale, dtype))
         if not compiling() and any(type(t).__name__ == "DTensor" for t in (x, alpha, scale)):
             return _kernels.sharded(family, names, x, alpha, scale, dtype)
@@ -236,7 +236,7 @@ class _LogZTraced(torch.autograd.Function):
 
     @staticmethod
     def forward(alpha: Tensor, names: tuple[str, ...]) -> Any:
-        if not compiling() and not modes() and plain((alpha,)):
+        if not compiling() and not _private.modes() and plain((alpha,)):
             return tuple(_kernels.partition(names, alpha))
         return tuple(_kernels.log_partition(alpha, list(names)))
 
