@@ -58,7 +58,7 @@ def prepared(family: str, **values: Any) -> tuple[torch.dtype, list[Any]]:
 
 
 def promoted(values: Sequence[Any]) -> torch.dtype:
-    """Their common dtype, by PyTorch's rule: tensors without axes give way.  Dynamo knows no `result_type`."""
+    """The dtype of all values, by PyTorch's rule: tensors without axes give way.  Dynamo knows no `result_type`."""
     floats = [v for v in values if isinstance(v, Tensor) and v.is_floating_point()]
     dtypes = [v.dtype for v in floats if v.dim()] or [v.dtype for v in floats]
     found = dtypes[0]
@@ -104,7 +104,7 @@ def _tensor(number: float, x: Tensor) -> Tensor:
 
 
 def weights_for(weights: Any, x: Tensor, shape: torch.Size) -> Tensor:
-    """As a tensor that broadcasts to the shape of the result."""
+    """The weights as a tensor that broadcasts to the shape of the result."""
     if not isinstance(weights, Tensor):
         weights = torch.as_tensor(weights, dtype=_kernels.compute_type(x.dtype), device=x.device)
     if weights.is_complex():

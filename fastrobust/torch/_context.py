@@ -18,7 +18,7 @@ compiling = torch.compiler.is_compiling
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def jit_traced() -> bool:
-    """Whether torch.jit.trace looks on, which it does not through a compiler."""
+    """Tell whether torch.jit.trace looks on, which it does not through a compiler."""
     return _private.jit_tracing()
 
 
@@ -32,30 +32,30 @@ def refuse_jit_trace() -> None:
 
 
 def plain(values: Sequence[Any]) -> bool:
-    """Whether what is not a number is a tensor with memory of its own."""
+    """Tell whether what is not a number is a tensor with memory of its own."""
     return all((type(v) in _kernels.PLAIN and (v.is_cpu or v.is_cuda)) or not isinstance(v, Tensor) for v in values)
 
 
 def visible(value: Tensor) -> bool:
-    """Whether the elements can be looked at, without a compiler, a transform or a tracer between."""
+    """Tell whether the elements can be looked at, without a compiler, a transform or a tracer between."""
     return not compiling() and not general() and not jit_traced() and plain((value,))
 
 
 def general() -> bool:
-    """Whether a transform, forward mode or a tracer is active, for which plain tensors are not all there is."""
+    """Tell whether a transform, forward mode or a tracer is active, for which plain tensors are not all there is."""
     if _private.transforms_active() or _private.forward_mode():
         return True
     return not compiling() and bool(_private.modes())
 
 
 def requires(values: Sequence[Any]) -> tuple[bool, ...]:
-    """Which of them ask for a gradient."""
+    """Flags of the values that ask for a gradient."""
     return tuple(isinstance(v, Tensor) and v.requires_grad for v in values)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def levels() -> tuple[int, int]:
-    """How many levels of `torch.func` differentiate in reverse, and how many forward."""
+    """The numbers of levels of `torch.func` that differentiate in reverse, and forward."""
     kinds = _private.interpreters()
     return kinds.count("Grad"), kinds.count("Jvp")
 

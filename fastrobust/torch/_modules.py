@@ -45,7 +45,7 @@ SHIFT = arguments.SHIFT
 
 
 class _Axes:
-    """Where parameters lie in the residuals."""
+    """The place of parameters in the residuals."""
 
     def __init__(self, shape: int | Sequence[int], dim: int) -> None:
         try:

@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _found(path: str) -> Any:
-    """What PyTorch has at that path, or None."""
+    """The thing that PyTorch has at that path, or None."""
     place: Any = torch
     for name in path.split(".")[1:]:
         place = getattr(place, name, None)
@@ -59,7 +59,7 @@ def _offered(path: str, use: Any = None) -> Callable[[F], F]:
 
 @_offered("torch._C._functorch.get_interpreter_stack")
 def _stack() -> Any:
-    """What `interpreters` names.
+    """The list that `interpreters` names.
 
     Gone: the same from the functions of `torch.func` in Python; without them an error, since without counting,
     derivatives might become 0.
@@ -82,7 +82,7 @@ def interpreters() -> list[str]:
 @_offered("torch._C._are_functorch_transforms_active")
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def transforms_active() -> bool:
-    """Whether a transform of `torch.func` is active.
+    """Tell whether a transform of `torch.func` is active.
 
     PyTorch: `torch._C._are_functorch_transforms_active`, which its compiler knows.
     Gone: whether there are `interpreters`.
@@ -92,7 +92,7 @@ def transforms_active() -> bool:
 
 @_offered("torch.autograd.forward_ad._current_level", lambda: forward_ad._current_level >= 0)
 def forward_mode() -> bool:
-    """Whether `torch.autograd.forward_ad` is at work, outside of `torch.func`.
+    """Tell whether `torch.autograd.forward_ad` is at work, outside of `torch.func`.
 
     PyTorch: `torch.autograd.forward_ad._current_level`, -1 if it is not.
     Gone: whether a dual tensor can be made.  The compiler would not look again, so it is an error there.
@@ -109,7 +109,7 @@ def forward_mode() -> bool:
 
 @_offered("torch._C._len_torch_dispatch_stack")
 def modes() -> int:
-    """How many modes see every operation, as those of FakeTensor and of make_fx do.
+    """The number of modes that see every operation, as those of FakeTensor and of make_fx do.
 
     PyTorch: `torch._C._len_torch_dispatch_stack`.
     Gone: there may be one, so that everything goes by operators and the general rules: slower, as right.
@@ -119,7 +119,7 @@ def modes() -> int:
 
 @_offered("torch._C._is_tracing")
 def jit_tracing() -> bool:
-    """Whether `torch.jit.trace` looks on.
+    """Tell whether `torch.jit.trace` looks on.
 
     PyTorch: `torch._C._is_tracing`.
     Gone: the documented `torch.jit.is_tracing`, a call more.
@@ -129,7 +129,7 @@ def jit_tracing() -> bool:
 
 @_offered("torch.is_autocast_enabled")
 def autocast(device_type: str) -> bool:
-    """Whether autocast is on for devices of that type.
+    """Tell whether autocast is on for devices of that type.
 
     PyTorch: `torch.is_autocast_enabled`, which is not documented.
     Gone: whether a product of matrices comes in half precision, as is documented of autocast.
@@ -143,7 +143,7 @@ def autocast(device_type: str) -> bool:
 
 @_offered("torch._C._functorch.is_batchedtensor")
 def batched(tensor: Tensor) -> bool:
-    """Whether vmap maps over the tensor, which samples refuse.
+    """Tell whether vmap maps over the tensor, which samples refuse.
 
     PyTorch: `torch._C._functorch.is_batchedtensor`.
     Gone: said of none; PyTorch itself then refuses what samples do with one, in its own words.
@@ -153,7 +153,7 @@ def batched(tensor: Tensor) -> bool:
 
 @_offered("torch.Tensor._version", lambda tensor: tensor._version)
 def version(tensor: Tensor) -> Any:
-    """What to give `changed` later.
+    """A mark of the tensor as it is now, for `changed`.
 
     PyTorch: `Tensor._version`, which counts changes in place.
     Gone: a copy.
@@ -163,7 +163,7 @@ def version(tensor: Tensor) -> Any:
 
 @_offered("torch.Tensor._version", lambda tensor, since: tensor._version != since)
 def changed(tensor: Tensor, since: Any) -> bool:
-    """Whether the tensor was changed in place since that `version`.
+    """Tell whether the tensor was changed in place since that `version`.
 
     PyTorch: `Tensor._version`.
     Gone: whether an element differs from the copy.
@@ -226,7 +226,7 @@ def broadcast_all(*values: Any) -> Sequence[Tensor]:
     lambda distribution, kind, instance: distribution._get_checked_instance(kind, instance),
 )
 def new_instance(distribution: Distribution, kind: type[Distribution], instance: Any) -> Any:
-    """What `expand` of that kind of distribution fills: the instance that it was given, or a new one.
+    """The instance that `expand` of that kind of distribution fills: the one that it was given, or a new one.
 
     PyTorch: `Distribution._get_checked_instance`, which refuses subclasses with an ``__init__`` and no `expand`.
     Gone: the same, and the refusal in words of our own.
@@ -240,7 +240,7 @@ def new_instance(distribution: Distribution, kind: type[Distribution], instance:
 
 
 def validates(distribution: Distribution) -> bool:
-    """Whether the distribution checks its arguments.
+    """Tell whether the distribution checks its arguments.
 
     PyTorch: `Distribution._validate_args`.
     Gone: it does.

@@ -19,7 +19,7 @@ WRT = ("x", "alpha", "scale")
 
 
 def fusible(values: Sequence[Any]) -> bool:
-    """Whether these go into one pass of ordinary autograd: plain tensors of one dtype, the last of them constant."""
+    """Tell whether these fit one pass of ordinary autograd: plain tensors of one dtype, the last of them constant."""
     refuse_jit_trace()
     if compiling() or general() or not torch.is_grad_enabled():
         return False
@@ -83,7 +83,7 @@ class Watched:
         self.version = 0 if tensor.is_inference() else _private.version(tensor)
 
     def alias(self) -> Tensor:
-        """Lest what one argument has to do with another be counted in `pulled_back` and again by the engine."""
+        """A view of the tensor, lest its share in another argument be counted in `pulled_back` and by the engine."""
         found = self.reference()
         if found is None or (not found.is_inference() and _private.changed(found, self.version)):
             raise RuntimeError(
@@ -95,7 +95,7 @@ class Watched:
 
 
 def watched(x: Tensor, others: Sequence[Any]) -> list[Any]:
-    """What `pulled_back` needs for second derivatives; no memory is held of x and of what is as large."""
+    """The arguments that `pulled_back` needs for second derivatives; no memory is held of x and of what is as large."""
     most = max(1024, x.numel() // 8)
     return [Watched(x, True), *(Watched(a, a.numel() > most) if isinstance(a, Tensor) else a for a in others)]
 

@@ -32,7 +32,7 @@ xp = torch  # the library's functions
 
 
 def _recorded(x: Tensor, alpha: Any, scale: Any) -> bool:
-    """Whether autograd follows a call of plain tensors and numbers."""
+    """Tell whether autograd follows a call of plain tensors and numbers."""
     return torch.is_grad_enabled() and (
         x.requires_grad
         or (type(alpha) in _kernels.PLAIN and alpha.requires_grad)
