@@ -14,7 +14,7 @@ from .kernels.compilers.alone import imported
 _LIBRARIES: dict[str, str | None] = {
     "numpy": "fastrobust._backends.numpy",
     "cupy": "fastrobust._backends.cupy",
-    "torch": "fastrobust.torch._autograd",
+    "torch": "fastrobust.torch._routes",
     "jax": "fastrobust.jax._autodiff",
     "jaxlib": "fastrobust.jax._autodiff",
     "dask": None,

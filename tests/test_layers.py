@@ -366,6 +366,111 @@ def test_a_planted_private_attribute_is_seen() -> None:
     assert not private_attributes("import fastrobust as fr\nfr.loss(1, 2, 3), fr.__version__")
 
 
+# --- what is PyTorch's own
+
+GUARD = "fastrobust.torch._private"
+TENSORS = {
+    name: source for name, (source, _) in OURS.items() if name.startswith(("fastrobust.torch", "fastrobust.compat"))
+}
+LOOKING = ("getattr", "hasattr", "setattr", "delattr", "attrgetter", "imported", "import_module", "__import__")
+
+
+def own_names(source: str) -> set[str]:
+    """What a source defines, imports, or sets on ``self``."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+            found.add(node.attr)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            found |= {alias.asname or alias.name for alias in node.names}
+    return found
+
+
+# Of these modules, and of those that they import, since other modules may have a name that PyTorch has, too.
+OWN = {
+    name
+    for module in {*TENSORS, *(found.name for m, s in TENSORS.items() for found in imports(s, m) if found.relative)}
+    if module in OURS and module != GUARD
+    for name in own_names(OURS[module][0])
+}
+# What the guard names and stands nowhere in PyTorch's documentation, underscore or not.
+UNDOCUMENTED = {
+    "torch.distributed.tensor.experimental",
+    *re.findall(r'_(?:offered|found)\(\s*"([\w.]+)"', TENSORS[GUARD]),
+}
+
+
+def of_pytorch_alone(source: str, module: str) -> list[str]:
+    """The names of PyTorch's that begin with an underscore, or that the guard says are undocumented."""
+
+    def hidden(path: str) -> bool:
+        private = any(re.match(r"_[^_]", part) and part not in OWN | {"_fields"} for part in path.split("."))
+        return private or any((path + ".").startswith(place + ".") for place in UNDOCUMENTED)
+
+    tree = ast.parse(source)
+    names = {"nn": "torch.nn", "Tensor": "torch.Tensor"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0):
+            base = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            names |= {alias.asname: base + alias.name for alias in node.names if alias.asname}
+            names |= {alias.name: base + alias.name for alias in node.names if not alias.asname}
+    found = [
+        f"line {one.line}: {one.name}"
+        for one in imports(source, module)
+        if not one.relative and one.top == "torch" and hidden(one.name)
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            root, _, rest = ast.unparse(node).partition(".")
+            if hidden(f"{names.get(root, root)}.{rest}" if root.isidentifier() else node.attr):
+                found.append(f"line {node.lineno}: {ast.unparse(node)}")
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in LOOKING:
+            texts = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            found += [f"line {node.lineno}: {text}" for text in texts if hidden(text)]
+    return found
+
+
+@pytest.mark.parametrize("module", [name for name in TENSORS if name != GUARD])
+def test_one_module_alone_uses_what_pytorch_does_not_document(module: str) -> None:
+    assert not of_pytorch_alone(TENSORS[module], module)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import torch\ntorch._C._is_tracing()",
+        "import torch\ntorch.Tensor._version",
+        "import torch as t\nt.scalar_tensor(1.0)",
+        "import torch._dynamo",
+        "from torch import _dynamo",
+        "from torch._inductor import config",
+        "from torch import scalar_tensor",
+        "from torch.autograd import forward_ad\nforward_ad._current_level",
+        "from torch.distributed.tensor.experimental import local_map",
+        "from torch.distributions.utils import broadcast_all",
+        "imported('torch.distributed.tensor.experimental')",
+        "import importlib\nimportlib.import_module('torch._functorch.pyfunctorch')",
+        "def f(x):\n    return x._version",
+        "def f(x):\n    return x.y[0]()._version",
+        "def f(x):\n    return getattr(x, '_version', 0)",
+        "def f(new):\n    new._validate_args = False",
+    ],
+)
+def test_a_planted_private_name_of_pytorch_is_seen(text: str) -> None:
+    assert of_pytorch_alone(text, "fastrobust.torch._rules")
+
+
+def test_the_guard_is_full_of_such_names_and_what_is_ours_is_none() -> None:
+    assert len(of_pytorch_alone(TENSORS[GUARD], GUARD)) > 5
+    assert len(UNDOCUMENTED) > 10
+    ours = "from . import _kernels\nimport torch\n_kernels._array(torch.ones(3))\nLossGrad._fields, f.__name__"
+    assert not of_pytorch_alone(ours, "fastrobust.torch._rules")
+
+
 # --- what must not be in the sources
 
 

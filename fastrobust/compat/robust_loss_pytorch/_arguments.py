@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...torch import _autograd
+from ...torch._context import visible
 
 
 def tensor(name: str, value: Any) -> Tensor:
@@ -42,7 +42,7 @@ def parameter(name: str, value: Any) -> float | Tensor:
 def positive(name: str, value: float | Tensor, zero: bool = False) -> float | Tensor:
     """Refuse what is not > 0, or not >= 0 where ``zero`` may be, as far as the elements can be seen."""
     if isinstance(value, Tensor):
-        if not _autograd.visible(value) or not value.numel():
+        if not visible(value) or not value.numel():
             return value
         least = value.min().item()
     else:
