@@ -10,7 +10,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from .. import _api
+from .. import _api, _evaluate
 from .. import _arguments as arguments
 
 
@@ -62,7 +62,7 @@ class AdaptiveLoss:
     reduction: Literal["none", "sum", "mean"] = "mean"
 
     def __post_init__(self) -> None:
-        _api._check_reduction(self.reduction)
+        _evaluate.check_reduction(self.reduction)
         low, high, _ = arguments.alpha_range(self.alpha_range, self.alpha_init)
         object.__setattr__(self, "alpha_range", (low, high))  # a list would have no hash
         arguments.scale_range(self.scale_min, self.scale_init)

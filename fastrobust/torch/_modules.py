@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .. import _api
 from .. import _arguments as arguments
 from .._evaluate import check_reduction
+from ..kernels.losses.signatures import LOSS
 from . import _kernels
 from ._arguments import common_shape, difference, no_tensor, prepared, weights_for
 from ._reductions import fusible, pulled_back, watched, weighed
@@ -284,7 +285,7 @@ class _Fused(torch.autograd.Function):
         ctx: Any, x: Tensor, latent_alpha: Any, latent_scale: Any, weights: Any, module: AdaptiveLoss
     ) -> Tensor:
         axes, scales, (low, high) = module.axes, module.scales, module.alpha_range
-        wrt = tuple(n for n, need in zip(("x", "alpha", "scale"), ctx.needs_input_grad, strict=False) if need)
+        wrt = tuple(n for n, need in zip(LOSS.operands, ctx.needs_input_grad, strict=False) if need)
         mean = module.reduction == "mean"
         slopes: dict[str, Any] = {}
         single = axes.features == 1 and x.is_cpu

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from ..kernels.arithmetic import scaling
+from ..kernels.losses.signatures import LOSS
 from . import _kernels, _private
 from ._context import compiling, general, refuse_jit_trace
 from ._rules import named
 
-WRT = ("x", "alpha", "scale")
+WRT = LOSS.operands
 
 
 def fusible(values: Sequence[Any]) -> bool:

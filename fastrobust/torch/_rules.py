@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from ..kernels.losses import higher
+from ..kernels.losses.signatures import LOSS
 from . import _kernels, _private
 from ._arguments import tensors
 from ._context import compiling, few_levels, general, one_forward, plain, requires
 
-_FIRST = ("dx", "dalpha", "dscale")
+_FIRST = LOSS.gradients
 
 
 def named(family: str, names: tuple[str, ...], x: Tensor, alpha: Any, scale: Any, dtype: torch.dtype) -> list[Tensor]:
