@@ -276,8 +276,7 @@ def test_the_truncated_likelihood_is_differentiated_by_frameworks(framework: str
     x = np.array([0.5, 1.0, -2.0, 4.0])
     expected = fr.nll_and_grad(x, -1.5, 1.0, truncation=3.0, weights=[1, 1, 1, 0], reduction="mean")
     if framework == "torch":
-        import torch
-
+        torch = pytest.importorskip("torch")
         alpha = torch.tensor(-1.5, dtype=torch.float64, requires_grad=True)
         weights = torch.tensor([1.0, 1, 1, 0])
         value = fr.nll(torch.tensor(x), alpha, 1.0, truncation=3.0, weights=weights, reduction="mean")
@@ -490,19 +489,22 @@ def test_bad_calls_of_fit_shape() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             fit_shape(**arguments)
-    import torch
-
     for bad, reason in (
         (np.array([1j]), "x has dtype complex128"),
         (np.array([1.0, None]), "astype"),
         (np.ma.masked_array(x, [True, False, False]), "x is a masked array"),
-        (torch.ones(3), "NumPy or CuPy"),
     ):
         with pytest.raises(TypeError, match=reason):
             fit_shape(bad)
     with pytest.raises(TypeError, match="alpha must be a number, got 'auto'"):
         fit_shape(x, alpha="auto")  # type: ignore[arg-type]
     assert fit_shape(np.array([1.0, 2.0, -3.0], "f2")).success
+
+
+def test_fit_shape_takes_no_tensors() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="NumPy or CuPy"):
+        fit_shape(torch.ones(3))
 
 
 # --- linear models
