@@ -27,7 +27,8 @@ from scipy.linalg import qr, solve_triangular
 from scipy.special import stdtrit
 
 from .. import curvature, influence, nll_and_grad
-from ._problem import ALPHA_RANGE, Array
+from .._arguments import ALPHA_RANGE
+from ._problem import Array
 from ._regression import RANK, LinearFit
 from ._starts import medians
 from ._whitened import blocks

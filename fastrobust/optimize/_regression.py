@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import weight
-from ._problem import ALPHA_RANGE, Array, Design, Point, Problem, Tell
+from .._arguments import ALPHA_RANGE
+from ._problem import Array, Design, Point, Problem, Tell
 from ._starts import sample_size, search
 from ._whitened import blocks, triangle, whitening
 
@@ -91,6 +92,8 @@ def fit_linear(
     y_spread = float(np.median(size)) or y_size or 1.0
     y_used = (y_used - y_centre) / y_spread
     y_size /= y_spread
+    is_loss = alpha is not None and alpha < 0
+    offset = tell.offset = 0.0 if is_loss else math.log(y_spread) + math.log(y_unit)
 
     tell("least squares")
     R: Array = triangle(np, used, sqrt)
@@ -154,7 +157,6 @@ def fit_linear(
     ols_coefficients, ols_intercept = in_units(ols)
     if not (np.isfinite(coefficients).all() and math.isfinite(intercept)):
         raise ValueError("a coefficient is beyond a double's range: give the columns in other units, or centre them")
-    is_loss = alpha is not None and alpha < 0
     return LinearFit(
         coefficients=coefficients,
         intercept=intercept,
@@ -163,7 +165,7 @@ def fit_linear(
         scale=best.scale * y_spread * y_unit if scale is None else scale,
         residuals=residuals,
         weights=relative,
-        value=best.value + (0.0 if is_loss else math.log(y_spread) + math.log(y_unit)),
+        value=best.value + offset,
         gradient=best.gradient,
         iterations=best.iterations,
         converged=best.gradient <= enough,
