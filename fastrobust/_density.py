@@ -30,7 +30,7 @@ _NEWTON = 60  # steps at most; three to six suffice
 
 
 def _fixed(alpha: Any) -> Any:
-    """As a constant: where the nodes are need not be differentiated."""
+    """A constant of that value: where the nodes are need not be differentiated."""
     return alpha.detach() if hasattr(alpha, "detach") else alpha
 
 
@@ -133,7 +133,7 @@ def _beyond(xp: Any, z: Any, alpha: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _integral(xp: Any, z: Any, alpha: Any, integrand: Callable[[Any], Any]) -> Any:
-    """Of integrand(rho) exp(-rho)/Z from z >= 0 to infinity."""
+    """The integral of integrand(rho) exp(-rho)/Z from z >= 0 to infinity."""
     total = 0.0
     for x, weight in _beyond(xp, z, alpha):
         rho = _api.loss(x, alpha, 1.0)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import CensoredData, FitError, rv_continuous
-from scipy.stats._distn_infrastructure import _ShapeInfo  # there is no public name for what stats.fit needs
 
 from . import _density, curvature, influence, log_partition, loss, nll, weight
 from ._arguments import ALPHA_RANGE
 from ._meaning import check_rows
 from .optimize import fit_shape
 from .optimize._arrays import number
+from .optimize._private_scipy import parameters, shape_info
 
 __all__ = ["barron"]
 
@@ -264,7 +264,7 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         return super().nnlf(theta, x)
 
     def _shape_info(self) -> list[Any]:
-        return [_ShapeInfo("alpha", False, (0, np.inf), (True, True))]
+        return [shape_info("alpha", 0, np.inf)]
 
     def _argcheck(self, alpha: Any) -> Any:
         return np.asarray(alpha) >= 0
@@ -316,7 +316,7 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         """E x^order, not central; infinite ones are infinite for every loc, where SciPy's own sum would be NaN."""
         if order < 0 or order != int(order):
             raise ValueError(f"order is {order!r}: moments have integer orders, 0 or more")
-        (alpha,), loc, scale = self._parse_args(*args, **options)
+        alpha, loc, scale = parameters(self, args, options)
         for name, value in (("alpha", alpha), ("loc", loc), ("scale", scale)):
             _check(name, value)
         alpha, loc, scale = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (alpha, loc, scale)))

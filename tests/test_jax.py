@@ -86,7 +86,7 @@ def close(found: Any, expected: Any, rtol: float = 1e-12) -> None:
 
 
 @pytest.mark.parametrize(
-    "dtype", ["float32", "float64", *(pytest.param(half, marks=pytest.mark.slow) for half in ("float16", "bfloat16"))]
+    "dtype", ["float32", *(pytest.param(name, marks=pytest.mark.slow) for name in ("float64", "float16", "bfloat16"))]
 )
 def test_values_are_the_kernels(dtype: str) -> None:
     """Bit for bit those of NumPy arrays: all functions, broadcasting every way that the handler knows."""

@@ -27,6 +27,7 @@ from rooms import Import, circles, imports, sources
 
 import fastrobust as fr
 from fastrobust import _dispatch
+from fastrobust.kernels.losses.signatures import LOSS, PARTITION
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, KERNELS = ROOT / "fastrobust", ROOT / "kernels"
@@ -91,8 +92,10 @@ def a_room_above(module: str, found: Import) -> bool:
 
 
 def another_backend(module: str, found: Import) -> bool:
-    """A backend stands on types, checks and kernels, never on another backend, the API or the dispatcher."""
-    allowed = ("fastrobust._types.", "fastrobust._arguments.", "fastrobust._threads.", "fastrobust.kernels.")
+    """A backend stands on types, checks, kernels and its own parts, never on another backend, the API or the
+    dispatcher."""
+    own = ".".join(module.split(".")[:3]) + "."
+    allowed = ("fastrobust._types.", "fastrobust._arguments.", "fastrobust._threads.", "fastrobust.kernels.", own)
     return (
         module.startswith("fastrobust._backends.")
         and found.top == "fastrobust"
@@ -101,10 +104,10 @@ def another_backend(module: str, found: Import) -> bool:
 
 
 def a_framework_too_early(module: str, found: Import) -> bool:
-    """What `import fastrobust` runs imports no array library, nor the kernels: only how one imports them."""
+    """What `import fastrobust` runs imports no array library, nor kernels: only names, and how one imports them."""
     early = ("_api", "_evaluate", "_dispatch", "_parts", "_types")
     if module not in ("fastrobust", *(f"fastrobust.{name}" for name in early)) or found.name.startswith(
-        "fastrobust.kernels.compilers.alone."
+        ("fastrobust.kernels.compilers.alone.", "fastrobust.kernels.losses.signatures.")
     ):
         return False
     heavy = ("fastrobust.kernels", "fastrobust._backends", "fastrobust.cli")
@@ -195,7 +198,14 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
             "import fastrobust._backends.numpy",
             "def f():\n    from .._dispatch import backend",
             "import fastrobust",
-        )
+        ),
+        "fastrobust._backends.numpy": ("from .. import cupy", "from ..cupy import evaluate"),
+        "fastrobust._backends.numpy.sums": (
+            "from .. import cupy",
+            "from ..cupy import reduce",
+            "from ... import _dispatch",
+            "from ..._evaluate import value_of",
+        ),
     },
     a_framework_too_early: {
         "fastrobust": ("import numpy as np", "from .kernels.compilers import native"),
@@ -289,6 +299,7 @@ def test_permitted_imports_break_no_rule() -> None:
             "import cupy\nfrom .._types import LossGrad\nfrom ..kernels.loops import compiled",
             False,
         ),
+        "fastrobust._backends.numpy.sums": ("from . import pieces\nfrom .pieces import run\nimport numpy as np", False),
         "fastrobust": ("from ._api import loss as loss", True),
         "fastrobust.cli.plots": ("import fastrobust as fr\nfrom fastrobust import loss\nfrom .fit import Fit", False),
         "fastrobust.cli": ("from .common import UserError\nfrom . import fit", True),
@@ -355,6 +366,111 @@ def test_a_planted_private_attribute_is_seen() -> None:
     assert private_attributes("import fastrobust as fr\nfr._api.loss") == ["line 2: fr._api"]
     assert private_attributes("import fastrobust\nfastrobust.kernels") == ["line 2: fastrobust.kernels"]
     assert not private_attributes("import fastrobust as fr\nfr.loss(1, 2, 3), fr.__version__")
+
+
+# --- what is PyTorch's own
+
+GUARD = "fastrobust.torch._private"
+TENSORS = {
+    name: source for name, (source, _) in OURS.items() if name.startswith(("fastrobust.torch", "fastrobust.compat"))
+}
+LOOKING = ("getattr", "hasattr", "setattr", "delattr", "attrgetter", "imported", "import_module", "__import__")
+
+
+def own_names(source: str) -> set[str]:
+    """What a source defines, imports, or sets on ``self``."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+            found.add(node.attr)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            found |= {alias.asname or alias.name for alias in node.names}
+    return found
+
+
+# Of these modules, and of those that they import, since other modules may have a name that PyTorch has, too.
+OWN = {
+    name
+    for module in {*TENSORS, *(found.name for m, s in TENSORS.items() for found in imports(s, m) if found.relative)}
+    if module in OURS and module != GUARD
+    for name in own_names(OURS[module][0])
+}
+# What the guard names and stands nowhere in PyTorch's documentation, underscore or not.
+UNDOCUMENTED = {
+    "torch.distributed.tensor.experimental",
+    *re.findall(r'_(?:offered|found)\(\s*"([\w.]+)"', TENSORS[GUARD]),
+}
+
+
+def of_pytorch_alone(source: str, module: str) -> list[str]:
+    """The names of PyTorch's that begin with an underscore, or that the guard says are undocumented."""
+
+    def hidden(path: str) -> bool:
+        private = any(re.match(r"_[^_]", part) and part not in OWN | {"_fields"} for part in path.split("."))
+        return private or any((path + ".").startswith(place + ".") for place in UNDOCUMENTED)
+
+    tree = ast.parse(source)
+    names = {"nn": "torch.nn", "Tensor": "torch.Tensor"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0):
+            base = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            names |= {alias.asname: base + alias.name for alias in node.names if alias.asname}
+            names |= {alias.name: base + alias.name for alias in node.names if not alias.asname}
+    found = [
+        f"line {one.line}: {one.name}"
+        for one in imports(source, module)
+        if not one.relative and one.top == "torch" and hidden(one.name)
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            root, _, rest = ast.unparse(node).partition(".")
+            if hidden(f"{names.get(root, root)}.{rest}" if root.isidentifier() else node.attr):
+                found.append(f"line {node.lineno}: {ast.unparse(node)}")
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in LOOKING:
+            texts = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            found += [f"line {node.lineno}: {text}" for text in texts if hidden(text)]
+    return found
+
+
+@pytest.mark.parametrize("module", [name for name in TENSORS if name != GUARD])
+def test_one_module_alone_uses_what_pytorch_does_not_document(module: str) -> None:
+    assert not of_pytorch_alone(TENSORS[module], module)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import torch\ntorch._C._is_tracing()",
+        "import torch\ntorch.Tensor._version",
+        "import torch as t\nt.scalar_tensor(1.0)",
+        "import torch._dynamo",
+        "from torch import _dynamo",
+        "from torch._inductor import config",
+        "from torch import scalar_tensor",
+        "from torch.autograd import forward_ad\nforward_ad._current_level",
+        "from torch.distributed.tensor.experimental import local_map",
+        "from torch.distributions.utils import broadcast_all",
+        "imported('torch.distributed.tensor.experimental')",
+        "import importlib\nimportlib.import_module('torch._functorch.pyfunctorch')",
+        "def f(x):\n    return x._version",
+        "def f(x):\n    return x.y[0]()._version",
+        "def f(x):\n    return getattr(x, '_version', 0)",
+        "def f(new):\n    new._validate_args = False",
+    ],
+)
+def test_a_planted_private_name_of_pytorch_is_seen(text: str) -> None:
+    assert of_pytorch_alone(text, "fastrobust.torch._rules")
+
+
+def test_the_guard_is_full_of_such_names_and_what_is_ours_is_none() -> None:
+    assert len(of_pytorch_alone(TENSORS[GUARD], GUARD)) > 5
+    assert len(UNDOCUMENTED) > 10
+    ours = "from . import _kernels\nimport torch\n_kernels._array(torch.ones(3))\nLossGrad._fields, f.__name__"
+    assert not of_pytorch_alone(ours, "fastrobust.torch._rules")
 
 
 # --- what must not be in the sources
@@ -547,8 +663,10 @@ def test_the_public_names_are_those_of_the_design() -> None:
         *("loss", "influence", "weight", "curvature", "nll", "log_partition"),
         *("loss_and_grad", "nll_and_grad", "log_partition_and_grad", "LossGrad", "PartitionGrad"),
     }
-    assert fr.LossGrad._fields == ("value", "dx", "dalpha", "dscale")
-    assert fr.PartitionGrad._fields == ("value", "dalpha")
+    assert fr.LossGrad._fields == ("value", *LOSS.gradients) == ("value", "dx", "dalpha", "dscale")
+    assert fr.PartitionGrad._fields == PARTITION[:2] == ("value", "dalpha")
+    assert LOSS.outputs == ("value", "dx", "dalpha", "dscale", "weight", "curvature")
+    assert LOSS.sums == ("value", "dalpha", "dscale") and PARTITION == ("value", "dalpha", "d2alpha")
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

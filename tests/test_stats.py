@@ -52,7 +52,10 @@ def mass(alpha: float) -> mpf:
     return 2 * beyond(0.0, alpha)
 
 
-TAILS = [(z, a) for a in SHAPES for z in (0.1, 1.5, 10.0, 1e3, 1e6) if fr.loss(z, a, 1.0) < 5e3]
+TAILS = [
+    pytest.param(z, a, marks=[pytest.mark.slow] * (z in (0.1, 10.0)))
+    for a in SHAPES for z in (0.1, 1.5, 10.0, 1e3, 1e6) if fr.loss(z, a, 1.0) < 5e3
+]  # fmt: skip
 
 
 # --- the distribution function and its inverse

@@ -218,7 +218,7 @@ class Problem:
         return best
 
     def hessian(self, point: Point, gradient: Array) -> Array:
-        """Of the coefficients exactly; in the directions of alpha and the scale by differences of gradients."""
+        """The second derivatives: of the coefficients exactly; for alpha and the scale by differences of gradients."""
         k, theta, unit = self.design.k, self.theta(point), self.unit(point)
         H = np.zeros((len(theta), len(theta)))
         for j in range(k, len(theta)):
@@ -236,7 +236,7 @@ class Problem:
         return H
 
     def polish(self, start: Point, tell: Tell, what: str) -> Point:
-        """To rounding, as far as that goes."""
+        """Descend to rounding, as far as that goes."""
         found = start
         for stop in (CLOSE, GRADIENT):
             if found.gradient > GRADIENT:

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._meaning import check_rows
 from ._errors import CoefficientErrors, coefficient_errors
+from ._linear_fit import LinearFit
+from ._private_sklearn import sample_weights
 from ._problem import Tell
-from ._regression import LinearFit, fit_linear
+from ._regression import fit_linear
 
 
 class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -135,7 +137,7 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         check_rows(X=X, y=y, sample_weight=sample_weight)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            sample_weight = sample_weights(sample_weight, X)
             if not sample_weight.any():
                 raise ValueError("sample_weight must have a positive element, got only zeros")
             with np.errstate(over="ignore"):
@@ -217,7 +219,7 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if len(X) != len(self.weights_):
             raise ValueError(f"X has {len(X)} rows, and the fit {len(self.weights_)}: give the rows of the fit")
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            sample_weight = sample_weights(sample_weight, X)
         if names is None:
             names = getattr(self, "feature_names_in_", [f"X[:, {j}]" for j in range(X.shape[1])])
         return coefficient_errors(

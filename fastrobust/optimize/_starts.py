@@ -124,7 +124,7 @@ def _point(problem: Problem, gamma: Array, alpha: float) -> Point:
 
 
 def medians(sizes: Array, weights: Array | None) -> Array:
-    """Of each row."""
+    """The weighted median of each row."""
     if weights is None:
         medians: Array = np.median(sizes, axis=1)
         return medians

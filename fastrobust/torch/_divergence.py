@@ -105,7 +105,7 @@ def _between(p: Distribution, q: Distribution) -> Tensor:
 
 
 def _divergence(loc: Tensor, alpha: Tensor, scale: Tensor, loc_q: Tensor, alpha_q: Tensor, scale_q: Tensor) -> Tensor:
-    """Of columns of doubles."""
+    """The divergences of distributions given by columns of doubles."""
     ratio, centre = scale_q / scale, abs(loc_q - loc) / scale
     heavy = (alpha == 0) & (alpha_q >= 1)
     heavy = heavy | (torch.isinf(alpha_q) & ((alpha < 2) | ((alpha == 2) & (ratio <= 1))))
@@ -118,7 +118,7 @@ def _divergence(loc: Tensor, alpha: Tensor, scale: Tensor, loc_q: Tensor, alpha_
 
 
 def _barron(other: Distribution) -> Barron:
-    """The same distribution."""
+    """The same distribution, as a `Barron`."""
     if isinstance(other, Normal):
         return Barron(2.0, other.loc, other.scale, validate_args=False)
     if isinstance(other, Cauchy):
