@@ -170,7 +170,7 @@ def gnc_custom(
 
 
 class _Settings(NamedTuple):
-    """What both functions take, checked."""
+    """The arguments that both functions take, checked."""
 
     alpha: float | None  # None for truncated least squares
     scale: float
@@ -206,7 +206,7 @@ def _checked(alpha: Any, scale: Any, schedule: Any, tol: Any, maxiter: Any, call
 
 
 def _annealed(problem: _Own | _Linear, known_inliers: Any, settings: _Settings) -> OptimizeResult:
-    """The problem at the end of its schedule, taken once, and once more where rows have much leverage."""
+    """The result at the end of the schedule, taken once, and once more where rows have much leverage."""
     alpha, scale, schedule, tol, maxiter, stops = settings
     xp = problem.xp
     known = _mask(xp, known_inliers, problem)

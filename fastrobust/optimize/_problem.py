@@ -70,7 +70,7 @@ class Stopped(Exception):
 
 
 class Tell:
-    """What a fit tells its callback, which may end it as SciPy's do, by StopIteration: after the next iteration."""
+    """News of a fit for its callback, which may end the fit as SciPy's do, by StopIteration: after an iteration."""
 
     def __init__(self, callback: Callable[[OptimizeResult], Any] | None) -> None:
         self._stops, self.stopped = called(callback), False

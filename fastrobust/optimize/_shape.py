@@ -428,7 +428,7 @@ def _typical(xp: Any, x: Any) -> float:
 
 
 def _bounds(name: str, fixed: Any, within: Any) -> tuple[float, float]:
-    """The ends of where it is looked for; equal ones where it is fixed."""
+    """The bounds of a parameter; equal ones where it is fixed."""
     if fixed is not None:
         if isinstance(fixed, (tuple, list)):
             raise TypeError(f"{name} must be a number or None, got {fixed!r}: bounds are {name}_range")
