@@ -627,6 +627,26 @@ def test_the_adaptive_loss_fits_a_line_with_optax() -> None:
     assert float(criterion.alpha(params["loss"])) < 1 and 0 < float(criterion.scale(params["loss"])) < 0.1
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_learned_shapes_at_the_ends_of_their_range_have_finite_gradients(dtype: str) -> None:
+    """A sigmoid of +-1000 is 0 or 1: alpha is 0 and 2 exactly, where log Z and rho have their limits."""
+    x = jnp.asarray([0.0, 1e-3, 0.5, -3.0, 30.0], dtype)
+    for reduction in ("mean", "none"):
+        criterion = frj.AdaptiveLoss(reduction=reduction)
+        assert criterion.alpha_range == (0.0, 2.0)
+        total = jax.jit(jax.value_and_grad(lambda p, x, c=criterion: c.apply(p, x).sum(), (0, 1)))
+        for latent, alpha in ((-1e3, 0.0), (1e3, 2.0)):
+            params = {**criterion.init((), dtype), "alpha": jnp.asarray(latent, dtype)}
+            assert float(criterion.alpha(params)) == alpha
+            value, (slopes, dx) = total(params, x)
+            expected = fr.nll(np.asarray(x, "f8"), alpha, 1.0)
+            assert float(value) == pytest.approx(
+                getattr(expected, "mean" if reduction == "mean" else "sum")(), rel=2e-2
+            )
+            assert np.isfinite(np.asarray(dx, "f8")).all()
+            assert float(slopes["alpha"]) == 0 and np.isfinite(float(slopes["scale"])) and float(slopes["scale"]) != 0
+
+
 def test_the_adaptive_loss_of_images_and_what_is_fixed() -> None:
     criterion = frj.AdaptiveLoss(alpha_range=(0.0, 3.0), alpha_init=1.0, scale_init=0.5, reduction="none")
     params = criterion.init((3, 1, 1))

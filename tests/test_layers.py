@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import importlib.util
 import inspect
 import json
 import os
@@ -104,8 +105,8 @@ def another_backend(module: str, found: Import) -> bool:
 
 def a_framework_too_early(module: str, found: Import) -> bool:
     """What `import fastrobust` runs imports no array library, nor kernels: only names, and how one imports them."""
-    early = ("fastrobust", "fastrobust._api", "fastrobust._evaluate", "fastrobust._dispatch", "fastrobust._types")
-    if module not in early or found.name.startswith(
+    early = ("_api", "_evaluate", "_dispatch", "_parts", "_types")
+    if module not in ("fastrobust", *(f"fastrobust.{name}" for name in early)) or found.name.startswith(
         ("fastrobust.kernels.compilers.alone.", "fastrobust.kernels.losses.signatures.")
     ):
         return False
@@ -210,6 +211,7 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
         "fastrobust": ("import numpy as np", "from .kernels.compilers import native"),
         "fastrobust._api": ("import torch", "from ._backends import numpy"),
         "fastrobust._dispatch": ("from jax import numpy", "import numpy", "__import__('cupy')"),
+        "fastrobust._parts": ("import scipy", "from .kernels.loops import cpu"),
         "fastrobust._types": ("try:\n    import dask.array\nexcept ImportError:\n    pass", "import llvmlite.binding"),
     },
     behind_the_public_functions: {
@@ -556,6 +558,59 @@ def assert_light(report: dict[str, Any]) -> None:
 
 def test_import_brings_no_framework_and_starts_no_thread() -> None:
     assert_light(fresh("import fastrobust"))
+    # Nor does looking at what there is: the parts are imported when they are asked for.
+    assert_light(fresh("import fastrobust\ndir(fastrobust)\nhasattr(fastrobust, 'nothing')"))
+
+
+PARTS = {"optimize": "scipy", "stats": "scipy", "torch": "torch", "jax": "jax"}  # and the library that each needs
+USES = {
+    "optimize": "optimize.efficiency_scale(0.0)",
+    "stats": "stats.barron(1.0)",
+    "torch": "torch.AdaptiveLoss()",
+    "jax": "jax.AdaptiveLoss()",
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_is_imported_when_it_is_first_asked_for(part: str) -> None:
+    pytest.importorskip(PARTS[part])
+    program = f"import fastrobust as fr\nassert {part!r} in dir(fr)\nassert fr.{USES[part]} is not None"
+    found = set(fresh(program)["modules"])
+    assert PARTS[part] in found
+    assert not {"torch", "jax", "cupy", "sklearn"} & found - {PARTS[part]}, "and no other"
+    assert PARTS[part] in fresh(f"from fastrobust import {part}")["modules"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_whose_library_is_missing_says_what_to_install(part: str) -> None:
+    program = f"""
+import sys
+sys.modules[{PARTS[part]!r}] = None
+import fastrobust as fr
+try:
+    fr.{part}
+except ImportError as error:
+    said = str(error)
+extra = {{"scipy": "optimize"}}.get({PARTS[part]!r}, {part!r})
+assert said.startswith("fastrobust.{part} needs ") and f'pip install ".[{{extra}}]"' in said, said
+assert {part!r} not in dir(fr)
+assert fr.loss(3.0, 0.0, 1.0) > 1.7"""
+    fresh(program)
+
+
+def test_another_error_of_a_part_is_not_said_to_be_a_missing_library(tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("__pycache__", ".*", "tools")
+    shutil.copytree(PACKAGE, tmp_path / "fastrobust", ignore=ignored)
+    (tmp_path / "fastrobust" / "stats.py").write_text('"""Broken."""\n\nimport nothing_of_that_name\n')
+    program = """
+import fastrobust
+try:
+    fastrobust.stats
+except ModuleNotFoundError as error:
+    assert error.name == 'nothing_of_that_name' and 'needs' not in str(error)
+else:
+    raise AssertionError"""
+    fresh(program, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -588,11 +643,15 @@ def test_a_call_with_a_warm_cache_needs_llvmlite_and_not_numba(tmp_path: Path) -
 
 def test_all_is_what_init_re_exports_under_its_own_name() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    aliases = [alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    imported = [alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    aliases = [alias for alias in imported if not (alias.asname or alias.name).startswith("_")]
     assert [alias.asname for alias in aliases] == [alias.name for alias in aliases]
     assert sorted(alias.name for alias in aliases) == sorted(PUBLIC)
     assert list(PUBLIC) == sorted(set(PUBLIC))
     assert all(hasattr(fr, name) for name in PUBLIC)
+    assert dir(fr) == sorted(dir(fr)) and set(PUBLIC) < set(dir(fr)) <= {*PUBLIC, *PARTS, "__version__"}
+    with pytest.raises(AttributeError, match="module 'fastrobust' has no attribute 'nothing'"):
+        fr.nothing  # noqa: B018
     visible = {name for name in vars(fr) if not name.startswith("_")}
     assert visible - set(PUBLIC) <= {"kernels", "cli", "compat", "jax", "optimize", "stats", "torch"}, (
         "submodules that something imported, and no more"
@@ -618,9 +677,36 @@ def test_arguments_come_in_one_order_under_one_name(name: str) -> None:
     keywords = {p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
     reduces = name in ("loss", "nll", "loss_and_grad", "nll_and_grad")
     expected = {"reduction", "weights"} if reduces else set()
-    expected |= {"wrt", "out"} if reduces and name.endswith("_and_grad") else set()
+    expected |= {"wrt"} if reduces and name.endswith("_and_grad") else set()
+    expected |= {"out"} if name != "log_partition_and_grad" else set()
     expected |= {"truncation"} if name.startswith(("nll", "log_partition")) else set()
     assert keywords == expected
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "log_partition_and_grad"])
+def test_out_stands_in_the_signature_and_in_the_docstring(name: str) -> None:
+    function = getattr(fr, name)
+    assert inspect.signature(function).parameters["out"].default is None
+    assert re.search(r"\bout\b", inspect.getdoc(function) or "")
+
+
+def wrong_weights(function: Callable[..., Any]) -> bool:
+    """Whether weights may be given by position: then a call with one argument too many is not seen."""
+    found = inspect.signature(function).parameters.get("weights")
+    return found is not None and found.kind is not found.KEYWORD_ONLY
+
+
+def test_weights_have_one_name_and_are_given_by_it() -> None:
+    functions = [getattr(fr, name) for name in FUNCTIONS]
+    if importlib.util.find_spec("scipy"):
+        optimize = importlib.import_module("fastrobust.optimize")
+        functions += [getattr(optimize, name) for name in LOOPS if name != "RobustRegressor"]
+    if importlib.util.find_spec("torch"):
+        frt = importlib.import_module("fastrobust.torch")
+        functions += [getattr(frt, name).forward for name in ("RobustLoss", "AdaptiveLoss", "StudentTLoss")]
+    assert len(functions) >= len(FUNCTIONS)
+    assert not [function.__qualname__ for function in functions if wrong_weights(function)]
+    assert wrong_weights(lambda x, weights=None: x) and not wrong_weights(lambda x, *, weights=None: x)
 
 
 # --- docstrings

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from .. import _api, _evaluate
+from .. import _api
 from .. import _arguments as arguments
+from .._evaluate import check_reduction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class AdaptiveLoss:
     Parameters
     ----------
     alpha_range : (float, float)
-        Bounds of alpha, 0 <= low <= high; equal ones fix it.
+        Bounds of alpha, 0 <= low <= high, (0, 2) unless given; equal ones fix it.
     alpha_init : float, optional
         Within the range; its middle unless given.
     scale_min, scale_init : float
@@ -55,14 +56,14 @@ class AdaptiveLoss:
     True True
     """
 
-    alpha_range: tuple[float, float] = (0.001, 1.999)
+    alpha_range: tuple[float, float] = arguments.ALPHA_RANGE
     alpha_init: float | None = None
     scale_min: float = 1e-5
     scale_init: float = 1.0
     reduction: Literal["none", "sum", "mean"] = "mean"
 
     def __post_init__(self) -> None:
-        _evaluate.check_reduction(self.reduction)
+        check_reduction(self.reduction)
         low, high, _ = arguments.alpha_range(self.alpha_range, self.alpha_init)
         object.__setattr__(self, "alpha_range", (low, high))  # a list would have no hash
         arguments.scale_range(self.scale_min, self.scale_init)

@@ -27,8 +27,9 @@ from scipy.linalg import qr, solve_triangular
 from scipy.special import stdtrit
 
 from .. import curvature, influence, nll_and_grad
+from .._arguments import ALPHA_RANGE
 from ._linear_fit import LinearFit
-from ._problem import ALPHA_RANGE, Array
+from ._problem import Array
 from ._regression import RANK
 from ._starts import medians
 from ._whitened import blocks

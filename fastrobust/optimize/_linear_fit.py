@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import weight
-from ._problem import ALPHA_RANGE, Array, Point, Problem
+from .._arguments import ALPHA_RANGE
+from ._problem import Array, Point, Problem
 from ._starts import sample_size
 from ._units import Data
 
@@ -96,7 +97,7 @@ def linear_fit(
         scale=units.outside(best.scale) if scale is None else scale,
         residuals=residuals,
         weights=relative,
-        value=best.value + (0.0 if is_loss else math.log(units.y_spread) + math.log(units.y_unit)),
+        value=best.value + (0.0 if is_loss else units.log_size),
         gradient=best.gradient,
         iterations=best.iterations,
         converged=best.gradient <= found.enough,

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arguments import ALPHA_RANGE
 from ._linear_fit import LinearFit, Solution, linear_fit
-from ._problem import ALPHA_RANGE, Array, Design, Point, Problem, Tell
+from ._problem import Array, Design, Point, Problem, Tell
 from ._starts import search
 from ._units import Data, in_units
 from ._whitened import triangle, whitening
@@ -41,6 +42,7 @@ def fit_linear(
     """
     tell("checking the columns")
     data = in_units(X, y, sample_weight, fit_intercept)
+    tell.offset = 0.0 if alpha is not None and alpha < 0 else data.units.log_size
     tell("least squares")
     R: Array = triangle(np, data.X, None if data.weights is None else np.sqrt(data.weights))
     problem = _problem(data, R, alpha, scale)

@@ -36,6 +36,11 @@ class Units:
         """What rounding leaves of the target, in its units here."""
         return 8 * np.finfo(float).eps * abs(self.y_centre) / self.y_spread
 
+    @property
+    def log_size(self) -> float:
+        """What the mean of a likelihood in the data's units has more than that in the units here."""
+        return math.log(self.y_spread) + math.log(self.y_unit)
+
     def inside(self, scale: float | None) -> float | None:
         """A scale of the data's units in those here."""
         return None if scale is None else scale / self.y_unit / self.y_spread

@@ -132,13 +132,13 @@ class LinearModel:
 
     def gamma(self, beta: Any) -> Any:
         """The whitened coordinates of coefficients of X."""
-        given = floats(self.xp, "start", beta)
+        given = floats(self.xp, "x0", beta)
         if given.shape != self.X.shape[1:]:
-            raise ValueError(f"start must have shape {self.X.shape[1:]}, one entry a column of X, got {given.shape}")
+            raise ValueError(f"x0 must have shape {self.X.shape[1:]}, one entry a column of X, got {given.shape}")
         with np.errstate(over="ignore"):
             found = self.xp.ldexp(double(given), self.columns - self.exponent)
         if not bool(self.xp.isfinite(found).all()):
-            raise ValueError(f"start must be finite, and so must X times it, got {beta!r}")
+            raise ValueError(f"x0 must be finite, and so must X times it, got {beta!r}")
         return self._of(found)
 
     def _of(self, scaled: Any) -> Any:

@@ -27,11 +27,11 @@ class Barron(Distribution):
 
     Parameters
     ----------
-    loc : float or Tensor
-        The centre, of which the density is symmetric. Integers take the dtype of the other tensors; where these are
-        integers, too, all become float64.
     alpha : float or Tensor
-        Shape, >= 0; infinity is one.
+        Shape, >= 0; infinity is one. Integers take the dtype of the other tensors; where these are integers, too, all
+        become float64.
+    loc : float or Tensor
+        The centre, of which the density is symmetric.
     scale : float or Tensor
         c > 0.
     validate_args : bool, optional
@@ -52,30 +52,30 @@ class Barron(Distribution):
     >>> import torch
     >>> from fastrobust.torch import Barron
     >>> _ = torch.manual_seed(0)
-    >>> normal = Barron(0.0, 2.0, 1.0)
+    >>> normal = Barron(2.0)
     >>> round(normal.log_prob(torch.tensor(1.0)).item(), 6), round(normal.cdf(torch.tensor(1.0)).item(), 6)
     (-1.418939, 0.841345)
-    >>> Barron(torch.zeros(3), 0.5, 2.0).sample((1000,)).shape
+    >>> Barron(0.5, loc=torch.zeros(3), scale=2.0).sample((1000,)).shape
     torch.Size([1000, 3])
     """
 
     arg_constraints = {
-        "loc": constraints.real,
         "alpha": constraints.greater_than_eq(0.0),
+        "loc": constraints.real,
         "scale": constraints.positive,
     }
     support = constraints.real
     has_rsample = True
 
-    def __init__(self, loc: Any, alpha: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.alpha, self.scale = _private.broadcast_all(*_floating(loc=loc, alpha=alpha, scale=scale))
-        super().__init__(self.loc.shape, validate_args=validate_args)
+    def __init__(self, alpha: Any, loc: Any = 0.0, scale: Any = 1.0, validate_args: bool | None = None) -> None:
+        self.alpha, self.loc, self.scale = _private.broadcast_all(*_floating(alpha=alpha, loc=loc, scale=scale))
+        super().__init__(self.alpha.shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Barron:
         """The same distribution with that batch shape, without copies."""
         new = _private.new_instance(self, Barron, _instance)
         shape = torch.Size(batch_shape)
-        new.loc, new.alpha, new.scale = (p.expand(shape) for p in (self.loc, self.alpha, self.scale))
+        new.alpha, new.loc, new.scale = (p.expand(shape) for p in (self.alpha, self.loc, self.scale))
         super(Barron, new).__init__(shape, validate_args=False)
         _private.validate_alike(new, self)
         return new
@@ -129,7 +129,7 @@ class Barron(Distribution):
         return difference(value, self.loc) if isinstance(value, Tensor) else value - self.loc
 
     def rsample(self, sample_shape: Any = _ONE) -> Tensor:
-        """Samples that can be differentiated in loc, alpha and scale."""
+        """Samples that can be differentiated in alpha, loc and scale."""
         shape = torch.Size(sample_shape) + self.batch_shape
         alpha = self._valid_alpha.expand(shape)
         if _private.batched(alpha):

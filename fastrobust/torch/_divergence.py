@@ -120,9 +120,9 @@ def _divergence(loc: Tensor, alpha: Tensor, scale: Tensor, loc_q: Tensor, alpha_
 def _barron(other: Distribution) -> Barron:
     """The same distribution, as a `Barron`."""
     if isinstance(other, Normal):
-        return Barron(other.loc, 2.0, other.scale, validate_args=False)
+        return Barron(2.0, other.loc, other.scale, validate_args=False)
     if isinstance(other, Cauchy):
-        return Barron(other.loc, 0.0, other.scale / math.sqrt(2), validate_args=False)
+        return Barron(0.0, other.loc, other.scale / math.sqrt(2), validate_args=False)
     assert isinstance(other, Barron)
     return other
 

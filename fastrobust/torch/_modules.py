@@ -133,7 +133,7 @@ class RobustLoss(nn.Module):
             else:
                 setattr(self, name, value)
 
-    def forward(self, input: Tensor, target: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, target: Tensor | None = None, *, weights: Tensor | None = None) -> Tensor:
         """The loss of the residuals ``input - target``; weights (or a mask) as in `fastrobust.loss`."""
         residual = _residual(input, target)
         return _api.loss(residual, self.alpha, self.scale, reduction=self.reduction, weights=weights)
@@ -164,7 +164,7 @@ class AdaptiveLoss(nn.Module):
     dim : int
         The axis of the residuals along which a number of features lies: -1 the last, 1 the channels of images.
     alpha_range : (float, float)
-        Bounds of alpha, 0 <= low <= high; equal ones fix it.
+        Bounds of alpha, 0 <= low <= high, (0, 2) unless given; equal ones fix it.
     alpha_init : float, optional
         Within the range; its middle unless given.
     scale_min, scale_init : float
@@ -213,7 +213,7 @@ class AdaptiveLoss(nn.Module):
         shape: int | Sequence[int] = 1,
         *,
         dim: int = -1,
-        alpha_range: tuple[float, float] = (0.001, 1.999),
+        alpha_range: tuple[float, float] = arguments.ALPHA_RANGE,
         alpha_init: float | None = None,
         scale_min: float = 1e-5,
         scale_init: float = 1.0,
@@ -255,7 +255,7 @@ class AdaptiveLoss(nn.Module):
     def _scale(self) -> Tensor:
         return self.scales.scale(self.latent_scale, self._like, self.axes.shape)
 
-    def forward(self, input: Tensor, target: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, target: Tensor | None = None, *, weights: Tensor | None = None) -> Tensor:
         """The negative log-likelihood of ``input - target``; weights (or a mask) as in `fastrobust.nll`."""
         x = _residual(input, target)
         if self.reduction in ("sum", "mean") and fusible(
@@ -408,7 +408,7 @@ class StudentTLoss(nn.Module):
     def _scale(self) -> Tensor:
         return self.scales.scale(self.latent_scale, self.log_df, self.axes.shape)
 
-    def forward(self, input: Tensor, target: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, target: Tensor | None = None, *, weights: Tensor | None = None) -> Tensor:
         """The negative log-likelihood of ``input - target``; weights (or a mask) as in `fastrobust.nll`."""
         x = _residual(input, target)
         df, scale = self.axes.placed(self._df(), x), self.axes.placed(self._scale(), x)
