@@ -44,7 +44,7 @@ except ImportError as error:
         f"Numba {numba.__version__} has moved what fastrobust needs of its interior ({error}): install another version"
     ) from error
 
-__all__ = ["Lowered", "alloca_once", "get_or_insert_function", "lowered", "scalar"]
+__all__ = ["Lowered", "alloca_once", "get_or_insert_function", "lowered", "register_scalar"]
 
 # Numba's calling convention for CPUs: a status is returned; two addresses come before the arguments, that of the memory
 # for the result and that of the memory for a pointer to an exception.  What calls a kernel is written as text for it.
@@ -85,8 +85,8 @@ def _kind(kind: Any) -> str:
     return "ptr" if isinstance(kind, ir.PointerType) else str(kind)
 
 
-def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A scalar function: an ordinary Python function that Numba also lowers into its callers.
+def register_scalar(function: Callable[..., Any]) -> None:
+    """Have a Python function lowered into its callers: see `primitives.scalar`.
 
     What ``numba.extending.register_jitable`` does, without machine code for each function on its own: that took a third
     of a kernel's compilation, and does not exist for what only a GPU has.
@@ -112,8 +112,6 @@ def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
         found = find(sig.args)
         context.active_code_library.callees[found.library] = None
         return context.call_internal(builder, found.fndesc, sig, args)
-
-    return function
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """Primitives: the few operations that each target lowers natively.
 
-Everything here is at once a plain Python function over NumPy scalars (exact, slow; what the tests trace) and an
-instruction for Numba, registered below with ``type_callable`` and ``lower_builtin``.  The same scalar code therefore
-runs in Python, as SIMD on the CPU and as PTX, with the same bits.
+Everything here is a plain Python function over NumPy scalars (exact, slow; what the tests trace), and `lowerings` makes
+an instruction for Numba of it.  The same scalar code therefore runs in Python, as SIMD on the CPU and as PTX, with the
+same bits.  Numba is not imported until something is compiled: who writes scalar code only says what it is made of.
 
 Rules for code over these primitives: no libm, no fastmath, no contraction (``fma`` is explicit); a number literal is
 written ``T(0.5)`` with ``T = type(x)``, a number that depends on the dtype is a `constant`; bit tricks use unsigned
@@ -12,24 +12,43 @@ integers, cast after every operation.
 from __future__ import annotations
 
 import builtins
-import functools
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import lower_builtin, type_callable
 
-from .numba_private import scalar
+__all__ = [
+    "bits",
+    "constant",
+    "declared",
+    "fma",
+    "from_bits",
+    "homogeneous",
+    "max",
+    "min",
+    "piecewise",
+    "polynomial",
+    "scalar",
+]
 
-__all__ = ["bits", "constant", "fma", "from_bits", "homogeneous", "max", "min", "piecewise", "polynomial", "scalar"]
+declared: list[tuple[Callable[..., Any], str, tuple[Any, ...]]] = []  # functions, of which kind, made of what
 
-_UINT = {types.float32: types.uint32, types.float64: types.uint64}
-_FLOAT = {u: f for f, u in _UINT.items()}
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _declare(function: _Function, kind: str, *content: Any) -> _Function:
+    declared.append((function, kind, content))
+    return function
+
+
+def scalar(function: _Function) -> _Function:
+    """A scalar function: an ordinary Python function that is also compiled into its callers.
+
+    It is left as it is, and only said to be one.
+    """
+    return _declare(function, "scalar")
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
@@ -52,16 +71,6 @@ def fma(a: Any, b: Any, c: Any) -> Any:
         return T(nearest)
 
 
-@type_callable(fma)
-def _type_fma(context: Any) -> Any:
-    return lambda a, b, c: a if a in _UINT and a == b == c else None
-
-
-@lower_builtin(fma, types.Float, types.Float, types.Float)
-def _lower_fma(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return builder.fma(*args)
-
-
 def bits(x: Any) -> Any:
     """The bit pattern of x as an unsigned integer of its width."""
     return x.view(np.uint32 if x.itemsize == 4 else np.uint64)
@@ -72,50 +81,14 @@ def from_bits(u: Any) -> Any:
     return u.view(np.float32 if u.itemsize == 4 else np.float64)
 
 
-@type_callable(bits)
-def _type_bits(context: Any) -> Any:
-    return _UINT.get
-
-
-@type_callable(from_bits)
-def _type_from_bits(context: Any) -> Any:
-    return _FLOAT.get
-
-
-@lower_builtin(bits, types.Float)
-@lower_builtin(from_bits, types.Integer)
-def _lower_bitcast(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return builder.bitcast(args[0], context.get_value_type(sig.return_type))
-
-
 def min(a: Any, b: Any) -> Any:
-    """The builtin, of two numbers.  Numba compiles its own for this processor, with a dispatcher of its own."""
+    """The builtin, of two numbers: the second if it is beyond the first, which counts for NaN and for 0 and -0."""
     return builtins.min(a, b)
 
 
 def max(a: Any, b: Any) -> Any:
     """The builtin, of two numbers."""
     return builtins.max(a, b)
-
-
-@type_callable(min)
-@type_callable(max)
-def _type_extreme(context: Any) -> Any:
-    return lambda a, b: context.unify_types(a, b)
-
-
-def _lower_extreme(order: str, context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    """The second if it is beyond the first, as in Python: what that gives for NaN and for 0 and -0 counts."""
-    kind = sig.return_type
-    a, b = (context.cast(builder, value, given, kind) for value, given in zip(args, sig.args, strict=True))
-    if isinstance(kind, types.Float):
-        return builder.select(builder.fcmp_ordered(order, b, a), b, a)
-    compare = builder.icmp_signed if kind.signed else builder.icmp_unsigned
-    return builder.select(compare(order, b, a), b, a)
-
-
-lower_builtin(min, types.Number, types.Number)(functools.partial(_lower_extreme, "<"))
-lower_builtin(max, types.Number, types.Number)(functools.partial(_lower_extreme, ">"))
 
 
 def constant(single: Any, double: Any = None) -> Callable[[Any], Any]:
@@ -132,18 +105,7 @@ def constant(single: Any, double: Any = None) -> Callable[[Any], Any]:
             return np.uint32(single) if narrow else np.uint64(double)
         return np.float32(single) if narrow else np.float64(double)
 
-    @type_callable(value)
-    def typer(context: Any) -> Any:
-        return lambda x: (_UINT[x] if whole else x) if x in _UINT else None
-
-    @lower_builtin(value, types.Float)
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        number = single if sig.args[0] == types.float32 else double
-        if not whole:
-            number = float(np.float32(number)) if sig.args[0] == types.float32 else float(number)
-        return ir.Constant(context.get_value_type(sig.return_type), number)
-
-    return value
+    return _declare(value, "constant", single, double)
 
 
 def _estrin(x: Any, c: Sequence[Any], fma: Callable[..., Any], mul: Callable[..., Any]) -> Any:
@@ -173,20 +135,7 @@ def _series(
         return evaluate(*args, table, fma, lambda a, b: a * b)
 
     value.series = evaluate, single, double  # type: ignore[attr-defined]  # for `traced`
-
-    @type_callable(value)
-    def typer(context: Any) -> Any:
-        return (
-            (lambda x: x if x in _UINT else None) if arity == 1 else (lambda p, q: p if p in _UINT and p == q else None)
-        )
-
-    @lower_builtin(value, *[types.Float] * arity)
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = context.get_value_type(sig.return_type)
-        table = [ir.Constant(kind, float(c)) for c in (single if sig.args[0] == types.float32 else double)]
-        return evaluate(*args, table, builder.fma, builder.fmul)
-
-    return value
+    return _declare(value, "series", arity, evaluate, single, double)
 
 
 def polynomial(single: Sequence[float], double: Sequence[float]) -> Callable[[Any], Any]:
@@ -204,10 +153,7 @@ def homogeneous(single: Sequence[float], double: Sequence[float]) -> Callable[[A
 
 def piecewise(single: Any, double: Any) -> Callable[[Any, Any], Any]:
     """Polynomials from a constant table by dtype, one a row: ``NAME(w, i)`` is row i, in the table, at w."""
-    tables: dict[Any, Any] = {
-        types.float32: np.asarray(single, np.float32),
-        types.float64: np.asarray(double, np.float64),
-    }
+    tables = np.asarray(single, np.float32), np.asarray(double, np.float64)
 
     def horner(w: Any, row: Sequence[Any], fma: Callable[..., Any]) -> Any:
         total = row[-1]
@@ -216,26 +162,11 @@ def piecewise(single: Any, double: Any) -> Callable[[Any, Any], Any]:
         return total
 
     def value(w: Any, i: Any) -> Any:
-        return horner(w, tables[types.float32 if w.itemsize == 4 else types.float64][i], fma)
+        return horner(w, tables[0 if w.itemsize == 4 else 1][i], fma)
 
-    value.tables = horner, *tables.values()  # type: ignore[attr-defined]  # for `traced`
+    value.tables = horner, *tables  # type: ignore[attr-defined]  # for `traced`
+    return _declare(value, "piecewise", horner, *tables)
 
-    @type_callable(value)
-    def typer(context: Any) -> Any:
-        return lambda w, i: w if w in _UINT and isinstance(i, types.Integer) else None
 
-    @lower_builtin(value, types.Float, types.Integer)
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind, rows = context.get_value_type(sig.return_type), tables[sig.return_type]
-        content = ir.Constant(ir.ArrayType(kind, rows.size), [ir.Constant(kind, float(v)) for v in rows.ravel()])
-        name = f"table.{sig.return_type}.{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}"
-        if name not in builder.module.globals:
-            variable = ir.GlobalVariable(builder.module, content.type, name)
-            variable.linkage, variable.global_constant, variable.initializer = "internal", True, content
-        memory = builder.bitcast(builder.module.globals[name], kind.as_pointer())
-        index, width = args[1], rows.shape[1]
-        start = builder.mul(index, ir.Constant(index.type, width))
-        places = [builder.add(start, ir.Constant(index.type, j)) for j in range(width)]
-        return horner(args[0], [builder.load(builder.gep(memory, [place])) for place in places], builder.fma)
-
-    return value
+for _function in (fma, bits, from_bits, min, max):
+    _declare(_function, _function.__name__)

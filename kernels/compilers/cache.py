@@ -153,18 +153,20 @@ def _versions() -> str:
 
 
 def name_of(kind: str, what: tuple[Any, ...]) -> str:
-    """The name of a kernel: its kind, then the words, tuples of words and dtypes that choose it."""
+    """The name of a kernel: its kind, then what chooses it: words, tuples of words, and what has a name, as dtypes."""
     words = (w if isinstance(w, str) else "-".join(w) if isinstance(w, tuple) else w.__name__ for w in what)
     return "_".join((kind, *words))
 
 
 def fetch(
-    name: str, modules: tuple[str, ...], target: str, make: Callable[[], bytes], load: Callable[[bytes], Loaded]
+    name: str, modules: tuple[str, ...] | None, target: str, make: Callable[[], bytes], load: Callable[[bytes], Loaded]
 ) -> Loaded:
     """What `load` makes of the payload of that name for that target: from the cache, or made and put there.
 
-    ``modules`` are those of this package that `make` uses, and what they import.
+    ``modules`` are those of this package that `make` uses, and what they import; None: others too, and it is not kept.
     """
+    if modules is None:
+        return load(make())
     parts = [sources.digest(*modules), _versions().encode(), target.encode(), name.encode()]
     key = hashlib.sha256(b"\n".join(parts)).hexdigest()[:32]
     payload = read(key)

@@ -23,8 +23,10 @@ def lower(function: Callable[..., Any], signature: Any) -> Lowered:
 
     Numba is imported here, and not where a kernel comes from the cache.
     """
+    from ..arithmetic import lowerings
     from ..arithmetic.numba_private import lowered
 
+    lowerings.register()
     return lowered(function, signature)
 
 

@@ -50,7 +50,7 @@ def _target() -> tuple[Any, str]:
 
 
 def addresses(
-    name: str, modules: tuple[str, ...], symbols: tuple[str, ...], compiled: Callable[[], bytes]
+    name: str, modules: tuple[str, ...] | None, symbols: tuple[str, ...], compiled: Callable[[], bytes]
 ) -> list[int]:
     """The addresses of symbols in the object of that name, which those modules make; loaded once."""
 
@@ -65,7 +65,8 @@ def addresses(
 
     def loaded() -> Any:
         if name not in _libraries:
-            _libraries[name] = cache.fetch(name, ("compilers.native", *modules), _target()[1], compiled, load)
+            used = None if modules is None else ("compilers.native", *modules)
+            _libraries[name] = cache.fetch(name, used, _target()[1], compiled, load)
         return _libraries[name]
 
     library = alone(loaded)

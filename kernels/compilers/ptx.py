@@ -31,13 +31,13 @@ def _machine() -> Any:
     return llvm.Target.from_triple(_TRIPLE).create_target_machine(cpu=CAPABILITY, opt=3)
 
 
-def text(name: str, modules: tuple[str, ...], compiled: Callable[[], str]) -> str:
+def text(name: str, modules: tuple[str, ...] | None, compiled: Callable[[], str]) -> str:
     """The PTX of that name, which those modules make; from the cache, if it is there."""
 
     def loaded() -> str:
         if name not in _texts:
-            used, target = ("compilers.ptx", *modules), _TRIPLE + CAPABILITY
-            _texts[name] = cache.fetch(name, used, target, lambda: compiled().encode(), _whole)
+            used = None if modules is None else ("compilers.ptx", *modules)
+            _texts[name] = cache.fetch(name, used, _TRIPLE + CAPABILITY, lambda: compiled().encode(), _whole)
         return _texts[name]
 
     return alone(loaded)

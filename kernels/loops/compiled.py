@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..losses.definition import Definition
 from ..compilers import cache, native
 from ..compilers import ptx as ptx_compiler
 from .launch import THREADS
@@ -51,7 +52,7 @@ attributes #0 = { nounwind }
 def kernel(kind: str, *what: Any) -> int:
     """The address of a kernel of `cpu`, compiled or read from the cache at the first call.
 
-    ``kernel("partition", ("value",), np.float32)`` is ``cpu.partition(("value",), np.float32)`` in machine code.
+    ``kernel("elementwise", LOSS, ("value",), np.float32, "shared")`` is ``cpu.elementwise(LOSS, ...)`` in machine code.
     """
     name = cache.name_of(kind, what)
 
@@ -60,7 +61,19 @@ def kernel(kind: str, *what: Any) -> int:
 
         return native.compiled(name, getattr(cpu, kind)(*what), cpu.SIGNATURE, LOOP)
 
-    return native.addresses(name, ("loops.cpu",), (name,), compiled)[0]
+    return native.addresses(name, _sources("loops.cpu", what), (name,), compiled)[0]
+
+
+def _sources(loops: str, what: tuple[Any, ...]) -> tuple[str, ...] | None:
+    """The modules of this package that a kernel is made from; None if a definition is from elsewhere.
+
+    What that imports is not known, so that its kernels are not kept.
+    """
+    root = __name__.rpartition("loops.")[0]
+    modules = [definition.module for definition in what if isinstance(definition, Definition)]
+    if not all(module.startswith(root) for module in modules):
+        return None
+    return (loops, *(module.removeprefix(root) for module in modules))
 
 
 def handler(words: int) -> tuple[int, int, int]:
@@ -85,4 +98,4 @@ def ptx(kind: str, *what: Any) -> str:
         function, words = getattr(cuda, kind)(*what)
         return ptx_compiler.compiled(function, cuda.SIGNATURE, words, THREADS)
 
-    return ptx_compiler.text(cache.name_of(kind, what), ("loops.cuda",), compiled)
+    return ptx_compiler.text(cache.name_of(kind, what), _sources("loops.cuda", what), compiled)

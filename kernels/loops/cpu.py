@@ -1,9 +1,9 @@
-"""CPU kernels: the loops around the scalar functions, compiled to SIMD code on first use.
+"""CPU kernels: the loops around the scalar code of a definition, compiled to SIMD code on first use.
 
 Every kernel has the signature of a NumPy inner loop, ``void(char **args, intp *dims, intp *steps, void *)``.
 Elements go in blocks of `BLOCK` through buffers on the stack: strides, tails and overlapping outputs are the copies'
 business, and the arithmetic always runs over contiguous memory that nothing else points to, a multiple of `LANES`
-elements long.  Each stage of the arithmetic (see `barron`) runs over the block before the next one.
+elements long.  Each stage of the arithmetic (see `definition`) runs over the block before the next one.
 
 Kernels come in layouts: "shared" parameters are one number each, prepared once; otherwise there is one for each element
 ("each") or for each column ("columns"), and what depends on them alone goes through buffers, too.
@@ -19,67 +19,21 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ..arithmetic.numba_private import alloca_once, get_or_insert_function
+from ..arithmetic.numba_private import get_or_insert_function
 from ..arithmetic.primitives import fma, min, scalar
 from ..compilers import native
-from ..losses import barron
-from ..losses.likelihood import FAMILIES, VALUES
-from ..losses.partition import log_partition, log_partition_parts
-from ..losses.signatures import PARTITION
-from .launch import SUMS
+from ..losses.definition import Definition, prepare
+from .blocks import BLOCK, buffers, each_of, keeper, recall, recaller, recaller_of_all
 from .memory import WORDS, pointer, stack
 
-__all__ = ["BLOCK", "elementwise", "partition", "reduction"]
+__all__ = ["BLOCK", "SIGNATURE", "elementwise", "reduction"]
 
-BLOCK = 256  # elements; 64, 128 and 512 are slower
 LANES = 16
 STREAM = 1 << 24  # bytes of output from which on they go past the caches
 
 SIGNATURE = types.void(WORDS, WORDS, WORDS)
 
 Floating = type[np.floating[Any]]
-
-
-@intrinsic(prefer_literal=True)
-def _buffers(typing: Any, count: Any, like: Any) -> Any:
-    """That many times memory for a block.  Apart, so that what is written to one and never read can be removed."""
-    if not isinstance(count, types.IntegerLiteral):
-        return None
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        element = context.get_value_type(sig.args[1])
-        found = []
-        for _ in range(count.literal_value):
-            memory = alloca_once(builder, ir.ArrayType(element, BLOCK))
-            memory.align = 64
-            found.append(builder.bitcast(memory, element.as_pointer()))
-        return context.make_tuple(builder, sig.return_type, found)
-
-    return types.UniTuple(types.CPointer(like), count.literal_value)(count, like), lower
-
-
-@intrinsic
-def _keep(typing: Any, buffers: Any, i: Any, values: Any) -> Any:
-    """Element i of each buffer becomes the value at its place."""
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        for j in range(sig.args[0].count):
-            place = builder.gep(builder.extract_value(args[0], j), [args[1]])
-            builder.store(builder.extract_value(args[2], j), place)
-        return context.get_dummy_value()
-
-    return types.void(buffers, i, values), lower
-
-
-@intrinsic
-def _recall(typing: Any, buffers: Any, i: Any) -> Any:
-    """Element i of each buffer."""
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        places = [builder.gep(builder.extract_value(args[0], j), [args[1]]) for j in range(sig.args[0].count)]
-        return context.make_tuple(builder, sig.return_type, [builder.load(place) for place in places])
-
-    return types.UniTuple(buffers.dtype.dtype, buffers.count)(buffers, i), lower
 
 
 @intrinsic
@@ -183,139 +137,204 @@ def _deliverer(zero: Any) -> Callable[..., Any]:
     return scalar(deliver)
 
 
-def _preparer(family: str, zero: Any, layout: str) -> Callable[..., Any]:
-    """prepare(alpha, scale, n, shapes, widths): what `shape` and `width` make of n parameters, or of the shared ones.
+LAYOUTS = ("shared", "each", "columns")
 
-    For the shared ones it is returned, else it is in the buffers.
+
+def _preparer(definition: Definition, zero: Any, layout: str) -> Callable[..., Any]:
+    """prepare(parameters, n, memory): what is prepared of n parameters, or of the shared ones.
+
+    ``parameters`` are pointers, ``memory`` that of `_memory`.  For shared ones it is returned, else it is in the memory.
     """
-    if layout not in ("shared", "each", "columns"):
+    if layout not in LAYOUTS:
         raise ValueError(f"the layout must be 'shared', 'each' or 'columns', got {layout!r}")
-    found = FAMILIES[family]
-    shape, width = found.shape, found.width
-    table = log_partition if found.tabulated else _no_table
+    if layout == "shared" or not definition.parameters:
+        once = prepare(definition)
+        if not definition.parameters:
+            return scalar(lambda parameters, n, memory: ())
+        return scalar(lambda parameters, n, memory: once(recall(parameters, 0)))
 
-    def shared(alpha, scale, n, shapes, widths):
-        log_z, slope = table(alpha[0])
-        return shape(alpha[0], log_z, slope), width(scale[0])
+    def after(stages: tuple[Any, ...], before: tuple[Any, ...]) -> Callable[..., Any]:
+        """The loop of the first of the stages, and those of the others."""
+        (function, kind, _), rest = stages[0], stages[1:]
+        keep, found = keeper(kind), recaller_of_all(before)
+        size = len(kind._fields)
 
-    def each(alpha, scale, n, shapes, widths):
-        log_z, slope = stack(BLOCK, zero), stack(BLOCK, zero)
-        for i in range(n):  # a loop of its own: the look-ups would keep the other from being vectorized
-            log_z[i], slope[i] = table(alpha[i])
-        for i in range(n):
-            _keep(shapes, i, shape(alpha[i], log_z[i], slope[i]))
-            _keep(widths, i, width(scale[i]))
-        return shapes, widths
+        def last(parameters, n, carried, memory):
+            for i in range(n):
+                keep(memory, i, function(*(recall(parameters, i) + found(carried, i))))
 
-    return scalar(shared if layout == "shared" else each)
+        if not rest:
+            return scalar(last)
+        following = after(rest, (*before, kind))
+
+        def loop(parameters, n, carried, memory):
+            own = buffers(size, zero)
+            for i in range(n):
+                keep(own, i, function(*(recall(parameters, i) + found(carried, i))))
+            following(parameters, n, carried + (own,), memory)  # noqa: RUF005 - for Numba
+
+        return scalar(loop)
+
+    if not definition.prepares:
+        return scalar(lambda parameters, n, memory: parameters)
+    stages = after(definition.prepares, ())
+
+    def each(parameters, n, memory):
+        stages(parameters, n, (), memory)
+        return memory
+
+    return scalar(each)
 
 
-@scalar
-def _no_table(alpha):
-    return alpha, alpha
+def _memory(definition: Definition, zero: Any) -> Callable[[], Any]:
+    """memory(): buffers for what is prepared of a block of parameters."""
+    size = len(definition.prepared._fields) if definition.prepares else 0
+    return scalar(lambda: buffers(size, zero)) if size else scalar(lambda: ())
 
 
-@scalar
-def _itself(parameters, i):
-    return parameters
-
-
-def _evaluator(family: str, outputs: tuple[str, ...], zero: Any, layout: str) -> Callable[..., Any]:
-    """evaluate(x, n, shapes, widths, out), with what `_preparer` returned: the outputs, one after the other."""
-    values, dalpha = FAMILIES[family].values, FAMILIES[family].dalpha
-    places = tuple(enumerate(outputs))
-    store_values = _storer(tuple((j, VALUES.index(name)) for j, name in places if name != "dalpha"))
-    store_dalpha = _storer(tuple((j, 0) for j, name in places if name == "dalpha"))
-    with_dalpha = "dalpha" in outputs
-    log_size, exp_size = barron.LOG, barron.EXP
-    at = _itself if layout == "shared" else _recall
+def _evaluator(definition: Definition, outputs: tuple[str, ...], zero: Any, layout: str) -> Callable[..., Any]:
+    """evaluate(data, n, prepared, out), with what `_preparer` returned: the outputs, one after the other."""
+    shared = layout == "shared" or not definition.parameters
+    at = scalar(lambda prepared, i: prepared) if shared else recaller(definition.prepared)
+    cases = definition.cases
+    if cases is None:
+        stages = _stages(definition, outputs, zero, at, scalar(lambda prepared, flags: ()))
+        return scalar(lambda data, n, prepared, out: stages(data, n, prepared, (), (), out))
+    ordinary, outside, close = cases
 
     @scalar
-    def stages(x, n, shapes, widths, extreme, close, out):
-        logs, exps = _buffers(log_size, zero), _buffers(exp_size, zero)
+    def flags_of(prepared, flags):
+        return flags[0], close(prepared) if flags[0] else flags[1]
+
+    stages = _stages(definition, outputs, zero, at, flags_of)
+
+    # Three copies of the stages, for the three cases.
+    def evaluate_shared(data, n, prepared, out):
+        quick, limit = ordinary(prepared)
+        beyond = 0
         for i in range(n):
-            s, w = at(shapes, i), at(widths, i)
-            _keep(logs, i, barron.logarithm(x[i], s, w, extreme))
+            beyond |= outside(*(recall(data, i) + (limit,)))  # noqa: RUF005 - for Numba
+        if beyond != 0 or not quick:
+            stages(data, n, prepared, (True, False), (), out)
+        elif close(prepared):
+            stages(data, n, prepared, (False, True), (), out)
+        else:
+            stages(data, n, prepared, (False, False), (), out)
+
+    def evaluate_each(data, n, prepared, out):
+        beyond = 0
         for i in range(n):
-            s, w = at(shapes, i), at(widths, i)
-            found, exp = values(x[i], _recall(logs, i), s, w, extreme)
-            store_values(out, i, found)
-            _keep(exps, i, exp)
-        if with_dalpha:
+            own = at(prepared, i)
+            quick, limit = ordinary(own)
+            beyond |= not (quick & (not close(own)) & (not outside(*(recall(data, i) + (limit,)))))  # noqa: RUF005
+        if beyond != 0:
+            stages(data, n, prepared, (True, False), (), out)
+        else:
+            stages(data, n, prepared, (False, False), (), out)
+
+    return scalar(evaluate_shared if shared else evaluate_each)
+
+
+def _stages(
+    definition: Definition, outputs: tuple[str, ...], zero: Any, at: Callable[..., Any], flags_of: Callable[..., Any]
+) -> Callable[..., Any]:
+    """stages(data, n, prepared, flags, carried, out): a loop over the block for each stage that the outputs need."""
+    needed = max(k for k, stage in enumerate(definition.stages) if set(stage.outputs) & set(outputs))
+
+    def after(stages: tuple[Any, ...], before: tuple[Any, ...]) -> Callable[..., Any]:
+        (function, kind, names), rest = stages[0], stages[1:]
+        store = _storer(tuple((j, names.index(name)) for j, name in enumerate(outputs) if name in names))
+        found = recaller_of_all(before)
+
+        @scalar
+        def plain(data, n, prepared, flags, carried, out):
             for i in range(n):
-                s, w = at(shapes, i), at(widths, i)
-                near = barron.close(s) if extreme else close
-                slope = dalpha(x[i], _recall(logs, i), _recall(exps, i), s, w, extreme, near)
-                store_dalpha(out, i, (slope,))
+                own = at(prepared, i)
+                arguments = recall(data, i) + (own,) + found(carried, i) + flags_of(own, flags)
+                store(out, i, function(*arguments)[0])
 
-    # Three copies of the stages, for the three cases of `likelihood.element`.
-    def shared(x, n, shapes, widths, out):
-        quick, limit = barron.ordinary(shapes, widths)
-        outside = 0
-        for i in range(n):
-            outside |= not (abs(x[i]) <= limit)
-        if outside != 0 or not quick:
-            stages(x, n, shapes, widths, True, False, out)
-        elif with_dalpha and barron.close(shapes):
-            stages(x, n, shapes, widths, False, True, out)
-        else:
-            stages(x, n, shapes, widths, False, False, out)
+        if not rest:
+            return plain
+        if kind is None:
+            following = after(rest, before)
 
-    def each(x, n, shapes, widths, out):
-        outside = 0
-        for i in range(n):
-            s = at(shapes, i)
-            quick, limit = barron.ordinary(s, at(widths, i))
-            outside |= not (quick & (not barron.close(s)) & (abs(x[i]) <= limit))
-        if outside != 0:
-            stages(x, n, shapes, widths, True, False, out)
-        else:
-            stages(x, n, shapes, widths, False, False, out)
+            def plainly(data, n, prepared, flags, carried, out):
+                plain(data, n, prepared, flags, carried, out)
+                following(data, n, prepared, flags, carried, out)
 
-    return scalar(shared if layout == "shared" else each)
+            return scalar(plainly)
+        following, keep, size = after(rest, (*before, kind)), keeper(kind), len(kind._fields)
+
+        def carrying(data, n, prepared, flags, carried, out):
+            left = buffers(size, zero)
+            for i in range(n):
+                own = at(prepared, i)
+                arguments = recall(data, i) + (own,) + found(carried, i) + flags_of(own, flags)
+                values, rest_of = function(*arguments)
+                store(out, i, values)
+                keep(left, i, rest_of)
+            following(data, n, prepared, flags, carried + (left,), out)  # noqa: RUF005 - for Numba
+
+        return scalar(carrying)
+
+    return after(definition.stages[: needed + 1], ())
 
 
-def elementwise(family: str, outputs: tuple[str, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
-    """Inner loop (x, alpha, scale) -> outputs.
+def _fetcher_of(first: int, count: int, fetch: Callable[..., Any]) -> Callable[..., Any]:
+    """fetch(args, steps, start, m, memory): pointers to m elements of so many operands, from that one on."""
+    if count == 0:
+        return scalar(lambda args, steps, start, m, memory: ())
+
+    @scalar
+    def one(k, memory, args, steps, start, m):
+        return fetch(args[first + k] + start * steps[first + k], steps[first + k], m, memory)
+
+    of_all = each_of(one, count)
+    return scalar(lambda args, steps, start, m, memory: of_all(memory, (args, steps, start, m)))
+
+
+def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
+    """Inner loop of the operands -> outputs.
 
     In the layout "shared" the strides of the parameters should be 0; it is right, but slow, if they are not.
     """
     zero, size = dtype(0), np.dtype(dtype).itemsize
+    leading, operands = len(definition.data), len(definition.operands)
+    parameters_count = operands - leading
     count, total = len(outputs), BLOCK * len(outputs)
-    numbers, others = FAMILIES[family].sizes
-    prepare = _preparer(family, zero, layout)
-    evaluate = _evaluator(family, outputs, zero, layout)
-    fetch, deliver = _fetcher(zero), _deliverer(zero)
+    prepare_all, memory = _preparer(definition, zero, layout), _memory(definition, zero)
+    evaluate, deliver = _evaluator(definition, outputs, zero, layout), _deliverer(zero)
+    fetch = _fetcher(zero)
+    fetch_data, fetch_parameters = _fetcher_of(0, leading, fetch), _fetcher_of(leading, parameters_count, fetch)
     whole = layout == "each"
 
     def loop(args, dims, steps):
         n = dims[0]
-        xs, alphas, scales = stack(BLOCK, zero), stack(BLOCK, zero), stack(BLOCK, zero)
-        shapes, widths = _buffers(numbers, zero), _buffers(others, zero)
+        of_data, of_parameters, of_prepared = buffers(leading, zero), buffers(parameters_count, zero), memory()
         out = stack(total, zero)
-        same = steps[1] == 0 and steps[2] == 0
+        same = True
+        for k in range(leading, operands):
+            same &= steps[k] == 0
         block = BLOCK if whole or same else 1
         # Outputs too large for the caches are written past them, which saves reading them first; that takes whole
         # aligned blocks, so the first block is cut to end on a cache line.
         streaming = n * total * size >= STREAM * BLOCK and block == BLOCK
-        start, m = 0, min(n, (-args[3] & 63) // size if streaming else block)
+        start, m = 0, min(n, (-args[operands] & 63) // size if streaming else block)
         first = BLOCK if same else 1
-        alpha, scale = fetch(args[1], steps[1], first, alphas), fetch(args[2], steps[2], first, scales)
-        s, w = prepare(alpha, scale, first, shapes, widths)
+        prepared = prepare_all(fetch_parameters(args, steps, 0, first, of_parameters), first, of_prepared)
         while start < n:
             padded = (m + LANES - 1) & -LANES
-            x = fetch(args[0] + start * steps[0], steps[0], m, xs)
+            data = fetch_data(args, steps, start, m, of_data)
             if not same:
-                alpha = fetch(args[1] + start * steps[1], steps[1], m, alphas)
-                scale = fetch(args[2] + start * steps[2], steps[2], m, scales)
-                s, w = prepare(alpha, scale, padded, shapes, widths)
-            evaluate(x, padded, s, w, out)
+                parameters = fetch_parameters(args, steps, start, m, of_parameters)
+                prepared = prepare_all(parameters, padded, of_prepared)
+            evaluate(data, padded, prepared, out)
             for j in range(count):
-                place = args[3 + j] + start * steps[3 + j]
-                if streaming and m == BLOCK and steps[3 + j] == size and place & 63 == 0:
+                place, step = args[operands + j] + start * steps[operands + j], steps[operands + j]
+                if streaming and m == BLOCK and step == size and place & 63 == 0:
                     _stream(place, out, j * BLOCK)
                 else:
-                    deliver(place, steps[3 + j], m, out, j * BLOCK)
+                    deliver(place, step, m, out, j * BLOCK)
             start += m
             m = min(block, n - start)
         if streaming:
@@ -325,43 +344,24 @@ def elementwise(family: str, outputs: tuple[str, ...], dtype: Floating, layout: 
     return loop
 
 
-def partition(outputs: tuple[str, ...], dtype: Floating) -> Callable[..., Any]:
-    """Inner loop alpha -> log Z and its derivatives, those named."""
-    zero = dtype(0)
-    count, total = len(outputs), BLOCK * len(outputs)
-    store = _storer(tuple((j, PARTITION.index(name)) for j, name in enumerate(outputs)))
-    fetch, deliver = _fetcher(zero), _deliverer(zero)
+def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
+    """Sums over a panel of rows by columns, in one pass: value, and of the derivatives those named in ``outputs``.
 
-    def loop(args, dims, steps):
-        n = dims[0]
-        alphas, out = stack(BLOCK, zero), stack(total, zero)
-        for start in range(0, n, BLOCK):
-            m = min(BLOCK, n - start)
-            alpha = fetch(args[0] + start * steps[0], steps[0], m, alphas)
-            for i in range(m):
-                store(out, i, log_partition_parts(alpha[i]))
-            for j in range(count):
-                deliver(args[1 + j] + start * steps[1 + j], steps[1 + j], m, out, j * BLOCK)
-        _forget_flags()
+    With d data and p parameters:
 
-    return loop
+    ============  ======================================================  ===================================
+                  args (addresses)                                        steps (bytes)
+    ============  ======================================================  ===================================
+    d             data, rows of contiguous elements                       from row to row
+    p             parameters: one number, or one for each column          from column to column: 0 or itemsize
+    1             weights like the data, or 0                             from row to row
+    d             where derivatives in the data go, times weight times    from row to row
+                  factor, or 0
+    1             three numbers: factor, lift, step (see `scaling`)
+    1             float64 sums, zeroed: see below
+    ============  ======================================================  ===================================
 
-
-def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
-    """Sums over a panel of rows by columns, in one pass: value, and of the partials those named in ``outputs``.
-
-    ========  ====================================================  ===================================
-              args (addresses)                                      steps (bytes)
-    ========  ====================================================  ===================================
-    0         x, rows of contiguous elements                        from row to row
-    1, 2      alpha, scale: one number, or one for each column      from column to column: 0 or itemsize
-    3         weights like x, or 0                                  from row to row
-    4         dx times weight times factor goes here, or 0          from row to row
-    5         three numbers: factor, lift, step (see `scaling`)
-    6         float64 sums, zeroed: see below
-    ========  ====================================================  ===================================
-
-    dims: rows, columns.  Sums: value, dalpha, dscale; in the layout "columns" value, then dalpha and dscale by column.
+    dims: rows, columns.  Sums: those of ``definition.sums``; in the layout "columns" value, then the others by column.
     Weights are multiplied by lift; of what is summed, step times it is.
     A weight of 0 excludes an element, whatever its value.  Order of summation: `BLOCK` columns at a time, row by row;
     `LANES` float64 partial sums each, by position in the block, folded by halves; one for each column where they vary.
@@ -369,16 +369,26 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
     if layout not in ("shared", "columns"):
         raise ValueError(f"the layout must be 'shared' or 'columns', got {layout!r}")
     zero, size, columns = dtype(0), np.dtype(dtype).itemsize, layout == "columns"
-    total, with_dx = BLOCK * len(outputs), "dx" in outputs
-    dx_at = BLOCK * outputs.index("dx") if with_dx else 0
-    summed = tuple((k, BLOCK * outputs.index(name)) for k, name in enumerate(SUMS) if name in outputs)
+    leading, operands, total = len(definition.data), len(definition.operands), BLOCK * len(outputs)
+    parameters_count, sums_count = operands - leading, len(definition.sums)
+    weights_at, slopes_at, numbers_at = operands, operands + 1, operands + 1 + leading
+    summed = tuple((k, BLOCK * outputs.index(name)) for k, name in enumerate(definition.sums) if name in outputs)
     places = tuple(at for _, at in summed)
     slots = tuple(k for k, _ in summed)
-    count, lanes = len(summed), len(SUMS) * LANES
-    numbers, others = FAMILIES[family].sizes
-    prepare, evaluate = _preparer(family, zero, layout), _evaluator(family, outputs, zero, layout)
+    stored = tuple((k, BLOCK * outputs.index("d" + name)) for k, name in enumerate(definition.data) if "d" + name in outputs)
+    stored_args, stored_places = tuple(slopes_at + k for k, _ in stored), tuple(at for _, at in stored)
+    count, stored_count, lanes = len(summed), len(stored), sums_count * LANES
+    prepare_all, memory = _preparer(definition, zero, layout), _memory(definition, zero)
+    evaluate = _evaluator(definition, outputs, zero, layout)
     fetch, deliver = _fetcher(zero), _deliverer(zero)
+    fetch_parameters = _fetcher_of(leading, parameters_count, fetch)
     double = np.float64(0)
+
+    @scalar
+    def row_of(k, memory, args, steps, row, offset, m):
+        return fetch(args[k] + row * steps[k] + offset, size, m, memory)
+
+    fetch_data = each_of(row_of, leading)
 
     def stepped(found, step, before):
         return fma(np.float64(found), step, before)
@@ -403,31 +413,39 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
             half //= 2
         return partial[slot * LANES]
 
+    @scalar
+    def store(args, steps, row, offset, factor, m, padded, out):
+        """Write the derivatives in the data."""
+        for k in range(stored_count):
+            at = stored_places[k]
+            for i in range(padded):
+                out[at + i] *= factor
+            deliver(args[stored_args[k]] + row * steps[stored_args[k]] + offset, size, m, out, at)
+
+    store_nothing = scalar(lambda args, steps, row, offset, factor, m, padded, out: None)
+    store = store if stored else store_nothing
+
     def panel(args, dims, steps):
         rows, n = dims[0], dims[1]
-        xs, ws, out = stack(BLOCK, zero), stack(BLOCK, zero), stack(total, zero)
-        alphas, scales = stack(BLOCK, zero), stack(BLOCK, zero)
-        shapes, widths = _buffers(numbers, zero), _buffers(others, zero)
+        of_data, of_weights, out = buffers(leading, zero), stack(BLOCK, zero), stack(total, zero)
+        of_parameters, of_prepared = buffers(parameters_count, zero), memory()
         partial = stack(lanes, double)
         for i in range(lanes):
             partial[i] = 0.0
-        sums = pointer(args[6], double)
-        factors = pointer(args[5], zero)
+        sums = pointer(args[numbers_at + 1], double)
+        factors = pointer(args[numbers_at], zero)
         factor, lift, step = factors[0], factors[1], np.float64(factors[2])
-        alpha, scale = fetch(args[1], steps[1], 1, alphas), fetch(args[2], steps[2], 1, scales)
-        s, w = prepare(alpha, scale, 1, shapes, widths)
+        prepared = prepare_all(fetch_parameters(args, steps, 0, 1, of_parameters), 1, of_prepared)
         for start in range(0, n, BLOCK):
             m = min(BLOCK, n - start)
             padded = (m + LANES - 1) & -LANES
             if columns:
-                alpha = fetch(args[1] + start * steps[1], steps[1], m, alphas)
-                scale = fetch(args[2] + start * steps[2], steps[2], m, scales)
-                s, w = prepare(alpha, scale, padded, shapes, widths)
+                prepared = prepare_all(fetch_parameters(args, steps, start, m, of_parameters), padded, of_prepared)
             for row in range(rows):
-                x = fetch(args[0] + row * steps[0] + start * size, size, m, xs)
-                evaluate(x, padded, s, w, out)
-                if args[3] != 0:
-                    weight = fetch(args[3] + row * steps[3] + start * size, size, m, ws)
+                evaluate(fetch_data(of_data, (args, steps, row, start * size, m)), padded, prepared, out)
+                if args[weights_at] != 0:
+                    at_row = args[weights_at] + row * steps[weights_at] + start * size
+                    weight = fetch(at_row, size, m, of_weights)
                     for at in range(0, total, BLOCK):
                         for i in range(padded):
                             out[at + i] = zero if weight[i] == zero else out[at + i] * (weight[i] * lift)
@@ -435,10 +453,7 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
                     for at in range(0, total, BLOCK):
                         for i in range(m, padded):
                             out[at + i] = zero
-                if with_dx:
-                    for i in range(padded):
-                        out[dx_at + i] *= factor
-                    deliver(args[4] + row * steps[4] + start * size, size, m, out, dx_at)
+                store(args, steps, row, start * size, factor, m, padded, out)
                 for k in range(count):
                     if columns and slots[k] > 0:
                         first = 1 + (slots[k] - 1) * n + start
@@ -446,7 +461,7 @@ def reduction(family: str, outputs: tuple[str, ...], dtype: Floating, layout: st
                             sums[first + i] = added(out[places[k] + i], step, sums[first + i])
                     else:
                         add(partial, slots[k], out, places[k], padded, step)
-        for k in range(1 if columns else len(SUMS)):
+        for k in range(1 if columns else sums_count):
             sums[k] += fold(partial, k)
         _forget_flags()
 

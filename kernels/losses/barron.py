@@ -8,8 +8,8 @@ v = exp(-t) = 1/(1+u), d = 1 - k, phi(y) = y - 1 + exp(-y), g(y) = phi(y)/y^2.
     curvature  = (E v/c^2) (1 - sign(2-alpha) b u/(1+u))
     d rho/dalpha = sign(2-alpha)/2 E t^2 [g(k t) - g(t)]
 
-`shape` has what depends on alpha alone and `width` what depends on c alone, so that a loop over x computes them once.
-Then three stages, each with what the stages before it found: `logarithm`, `values`, `dalpha`.  The CPU runs each stage
+`prepared` has what depends on alpha and c alone, so that a loop over x computes it once.  Then three stages, each with
+what the stages before it found: `logarithm`, `values`, `dalpha`.  The CPU runs each stage
 over a block of elements before the next, since short chains of operations overlap better; a GPU thread runs them in a
 row.  What a caller does not use, the compiler removes.
 
@@ -23,6 +23,8 @@ Special values without special cases, by moving alpha to where the general formu
 """
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 from ..arithmetic import coefficients as c
 from ..arithmetic.elementary import (
@@ -40,6 +42,10 @@ from ..arithmetic.elementary import (
     two_sum,
 )
 from ..arithmetic.primitives import constant, fma, homogeneous, max, min, scalar
+from . import higher
+from .definition import Bound, Cases, Definition, Domain, Stage
+
+__all__ = ["LOSS"]
 
 _ALPHA_MIN = constant(2.0**-40, 2.0**-70)
 _ALPHA_MAX = constant(2.0**48, 2.0**90)
@@ -66,12 +72,55 @@ _PHI_MIN = constant(2.0**-10)
 _DOWN = constant(-100.0, -1000.0)
 _difference = homogeneous(*c.DIFFERENCE)
 
-LOG, EXP = 9, 4  # how many numbers one stage leaves to the next
+
+class Prepared(NamedTuple):
+    """What depends on alpha and c alone."""
+
+    alpha: Any  # as it was given
+    k: Any  # of alpha floored and capped, as all that follows
+    b: Any
+    b_low: Any
+    inverse_b: Any
+    ratio: Any  # b/alpha
+    inverse_k2: Any  # 1/k^2
+    inverse_k2_low: Any
+    c: Any
+    inverse_c: Any
+    inverse_c2: Any  # 1/c^2, rounded once, in units of 2^-2j, see `_unit`
+
+
+class Log(NamedTuple):
+    """What `logarithm` leaves: t = log1p(u) and what it is made of; 1 + u = 2^e m, see `log_parts`."""
+
+    t: Any
+    t_low: Any
+    e: Any
+    inverse_m: Any
+    inverse_m_low: Any
+    q: Any
+    q_low: Any
+    tail: Any
+    tail_low: Any
+
+
+class Exp(NamedTuple):
+    """What `values` leaves of E = exp(k t) = 2^n (1 + r): 1 + r, n and the polynomial p(r)."""
+
+    g: Any
+    g_low: Any
+    n: Any
+    p: Any
+
+
+@scalar
+def prepared(alpha, scale):
+    """What depends on alpha and c alone."""
+    return Prepared(*shape(alpha), *width(scale))
 
 
 @scalar
 def shape(alpha):
-    """What depends on alpha alone: alpha, k, b in two words, 1/b, b/alpha, 1/k^2 in two words."""
+    """What depends on alpha alone: the fields of `Prepared` up to 1/k^2."""
     T = type(alpha)
     a = _ALPHA_MIN(alpha) if abs(alpha) < _ALPHA_MIN(alpha) else alpha
     a = _BELOW_TWO(alpha) if alpha == T(2.0) else a
@@ -97,14 +146,15 @@ def _sign(alpha):
 
 
 @scalar
-def _limits(shape):
+def _limits(prepared):
     """Limits for |x| = inf of rho, psi c, weight c^2, -c d rho/dc, d rho/dalpha.
 
     For alpha < 0 the two that are not 0 are what the formulas for finite x come to where E is nothing, so that they are
     never exceeded: rho is b/|alpha| times a number up to 1, d rho/dalpha is 1/(2 k^2) less something (unless alpha is
     beyond the cap, where the two roundings after it may exceed it by one unit).
     """
-    alpha, ratio, ik2, ik2_low = shape[0], shape[5], shape[6], shape[7]
+    alpha, ratio = prepared.alpha, prepared.ratio
+    ik2, ik2_low = prepared.inverse_k2, prepared.inverse_k2_low
     T = type(alpha)
     inf, nil = _INFINITY(alpha), T(0.0) if alpha == alpha else alpha
     floored = abs(alpha) < _ALPHA_MIN(alpha)
@@ -130,7 +180,7 @@ def _unit(c):
 
 @scalar
 def width(scale):
-    """What depends on c alone: c, 1/c, and 1/c^2 (rounded once) in units of 2^-2j, see `_unit`."""
+    """What depends on c alone: the fields of `Prepared` from c on."""
     T = type(scale)
     infinite = scale > _FINITE(scale)
     valid = scale >= _NORMAL(scale)
@@ -143,33 +193,40 @@ def width(scale):
 
 
 @scalar
-def close(shape):
-    """Whether alpha is within 1/16 of 2."""
-    T = type(shape[2])
-    return T(0.5) * shape[2] < _D_SMALL(shape[2])
+def close(prepared):
+    """Tell whether alpha is within 1/16 of 2."""
+    b = prepared.b
+    T = type(b)
+    return T(0.5) * b < _D_SMALL(b)
 
 
 @scalar
-def ordinary(shape, width):
-    """Whether alpha and c allow the quick case, which is not `extreme`, and the |x| up to which it holds.
+def ordinary(prepared):
+    """Tell whether alpha and c allow the quick case, which is not `extreme`, and the |x| up to which it holds.
 
     There |k| <= 2 and u <= 2^39 (2^288), so that no exponent leaves the normal range, and |kt| < 1 where t < 0.3466.
     alpha = 2 itself has selects of its own, which are left to the extreme case.
     """
-    alpha, k, b, c = shape[0], shape[1], shape[2], width[0]
+    alpha, k, b, c = prepared.alpha, prepared.k, prepared.b, prepared.c
     T = type(k)
     limit = min(c * square_root(b * _ORDINARY(b)), _FINITE(k))  # which infinity exceeds
     return (abs(k) <= T(2.0)) & (alpha != T(2.0)) & (c >= _C_LEAST(c)) & (c <= _C_MOST(c)), limit
 
 
 @scalar
-def _substitute(x, shape, width, extreme):
+def outside(x, limit):
+    """Tell whether x is beyond that limit, or NaN."""
+    return not (abs(x) <= limit)
+
+
+@scalar
+def _substitute(x, prepared, extreme):
     """z, s, u in two words each: k t is conditioned by up to 88 (709) with respect to them.
 
     Also whether x is so big that it was scaled down, and the x taken.
     """
-    b, bl, inv_b = shape[2], shape[3], shape[4]
-    c, inv_c = width[0], width[1]
+    b, bl, inv_b = prepared.b, prepared.b_low, prepared.inverse_b
+    c, inv_c = prepared.c, prepared.inverse_c
     big = extreme & (abs(x * inv_c) > _Z_BIG(x))
     x = x * _SHRINK(x) if big else x
     z = x * inv_c
@@ -182,11 +239,11 @@ def _substitute(x, shape, width, extreme):
 
 
 @scalar
-def logarithm(x, shape, width, extreme):
-    """First stage: t = log1p(u) and what it is made of; 1 + u = 2^e m, see `log_parts`."""
+def logarithm(x, prepared, extreme, close):
+    """First stage, see `Log`."""
     T = type(x)
     one, zero, half = T(1.0), T(0.0), T(0.5)
-    big, _, _, _, _, _, u, ul = _substitute(x, shape, width, extreme)
+    big, _, _, _, _, _, u, ul = _substitute(x, prepared, extreme)
     # Where u was scaled down it stands for 1 + u: there u > 2^50.
     tiny = (u < _U_TINY(x)) & (not big)
     uw, uwl = (_U_TINY(x), zero) if tiny else (u, ul)
@@ -200,20 +257,20 @@ def logarithm(x, shape, width, extreme):
     t, tl = (u, fma(-half * u, u, ul)) if tiny else (t, tl)
     inv_m = one / m
     inv_m_low = inv_m * (fma(-inv_m, m, one) - inv_m * ml)
-    return t, tl, e, inv_m, inv_m_low, q, ql, tail, tail_low
+    return (), Log(t, tl, e, inv_m, inv_m_low, q, ql, tail, tail_low)
 
 
 @scalar
-def values(x, log, shape, width, extreme):
-    """Second stage: rho, d/dx, d/dc, weight, curvature; and of E = exp(k t) = 2^n (1 + r): 1 + r, n, p(r)."""
+def values(x, prepared, log, extreme, close):
+    """Second stage: rho, d/dx, d/dc, weight, curvature."""
     T = type(x)
-    alpha, k, b, ratio = shape[0], shape[1], shape[2], shape[5]
-    inv_c, inv_c2 = width[1], width[2]
-    t, tl, e, inv_m, inv_m_low = log[:5]
+    alpha, k, b, ratio = prepared.alpha, prepared.k, prepared.b, prepared.ratio
+    inv_c, inv_c2 = prepared.inverse_c, prepared.inverse_c2
+    t, tl, e, inv_m, inv_m_low = log.t, log.t_low, log.e, log.inverse_m, log.inverse_m_low
     one, zero, half = T(1.0), T(0.0), T(0.5)
-    big, xs, z, zl, s, sl, u, _ = _substitute(x, shape, width, extreme)
+    big, xs, z, zl, s, sl, u, _ = _substitute(x, prepared, extreme)
     two = extreme & (alpha == T(2.0))
-    down, unit = _unit(width[0]) if extreme else (one, zero)
+    down, unit = _unit(prepared.c) if extreme else (one, zero)
 
     kt, ktl = product(k, zero, t, tl)
     n, r, rl, p = exp_parts(kt, ktl)
@@ -250,29 +307,30 @@ def values(x, log, shape, width, extreme):
 
     # |x| = inf came out as NaN.
     far = extreme & (abs(x) > _FINITE(x))
-    limits = _limits(shape)
+    limits = _limits(prepared)
     rho = limits[0] + zero * inv_c if far else rho
     dx = (limits[1] * inv_c if x > zero else -(limits[1] * inv_c)) if far else dx
     dscale = -(limits[3] * inv_c) if far else dscale
     flat = scaled(limits[2] * inv_c2, -(unit + unit), extreme)
     weight = flat if far else weight
     curvature = flat if far else curvature
-    return (rho, dx, dscale, weight, curvature), (g, gl, n, p)
+    return (rho, dx, dscale, weight, curvature), Exp(g, gl, n, p)
 
 
 @scalar
-def dalpha(x, log, exp, shape, width, extreme, close):
+def dalpha(x, prepared, log, exp, extreme, close):
     """Third stage: d rho/dalpha = sign/2 [E phi(kt)/k^2 - E phi(t)], in three regimes.
 
     For small t the two terms agree to three orders: the true value is s^3/(24 b^2).  All of it is computed in units of
     2^max(n, 0), so that E may exceed the largest number where the result does not.
     """
     T = type(x)
-    alpha, k, b, bl, ik2, ik2_low = shape[0], shape[1], shape[2], shape[3], shape[6], shape[7]
+    alpha, k, b, bl = prepared.alpha, prepared.k, prepared.b, prepared.b_low
+    ik2, ik2_low = prepared.inverse_k2, prepared.inverse_k2_low
     t, tl, e, inv_m, inv_m_low, q, ql, tail, tail_low = log
     g, gl, n, p = exp
     one, zero, half = T(1.0), T(0.0), T(0.5)
-    big, _, _, _, _, _, u, ul = _substitute(x, shape, width, extreme)
+    big, _, _, _, _, _, u, ul = _substitute(x, prepared, extreme)
     tiny = (u < _U_TINY(x)) & (not big)
     small = (e == zero) & (not big)
     v_scale = zero if big else power_of_two(-e)
@@ -335,4 +393,24 @@ def dalpha(x, log, exp, shape, width, extreme, close):
     f, g = quarter_scale(up)
     value = ((value * f) * (f * beyond)) * (f * (g * beyond)) if extreme else value
     value = zero * t if extreme & (abs(alpha) > _FINITE(alpha)) else value
-    return _limits(shape)[4] + zero * width[1] if extreme & (abs(x) > _FINITE(x)) else value
+    value = _limits(prepared)[4] + zero * prepared.inverse_c if extreme & (abs(x) > _FINITE(x)) else value
+    return (value,), ()
+
+
+# A stage's flags are constants, so what one does not use costs nothing.
+CASES = Cases(ordinary, outside, close)
+SCALE = Domain(0.0, True, "scale must be positive, got {}: it is the residual at which the loss begins to bend")
+VALUES = "value", "dx", "dscale", "weight", "curvature"  # which `values` gives, in its order
+
+LOSS = Definition(
+    name="loss",
+    data=("x",),
+    parameters=("alpha", "scale"),
+    others=("weight", "curvature"),
+    prepares=(Stage(prepared, Prepared),),
+    stages=(Stage(logarithm, Log), Stage(values, Exp, VALUES), Stage(dalpha, None, ("dalpha",))),
+    cases=CASES,
+    domains={"scale": SCALE},
+    slopes=higher.slopes,
+    costly=higher.COSTLY,
+)

@@ -21,13 +21,16 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .signatures import FAMILIES, LOSS
+from .definition import Library
+
+__all__ = ["COSTLY", "dalpha_twice", "slopes"]
+
+COSTLY = frozenset({("dalpha", "alpha")})  # `dalpha_twice`
 
 # The floor and the cap of alpha, and what stands for 2, as in `barron`; |z| beyond which z^2/b could overflow.  In
 # double and in float32.
 _DOUBLE = 2.0**-70, 2.0**90, 2.0 - 2.0**-52, 2.0**400
 _SINGLE = 2.0**-40, 2.0**48, 2.0 - 2.0**-23, 2.0**48
-_RULES = LOSS.outputs[1:]
 _SERIES = 0.02  # u below it: phi as a power series
 
 # Tanh-sinh nodes and weights for [0, 1]: exact enough for integrands with a logarithm at either end.
@@ -40,39 +43,33 @@ _WEIGHTS = [
 
 
 def slopes(
-    xp: Any, name: str, family: str, args: Sequence[Any], get: Callable[..., Any], twice: Callable[[], Any]
+    library: Library, name: str, operands: Sequence[Any], wanted: Sequence[bool], with_log_c: bool = False
 ) -> list[Any]:
-    """Derivatives in x, alpha and scale, for each element, of the output ``name`` of a kernel: not of the value.
-
-    ``get(names...)`` has other outputs; ``twice()`` is the second derivative in alpha, which only d/dalpha needs.
-    """
-    if name not in _RULES or family not in FAMILIES:
-        raise ValueError(
-            f"no rule for the derivatives of {name!r} of {family!r}: name must be one of {', '.join(_RULES)} (those of "
-            f"the value are outputs of its kernel), family one of {', '.join(FAMILIES)}"
-        )
-    x, alpha, scale = args
+    """Rules of differentiation of rho, or of rho + log c: see `definition.Definition`."""
+    xp = library.xp
+    x, alpha, scale = operands
     u, rest, t, _, _ = _ratio(xp, x, alpha, scale)
     z = x / scale  # no square of it, nor of the scale, is formed: each may leave the range where the result does not
     v = xp.where(u < 1, u * rest, 1 - rest)
     phi = _phi(xp, u, v, t)
     side = _sign(xp, alpha)
     factor = 1 - side * z * (z * rest)  # curvature = W factor
-    if name in LOSS.gradients:
-        (psi,) = get("dx")
+    if name in ("dx", "dalpha", "dscale"):
+        (psi,) = library.get("dx")
         mixed = 0.5 * psi * phi
         if name == "dx":
-            (curvature,) = get("curvature")
+            (curvature,) = library.get("curvature")
             return [curvature, mixed, -psi * (1 + factor) / scale]
         if name == "dalpha":
-            return [mixed, twice(), -z * mixed]
-        own = 1 / scale if family == "nll" else 0.0
+            twice = dalpha_twice(xp, x, alpha, scale, library.fold) if wanted[1] else None
+            return [mixed, twice, -z * mixed]
+        own = 1 / scale if with_log_c else 0.0
         return [-psi * (1 + factor) / scale, -z * mixed, (psi * (2 + factor) * z - own) / scale]
     # The weight, and then the curvature.
-    (weight,) = get("weight")
+    (weight,) = library.get("weight")
     dx, dalpha = -side * weight * (z * rest) / scale, 0.5 * weight * phi
     if name == "curvature":
-        (curvature,) = get("curvature")
+        (curvature,) = library.get("curvature")
         dx = dx * factor - side * weight * rest * 2 * (z * rest) / scale
         weight, dalpha = curvature, 0.5 * phi * curvature + weight * v * v
     return [dx, dalpha, -(2 * weight + x * dx) / scale]
@@ -83,14 +80,8 @@ def _sign(xp: Any, alpha: Any) -> Any:
     return xp.where(alpha > 2, -1.0, 1.0)
 
 
-def _loop(step: Callable[..., Any], total: Any, rows: Sequence[tuple[float, ...]]) -> Any:
-    for row in rows:
-        total = step(total, *row)
-    return total
-
-
-def dalpha_twice(xp: Any, x: Any, alpha: Any, scale: Any, fold: Callable[..., Any] = _loop) -> Any:
-    """The second derivative of rho in alpha.  ``fold`` is the library's loop, if it has one of its own."""
+def dalpha_twice(xp: Any, x: Any, alpha: Any, scale: Any, fold: Callable[..., Any]) -> Any:
+    """The second derivative of rho in alpha; ``fold`` as in `definition.Library`."""
     _, _, t, k, b = _ratio(xp, x, alpha, scale)
     side = _sign(xp, alpha)
     kt = k * t

@@ -1,85 +1,102 @@
-"""The negative log-likelihood rho(x, alpha, c) + log c + log Z(alpha), and the families of functions that have loops.
+"""The negative log-likelihood rho(x, alpha, c) + log c + log Z(alpha).
 
 The density is exp(-rho(x, alpha, c)) / (c Z(alpha)) (Barron 2019, eq. 16), so its negative logarithm can be negative.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..arithmetic.elementary import decompose, log_parts
 from ..arithmetic.primitives import scalar
-from . import barron
-from .signatures import LOSS
+from . import barron, higher
+from .barron import LOSS
+from .definition import Definition, Library, Stage
+from .partition import LOG_PARTITION, log_partition
 
-# What `values` returns, in order; a kernel can write these and "dalpha".
-VALUES = tuple(name for name in LOSS.outputs if name != "dalpha")
+__all__ = ["NLL"]
+
+
+class LogZ(NamedTuple):
+    """log Z(alpha) and its derivative."""
+
+    value: Any
+    slope: Any
+
+
+class Prepared(NamedTuple):
+    """What depends on alpha and c alone: the fields of `barron.Prepared`, by the same names, and three more."""
+
+    alpha: Any
+    k: Any
+    b: Any
+    b_low: Any
+    inverse_b: Any
+    ratio: Any
+    inverse_k2: Any
+    inverse_k2_low: Any
+    c: Any
+    inverse_c: Any
+    inverse_c2: Any
+    log_z: Any
+    log_z_slope: Any
+    log_c: Any
 
 
 @scalar
-def loss_shape(alpha, log_z, slope):
-    """The numbers that depend on alpha alone; the loss needs no log Z."""
-    return barron.shape(alpha)
+def looked_up(alpha, scale):
+    """First: a stage of its own, since the look-ups would keep others from being vectorized."""
+    return LogZ(*log_partition(alpha))
 
 
 @scalar
-def nll_shape(alpha, log_z, slope):
-    """The numbers that depend on alpha alone: those of the loss, log Z(alpha) and its derivative."""
-    return *barron.shape(alpha), log_z, slope
-
-
-@scalar
-def nll_width(scale):
-    """The numbers that depend on c alone: those of the loss, and log c."""
+def prepared(alpha, scale, log_z):
+    """Second: what depends on alpha and c alone."""
     T = type(scale)
     c, inv, inv2 = barron.width(scale)
     e, m, ml = decompose(c, T(0.0))
     log = log_parts(m - T(1.0), T(0.0), m, ml, e)[0]
     # 1/c is NaN where c is not valid, 0 where c is infinite.
     log = log if abs(inv) > T(0.0) else (inv if inv != inv else scale)
-    return c, inv, inv2, log
+    return Prepared(*barron.shape(alpha), c, inv, inv2, log_z.value, log_z.slope, log)
 
 
 @scalar
-def nll_values(x, log, shape, width, extreme):
+def values(x, prepared, log, extreme, close):
     """`barron.values` for the negative log-likelihood; weight and curvature are those of the loss."""
-    (value, dx, dscale, weight, curvature), exp = barron.values(x, log, shape, width, extreme)
-    return (value + (width[3] + shape[8]), dx, dscale + width[1], weight, curvature), exp
+    (value, dx, dscale, weight, curvature), exp = barron.values(x, prepared, log, extreme, close)
+    return (value + (prepared.log_c + prepared.log_z), dx, dscale + prepared.inverse_c, weight, curvature), exp
 
 
 @scalar
-def nll_dalpha(x, log, exp, shape, width, extreme, close):
+def dalpha(x, prepared, log, exp, extreme, close):
     """`barron.dalpha` for the negative log-likelihood."""
-    return barron.dalpha(x, log, exp, shape, width, extreme, close) + shape[9]
+    (slope,), nothing = barron.dalpha(x, prepared, log, exp, extreme, close)
+    return (slope + prepared.log_z_slope,), nothing
 
 
-class Family(NamedTuple):
-    """A function of (x, alpha, scale) as its loops need it: see `barron`, whose `logarithm` both have."""
-
-    shape: Callable[..., Any]
-    width: Callable[..., Any]
-    values: Callable[..., Any]
-    dalpha: Callable[..., Any]
-    sizes: tuple[int, int]  # how many numbers `shape` and `width` return
-    tabulated: bool  # whether `shape` uses log Z
+def slopes(library: Library, name: str, operands: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
+    """Rules of differentiation: those of the loss, and what log c and log Z add."""
+    rows = higher.slopes(library, name, operands, wanted, with_log_c=True)
+    if name == "dalpha" and wanted[1]:
+        rows[1] = rows[1] + library.evaluate(LOG_PARTITION, ("d2alpha",), operands[1])[0]
+    return rows
 
 
-FAMILIES = {
-    "loss": Family(loss_shape, barron.width, barron.values, barron.dalpha, (8, 3), tabulated=False),
-    "nll": Family(nll_shape, nll_width, nll_values, nll_dalpha, (10, 4), tabulated=True),
-}
-
-
-@functools.cache
-def element(family: str) -> Callable[..., Any]:
-    """element(x, shape, width, extreme, close): all stages in a row: what `values` returns, and d/dalpha."""
-    values, dalpha = FAMILIES[family].values, FAMILIES[family].dalpha
-
-    def stages(x, shape, width, extreme, close):
-        log = barron.logarithm(x, shape, width, extreme)
-        found, exp = values(x, log, shape, width, extreme)
-        return found, dalpha(x, log, exp, shape, width, extreme, close)
-
-    return scalar(stages)
+NLL = Definition(
+    name="nll",
+    data=LOSS.data,
+    parameters=LOSS.parameters,
+    others=LOSS.others,
+    prepares=(Stage(looked_up, LogZ), Stage(prepared, Prepared)),
+    stages=(
+        Stage(barron.logarithm, barron.Log),
+        Stage(values, barron.Exp, barron.VALUES),
+        Stage(dalpha, None, ("dalpha",)),
+    ),
+    cases=LOSS.cases,
+    domains={**LOSS.domains, **LOG_PARTITION.domains},
+    slopes=slopes,
+    costly=LOSS.costly,
+)

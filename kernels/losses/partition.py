@@ -6,13 +6,17 @@ Z(alpha) = int exp(-rho(x, alpha, 1)) dx exists for alpha >= 0 only (Barron 2019
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..arithmetic.primitives import bits, constant, from_bits, max, min, piecewise, scalar
+from .definition import Definition, Domain, Library, Stage
 from .partition_layout import LAYOUT
+
+__all__ = ["LOG_PARTITION", "log_partition"]
 
 _F4, _F8 = LAYOUT["float32"], LAYOUT["float64"]
 _FILES = [np.load(Path(__file__).with_name(f"partition_table_{d}.npy"), allow_pickle=False) for d in ("f4", "f8")]
@@ -92,7 +96,35 @@ def log_partition_bend(alpha):
 
 
 @scalar
-def log_partition_parts(alpha):
-    """All of it, for kernels that store what is wanted."""
+def values(alpha, prepared):
+    """The stage of the definition: all outputs, for kernels that store what is wanted."""
     value, slope = log_partition(alpha)
-    return value, slope, log_partition_bend(alpha)
+    return (value, slope, log_partition_bend(alpha)), ()
+
+
+ORDERS = "value", "dalpha", "d2alpha"  # each the derivative of the one before
+
+
+def slopes(library: Library, name: str, operands: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
+    """Rules of differentiation: two derivatives are tabulated."""
+    if name == ORDERS[-1]:
+        raise NotImplementedError("a third derivative of log Z in alpha was asked for: two are available")
+    return library.get(ORDERS[ORDERS.index(name) + 1])
+
+
+ALPHA = Domain(
+    0.0,
+    False,
+    "alpha must be >= 0 in the likelihood, got {}: below, it cannot be normalized; cut it off with truncation=, or use "
+    "loss",
+)
+
+LOG_PARTITION = Definition(
+    name="log_partition",
+    data=("alpha",),
+    parameters=(),
+    others=("d2alpha",),
+    stages=(Stage(values, None, ORDERS),),
+    domains={"alpha": ALPHA},
+    slopes=slopes,
+)

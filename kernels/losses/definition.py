@@ -1,0 +1,223 @@
+"""What all that is generic over losses knows of one: its definition.
+
+A definition says what a function of several operands takes and gives, holds its scalar code, its rules of
+differentiation and its accuracy, and has nothing to do with where it runs.  The loops of every target, the operators of
+PyTorch, the rules of JAX and the public functions take what they need from it, so that a new loss is one file with a
+definition in it (`barron` is the longest example, `partition` the shortest).
+
+The scalar code is a row of stages, see `Stage`: first those that prepare what depends on the parameters alone, then
+those of an element.  Loops run each stage over a block of elements before the next, and compilers remove what is not
+used.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from ..arithmetic.primitives import scalar
+
+__all__ = ["Bound", "Cases", "Definition", "Domain", "Library", "Stage", "element", "known", "prepare"]
+
+Scalar = Callable[..., Any]  # a scalar function, see `primitives.scalar`
+
+
+class Stage(NamedTuple):
+    """One step of the scalar code.
+
+    What prepares gets the parameters and what the stages before it returned, and returns an instance of ``carries``.
+    A stage of an element gets the data, what was prepared (the result of the last stage that prepares; if there is
+    none, the parameters by name), what the stages before it carried and, if the definition has cases, their flags.  It
+    returns two tuples: its outputs, and an instance of ``carries``, or () if it carries nothing.
+    """
+
+    function: Scalar
+    carries: type[Any] | None = None  # a NamedTuple of numbers
+    outputs: tuple[str, ...] = ()
+
+
+class Cases(NamedTuple):
+    """Quick cases of an element's code: flags that are constants where a loop knows them.
+
+    The flags are ``extreme``, whether operands are arbitrary, and ``close``, as the function of that name says.  Where
+    both values of a flag apply, the results are the same.
+    """
+
+    ordinary: Scalar  # of what was prepared: whether an element can be other than extreme, and a limit for `outside`
+    outside: Scalar  # of the data and that limit: whether an element is extreme nevertheless
+    close: Scalar  # of what was prepared: the other flag
+
+
+class Domain(NamedTuple):
+    """Which numbers an operand may be; elements of arrays beyond it give NaN or infinity instead of an error."""
+
+    least: float
+    open: bool  # whether the least is itself outside
+    error: str  # the message, with {} for the number
+
+    def holds(self, value: float) -> bool:
+        """Tell whether the number is inside."""
+        return value > self.least if self.open else value >= self.least
+
+
+class Bound(NamedTuple):
+    """The accuracy of an output, in units in the last place of the exact result."""
+
+    ulp: float
+    witness: tuple[float, ...]  # operands where the error is about the largest that was found
+
+
+class Library(Protocol):
+    """An array library with automatic differentiation, as rules of differentiation need it."""
+
+    xp: Any  # its functions
+
+    def get(self, *names: str) -> list[Any]:
+        """Return outputs of this definition for these operands, differentiable."""
+
+    def evaluate(self, definition: Definition, names: Sequence[str], *operands: Any) -> list[Any]:
+        """Return outputs of another definition, differentiable."""
+
+    def fold(self, step: Callable[..., Any], total: Any, rows: Sequence[tuple[float, ...]]) -> Any:
+        """Return step(total, *row) after the last of the rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Definition:
+    """A function of several operands, for each element.
+
+    ``slopes(library, name, operands, wanted)`` returns the derivatives of the output of that name, other than the value,
+    in each operand, or None where it is not wanted.
+    """
+
+    name: str  # a word; all definitions of a process have different ones
+    data: tuple[str, ...]  # operands with an element for each result
+    parameters: tuple[str, ...]  # operands of any shape that broadcasts, in which their gradients come
+    stages: tuple[Stage, ...]
+    prepares: tuple[Stage, ...] = ()
+    others: tuple[str, ...] = ()  # outputs besides the value and the derivatives in the operands
+    cases: Cases | None = None
+    domains: Mapping[str, Domain] = field(default_factory=dict)
+    slopes: Callable[[Library, str, Sequence[Any], Sequence[bool]], list[Any]] | None = None
+    costly: frozenset[tuple[str, str]] = frozenset()  # outputs and operands whose derivatives take hundreds of operations
+    bounds: Mapping[str, Bound] = field(default_factory=dict)
+    doc: str = ""
+    module: str = ""  # where it is defined
+    edition: int = field(default=0, init=False)  # how often that name was defined before, as in a notebook
+
+    def __post_init__(self) -> None:
+        if not self.module:
+            object.__setattr__(self, "module", sys._getframe(2).f_globals["__name__"])
+        _check(self)
+        before = known.get(self.name)
+        object.__setattr__(self, "edition", 0 if before is None else before.edition + 1)
+        known[self.name] = self
+
+    def __repr__(self) -> str:
+        return f"<definition of {self.name}({', '.join(self.operands)})>"
+
+    @property
+    def __name__(self) -> str:
+        """The name in those of kernels."""
+        return f"{self.name}.{self.edition}" if self.edition else self.name
+
+    @functools.cached_property
+    def operands(self) -> tuple[str, ...]:
+        """The names of data and parameters, in the order in which they are given."""
+        return self.data + self.parameters
+
+    @functools.cached_property
+    def gradients(self) -> tuple[str, ...]:
+        """The names of the derivatives of the value in the operands."""
+        return tuple("d" + name for name in self.operands)
+
+    @functools.cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of all outputs."""
+        return ("value", *self.gradients, *self.others)
+
+    @functools.cached_property
+    def sums(self) -> tuple[str, ...]:
+        """The names of what a reduction sums up: the value, and the derivatives in the parameters."""
+        return ("value", *("d" + name for name in self.parameters))
+
+    @functools.cached_property
+    def found(self) -> tuple[str, ...]:
+        """The names of the outputs in the order in which the stages give them."""
+        return tuple(name for stage in self.stages for name in stage.outputs)
+
+    @functools.cached_property
+    def prepared(self) -> type[Any]:
+        """The type of what is prepared: without stages for that the parameters by name, and () if there are none."""
+        if self.prepares:
+            assert self.prepares[-1].carries is not None  # `_check` has looked
+            return self.prepares[-1].carries
+        return collections.namedtuple("Parameters", self.parameters)
+
+
+known: dict[str, Definition] = {}  # by name
+
+
+def _check(definition: Definition) -> None:
+    """Refuse a definition that the loops could not run, in words for whoever writes one."""
+    name = definition.name
+    before = known.get(name)
+    if before is not None and before.module != definition.module:
+        raise ValueError(f"{definition.module} defines {name!r}, and so does {before.module}: choose another name")
+    if not name.isidentifier():
+        raise ValueError(f"the name of a definition must be a word, got {name!r}")
+    if not definition.data or len(set(definition.operands)) != len(definition.operands):
+        raise ValueError(f"{name} needs data, and operands with different names; got {definition.operands}")
+    if sorted(definition.found) != sorted(definition.outputs):
+        raise ValueError(
+            f"the stages of {name} give {', '.join(definition.found)}; it needs each of {', '.join(definition.outputs)}"
+        )
+    if any(stage.carries is None or stage.outputs for stage in definition.prepares):
+        raise ValueError(f"a stage of {name} that prepares must carry numbers and have no outputs")
+    for what in (definition.domains, definition.bounds):
+        if unknown := what.keys() - {*definition.operands, *definition.outputs}:
+            raise ValueError(f"{name} has neither an operand nor an output {', '.join(sorted(unknown))}")
+
+
+@functools.cache
+def prepare(definition: Definition) -> Scalar:
+    """prepare(parameters): what is prepared of a tuple of them; all stages in a row."""
+    kind = definition.prepared
+    if not definition.prepares:
+        return scalar((lambda parameters: kind(*parameters)) if definition.parameters else (lambda parameters: ()))
+
+    def after(stages: tuple[Stage, ...]) -> Scalar:
+        function, *rest = stages[0].function, *stages[1:]
+        if not rest:
+            return scalar(lambda arguments: function(*arguments))
+        following = after(tuple(rest))
+        return scalar(lambda arguments: following(arguments + (function(*arguments),)))  # noqa: RUF005 - for Numba
+
+    return after(definition.prepares)
+
+
+@functools.cache
+def element(definition: Definition) -> Scalar:
+    """element(data, prepared, flags): the outputs in the order of ``found``, of a tuple of data; all stages in a row."""
+
+    def after(stages: tuple[Stage, ...]) -> Scalar:
+        (function, carries, _), rest = stages[0], stages[1:]
+        if not rest:
+            return scalar(lambda arguments, flags: function(*(arguments + flags))[0])
+        following = after(rest)
+
+        def carrying(arguments, flags):
+            outputs, carried = function(*(arguments + flags))
+            return outputs + following(arguments + (carried,), flags)  # noqa: RUF005 - for Numba
+
+        def plain(arguments, flags):
+            return function(*(arguments + flags))[0] + following(arguments, flags)
+
+        return scalar(plain if carries is None else carrying)
+
+    stages = after(definition.stages)
+    return scalar(lambda data, prepared, flags: stages(data + (prepared,), flags))  # noqa: RUF005 - for Numba
