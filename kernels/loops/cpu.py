@@ -23,8 +23,9 @@ from ..arithmetic.numba_private import get_or_insert_function
 from ..arithmetic.primitives import fma, min, scalar
 from ..compilers import native
 from ..losses.definition import Definition, prepare
-from .blocks import BLOCK, buffers, each_of, keeper, recall, recaller, recaller_of_all
+from .blocks import BLOCK, buffers, keeper, recall, recaller, recaller_of_all
 from .memory import WORDS, pointer, stack
+from .tuples import each_of
 
 __all__ = ["BLOCK", "SIGNATURE", "elementwise", "reduction"]
 
@@ -290,7 +291,7 @@ def _fetcher_of(first: int, count: int, fetch: Callable[..., Any]) -> Callable[.
         return fetch(args[first + k] + start * steps[first + k], steps[first + k], m, memory)
 
     of_all = each_of(one, count)
-    return scalar(lambda args, steps, start, m, memory: of_all(memory, (args, steps, start, m)))
+    return scalar(lambda args, steps, start, m, memory: of_all((memory,), (args, steps, start, m)))
 
 
 def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
@@ -442,7 +443,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
             if columns:
                 prepared = prepare_all(fetch_parameters(args, steps, start, m, of_parameters), padded, of_prepared)
             for row in range(rows):
-                evaluate(fetch_data(of_data, (args, steps, row, start * size, m)), padded, prepared, out)
+                evaluate(fetch_data((of_data,), (args, steps, row, start * size, m)), padded, prepared, out)
                 if args[weights_at] != 0:
                     at_row = args[weights_at] + row * steps[weights_at] + start * size
                     weight = fetch(at_row, size, m, of_weights)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..arithmetic.primitives import scalar
 
-__all__ = ["Bound", "Cases", "Definition", "Domain", "Library", "Stage", "element", "known", "prepare"]
+__all__ = ["Bound", "Cases", "Definition", "Domain", "Library", "Stage", "cases", "element", "known", "prepare"]
 
 Scalar = Callable[..., Any]  # a scalar function, see `primitives.scalar`
 
@@ -202,7 +202,10 @@ def prepare(definition: Definition) -> Scalar:
 
 @functools.cache
 def element(definition: Definition) -> Scalar:
-    """element(data, prepared, flags): the outputs in the order of ``found``, of a tuple of data; all stages in a row."""
+    """element(data, prepared, extreme, close): the outputs in the order of ``found``, all stages in a row.
+
+    ``data`` is a tuple; the flags are for definitions with cases, see `cases`.
+    """
 
     def after(stages: tuple[Stage, ...]) -> Scalar:
         (function, carries, _), rest = stages[0], stages[1:]
@@ -220,4 +223,18 @@ def element(definition: Definition) -> Scalar:
         return scalar(plain if carries is None else carrying)
 
     stages = after(definition.stages)
-    return scalar(lambda data, prepared, flags: stages(data + (prepared,), flags))  # noqa: RUF005 - for Numba
+    if definition.cases is None:
+        return scalar(lambda data, prepared, extreme, close: stages(data + (prepared,), ()))  # noqa: RUF005
+    return scalar(lambda data, prepared, extreme, close: stages(data + (prepared,), (extreme, close)))  # noqa: RUF005
+
+
+@functools.cache
+def cases(definition: Definition) -> Cases:
+    """The cases as functions, the second of a tuple of data; where a definition has none, all elements are ordinary."""
+    found = definition.cases
+    if found is None:
+        return Cases(
+            scalar(lambda prepared: (True, True)), scalar(lambda data, limit: False), scalar(lambda prepared: False)
+        )
+    outside = found.outside
+    return found._replace(outside=scalar(lambda data, limit: outside(*(data + (limit,)))))  # noqa: RUF005 - for Numba
