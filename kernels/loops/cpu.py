@@ -201,7 +201,8 @@ def _evaluator(definition: Definition, outputs: tuple[str, ...], zero: Any, layo
     if cases is None:
         stages = _stages(definition, outputs, zero, at, scalar(lambda prepared, flags: ()))
         return scalar(lambda data, n, prepared, out: stages(data, n, prepared, (), (), out))
-    ordinary, outside, close = cases
+    ordinary, outside, close, closes = cases
+    with_close = bool(set(closes) & set(outputs))
 
     @scalar
     def flags_of(prepared, flags):
@@ -217,7 +218,7 @@ def _evaluator(definition: Definition, outputs: tuple[str, ...], zero: Any, layo
             beyond |= outside(*(recall(data, i) + (limit,)))  # noqa: RUF005 - for Numba
         if beyond != 0 or not quick:
             stages(data, n, prepared, (True, False), (), out)
-        elif close(prepared):
+        elif with_close and close(prepared):
             stages(data, n, prepared, (False, True), (), out)
         else:
             stages(data, n, prepared, (False, False), (), out)
