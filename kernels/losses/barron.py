@@ -43,7 +43,7 @@ from ..arithmetic.elementary import (
 )
 from ..arithmetic.primitives import constant, fma, homogeneous, max, min, scalar
 from . import higher
-from .definition import Bound, Cases, Definition, Domain, Stage
+from .definition import Cases, Definition, Domain, Stage
 
 __all__ = ["LOSS"]
 

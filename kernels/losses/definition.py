@@ -93,8 +93,8 @@ class Library(Protocol):
 class Definition:
     """A function of several operands, for each element.
 
-    ``slopes(library, name, operands, wanted)`` returns the derivatives of the output of that name, other than the value,
-    in each operand, or None where it is not wanted.
+    ``slopes(library, name, operands, wanted)`` returns the derivatives of the output of that name, other than the
+    value, in each operand, or None where it is not wanted.
     """
 
     name: str  # a word; all definitions of a process have different ones
@@ -106,7 +106,7 @@ class Definition:
     cases: Cases | None = None
     domains: Mapping[str, Domain] = field(default_factory=dict)
     slopes: Callable[[Library, str, Sequence[Any], Sequence[bool]], list[Any]] | None = None
-    costly: frozenset[tuple[str, str]] = frozenset()  # outputs and operands whose derivatives take hundreds of operations
+    costly: frozenset[tuple[str, str]] = frozenset()  # outputs, and operands in which their derivatives are long sums
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     doc: str = ""
     module: str = ""  # where it is defined
