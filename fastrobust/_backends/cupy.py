@@ -2,9 +2,9 @@
 
 Nothing here waits for the GPU; CuPy does for memory that names a stream in its `__cuda_array_interface__`.  Memory
 comes from CuPy's pool; what a call needs besides its results is given back to it when the call returns, which is right
-on one stream.  Read where they are: x of the result's dtype with any strides
-that come down to four axes, parameters of the computing type likewise.  Anything else is copied once: x of another
-dtype, parameters of another dtype, more axes, weights that are not contiguous.
+on one stream.  Read where they are: data of the result's dtype with any strides that come down to four axes, parameters
+of the computing type likewise.  Anything else is copied once: data of another dtype, parameters of another dtype, more
+axes, weights that are not contiguous.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import cupy
 import numpy as np
 
 from .. import _arguments as arguments
-from .._types import LossGrad
 from ..kernels.arithmetic import scaling
 from ..kernels.loops import compiled, launch
+from ..kernels.losses.definition import Definition
 
 xp = cupy  # the library's functions
 
@@ -101,16 +101,18 @@ def _here(name: str, array: Any, leading: str, number: int) -> None:
         )
 
 
-def _arguments(family: str, wanted: Any, **values: Any) -> tuple[np.dtype[Any], np.dtype[Any], dict[str, Any], int]:
-    """Dtype of the result; that of the memory, wider if less is wanted; x in it, and the parameters; the device.
+def _arguments(
+    definition: Definition, wanted: Any, operands: Sequence[Any]
+) -> tuple[np.dtype[Any], np.dtype[Any], dict[str, Any], int]:
+    """Dtype of the result; that of the memory, wider if less is wanted; data in it, and the parameters; the device.
 
-    Parameters are floats or in the computing type.
+    Parameters are floats or in the computing type; so are data that are numbers, but for the first.
     """
-    arguments.check_numbers(values.get("alpha", 1.0), values.get("scale", 1.0), family)
-    leading = next(iter(values))
+    arguments.check_numbers(definition, operands)
+    leading = definition.operands[0]
     found = {
         name: value if isinstance(value, arguments.NUMBERS) and name != leading else _array(name, value)
-        for name, value in values.items()
+        for name, value in zip(definition.operands, operands, strict=True)
     }
     arrays = {name: value for name, value in found.items() if isinstance(value, cupy.ndarray)}
     storage = arguments.result_dtype(arrays, leading)
@@ -123,9 +125,10 @@ def _arguments(family: str, wanted: Any, **values: Any) -> tuple[np.dtype[Any], 
     with _on(number):
         for name, value in found.items():
             if isinstance(value, cupy.ndarray):
-                found[name] = value.astype(storage if name == leading else compute, copy=False)
+                found[name] = value.astype(storage if name in definition.data else compute, copy=False)
             else:
-                found[name] = arguments.number(value)
+                plain = arguments.number(value)
+                found[name] = cupy.full((), plain, storage) if name in definition.data else plain
     return result, storage, found, number
 
 
@@ -143,19 +146,23 @@ def _view(array: Any) -> launch.Array:
     return launch.Array(array.data.ptr, array.shape, tuple(s // array.itemsize for s in array.strides))
 
 
-def _operands(run: _Run, found: dict[str, Any], shape: tuple[int, ...]) -> tuple[launch.Operands, list[Any]]:
-    """x and the parameters as the kernels take them, and the arrays to keep meanwhile: copies, if of too many axes."""
-    kept = [cupy.broadcast_to(found["x"], shape), found["alpha"], found["scale"]]
-    seen = _seen(run, kept)
+def _operands(
+    run: _Run, definition: Definition, found: dict[str, Any], shape: tuple[int, ...]
+) -> tuple[launch.Operands, list[Any]]:
+    """The operands as the kernels take them, and the arrays to keep meanwhile: copies, if of too many axes."""
+    count = len(definition.data)
+    values = list(found.values())
+    kept = [*(cupy.broadcast_to(a, shape) for a in values[:count]), *values[count:]]
+    seen = _seen(run, kept, count)
     if not seen.plannable:
-        kept = [_contiguous(kept[0]), *(_like(p, shape) for p in kept[1:])]
-        seen = _seen(run, kept)
+        kept = [*map(_contiguous, kept[:count]), *(_like(p, shape) for p in kept[count:])]
+        seen = _seen(run, kept, count)
     return seen, kept
 
 
-def _seen(run: _Run, arrays: Sequence[Any]) -> launch.Operands:
-    x, alpha, scale = (_view(a) if isinstance(a, cupy.ndarray) else a for a in arrays)
-    return launch.operands(run.device, x, alpha, scale)
+def _seen(run: _Run, arrays: Sequence[Any], data: int) -> launch.Operands:
+    views = [_view(a) if isinstance(a, cupy.ndarray) else a for a in arrays]
+    return launch.operands(run.device, views[:data], views[data:])
 
 
 def _like(parameter: Any, shape: tuple[int, ...]) -> Any:
@@ -231,12 +238,12 @@ def _check_options(options: dict[str, Any]) -> None:
 # --- what the dispatcher calls
 
 
-def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
+def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[Any], options: dict[str, Any]) -> Any:
     """The named outputs for each element: an array, or a tuple of them."""
     _check_options(options)
-    result, storage, found, number = _arguments(family, options.get("dtype"), x=x, alpha=alpha, scale=scale)
+    result, storage, found, number = _arguments(definition, options.get("dtype"), operands)
     with _on(number):
-        results = _evaluated(family, names, storage, found, options.get("out"), number)
+        results = _evaluated(definition, names, storage, found, options.get("out"), number)
         return _chosen(results, result, options)
 
 
@@ -248,44 +255,35 @@ def _chosen(results: list[Any], dtype: Any, options: dict[str, Any]) -> Any:
 
 
 def _evaluated(
-    family: str, names: tuple[str, ...], dtype: Any, found: dict[str, Any], out: Any, number: int
+    definition: Definition, names: tuple[str, ...], dtype: Any, found: dict[str, Any], out: Any, number: int
 ) -> list[Any]:
     shape = _shape(found)
     given, memory = _results(out, names, dict.fromkeys(names, shape), dtype, list(found.values()), number)
     run = _Run(number)
-    seen, _kept = _operands(run, found, shape)
-    launch.elementwise(run.device, family, names, dtype.name, seen, [m.data.ptr for m in memory])
+    seen, _kept = _operands(run, definition, found, shape)
+    launch.elementwise(run.device, definition, names, dtype.name, seen, [m.data.ptr for m in memory])
     return _handed(given, memory)
 
 
 def weighted(
-    family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, options: dict[str, Any]
+    definition: Definition, names: tuple[str, ...], operands: Sequence[Any], weights: Any, options: dict[str, Any]
 ) -> Any:
     """`evaluate`, each output multiplied by the weights and then rounded."""
     _check_options(options)
-    result, storage, found, number = _arguments(family, options.get("dtype"), x=x, alpha=alpha, scale=scale)
+    result, storage, found, number = _arguments(definition, options.get("dtype"), operands)
     compute = np.dtype(arguments.compute_type(storage))
     with _on(number):
         shape = _shape(found)
         given = _given(options.get("out"), names, dict.fromkeys(names, shape), compute, number)
         weights = _weights(weights, shape, compute, number)
-        found["x"] = found["x"].astype(compute, copy=False)
-        results = _evaluated(family, names, compute, found, None, number)
+        results = _evaluated(definition, names, compute, _widened(definition, found, compute), None, number)
         results = _handed(given, [_weighed(part, weights) for part in results])
         return _chosen(results, result, options)
 
 
-def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> Any:
-    """log Z, or log Z and its derivative, for each element."""
-    _check_options(options)
-    result, storage, found, number = _arguments("loss", options.get("dtype"), alpha=alpha)
-    with _on(number):
-        alpha = _contiguous(found["alpha"])
-        shapes = dict.fromkeys(names, alpha.shape)
-        given, memory = _results(options.get("out"), names, shapes, storage, [alpha], number)
-        pointers = [m.data.ptr for m in memory]
-        launch.partition(_Run(number).device, names, storage.name, alpha.size, alpha.data.ptr, pointers)
-        return _chosen(_handed(given, memory), result, options)
+def _widened(definition: Definition, found: dict[str, Any], compute: Any) -> dict[str, Any]:
+    """The operands with data in the computing type."""
+    return found | {name: found[name].astype(compute, copy=False) for name in definition.data}
 
 
 def _weights(weights: Any, shape: tuple[int, ...], compute: Any, number: int, relative: bool = False) -> Any:
@@ -321,16 +319,16 @@ def _weighed(array: Any, weights: Any) -> Any:
 
 
 def reduce(
-    family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
-) -> LossGrad:
-    """Sum or weighted mean of the loss, dx for each element, the other gradients in their parameters' shapes."""
-    dtype, _, found, number = _arguments(family, None, x=x, alpha=alpha, scale=scale)
+    definition: Definition, wrt: tuple[str, ...], operands: Sequence[Any], reduction: str, weights: Any, out: Any
+) -> tuple[Any, ...]:
+    """Sum or weighted mean, derivatives in data for each element, the other gradients in their parameters' shapes."""
+    dtype, _, found, number = _arguments(definition, None, operands)
     with _on(number):
-        return _reduced(family, wrt, dtype, found, reduction, weights, out, number)
+        return _reduced(definition, wrt, dtype, found, reduction, weights, out, number)
 
 
 def _reduced(
-    family: str,
+    definition: Definition,
     wrt: tuple[str, ...],
     dtype: Any,
     found: dict[str, Any],
@@ -338,11 +336,13 @@ def _reduced(
     weights: Any,
     out: Any,
     number: int,
-) -> LossGrad:
+) -> tuple[Any, ...]:
     compute = np.dtype(arguments.compute_type(dtype))
     shape = _shape(found)
     size, names = math.prod(shape), arguments.outputs(wrt)
-    shapes = {"value": (), "dx": shape, "dalpha": np.shape(found["alpha"]), "dscale": np.shape(found["scale"])}
+    slopes = {"d" + name for name in definition.data}
+    shapes: dict[str, tuple[int, ...]] = {"value": ()}
+    shapes |= {"d" + name: shape if name in definition.data else np.shape(value) for name, value in found.items()}
     run = _Run(number)
     total = None
     if weights is not None:
@@ -356,18 +356,17 @@ def _reduced(
     inputs = [*found.values(), weights]
     _, memory = _results(tuple(given[n] for n in chosen), chosen, {n: shapes[n] for n in chosen}, dtype, inputs, number)
     results = dict(zip(chosen, memory, strict=True))
-    seen, _kept = _operands(run, found, shape)
+    seen, _kept = _operands(run, definition, found, shape)
     if seen.reducible:
         launch.reduction(
-            run.device, family, names, dtype.name, seen,
+            run.device, definition, names, dtype.name, seen,
             0 if weights is None else weights.data.ptr, 0 if total is None else total.data.ptr, factor,
-            results["dx"].data.ptr if "dx" in results else 0,
-            {name: memory.data.ptr for name, memory in results.items() if name != "dx"},
+            {name: memory.data.ptr for name, memory in results.items()},
         )  # fmt: skip
     else:
         # Parameters that vary otherwise: gradients for each element, then sums over the axes they are repeated along.
-        found["x"] = found["x"].astype(compute, copy=False)
-        each = dict(zip(names, _evaluated(family, names, compute, found, None, number), strict=True))
+        wide = _widened(definition, found, compute)
+        each = dict(zip(names, _evaluated(definition, names, compute, wide, None, number), strict=True))
         common: Any = factor
         if total is not None:
             lift, total = _lifted(total, compute)
@@ -377,7 +376,7 @@ def _reduced(
         parts = {}
         for name in results:  # all before any is written: memory given for one may be the weights
             part = _weighed(each[name], weights)
-            if name == "dx":
+            if name in slopes:
                 parts[name] = part * (compute.type(common) if total is None else common.astype(compute))
                 continue
             own = 1.0 if part.shape == shapes[name] else step
@@ -385,5 +384,5 @@ def _reduced(
             parts[name] = summed.astype(np.float64, copy=False) * (common / own)
         for name, result in results.items():
             result[...] = parts[name]
-    handed = _handed([given[n] for n in chosen], [results[n] for n in chosen])
-    return LossGrad(**(dict.fromkeys(shapes) | dict(zip(chosen, handed, strict=True))))
+    handed = dict(zip(chosen, _handed([given[n] for n in chosen], [results[n] for n in chosen]), strict=True))
+    return tuple(handed.get(name) for name in shapes)

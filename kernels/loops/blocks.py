@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from ..arithmetic.numba_private import alloca_once
 from ..arithmetic.primitives import scalar
 
-__all__ = ["BLOCK", "buffers", "each_of", "keeper", "recall", "recaller", "recaller_of_all"]
+__all__ = ["BLOCK", "buffers", "keeper", "recall", "recaller", "recaller_of_all"]
 
 BLOCK = 256  # elements; 64, 128 and 512 are slower
 
@@ -44,7 +44,7 @@ def buffers(typing: Any, count: Any, like: Any) -> Any:
 
 
 def keeper(kind: type[Any]) -> Callable[..., Any]:
-    """keep(memory, i, values): element i of each buffer becomes the value at its place in a named tuple of that type."""
+    """keep(memory, i, values): element i of each buffer becomes the value at its place in a named tuple of the type."""
 
     @intrinsic
     def keep(typing: Any, memory: Any, i: Any, values: Any) -> Any:
@@ -114,25 +114,3 @@ def recaller_of_all(kinds: tuple[type[Any], ...]) -> Callable[..., Any]:
         return types.BaseTuple.from_types(found)(memories, i), lower
 
     return recall_all
-
-
-def each_of(function: Callable[..., Any], count: int) -> Callable[..., Any]:
-    """each(own, others): the tuple of function(k, own[k], *others) for k up to the count; k is a constant there."""
-
-    @intrinsic
-    def each(typing: Any, own: Any, others: Any) -> Any:
-        kind = typing.resolve_value_type(function)
-        sig = typing.resolve_function_type(kind, (types.int64, own.dtype, *others), {})
-
-        def lower(context: Any, builder: Any, whole: Any, args: Any) -> Any:
-            call = context.get_function(kind, sig)
-            rest = [builder.extract_value(args[1], j) for j in range(len(others))]
-            found = [
-                call(builder, [ir.Constant(ir.IntType(64), k), builder.extract_value(args[0], k), *rest])
-                for k in range(count)
-            ]
-            return context.make_tuple(builder, whole.return_type, found)
-
-        return types.UniTuple(sig.return_type, count)(own, others), lower
-
-    return each

@@ -23,8 +23,9 @@ from ..arithmetic.numba_private import get_or_insert_function
 from ..arithmetic.primitives import fma, min, scalar
 from ..compilers import native
 from ..losses.definition import Definition, prepare
-from .blocks import BLOCK, buffers, each_of, keeper, recall, recaller, recaller_of_all
+from .blocks import BLOCK, buffers, keeper, recall, recaller, recaller_of_all
 from .memory import WORDS, pointer, stack
+from .tuples import each_of
 
 __all__ = ["BLOCK", "SIGNATURE", "elementwise", "reduction"]
 
@@ -143,7 +144,7 @@ LAYOUTS = ("shared", "each", "columns")
 def _preparer(definition: Definition, zero: Any, layout: str) -> Callable[..., Any]:
     """prepare(parameters, n, memory): what is prepared of n parameters, or of the shared ones.
 
-    ``parameters`` are pointers, ``memory`` that of `_memory`.  For shared ones it is returned, else it is in the memory.
+    ``parameters`` are pointers, ``memory`` that of `_memory`: it is returned for shared ones, else there.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"the layout must be 'shared', 'each' or 'columns', got {layout!r}")
@@ -200,7 +201,8 @@ def _evaluator(definition: Definition, outputs: tuple[str, ...], zero: Any, layo
     if cases is None:
         stages = _stages(definition, outputs, zero, at, scalar(lambda prepared, flags: ()))
         return scalar(lambda data, n, prepared, out: stages(data, n, prepared, (), (), out))
-    ordinary, outside, close = cases
+    ordinary, outside, close, closes = cases
+    with_close = bool(set(closes) & set(outputs))
 
     @scalar
     def flags_of(prepared, flags):
@@ -216,7 +218,7 @@ def _evaluator(definition: Definition, outputs: tuple[str, ...], zero: Any, layo
             beyond |= outside(*(recall(data, i) + (limit,)))  # noqa: RUF005 - for Numba
         if beyond != 0 or not quick:
             stages(data, n, prepared, (True, False), (), out)
-        elif close(prepared):
+        elif with_close and close(prepared):
             stages(data, n, prepared, (False, True), (), out)
         else:
             stages(data, n, prepared, (False, False), (), out)
@@ -250,7 +252,7 @@ def _stages(
         def plain(data, n, prepared, flags, carried, out):
             for i in range(n):
                 own = at(prepared, i)
-                arguments = recall(data, i) + (own,) + found(carried, i) + flags_of(own, flags)
+                arguments = recall(data, i) + (own,) + found(carried, i) + flags_of(own, flags)  # noqa: RUF005
                 store(out, i, function(*arguments)[0])
 
         if not rest:
@@ -269,7 +271,7 @@ def _stages(
             left = buffers(size, zero)
             for i in range(n):
                 own = at(prepared, i)
-                arguments = recall(data, i) + (own,) + found(carried, i) + flags_of(own, flags)
+                arguments = recall(data, i) + (own,) + found(carried, i) + flags_of(own, flags)  # noqa: RUF005
                 values, rest_of = function(*arguments)
                 store(out, i, values)
                 keep(left, i, rest_of)
@@ -290,7 +292,7 @@ def _fetcher_of(first: int, count: int, fetch: Callable[..., Any]) -> Callable[.
         return fetch(args[first + k] + start * steps[first + k], steps[first + k], m, memory)
 
     of_all = each_of(one, count)
-    return scalar(lambda args, steps, start, m, memory: of_all(memory, (args, steps, start, m)))
+    return scalar(lambda args, steps, start, m, memory: of_all((memory,), (args, steps, start, m)))
 
 
 def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
@@ -375,7 +377,8 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
     summed = tuple((k, BLOCK * outputs.index(name)) for k, name in enumerate(definition.sums) if name in outputs)
     places = tuple(at for _, at in summed)
     slots = tuple(k for k, _ in summed)
-    stored = tuple((k, BLOCK * outputs.index("d" + name)) for k, name in enumerate(definition.data) if "d" + name in outputs)
+    slopes = tuple((k, "d" + name) for k, name in enumerate(definition.data))
+    stored = tuple((k, BLOCK * outputs.index(name)) for k, name in slopes if name in outputs)
     stored_args, stored_places = tuple(slopes_at + k for k, _ in stored), tuple(at for _, at in stored)
     count, stored_count, lanes = len(summed), len(stored), sums_count * LANES
     prepare_all, memory = _preparer(definition, zero, layout), _memory(definition, zero)
@@ -442,7 +445,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
             if columns:
                 prepared = prepare_all(fetch_parameters(args, steps, start, m, of_parameters), padded, of_prepared)
             for row in range(rows):
-                evaluate(fetch_data(of_data, (args, steps, row, start * size, m)), padded, prepared, out)
+                evaluate(fetch_data((of_data,), (args, steps, row, start * size, m)), padded, prepared, out)
                 if args[weights_at] != 0:
                     at_row = args[weights_at] + row * steps[weights_at] + start * size
                     weight = fetch(at_row, size, m, of_weights)

@@ -1,4 +1,4 @@
-"""CUDA kernels with a result for each element: the losses' values and derivatives, and log Z."""
+"""CUDA kernels with a result for each element."""
 
 from __future__ import annotations
 
@@ -6,136 +6,134 @@ from collections.abc import Callable
 from typing import Any
 
 from ..arithmetic.primitives import min, scalar
-from ..losses import barron, likelihood
-from ..losses.likelihood import VALUES
-from ..losses.partition import log_partition_parts
-from ..losses.signatures import PARTITION
+from ..losses.definition import Definition, cases, element
 from .cuda_memory import Storage
 from .cuda_threads import thread, threads
-from .cuda_vectors import ANY, EACH, is_outside, load_four, store_four
-from .cuda_words import Made, Parameters, column_of, part_of_warp, parts_of_row
-from .launch import (
-    ALPHA,
-    ALPHA_AT,
-    ALPHA_STEP,
-    DIMENSIONS,
-    EXTENTS,
-    INNER,
-    OUT_AT,
-    SCALE,
-    SCALE_AT,
-    SCALE_STEP,
-    STRIDE,
-    N,
-    X,
-)
+from .cuda_words import Made, Words
+from .launch import DIMENSIONS
+from .tuples import any_of, each_of, picker, repeated
 
-__all__ = ["elementwise", "partition"]
+__all__ = ["elementwise", "outsider", "quick_elements", "storer_of_four"]
 
 
-def elementwise(family: str, outputs: tuple[str, ...], storage: str, layout: str) -> Made:
-    """Kernel (x, alpha, scale) -> outputs, and the number of its words."""
+def elementwise(definition: Definition, outputs: tuple[str, ...], storage: str, layout: str) -> Made:
+    """Kernel of the operands -> outputs, and the number of its words."""
     # Eight elements with parameters of their own would not fit into the registers.
     memory = Storage(storage, 4 if layout == "each" and storage.endswith("16") else None)
-    first = OUT_AT[layout]
+    words = Words(definition, memory, layout)
     made = {
         "shared": _shared, "columns": _columns, "rows": _rows, "each": _with_each, "strided": _strided
     }[layout]  # fmt: skip
-    return made(family, _moves(outputs, first), memory), first + len(outputs)
+    # Where the results of `element` go: see `Storage.storer`.
+    moves = [(words.at.outputs + j, (definition.found.index(name),)) for j, name in enumerate(outputs)]
+    return made(definition, moves, memory, words), words.at.outputs + len(outputs)
 
 
-def _moves(outputs: tuple[str, ...], first: int) -> list[tuple[int, tuple[int, ...]]]:
-    """Where the results of `likelihood.element` go: see `Storage.storer`."""
-    paths = {"dalpha": (1,)} | {name: (0, k) for k, name in enumerate(VALUES)}
-    return [(first + j, paths[name]) for j, name in enumerate(outputs)]
+def outsider(definition: Definition, count: int) -> Callable[..., Any]:
+    """outside(data, limit): whether one of so many elements needs the extreme case."""
+    is_outside = cases(definition).outside
+    each = each_of(scalar(lambda k, data, limit: is_outside(data, limit)), count)
+    return scalar(lambda data, limit: any_of(each((data,), (limit,))))
 
 
-def _quickly(element: Callable[..., Any]) -> Callable[..., Any]:
-    """The quick case for shared parameters, which p has, and whether alpha is close to 2."""
-
-    def quickly(x, a, c, p):
-        return element(x, p[0], p[1], False, p[2])
-
-    return scalar(quickly)
+def quick_elements(definition: Definition, count: int) -> Callable[..., Any]:
+    """quickly(data, prepared, close): the results of so many elements with shared parameters, none of them extreme."""
+    found = element(definition)
+    each = each_of(scalar(lambda k, data, prepared, close: found(data, prepared, False, close)), count)
+    return scalar(lambda data, prepared, close: each((data,), (prepared, close)))
 
 
-def _shared(family: str, moves: list[Any], memory: Storage) -> Callable[..., Any]:
-    count, load, load_one = memory.count, memory.load, memory.load_one
-    parameters, element = Parameters(family, memory), likelihood.element(family)
-    store, store_one, prepared = memory.storer(moves, count), memory.storer(moves, 1), parameters.at
-    outside, any_of = scalar(EACH[count](is_outside)), scalar(ANY[count])
-    elements = scalar(EACH[count](_quickly(element)))
+def storer_of_four(store_one: Callable[..., Any]) -> Callable[..., Any]:
+    """store(words, i, stride, results): what was found for four elements a stride apart."""
+
+    @scalar
+    def store(k, result, words, i, stride):
+        store_one(words, i + k * stride, (result,))
+
+    each = each_of(store, 4)
+    return scalar(lambda words, i, stride, results: each((results,), (words, i, stride)))
+
+
+def _shared(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
+    count, load, load_one, prepared = memory.count, words.elements, words.element, words.prepared
+    found, quickly, outside = element(definition), quick_elements(definition, count), outsider(definition, count)
+    ordinary, _, is_close, _ = cases(definition)
+    store, store_one, size = memory.storer(moves, count), memory.storer(moves, 1), words.at.n
 
     def kernel(words):
-        n = words[N]
-        s, w = prepared(words, 0, 0)
-        quick, limit = barron.ordinary(s, w)
-        close = barron.close(s)
+        n = words[size]
+        p = prepared(words, 0)
+        quick, limit = ordinary(p)
+        close = is_close(p)
         i = thread() * count
         while i + count <= n:
-            x = load(words[X], i)
-            if not quick or any_of(outside(x, x, x, limit)):
+            data = load(words, i)
+            if not quick or outside(data, limit):
                 for k in range(i, min(i + count, n)):  # n keeps LLVM from writing this out
-                    store_one(words, k, (element(load_one(words[X], k), s, w, True, close),))
+                    store_one(words, k, (found(load_one(words, k), p, True, close),))
             elif close:
-                store(words, i, elements(x, x, x, (s, w, True)))
+                store(words, i, quickly(data, p, True))
             else:
-                store(words, i, elements(x, x, x, (s, w, False)))
+                store(words, i, quickly(data, p, False))
             i += threads() * count
         i = n - n % count + thread()
         if i < n:
-            store_one(words, i, (element(load_one(words[X], i), s, w, True, close),))
+            store_one(words, i, (found(load_one(words, i), p, True, close),))
 
     return kernel
 
 
-def _strip(family: str, moves: list[Any], memory: Storage) -> Callable[..., Any]:
+def _strip(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
     """What "columns" and "rows" do: elements a stride apart that share their parameters, four at a time."""
-    load_one = memory.load_one
-    parameters, element = Parameters(family, memory), likelihood.element(family)
-    store_one, prepared = memory.storer(moves, 1), parameters.at
-    outside, any_of, elements = scalar(EACH[4](is_outside)), scalar(ANY[4]), scalar(EACH[4](_quickly(element)))
+    load_four, load_one, prepared = words.four, words.element, words.prepared
+    found, quickly, outside = element(definition), quick_elements(definition, 4), outsider(definition, 4)
+    ordinary, _, is_close, _ = cases(definition)
+    store_one = memory.storer(moves, 1)
+    store_four = storer_of_four(store_one)
 
     @scalar
     def strip(words, i, end, stride, column):
-        at = words[X]
-        s, w = prepared(words, column * words[ALPHA_STEP], column * words[SCALE_STEP])
-        quick, limit = barron.ordinary(s, w)
-        close = barron.close(s)
+        p = prepared(words, column)
+        quick, limit = ordinary(p)
+        close = is_close(p)
         while i < end:
             m = min(4, (end - i + stride - 1) // stride)
-            x = load_four(load_one, at, i, stride if m == 4 else 0)
-            if m < 4 or not quick or any_of(outside(x, x, x, limit)):
+            data = load_four(words, i, stride if m == 4 else 0)
+            if m < 4 or not quick or outside(data, limit):
                 for k in range(m):
                     j = i + k * stride
-                    store_one(words, j, (element(load_one(at, j), s, w, True, close),))
+                    store_one(words, j, (found(load_one(words, j), p, True, close),))
             elif close:
-                store_four(store_one, words, i, stride, elements(x, x, x, (s, w, True)))
+                store_four(words, i, stride, quickly(data, p, True))
             else:
-                store_four(store_one, words, i, stride, elements(x, x, x, (s, w, False)))
+                store_four(words, i, stride, quickly(data, p, False))
             i += 4 * stride
 
     return strip
 
 
-def _columns(family: str, moves: list[Any], memory: Storage) -> Callable[..., Any]:
+def _columns(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
     """The stride is a multiple of period times inner, so that a thread keeps its column."""
-    strip = _strip(family, moves, memory)
+    strip, column_of, at = _strip(definition, moves, memory, words), words.column_of, words.at
+    size, stride = at.n, at.stride
 
     def kernel(words):
         i = thread()
-        if i < words[STRIDE]:
-            strip(words, i, words[N], words[STRIDE], column_of(words, i))
+        if i < words[stride]:
+            strip(words, i, words[size], words[stride], column_of(words, i))
 
     return kernel
 
 
-def _rows(family: str, moves: list[Any], memory: Storage) -> Callable[..., Any]:
-    strip = _strip(family, moves, memory)
+def _rows(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
+    strip, at = _strip(definition, moves, memory, words), words.at
+    column_of, parts_of_row, part_of_warp, size, inner = (
+        words.column_of, words.parts_of_row, words.part_of_warp, at.n, at.inner
+    )  # fmt: skip
 
     def kernel(words):
         warp = thread() // 32
-        while warp < words[N] // words[INNER] * parts_of_row(words):
+        while warp < words[size] // words[inner] * parts_of_row(words):
             first, end = part_of_warp(words, warp)
             strip(words, first + thread() % 32, end, 32, column_of(words, first))
             warp += threads() // 32
@@ -143,41 +141,39 @@ def _rows(family: str, moves: list[Any], memory: Storage) -> Callable[..., Any]:
     return kernel
 
 
-def _with_each(family: str, moves: list[Any], memory: Storage) -> Callable[..., Any]:
-    count, load, load_one = memory.count, memory.load, memory.load_one
-    parameters, element = Parameters(family, memory), likelihood.element(family)
-    several, prepare, prepared = parameters.several, parameters.prepare, parameters.at
+def _with_each(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
+    count, load, load_one = memory.count, words.elements, words.element
+    several, prepare, prepared, size = words.several, words.prepare, words.prepared, words.at.n
+    found = element(definition)
+    ordinary, outside, is_close, _ = cases(definition)
     store, store_one = memory.storer(moves, count), memory.storer(moves, 1)
 
     @scalar
-    def special(x, alpha, scale, p):
-        s, w = prepare(alpha, scale)
-        quick, limit = barron.ordinary(s, w)
-        return not (quick & (not barron.close(s)) & (abs(x) <= limit))
+    def special(k, data, parameters):
+        p = prepare(parameters)
+        quick, limit = ordinary(p)
+        return not (quick & (not is_close(p)) & (not outside(data, limit)))
 
     @scalar
-    def quickly(x, alpha, scale, p):
-        s, w = prepare(alpha, scale)
-        return element(x, s, w, False, False)
+    def quickly(k, data, parameters):
+        return found(data, prepare(parameters), False, False)
 
-    specials, elements, any_of = scalar(EACH[count](special)), scalar(EACH[count](quickly)), scalar(ANY[count])
+    specials, elements = each_of(special, count), each_of(quickly, count)
 
     @scalar
     def alone(words, i):
-        s, w = prepared(words, i * words[ALPHA_STEP], i * words[SCALE_STEP])
-        store_one(words, i, (element(load_one(words[X], i), s, w, True, barron.close(s)),))
+        p = prepared(words, i)
+        store_one(words, i, (found(load_one(words, i), p, True, is_close(p)),))
 
     def kernel(words):
-        n = words[N]
+        n = words[size]
         i = thread() * count
         while i < n:
             if i + count <= n:
-                x = load(words[X], i)
-                alpha = several(words, ALPHA_AT, ALPHA, ALPHA_STEP, i)
-                scale = several(words, SCALE_AT, SCALE, SCALE_STEP, i)
-                rest = i + count if any_of(specials(x, alpha, scale, 0)) else i
+                data, parameters = load(words, i), several(words, i)
+                rest = i + count if any_of(specials((data, parameters), ())) else i
                 if rest == i:
-                    store(words, i, elements(x, alpha, scale, 0))
+                    store(words, i, elements((data, parameters), ()))
             else:
                 rest = n
             for k in range(i, rest):
@@ -187,39 +183,38 @@ def _with_each(family: str, moves: list[Any], memory: Storage) -> Callable[..., 
     return kernel
 
 
-def _strided(family: str, moves: list[Any], memory: Storage) -> Callable[..., Any]:
-    load_one = memory.load_one
-    parameters, element = Parameters(family, memory), likelihood.element(family)
-    store_one, prepared = memory.storer(moves, 1), parameters.at
+def _strided(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
+    at, load_one, parameter, prepare = words.at, memory.load_one, words.parameter, words.prepare
+    data_count, parameters_count = len(definition.data), len(definition.parameters)
+    found, store_one = element(definition), memory.storer(moves, 1)
+    is_close = cases(definition).close
+    size, first, extents, strides = at.n, at.data, at.extents, at.strides
+
+    # Operands have offsets of their own, found together: divisions are slow.
+    step = each_of(
+        scalar(lambda k, offset, words, index, axis: offset + index * words[strides + k * DIMENSIONS + axis]),
+        data_count + parameters_count,
+    )
+    start = repeated(data_count + parameters_count)
+    data = each_of(scalar(lambda k, offset, words: load_one(words[first + k], offset)), data_count)
+    of_parameters = picker(tuple(range(data_count, data_count + parameters_count)))
+    parameters = each_of(scalar(lambda k, offset, words: parameter(words, k, offset)), parameters_count)
+    prepared = scalar(
+        (lambda words, offsets: prepare(parameters((of_parameters(offsets),), (words,))))
+        if parameters_count
+        else (lambda words, offsets: prepare(()))
+    )
 
     def kernel(words):
         i = thread()
-        while i < words[N]:
-            rest, at, alpha_at, scale_at = i, 0, 0, 0
+        while i < words[size]:
+            rest, offsets = i, start(0)
             for axis in range(DIMENSIONS - 1, -1, -1):
-                extent = words[EXTENTS + axis - 1] if axis > 0 else rest + 1
-                k = rest % extent
+                extent = words[extents + axis - 1] if axis > 0 else rest + 1
+                offsets = step((offsets,), (words, rest % extent, axis))
                 rest //= extent
-                at += k * words[EXTENTS + DIMENSIONS - 1 + axis]
-                alpha_at += k * words[EXTENTS + 2 * DIMENSIONS - 1 + axis]
-                scale_at += k * words[EXTENTS + 3 * DIMENSIONS - 1 + axis]
-            s, w = prepared(words, alpha_at, scale_at)
-            store_one(words, i, (element(load_one(words[X], at), s, w, True, barron.close(s)),))
+            p = prepared(words, offsets)
+            store_one(words, i, (found(data((offsets,), (words,)), p, True, is_close(p)),))
             i += threads()
 
     return kernel
-
-
-def partition(outputs: tuple[str, ...], storage: str) -> Made:
-    """Kernel alpha -> log Z and its derivatives, those named; words: n, alpha, the outputs."""
-    memory = Storage(storage)
-    load_one = memory.load_one
-    store_one = memory.storer([(2 + j, (PARTITION.index(name),)) for j, name in enumerate(outputs)], 1)
-
-    def kernel(words):
-        i = thread()
-        while i < words[0]:
-            store_one(words, i, (log_partition_parts(load_one(words[1], i)),))
-            i += threads()
-
-    return kernel, 2 + len(outputs)

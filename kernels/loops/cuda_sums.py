@@ -14,32 +14,19 @@ import numpy as np
 from ..arithmetic.elementary import lifted, two_sum
 from ..arithmetic.primitives import min, scalar
 from ..arithmetic.scaling import APART
-from ..losses import barron, likelihood
+from ..losses.definition import Definition, cases, element
+from .cuda_elements import outsider, storer_of_four
 from .cuda_memory import Storage
 from .cuda_threads import thread, threads, warp_sum
-from .cuda_vectors import ANY, EACH, FOLD, SAME, is_outside, load_four, store_four
-from .cuda_words import Made, Parameters, column_of, number, part_of_warp, parts_of_row
-from .launch import (
-    ALPHA_STEP,
-    DX,
-    FACTOR,
-    INNER,
-    PARTIALS,
-    PERIOD,
-    SCALE_STEP,
-    STEP,
-    STRIDE,
-    TOTAL_AT,
-    WEIGHTS,
-    N,
-    X,
-)
+from .cuda_words import Made, Words, number
+from .launch import summed
+from .tuples import each_of, fold_of, picker, repeated, transposed
 
 __all__ = ["fold", "reduction", "total"]
 
 
-def _adder(zero: Any, count: int, part: int) -> Callable[..., Any]:
-    """add(total, results): a double and the sum of that part of ``count`` results.
+def _adder(zero: Any, count: int) -> Callable[..., Any]:
+    """add(k, total, numbers): a double and the sum of ``count`` numbers; k is there for `each_of`.
 
     Floats are added among themselves first, in two words and a sixteenth of their size, so that nothing overflows: one
     addition of doubles for all of them, since many GPUs are slow in double.
@@ -48,22 +35,22 @@ def _adder(zero: Any, count: int, part: int) -> Callable[..., Any]:
 
     @scalar
     def pair(sums, x):
-        high, low = two_sum(sums[0], x[part] * down)
+        high, low = two_sum(sums[0], x * down)
         return high, sums[1] + low
 
-    together = scalar(FOLD[count](pair))
+    together = fold_of(pair, count)
 
-    @scalar
-    def add_floats(total, x):
-        high, low = together((zero, zero), x)
+    def add_floats(k, total, numbers):
+        high, low = together((zero, zero), numbers)
         low = low if low == low else zero  # NaN where the sum is infinite
         return total + (np.float64(high) + np.float64(low)) * up
 
-    @scalar
-    def one(total, x):
-        return total + np.float64(x[part])
+    one_by_one = fold_of(scalar(lambda total, x: total + np.float64(x)), count)
 
-    return scalar(FOLD[count](one)) if zero.itemsize == 8 or count == 1 else add_floats
+    def add(k, total, numbers):
+        return one_by_one(total, numbers)
+
+    return scalar(add if zero.itemsize == 8 or count == 1 else add_floats)
 
 
 @scalar
@@ -72,174 +59,202 @@ def _inverse(total):
     return 1.0 / total if total != 0.0 else np.nan
 
 
-def _weigher(zero: Any) -> Callable[..., Any]:
-    """weigh(result, weight, factors): value, d/dx, d/dalpha, d/dscale, weighted; a weight of 0 excludes.
+def _weigher(definition: Definition, outputs: tuple[str, ...], zero: Any) -> Callable[..., Any]:
+    """weigh(results, weight, factors): what is summed, then derivatives in data, weighted; a weight of 0 excludes.
 
-    The factors are that of d/dx, lift and step: see `scaling`.
+    The factors are that of the derivatives in data, lift and step: see `scaling`.
     """
-    one = type(zero)(1)
+    one, doubles = type(zero)(1), zero.itemsize == 8
+    sums = summed(definition, outputs)
+    slopes = tuple(name for name in ("d" + name for name in definition.data) if name in outputs)
+    pick_sums = picker(tuple(definition.found.index(name) for name in sums))
+    pick_slopes = picker(tuple(definition.found.index(name) for name in slopes))
 
-    def weigh(result, weight, factors):
-        (value, dx, dscale, _, _), dalpha = result
-        factor, lift, _ = factors
-        w, none = (one, True) if weight == zero else (weight * lift, False)
-        return (
-            zero if none else value * w,
-            (zero if none else dx * w) * factor,
-            zero if none else dalpha * w,
-            zero if none else dscale * w,
-        )
+    @scalar
+    def to_sum(k, x, w, none, step):
+        return (zero if none else x * w) * step
 
-    weigh_floats = scalar(weigh)
+    @scalar
+    def to_sum_floats(k, x, w, none, step):  # their step is 1
+        return zero if none else x * w
 
-    def weigh_doubles(result, weight, factors):
-        value, dx, dalpha, dscale = weigh_floats(result, weight, factors)
-        step = factors[2]
-        return value * step, dx, dalpha * step, dscale * step
+    @scalar
+    def to_store(k, x, w, none, factor):
+        return (zero if none else x * w) * factor
 
-    return scalar(weigh_doubles) if zero.itemsize == 8 else weigh_floats
+    each_sum = each_of(to_sum if doubles else to_sum_floats, len(sums))
+    each_slope = each_of(to_store, len(slopes))
+
+    @scalar
+    def weight_of(weight, factors):
+        return (one, True) if weight == zero else (weight * factors[1], False)
+
+    def weigh(results, weight, factors):
+        w, none = weight_of(weight, factors)
+        found = each_sum((pick_sums(results),), (w, none, factors[2]))
+        return found + each_slope((pick_slopes(results),), (w, none, factors[0]))
+
+    def weigh_without_slopes(results, weight, factors):
+        w, none = weight_of(weight, factors)
+        return each_sum((pick_sums(results),), (w, none, factors[2]))
+
+    return scalar(weigh if slopes else weigh_without_slopes)
 
 
-def reduction(family: str, outputs: tuple[str, ...], storage: str, layout: str) -> Made:
-    """Kernel that sums the loss, d/dalpha and d/dscale, and writes d/dx times weight times factor, in one pass.
+def reduction(definition: Definition, outputs: tuple[str, ...], storage: str, layout: str) -> Made:
+    """Kernel that sums a loss and its derivatives in parameters, and writes those in data times weight times factor.
 
-    The layouts are "shared", "columns" and "rows".  Partial sums are doubles, first all of the value, then those of
-    dalpha and dscale: one for each warp in "shared"; by groups, then columns in the others, where a group is a thread
-    up to the stride or a part of a row.  Words: as an elementwise kernel, then the addresses of the weights (of the
-    computing type, or 0) and of their `total` or 0, the factor if there is no total, step (see `scaling`), the
-    addresses of the partial sums and of dx.
+    The layouts are "shared", "columns" and "rows".  Partial sums are doubles, first all of the value, then those of the
+    other sums: one for each warp in "shared"; by groups, then columns in the others, where a group is a thread up to
+    the stride or a part of a row.  Words: as an elementwise kernel, then the addresses of the weights (of the computing
+    type, or 0) and of their `total` or 0, the factor if there is no total, step (see `scaling`), the addresses of the
+    partial sums and of the derivatives in data.
     """
     memory = Storage(storage, None if layout == "shared" else 4)
-    zero, count, load, load_one = memory.zero, memory.count, memory.load, memory.load_one
-    parameters, element = Parameters(family, memory), likelihood.element(family)
-    weigh, prepared = _weigher(zero), parameters.at
-    load_weights, load_weight = parameters.own.load, parameters.own.load_one
-    to_dx = [(DX, (1,))] if "dx" in outputs else []
-    store, store_one = memory.storer(to_dx, count), memory.storer(to_dx, 1)
+    read = Words(definition, memory, layout)
+    zero, count, at = memory.zero, memory.count, read.at
+    load, load_one, load_four, prepared = read.elements, read.element, read.four, read.prepared
+    found, weigh = element(definition), _weigher(definition, outputs, zero)
+    ordinary, _, is_close, _ = cases(definition)
+    outside = outsider(definition, count)
+    load_weights, load_weight = read.own.load, read.own.load_one
+    sums_count = len(summed(definition, outputs))
+    stored = [k for k, name in enumerate(definition.data) if "d" + name in outputs]
+    moves = [(at.slopes + k, (sums_count + j,)) for j, k in enumerate(stored)]
+    store, store_one = memory.storer(moves, count), memory.storer(moves, 1)
+    store_four = storer_of_four(store_one)
     doubles = Storage("float64")
-    read_total, put_sums = doubles.load_one, doubles.storer([(PARTIALS, ())], 1)
-    with_dalpha, with_dscale = "dalpha" in outputs, "dscale" in outputs
-    same, cast, one, double_zero = scalar(SAME[count]), type(zero), type(zero)(1), doubles.zero
+    read_total, put_sum = doubles.load_one, doubles.storer([(at.partials, ())], 1)
+    same, cast, one, double_zero = repeated(count), type(zero), type(zero)(1), doubles.zero
+    pick = picker(tuple(range(sums_count)))
+    none = repeated(sums_count)
+    size_at, stride_at, period_at, inner_at = at.n, at.stride, at.period, at.inner
+    weights_at, total_at, factor_at, step_at = at.weights, at.total, at.factor, at.step
 
     @scalar
-    def quickly(x, weight, a, p):
-        return weigh(element(x, p[0], p[1], False, p[2]), weight, p[3])
+    def quickly(k, data, weight, p, close, factors):
+        return weigh(found(data, p, False, close), weight, factors)
+
+    elements = each_of(quickly, count)
 
     @scalar
-    def single(words, i, s, w, close, factor):
-        weight = load_weight(words[WEIGHTS], i) if words[WEIGHTS] != 0 else one
-        return (weigh(element(load_one(words[X], i), s, w, True, close), weight, factor),)
+    def single(words, i, p, close, factors):
+        weight = load_weight(words[weights_at], i) if words[weights_at] != 0 else one
+        return (weigh(found(load_one(words, i), p, True, close), weight, factors),)
 
-    (add_value, add_dalpha, add_dscale), (one_value, one_dalpha, one_dscale) = (
-        [_adder(zero, n, part) for part in (0, 2, 3)] for n in (count, 1)
-    )
-
-    @scalar
-    def add_all(sums, r):
-        return add_value(sums[0], r), add_dalpha(sums[1], r), add_dscale(sums[2], r)
+    add_several, add_single = (each_of(_adder(zero, n), sums_count) for n in (count, 1))
+    picks, pick_alone = each_of(scalar(lambda k, result: pick(result)), count), repeated(1)
 
     @scalar
-    def add_one(sums, r):
-        return one_value(sums[0], r), one_dalpha(sums[1], r), one_dscale(sums[2], r)
+    def add_all(sums, results):
+        return add_several((sums, transposed(picks((results,), ()))), ())
+
+    @scalar
+    def add_one(sums, results):
+        return add_single((sums, transposed(pick_alone(pick(results[0])))), ())
 
     @scalar
     def common(words):
-        """The factor of d/dx, lift and step."""
-        factor, lift = number(words[FACTOR], double_zero), 1.0
-        if words[TOTAL_AT] != 0:
-            lift, total = lifted(read_total(words[TOTAL_AT], 0), read_total(words[TOTAL_AT], 1), zero)
+        """The factor of derivatives in data, lift and step."""
+        factor, lift = number(words[factor_at], double_zero), 1.0
+        if words[total_at] != 0:
+            lift, total = lifted(read_total(words[total_at], 0), read_total(words[total_at], 1), zero)
             factor = _inverse(total)
-        return cast(factor), cast(lift), cast(number(words[STEP], double_zero))
+        return cast(factor), cast(lift), cast(number(words[step_at], double_zero))
 
-    outside, elements, any_of = scalar(EACH[count](is_outside)), scalar(EACH[count](quickly)), scalar(ANY[count])
+    each_warp_sum = each_of(scalar(lambda k, x: warp_sum(x)), sums_count)
+    each_put = each_of(scalar(lambda k, x, words, i, size: put_sum(words, k * size + i, (x,))), sums_count)
 
     @scalar
-    def put(words, at, size, value, dalpha, dscale):
-        put_sums(words, at, (value,))
-        if with_dalpha:
-            put_sums(words, size + at, (dalpha,))
-        if with_dscale:
-            put_sums(words, 2 * size + at, (dscale,))
+    def put(words, i, size, sums):
+        each_put((sums,), (words, i, size))
+
+    @scalar
+    def strided_weight(k, address, i, stride):
+        return load_weight(address, i + k * stride)
+
+    four_weights = each_of(strided_weight, 4)
 
     def over_all(words):
-        n, factor = words[N], common(words)
-        s, w = prepared(words, 0, 0)
-        quick, limit = barron.ordinary(s, w)
-        close = barron.close(s)
-        sums = (0.0, 0.0, 0.0)
+        n, factors = words[size_at], common(words)
+        p = prepared(words, 0)
+        quick, limit = ordinary(p)
+        close = is_close(p)
+        sums = none(0.0)
         i = thread() * count
         while i < n:
             rest = i
             if i + count <= n:
-                x = load(words[X], i)
-                if quick and not any_of(outside(x, x, x, limit)):
-                    weight = load_weights(words[WEIGHTS], i) if words[WEIGHTS] != 0 else same(one)
+                data = load(words, i)
+                if quick and not outside(data, limit):
+                    weight = load_weights(words[weights_at], i) if words[weights_at] != 0 else same(one)
                     if close:
-                        found = elements(x, weight, weight, (s, w, True, factor))
+                        results = elements((data, weight), (p, True, factors))
                     else:
-                        found = elements(x, weight, weight, (s, w, False, factor))
-                    store(words, i, found)
-                    sums = add_all(sums, found)
+                        results = elements((data, weight), (p, False, factors))
+                    store(words, i, results)
+                    sums = add_all(sums, results)
                     rest = i + count
             for k in range(rest, min(i + count, n)):
-                found_one = single(words, k, s, w, close, factor)
-                store_one(words, k, found_one)
-                sums = add_one(sums, found_one)
+                alone = single(words, k, p, close, factors)
+                store_one(words, k, alone)
+                sums = add_one(sums, alone)
             i += threads() * count
-        value, dalpha, dscale = warp_sum(sums[0]), warp_sum(sums[1]), warp_sum(sums[2])
+        sums = each_warp_sum((sums,), ())
         if thread() % 32 == 0:
-            put(words, thread() // 32, threads() // 32, value, dalpha, dscale)
+            put(words, thread() // 32, threads() // 32, sums)
 
     @scalar
-    def strip(words, i, end, stride, column, factor):
+    def strip(words, i, end, stride, column, factors):
         """The sums over elements a stride apart that share their parameters, four at a time."""
-        s, w = prepared(words, column * words[ALPHA_STEP], column * words[SCALE_STEP])
-        quick, limit = barron.ordinary(s, w)
-        close = barron.close(s)
-        sums = (0.0, 0.0, 0.0)
+        p = prepared(words, column)
+        quick, limit = ordinary(p)
+        close = is_close(p)
+        sums = none(0.0)
         while i < end:
             left = min(4, (end - i + stride - 1) // stride)
             if left == 4 and quick:
-                x = load_four(load_one, words[X], i, stride)
-                if not any_of(outside(x, x, x, limit)):
-                    weight = load_four(load_weight, words[WEIGHTS], i, stride) if words[WEIGHTS] != 0 else same(one)
+                data = load_four(words, i, stride)
+                if not outside(data, limit):
+                    weight = four_weights((), (words[weights_at], i, stride)) if words[weights_at] != 0 else same(one)
                     if close:
-                        found = elements(x, weight, weight, (s, w, True, factor))
+                        results = elements((data, weight), (p, True, factors))
                     else:
-                        found = elements(x, weight, weight, (s, w, False, factor))
-                    store_four(store_one, words, i, stride, found)
-                    sums = add_all(sums, found)
+                        results = elements((data, weight), (p, False, factors))
+                    store_four(words, i, stride, results)
+                    sums = add_all(sums, results)
                     left = 0
             for k in range(left):
-                alone = single(words, i + k * stride, s, w, close, factor)
+                alone = single(words, i + k * stride, p, close, factors)
                 store_one(words, i + k * stride, alone)
                 sums = add_one(sums, alone)
             i += 4 * stride
         return sums
 
+    column_of, parts_of_row, part_of_warp = read.column_of, read.parts_of_row, read.part_of_warp
+
     def over_columns(words):
-        factor, stride, first = common(words), words[STRIDE], thread()
+        factors, stride, first = common(words), words[stride_at], thread()
         if first < stride:
-            period, inner, column = words[PERIOD], words[INNER], column_of(words, first)
-            sums = strip(words, first, words[N], stride, column, factor)
+            period, inner, column = words[period_at], words[inner_at], column_of(words, first)
+            sums = strip(words, first, words[size_at], stride, column, factors)
             group = first // (period * inner) * inner + first % inner
-            put(words, group * period + column, stride, sums[0], sums[1], sums[2])
+            put(words, group * period + column, stride, sums)
 
     def over_rows(words):
-        factor, period, parts = common(words), words[PERIOD], parts_of_row(words)
-        size = words[N] // words[INNER] * parts
+        factors, period, parts = common(words), words[period_at], parts_of_row(words)
+        size = words[size_at] // words[inner_at] * parts
         warp, lane = thread() // 32, thread() % 32
         while warp < size:
             first, end = part_of_warp(words, warp)
             column = column_of(words, first)
-            sums = strip(words, first + lane, end, 32, column, factor)
-            value, dalpha, dscale = warp_sum(sums[0]), warp_sum(sums[1]), warp_sum(sums[2])
+            sums = each_warp_sum((strip(words, first + lane, end, 32, column, factors),), ())
             if lane == 0:
                 group = warp // parts // period * parts + warp % parts
-                put(words, group * period + column, size, value, dalpha, dscale)
+                put(words, group * period + column, size, sums)
             warp += threads() // 32
 
-    return {"shared": over_all, "columns": over_columns, "rows": over_rows}[layout], DX + 1
+    return {"shared": over_all, "columns": over_columns, "rows": over_rows}[layout], at.end
 
 
 def total(storage: str) -> Made:

@@ -14,13 +14,12 @@ from numba import int64, types
 from numba.extending import intrinsic
 
 from ..arithmetic.primitives import min, scalar
-from ..losses.likelihood import FAMILIES
-from ..losses.partition import log_partition
+from ..losses.definition import Definition, prepare
 from .cuda_memory import Storage
-from .cuda_vectors import SAME
-from .launch import ALPHA, ALPHA_AT, INNER, PERIOD, ROW, SCALE, SCALE_AT
+from .launch import ROW, Places
+from .tuples import each_of, repeated, transposed
 
-__all__ = ["SIGNATURE", "Made", "Parameters", "column_of", "number", "part_of_warp", "parts_of_row"]
+__all__ = ["SIGNATURE", "Made", "Words", "number"]
 
 SIGNATURE = types.void(types.CPointer(int64))
 Made = tuple[Callable[..., Any], int]  # a kernel, and the number of its words
@@ -37,61 +36,88 @@ def number(typing: Any, word: Any, like: Any) -> Any:
     return like(int64, like), lower
 
 
-class Parameters:
-    """alpha and scale, which are always in the type that is computed with."""
+class Words:
+    """What the words of a kernel with these operands say, as scalar functions; parameters are in the computing type."""
 
-    def __init__(self, family: str, memory: Storage) -> None:
-        zero, found = memory.zero, FAMILIES[family]
-        own = Storage("float64" if memory.name == "float64" else "float32", memory.count)
-        load, load_one = own.load, own.load_one
-        shape, width = found.shape, found.width
+    def __init__(self, definition: Definition, memory: Storage, layout: str) -> None:
+        zero, at, count = memory.zero, Places(definition, layout), memory.count
+        data_count, parameters_count = len(definition.data), len(definition.parameters)
+        own = Storage("float64" if memory.name == "float64" else "float32", count)
+        load, load_one, load_data, load_datum = own.load, own.load_one, memory.load, memory.load_one
+        # Places as numbers, which compilers see.
+        data_at, addresses, values, steps = at.data, at.addresses, at.values, at.steps
+        period, inner = at.period, at.inner
+        self.at, self.own, self.prepare = at, own, prepare(definition)
+        prepare_all = self.prepare
 
         @scalar
-        def one(words, at, value, index):
+        def datum(k, words, i):
+            return load_datum(words[data_at + k], i)
+
+        each_datum = each_of(datum, data_count)
+        self.element = scalar(lambda words, i: each_datum((), (words, i)))  # the data of an element
+
+        @scalar
+        def vector(k, words, i):
+            return load_data(words[data_at + k], i)
+
+        each_vector = each_of(vector, data_count)
+        self.elements = scalar(lambda words, i: transposed(each_vector((), (words, i))))  # of as many as in 16 bytes
+
+        element = self.element
+
+        @scalar
+        def strided(k, words, i, stride):
+            return element(words, i + k * stride)
+
+        four = each_of(strided, 4)
+        self.four = scalar(lambda words, i, stride: four((), (words, i, stride)))  # of four a stride apart
+
+        @scalar
+        def one(words, k, index):
             """A parameter by value if it has no address."""
-            return number(words[value], zero) if words[at] == 0 else load_one(words[at], index)
+            address = words[addresses + k]
+            return number(words[values + k], zero) if address == 0 else load_one(address, index)
 
-        same = scalar(SAME[memory.count])
+        self.parameter = one
 
         @scalar
-        def several(words, at, value, step, index):
+        def stepped(k, words, i):
+            return one(words, k, i * words[steps + k])
+
+        same = repeated(count)
+
+        @scalar
+        def several(k, words, i):
             """As many as there are elements in 16 bytes, one for each of those or one for all."""
-            return load(words[at], index) if words[step] != 0 else same(one(words, at, value, 0))
+            return load(words[addresses + k], i) if words[steps + k] != 0 else same(one(words, k, 0))
 
-        def plain(alpha, scale):
-            """What `shape` and `width` make of them."""
-            return shape(alpha, zero, zero), width(scale)
-
-        def with_table(alpha, scale):
-            log_z, slope = log_partition(alpha)
-            return shape(alpha, log_z, slope), width(scale)
-
-        prepare = scalar(with_table if found.tabulated else plain)
+        if parameters_count:
+            each_stepped, each_several = each_of(stepped, parameters_count), each_of(several, parameters_count)
+            self.parameters = scalar(lambda words, i: each_stepped((), (words, i)))  # of an element or column
+            self.several = scalar(lambda words, i: transposed(each_several((), (words, i))))
+        else:
+            none = repeated(count)
+            self.parameters = scalar(lambda words, i: ())
+            self.several = scalar(lambda words, i: none(()))
+        parameters = self.parameters
+        self.prepared = scalar(lambda words, i: prepare_all(parameters(words, i)))
 
         @scalar
-        def at(words, alpha_index, scale_index):
-            """The same of the parameters there."""
-            alpha, scale = one(words, ALPHA_AT, ALPHA, alpha_index), one(words, SCALE_AT, SCALE, scale_index)
-            return prepare(alpha, scale)
+        def parts_of_row(words):
+            """How many warps share a row."""
+            return (words[inner] + ROW - 1) // ROW
 
-        self.own, self.several, self.prepare, self.at = own, several, prepare, at
+        @scalar
+        def part_of_warp(words, warp):
+            """First and end of the elements that a warp takes: a row or a part of it."""
+            row, part = warp // parts_of_row(words), warp % parts_of_row(words)
+            first, end = row * words[inner] + part * ROW, (row + 1) * words[inner]
+            return first, min(first + ROW, end)
 
+        @scalar
+        def column_of(words, i):
+            """Which of the parameters along an axis belong to element i."""
+            return i // words[inner] % words[period]
 
-@scalar
-def parts_of_row(words):
-    """How many warps share a row."""
-    return (words[INNER] + ROW - 1) // ROW
-
-
-@scalar
-def part_of_warp(words, warp):
-    """First and end of the elements that a warp takes: a row or a part of it."""
-    row, part = warp // parts_of_row(words), warp % parts_of_row(words)
-    first, end = row * words[INNER] + part * ROW, (row + 1) * words[INNER]
-    return first, min(first + ROW, end)
-
-
-@scalar
-def column_of(words, i):
-    """Which of the parameters along an axis belong to element i."""
-    return i // words[INNER] % words[PERIOD]
+        self.parts_of_row, self.part_of_warp, self.column_of = parts_of_row, part_of_warp, column_of

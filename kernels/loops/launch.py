@@ -5,14 +5,14 @@ the cache.  Storage is what the memory holds, one of "float16", "bfloat16", "flo
 computed in float32, in which parameters and weights always come.
 
 =========  ============================================================  ==========================================
-layout     alpha and scale                                               x, contiguous unless "strided"
+layout     parameters                                                    data, contiguous unless "strided"
 =========  ============================================================  ==========================================
 shared     one number each, by value or by address                       16 bytes at a time
 columns    vary along one axis, (outer, period, inner), with as many     element by element, a thread keeps its
            threads as period * inner; prepared once for a thread         column; with one column for any alignment
 rows       the same with an inner axis too long for that; prepared       element by element, a warp keeps its row
            once for `ROW` elements
-each       one number or one for each element, like x                    16 bytes at a time, 8 of the halves
+each       one number or one for each element, like the data             16 bytes at a time, 8 of the halves
 strided    any strides                                                   any strides
 =========  ============================================================  ==========================================
 """
@@ -25,18 +25,19 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..arithmetic import scaling
-from ..losses.signatures import LOSS
+from ..losses.definition import Definition
 
 __all__ = [
     "THREADS",
     "Array",
     "Device",
     "Operands",
+    "Places",
     "elementwise",
     "number",
     "operands",
-    "partition",
     "reduction",
+    "summed",
     "total",
 ]
 
@@ -46,13 +47,32 @@ CHUNK = 4096  # partial sums that one warp of `cuda.fold` takes
 ROW = 2048  # elements of a row that a warp takes at a time
 LAYOUTS = ("shared", "columns", "rows", "each", "strided")
 DIMENSIONS = 4  # of the layout "strided"
-SUMS = LOSS.sums  # what a reduction sums up, in this order of partial sums
 
-# Words of an elementwise kernel: the first are the same in all layouts, the outputs' addresses come last.
-N, X, ALPHA_AT, SCALE_AT, ALPHA, SCALE, ALPHA_STEP, SCALE_STEP, PERIOD, INNER, STRIDE = range(11)
-WEIGHTS, TOTAL_AT, FACTOR, STEP, PARTIALS, DX = range(STRIDE + 1, STRIDE + 7)  # what a reduction has besides
-EXTENTS = STRIDE + 1  # "strided": extents of all axes but the first, then the strides of x, alpha, scale
-OUT_AT = {layout: EXTENTS + (4 * DIMENSIONS - 1 if layout == "strided" else 0) for layout in LAYOUTS}
+
+class Places:
+    """Where the words of a kernel lie: those of all kernels first, the outputs' addresses last."""
+
+    def __init__(self, definition: Definition, layout: str) -> None:
+        data, parameters = len(definition.data), len(definition.parameters)
+        self.n, self.data = 0, 1
+        self.addresses = self.data + data  # of parameters, 0 for those by value
+        self.values = self.addresses + parameters
+        self.steps = self.values + parameters  # from one element or column to the next
+        self.period = self.steps + parameters
+        self.inner, self.stride, after = self.period + 1, self.period + 2, self.period + 3
+        # What a reduction has besides: addresses of weights and of their total, two numbers, then addresses again.
+        self.weights, self.total, self.factor, self.step, self.partials = range(after, after + 5)
+        self.slopes = after + 5  # of the data
+        self.end = self.slopes + data
+        # "strided": extents of all axes but the first, then the strides of the operands.
+        self.extents = after
+        self.strides = self.extents + DIMENSIONS - 1
+        self.outputs = after + (DIMENSIONS - 1 + DIMENSIONS * (data + parameters) if layout == "strided" else 0)
+
+
+def summed(definition: Definition, outputs: Sequence[str]) -> tuple[str, ...]:
+    """What a reduction with these outputs sums up, in the order of its partial sums."""
+    return tuple(name for name in definition.sums if name in outputs)
 
 
 class Array(NamedTuple):
@@ -77,17 +97,17 @@ def number(value: float) -> int:
 
 
 class Operands(NamedTuple):
-    """x, alpha and scale of a call and how they lie, seen once."""
+    """The operands of a call and how they lie, seen once."""
 
     n: int
-    x: Array
-    parameters: tuple[Array | float, Array | float]
+    data: tuple[Array, ...]
+    parameters: tuple[Array | float, ...]
     extents: list[int]  # of the axes that are left when those that run on into the next one are joined
-    strides: list[list[int]]  # of x, alpha and scale
+    strides: list[list[int]]  # of the data, then of the parameters
     layout: str
     period: int
     inner: int
-    steps: tuple[int, int]  # of alpha and scale, from one element or column to the next
+    steps: tuple[int, ...]  # of the parameters, from one element or column to the next
 
     @property
     def plannable(self) -> bool:
@@ -102,34 +122,37 @@ class Operands(NamedTuple):
         return self.n > 0 and plain and self.layout in ("shared", "columns", "rows")
 
 
-def operands(device: Device, x: Array, alpha: Array | float, scale: Array | float) -> Operands:
-    """Look at x, which has the shape of the result, and at parameters that broadcast in it."""
-    parameters = (alpha, scale)
-    extents, strides = _joined(x, parameters)
-    ours = strides[1:]
-    contiguous = all(own == math.prod(extents[i + 1 :]) for i, own in enumerate(strides[0]))
+def operands(device: Device, data: Sequence[Array], parameters: Sequence[Array | float]) -> Operands:
+    """Look at data, which have the shape of the result, and at parameters that broadcast in it."""
+    shape = data[0].shape
+    extents, strides = _joined(data, parameters)
+    ours = strides[len(data) :]
+    dense = [math.prod(extents[i + 1 :]) for i in range(len(extents))]
+    contiguous = all(own == dense for own in strides[: len(data)])
     varying = {i for own in ours for i, stride in enumerate(own) if stride}
-    layout, period, inner, steps = "strided", 1, 1, (0, 0)
+    layout, period, inner, steps = "strided", 1, 1, (0,) * len(parameters)
     if contiguous and not varying:
         layout = "shared"
     elif contiguous and len(extents) == 1 and all(own[0] in (0, 1) for own in ours):
-        layout, steps = "each", (ours[0][0], ours[1][0])
+        layout, steps = "each", tuple(own[0] for own in ours)
     elif contiguous and len(extents) > 1 and len(varying) == 1:
         (axis,) = varying
-        period, inner, steps = extents[axis], math.prod(extents[axis + 1 :]), (ours[0][axis], ours[1][axis])
+        period, inner, steps = extents[axis], math.prod(extents[axis + 1 :]), tuple(own[axis] for own in ours)
         if period * inner <= device.multiprocessors * BLOCKS * THREADS:
             layout = "columns"
         elif inner >= 32:  # threads of a warp
             layout = "rows"
-    return Operands(math.prod(x.shape), x, parameters, extents, strides, layout, period, inner, steps)
+    return Operands(math.prod(shape), tuple(data), tuple(parameters), extents, strides, layout, period, inner, steps)
 
 
-def _joined(x: Array, parameters: Sequence[Array | float]) -> tuple[list[int], list[list[int]]]:
-    """Extents, and the strides of x, alpha and scale, with axes that run on into the next one joined."""
-    spread = [x.strides] + [_spread(p, x) if isinstance(p, Array) else [0] * len(x.shape) for p in parameters]
+def _joined(data: Sequence[Array], parameters: Sequence[Array | float]) -> tuple[list[int], list[list[int]]]:
+    """Extents, and the strides of all operands, with axes that run on into the next one joined."""
+    shape = data[0].shape
+    spread = [array.strides for array in data]
+    spread += [_spread(p, shape) if isinstance(p, Array) else (0,) * len(shape) for p in parameters]
     extents: list[int] = []
     strides: list[tuple[int, ...]] = []
-    for extent, *own in zip(x.shape, *spread, strict=True):
+    for extent, *own in zip(shape, *spread, strict=True):
         if extent == 1:
             continue
         if strides and all(before == extent * now for before, now in zip(strides[-1], own, strict=True)):
@@ -138,14 +161,14 @@ def _joined(x: Array, parameters: Sequence[Array | float]) -> tuple[list[int], l
         else:
             extents.append(extent)
             strides.append(tuple(own))
-    return extents, [list(own) for own in zip(*strides, strict=True)] or [[], [], []]
+    return extents, [list(own) for own in zip(*strides, strict=True)] or [[] for _ in spread]
 
 
-def _spread(parameter: Array, x: Array) -> list[int]:
-    """Its strides along x's axes."""
-    lead = len(x.shape) - len(parameter.shape)
+def _spread(parameter: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Its strides along the axes of that shape."""
+    lead = len(shape) - len(parameter.shape)
     own = zip(parameter.shape, parameter.strides, strict=True)
-    return [0] * lead + [0 if extent == 1 else stride for extent, stride in own]
+    return (0,) * lead + tuple(0 if extent == 1 else stride for extent, stride in own)
 
 
 class _Plan(NamedTuple):
@@ -162,9 +185,10 @@ def _plan(device: Device, storage: str, given: Operands, addresses: Sequence[int
     """
     n, layout, period, inner = given.n, given.layout, given.period, given.inner
     if not given.plannable:
-        raise ValueError(f"the strides of x, alpha and scale need {len(given.extents)} axes, more than {DIMENSIONS}")
+        raise ValueError(f"the strides of the operands need {len(given.extents)} axes, more than {DIMENSIONS}")
     many = [p.address for p in given.parameters if isinstance(p, Array) and math.prod(p.shape) > 1]
-    if any(address % 16 for address in (given.x.address, *addresses, *many)):
+    many += [array.address for array in given.data]
+    if any(address % 16 for address in (*addresses, *many)):
         layout = {"shared": "columns", "each": "strided"}.get(layout, layout)
     count = {"float64": 2, "float32": 4, "float16": 8, "bfloat16": 8}[storage]
     at_once = {"shared": count, "each": min(count, 4)}.get(layout, 1)
@@ -176,7 +200,7 @@ def _plan(device: Device, storage: str, given: Operands, addresses: Sequence[int
     stride = blocks * THREADS // (period * inner) * (period * inner)  # of "columns"
     values = [(p.address, 0.0) if isinstance(p, Array) else (0, p) for p in given.parameters]
     addressed, numbers = [at for at, _ in values], [number(value) for _, value in values]
-    words = [n, given.x.address, *addressed, *numbers, *given.steps, period, inner, stride]
+    words = [n, *(array.address for array in given.data), *addressed, *numbers, *given.steps, period, inner, stride]
     if layout == "strided":
         lead = DIMENSIONS - len(given.extents)
         words += ([1] * lead + given.extents)[1:]
@@ -187,47 +211,49 @@ def _plan(device: Device, storage: str, given: Operands, addresses: Sequence[int
 
 
 def elementwise(
-    device: Device, family: str, outputs: tuple[str, ...], storage: str, given: Operands, outs: Sequence[int]
+    device: Device,
+    definition: Definition,
+    outputs: tuple[str, ...],
+    storage: str,
+    given: Operands,
+    outs: Sequence[int],
 ) -> None:
-    """Fill contiguous outputs of x's shape, at these addresses."""
+    """Fill contiguous outputs of the data's shape, at these addresses."""
     if given.n == 0:
         return
     plan = _plan(device, storage, given, outs)
-    device.launch(("elementwise", family, outputs, storage, plan.layout), plan.blocks, [*plan.words, *outs])
-
-
-def partition(device: Device, outputs: tuple[str, ...], storage: str, n: int, alpha: int, outs: Sequence[int]) -> None:
-    """The same for log Z of n contiguous alpha."""
-    if n:
-        blocks = min(device.multiprocessors * BLOCKS, -(-n // THREADS))
-        device.launch(("partition", outputs, storage), blocks, [n, alpha, *outs])
+    device.launch(("elementwise", definition, outputs, storage, plan.layout), plan.blocks, [*plan.words, *outs])
 
 
 def reduction(
     device: Device,
-    family: str,
+    definition: Definition,
     outputs: tuple[str, ...],
     storage: str,
     given: Operands,
     weights: int,
     total_at: int,
     factor: float,
-    dx: int,
     targets: dict[str, int],
 ) -> None:
-    """Sums of value, dalpha, dscale times 1/total (on the device, see `total`) or the factor; dx likewise, by element.
+    """Sums times 1/total (on the device, see `total`) or the factor; derivatives in data likewise, by element.
 
-    ``weights`` is the address of contiguous ones of the computing type, or 0; gradients have the parameters' shapes.
+    ``targets`` are addresses by name of output.  ``weights`` is the address of contiguous ones of the computing type,
+    or 0; gradients have the parameters' shapes.
     """
-    if unknown := targets.keys() - SUMS:
-        raise ValueError(f"no sum is called {', '.join(sorted(unknown))}: targets are out of {', '.join(SUMS)}")
-    plan = _plan(device, storage, given, [dx, weights])
-    partials = device.scratch(len(SUMS) * plan.sums)
+    stored = ["d" + name for name in definition.data]
+    if unknown := targets.keys() - {*definition.sums, *stored}:
+        known = ", ".join((*definition.sums, *stored))
+        raise ValueError(f"no sum is called {', '.join(sorted(unknown))}: targets are out of {known}")
+    slopes = [targets.get(name, 0) for name in stored]
+    plan = _plan(device, storage, given, [*slopes, weights])
+    sums = summed(definition, outputs)
+    partials = device.scratch(len(sums) * plan.sums)
     step = scaling.step(given.n, storage == "float64")
-    words = [*plan.words, weights, total_at, number(factor), number(step), partials, dx]
-    device.launch(("reduction", family, outputs, storage, plan.layout), plan.blocks, words)
-    steps = {"value": 0, "dalpha": given.steps[0], "dscale": given.steps[1]}
-    for k, name in enumerate(SUMS):
+    words = [*plan.words, weights, total_at, number(factor), number(step), partials, *slopes]
+    device.launch(("reduction", definition, outputs, storage, plan.layout), plan.blocks, words)
+    steps = dict(zip(definition.sums, (0, *given.steps), strict=True))
+    for k, name in enumerate(sums):
         if name in targets:
             columns = given.period if steps[name] else 1
             source = partials + 8 * k * plan.sums

@@ -1,7 +1,7 @@
 """The scalar functions over whole arrays, for libraries that trace programs and have compilers of their own: JAX.
 
-The formulas are those of `barron`, `partition` and `likelihood` themselves: their sources are read and evaluated on
-arrays, with a select for each conditional expression, and the primitives in the library's operations.  A product with
+The formulas are those of the definitions themselves: their sources are read and evaluated on arrays, with a select for
+each conditional expression, and the primitives in the library's operations.  A product with
 its rounding error takes seventeen of them instead of an fma, so this is slow beside compiled kernels; it is for where
 there are none.  Nearly as accurate: the emulated fma rounds twice, and subnormal numbers may be flushed to 0.
 """
@@ -20,39 +20,38 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic import primitives
-from ..losses import barron, likelihood, partition
-from ..losses.signatures import PARTITION
+from ..losses.definition import Definition
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    xp: Any, lax: Any, take: Callable[..., Any], family: str, names: Sequence[str], x: Any, *parameters: Any
+    xp: Any, lax: Any, take: Callable[..., Any], definition: Definition, names: Sequence[str], *operands: Any
 ) -> tuple[Any, ...]:
     """The named outputs; ``xp`` and ``lax`` are jax.numpy and jax.lax, the operands of one type and broadcastable.
 
     ``take(column, i)`` is column[i] for an array of indices.
     """
     lifted = _Lifter(xp, lax, take)
-    if family == "partition":
-        found = dict(zip(PARTITION, lifted(partition.log_partition_parts)(x), strict=True))
-        return tuple(found[name] for name in names)
-    alpha, scale = parameters
-    functions = likelihood.FAMILIES[family]
-    log_z, slope = lifted(partition.log_partition)(alpha) if functions.tabulated else (alpha, alpha)
-    shape, width = lifted(functions.shape)(alpha, log_z, slope), lifted(functions.width)(scale)
-    log = lifted(barron.logarithm)(x, shape, width, True)
-    values, exp = lifted(functions.values)(x, log, shape, width, True)
-    found = dict(zip(likelihood.VALUES, values, strict=True))
-    if "dalpha" in names:
-        close = lifted(barron.close)(shape)
-        found["dalpha"] = lifted(functions.dalpha)(x, log, exp, shape, width, True, close)
-    common = xp.broadcast_shapes(x.shape, alpha.shape, scale.shape)
+    leading = len(definition.data)
+    data, parameters = operands[:leading], operands[leading:]
+    carried: tuple[Any, ...] = ()
+    for stage in definition.prepares:
+        carried += (lifted(stage.function)(*parameters, *carried),)
+    prepared: Any = carried[-1] if carried else definition.prepared(*parameters) if parameters else ()
+    flags = () if definition.cases is None else (True, lifted(definition.cases.close)(prepared))
+    found: dict[str, Any] = {}
+    carried = ()
+    for stage in definition.stages:
+        outputs, left = lifted(stage.function)(*data, prepared, *carried, *flags)
+        found |= zip(stage.outputs, outputs, strict=True)
+        carried += () if stage.carries is None else (left,)
+    common = xp.broadcast_shapes(*(operand.shape for operand in operands))
     return tuple(xp.broadcast_to(found[name], common) for name in names)
 
 
 @functools.cache
-def _definition(function: FunctionType) -> ast.FunctionDef:
+def _parsed(function: FunctionType) -> ast.FunctionDef:
     """The source of a function, parsed."""
     (found,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
     assert isinstance(found, ast.FunctionDef)
@@ -99,7 +98,7 @@ class _Lifter:
 
     def run(self, function: FunctionType, *args: Any) -> Any:
         """The function, statement by statement."""
-        definition = _definition(function)
+        definition = _parsed(function)
         names = dict(zip((a.arg for a in definition.args.args), args, strict=True))
         value = functools.partial(self.value, names, function.__globals__)
         for statement in definition.body:
@@ -119,6 +118,11 @@ class _Lifter:
     def value(self, names: dict[str, Any], known: dict[str, Any], node: Any) -> Any:
         """Of an expression."""
         value = functools.partial(self.value, names, known)
+
+        def several(nodes: Sequence[Any]) -> list[Any]:
+            parts = [value(e.value) if isinstance(e, ast.Starred) else (value(e),) for e in nodes]
+            return [part for some in parts for part in some]
+
         match node:
             case ast.Constant():
                 return node.value
@@ -127,8 +131,7 @@ class _Lifter:
             case ast.Attribute():
                 return self.named(getattr(value(node.value), node.attr))
             case ast.Tuple():
-                parts = [value(e.value) if isinstance(e, ast.Starred) else (value(e),) for e in node.elts]
-                return tuple(part for some in parts for part in some)
+                return tuple(several(node.elts))
             case ast.Subscript(slice=ast.Slice(lower=None, upper=upper, step=None)):
                 return value(node.value)[: value(upper)]
             case ast.Subscript():
@@ -144,7 +147,7 @@ class _Lifter:
             case ast.IfExp():
                 return self.select(value(node.test), value(node.body), value(node.orelse))
             case ast.Call(keywords=[]):
-                return value(node.func)(*map(value, node.args))
+                return value(node.func)(*several(node.args))
         raise NotImplementedError(ast.unparse(node))
 
     def named(self, value: Any) -> Any:
@@ -181,7 +184,7 @@ class _Lifter:
         if isinstance(test, bool):
             return yes if test else no
         if isinstance(yes, tuple):
-            return tuple(self.xp.where(test, a, b) for a, b in zip(yes, no, strict=True))
+            return tuple(self.select(test, a, b) for a, b in zip(yes, no, strict=True))
         return self.xp.where(test, yes, no)
 
     def bits(self, value: Any) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..arithmetic.primitives import scalar
 
-__all__ = ["Bound", "Cases", "Definition", "Domain", "Library", "Stage", "element", "known", "prepare"]
+__all__ = ["Bound", "Cases", "Definition", "Domain", "Library", "Stage", "cases", "element", "known", "prepare"]
 
 Scalar = Callable[..., Any]  # a scalar function, see `primitives.scalar`
 
@@ -50,6 +50,7 @@ class Cases(NamedTuple):
     ordinary: Scalar  # of what was prepared: whether an element can be other than extreme, and a limit for `outside`
     outside: Scalar  # of the data and that limit: whether an element is extreme nevertheless
     close: Scalar  # of what was prepared: the other flag
+    outputs: tuple[str, ...]  # those whose code the flag `close` changes
 
 
 class Domain(NamedTuple):
@@ -65,10 +66,12 @@ class Domain(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """The accuracy of an output, in units in the last place of the exact result."""
+    """The accuracy of an output, in units in the last place of the exact result, in float32 and in float64."""
 
-    ulp: float
-    witness: tuple[float, ...]  # operands where the error is about the largest that was found
+    single: float
+    double: float
+    witnesses: tuple[tuple[float, ...], tuple[float, ...]]  # operands where the error is about the largest found
+    relative_to: str = ""  # another output, or "1": the unit is of the larger of the two, for results with zeros
 
 
 class Library(Protocol):
@@ -90,8 +93,8 @@ class Library(Protocol):
 class Definition:
     """A function of several operands, for each element.
 
-    ``slopes(library, name, operands, wanted)`` returns the derivatives of the output of that name, other than the value,
-    in each operand, or None where it is not wanted.
+    ``slopes(library, name, operands, wanted)`` returns the derivatives of the output of that name, other than the
+    value, in each operand, or None where it is not wanted.
     """
 
     name: str  # a word; all definitions of a process have different ones
@@ -103,7 +106,7 @@ class Definition:
     cases: Cases | None = None
     domains: Mapping[str, Domain] = field(default_factory=dict)
     slopes: Callable[[Library, str, Sequence[Any], Sequence[bool]], list[Any]] | None = None
-    costly: frozenset[tuple[str, str]] = frozenset()  # outputs and operands whose derivatives take hundreds of operations
+    costly: frozenset[tuple[str, str]] = frozenset()  # outputs, and operands in which their derivatives are long sums
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     doc: str = ""
     module: str = ""  # where it is defined
@@ -202,7 +205,10 @@ def prepare(definition: Definition) -> Scalar:
 
 @functools.cache
 def element(definition: Definition) -> Scalar:
-    """element(data, prepared, flags): the outputs in the order of ``found``, of a tuple of data; all stages in a row."""
+    """element(data, prepared, extreme, close): the outputs in the order of ``found``, all stages in a row.
+
+    ``data`` is a tuple; the flags are for definitions with cases, see `cases`.
+    """
 
     def after(stages: tuple[Stage, ...]) -> Scalar:
         (function, carries, _), rest = stages[0], stages[1:]
@@ -220,4 +226,18 @@ def element(definition: Definition) -> Scalar:
         return scalar(plain if carries is None else carrying)
 
     stages = after(definition.stages)
-    return scalar(lambda data, prepared, flags: stages(data + (prepared,), flags))  # noqa: RUF005 - for Numba
+    if definition.cases is None:
+        return scalar(lambda data, prepared, extreme, close: stages(data + (prepared,), ()))  # noqa: RUF005
+    return scalar(lambda data, prepared, extreme, close: stages(data + (prepared,), (extreme, close)))  # noqa: RUF005
+
+
+@functools.cache
+def cases(definition: Definition) -> Cases:
+    """The cases as functions, the second of a tuple of data; where a definition has none, all elements are ordinary."""
+    found = definition.cases
+    if found is None:
+        return Cases(
+            scalar(lambda prepared: (True, True)), scalar(lambda data, limit: False), scalar(lambda prepared: False), ()
+        )
+    outside = found.outside
+    return found._replace(outside=scalar(lambda data, limit: outside(*(data + (limit,)))))  # noqa: RUF005 - for Numba
