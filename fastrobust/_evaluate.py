@@ -5,7 +5,6 @@ What the public functions of `_api` have in common, and what the truncated densi
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -42,17 +41,16 @@ def check_options(name: str, options: dict[str, Any], taken: frozenset[str] = _O
         raise TypeError(f"{name} does not take {given}{why}; it takes {', '.join(sorted(taken))}")
 
 
-@functools.cache
-def definition_of(name: str) -> Definition:
-    """The definition of that name, imported where it is needed: it needs NumPy."""
-    found: Definition = imported("fastrobust.kernels.losses.catalogue").named(name)
-    return found
+class _Definitions(dict[str, "Definition"]):
+    """Definitions by name, imported where they are needed: they need NumPy."""
+
+    def __missing__(self, name: str) -> Definition:
+        found: Definition = imported("fastrobust.kernels.losses.catalogue").named(name)
+        self[name] = found
+        return found
 
 
-@functools.cache
-def _named(wrt: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of the value and of the derivatives in these operands."""
-    return ("value", *("d" + name for name in wrt))
+definitions = _Definitions()
 
 
 def _with_options(
@@ -67,7 +65,7 @@ def _with_options(
 
 def output_of(function: str, family: str, output: str, operands: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """The output for each element, for the public function of that name."""
-    definition = definition_of(family)
+    definition = definitions[family]
     target = common(definition.operands, operands)
     if options:
         target = _with_options(target, function, definition, operands, options)
@@ -76,7 +74,7 @@ def output_of(function: str, family: str, output: str, operands: tuple[Any, ...]
 
 def value_of(family: str, operands: tuple[Any, ...], reduction: str, weights: Any, options: dict[str, Any]) -> Any:
     """The value for each element, weighted, or its sum or mean."""
-    definition = definition_of(family)
+    definition = definitions[family]
     target = common(definition.operands, operands, weights)
     if options:
         target = _with_options(target, family, definition, operands, options)
@@ -103,27 +101,28 @@ def value_and_grad(
     family: str, operands: tuple[Any, ...], reduction: str, weights: Any, wrt: Sequence[str], out: Any
 ) -> Sequence[Any]:
     """The value and the derivatives in all operands, None where not wanted; for each element, or of sums."""
-    definition = definition_of(family)
+    definition = definitions[family]
     target = common(definition.operands, operands, weights)
     every = ordered = definition.operands
+    names = fields = ("value", *definition.gradients)
     if wrt != every:
         known = isinstance(wrt, (tuple, list)) and all(type(name) is str and name in every for name in wrt)
         if not known or len(set(wrt)) != len(wrt):
             raise ValueError(f"wrt must be a tuple of distinct names out of {every}, got {wrt!r}")
         ordered = tuple(name for name in every if name in wrt)
+        names = ("value", *("d" + name for name in ordered))
     if out is not None and (not isinstance(out, (tuple, list)) or len(out) != 1 + len(every)):
         raise ValueError(
-            f"out must be a LossGrad or tuple of {_COUNTS[1 + len(every)]}, ({', '.join(_named(every))}), any of them "
+            f"out must be a LossGrad or tuple of {_COUNTS[1 + len(every)]}, ({', '.join(fields)}), any of them "
             f"None; got {out!r}"
         )
     check_reduction(reduction)
     if reduction != "none":
         out = None if out is None else tuple(out)
         return target.reduce(definition, ordered, operands, reduction, weights, out)  # type: ignore[no-any-return]
-    names = _named(ordered)
     options = {}
     if out is not None:
-        options["out"] = tuple(array for name, array in zip(_named(every), out, strict=True) if name in names)
+        options["out"] = tuple(array for name, array in zip(fields, out, strict=True) if name in names)
     if weights is None:
         results = target.evaluate(definition, names, operands, options)
     else:
@@ -131,4 +130,4 @@ def value_and_grad(
     if ordered is every:
         return results  # type: ignore[no-any-return]
     found = dict(zip(names, results if len(names) > 1 else (results,), strict=True))
-    return [found.get(name) for name in _named(every)]
+    return [found.get(name) for name in fields]

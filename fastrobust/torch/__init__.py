@@ -29,11 +29,15 @@ from .. import (
     weight,
 )
 from .._dispatch import remember
+from .._evaluate import definitions
+from ..kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL
 from . import _divergence, _kernels, _routes  # noqa: F401  _divergence registers itself
 from ._distribution import Barron
 from ._modules import AdaptiveLoss, RobustLoss, StudentTLoss
 
-remember(_kernels.PLAIN, _routes)  # a compiler cannot trace the look-up that imports
+# A compiler cannot trace look-ups that import.
+remember(_kernels.PLAIN, _routes)
+definitions.update({definition.name: definition for definition in (LOG_PARTITION, LOSS, NLL)})
 
 __all__ = [
     "AdaptiveLoss",

@@ -26,13 +26,11 @@ def no_tensor(name: str, value: Any) -> TypeError:
     return TypeError(f"{name} is a {type(value).__name__}: make it a tensor with torch.as_tensor()")
 
 
-def prepared(family: str, **values: Any) -> tuple[torch.dtype, list[Any]]:
-    """Dtype of the result, and x and the parameters: tensors on one device, numbers as they are."""
-    arguments.check_numbers(values.get("alpha", 1.0), values.get("scale", 1.0), family)
-    name, x = next(iter(values.items()))
-    for what, value in values.items():
+def prepared(names: Sequence[str], operands: Sequence[Any]) -> tuple[torch.dtype, list[Any]]:
+    """Dtype of the result, and the operands of these names: tensors on one device, numbers as they are."""
+    for name, value in zip(names, operands, strict=True):
         if not isinstance(value, (Tensor, *arguments.NUMBERS)):
-            raise no_tensor(what, value)
+            raise no_tensor(name, value)
         if isinstance(value, Tensor) and (
             value.layout is not torch.strided
             or value.is_complex()
@@ -40,18 +38,19 @@ def prepared(family: str, **values: Any) -> tuple[torch.dtype, list[Any]]:
             or value.is_quantized
         ):
             raise TypeError(
-                f"{what} is a tensor of {value.dtype}, {value.layout}, which fastrobust does not take: make it a dense "
+                f"{name} is a tensor of {value.dtype}, {value.layout}, which fastrobust does not take: make it a dense "
                 "tensor of float16, bfloat16, float32 or float64"
             )
+    x = operands[0]
     if not x.is_floating_point():
         x = x.double()
     elif x.dtype in (torch.float16, torch.bfloat16) and _private.autocast(x.device.type):
         x = x.float()
     found = [x]
-    for what, value in list(values.items())[1:]:
+    for name, value in zip(names[1:], operands[1:], strict=True):
         if isinstance(value, Tensor) and value.device != x.device:
             if value.dim() or not value.is_cpu:
-                raise ValueError(f"{what} is on {value.device} and {name} on {x.device}: move one with .to()")
+                raise ValueError(f"{name} is on {value.device} and {names[0]} on {x.device}: move one with .to()")
             value = value.to(x.device, non_blocking=True)  # else the GPU would be waited for
         found.append(value)
     return promoted(found), found
@@ -78,17 +77,18 @@ def difference(value: Tensor, other: Tensor) -> Tensor:
     return found.to(floats[0].dtype) if floats else found
 
 
-def common_shape(x: Tensor, alpha: Any, scale: Any) -> torch.Size:
-    """The common shape, or an error that names the arguments."""
+def common_shape(names: Sequence[str], operands: Sequence[Any]) -> torch.Size:
+    """The common shape of the operands of these names, or an error that names them."""
     if compiling() or _private.modes():  # whose lengths may be symbols
-        return _kernels.broadcast(x, alpha, scale)
-    shapes = {n: v for n, v in (("x", x), ("alpha", alpha), ("scale", scale)) if isinstance(v, Tensor)}
+        return _kernels.broadcast(operands)
+    shapes = {n: v for n, v in zip(names, operands, strict=True) if isinstance(v, Tensor)}
     return torch.Size(arguments.broadcast(**shapes))
 
 
-def tensors(x: Tensor, alpha: Any, scale: Any) -> Any:
-    """Numbers as tensors of the computing type."""
-    return [x, *(p if isinstance(p, Tensor) else _tensor(p, x) for p in (alpha, scale))]
+def tensors(operands: Sequence[Any]) -> list[Tensor]:
+    """Numbers as tensors of the computing type; the first operand is a tensor."""
+    x = operands[0]
+    return [operand if isinstance(operand, Tensor) else _tensor(operand, x) for operand in operands]
 
 
 def _tensor(number: float, x: Tensor) -> Tensor:
@@ -103,14 +103,14 @@ def _tensor(number: float, x: Tensor) -> Tensor:
     return torch.full((), arguments.number(number), **options)
 
 
-def weights_for(weights: Any, x: Tensor, shape: torch.Size) -> Tensor:
-    """The weights as a tensor that broadcasts to the shape of the result."""
+def weights_for(weights: Any, name: str, x: Tensor, shape: torch.Size) -> Tensor:
+    """The weights as a tensor that broadcasts to the shape of the result; x is the first operand, of that name."""
     if not isinstance(weights, Tensor):
         weights = torch.as_tensor(weights, dtype=_kernels.compute_type(x.dtype), device=x.device)
     if weights.is_complex():
         raise TypeError(f"weights has dtype {weights.dtype}, which fastrobust does not take: make it real")
     if weights.device != x.device:
-        raise ValueError(f"weights is on {weights.device} and x on {x.device}: move one with .to()")
+        raise ValueError(f"weights is on {weights.device} and {name} on {x.device}: move one with .to()")
     if not weights.is_floating_point():
         weights = weights.to(_kernels.compute_type(x.dtype))
     try:

@@ -20,6 +20,8 @@ from .. import _arguments as arguments
 from .. import _dispatch
 from .._backends import numpy as _numpy
 from ..kernels.compilers.alone import imported
+from ..kernels.losses.catalogue import named
+from ..kernels.losses.definition import Definition
 from . import _private
 
 PLAIN = (Tensor, torch.nn.Parameter)
@@ -73,13 +75,14 @@ def _allocator() -> Any:
 
 
 @contextlib.contextmanager
-def _on(x: Tensor) -> Iterator[None]:
-    """The device, the stream and the memory for the kernels for x; refuses devices without kernels."""
+def _on(x: Tensor, definition: Definition) -> Iterator[None]:
+    """The device, the stream and the memory for the kernels for x, its first operand; refuses those without kernels."""
     if x.is_cpu:
         yield
         return
     if not x.is_cuda:
-        raise TypeError(f"x is on {x.device}, for which fastrobust has no kernels: move it with .cpu() or .cuda()")
+        name = definition.operands[0]
+        raise TypeError(f"{name} is on {x.device}, for which fastrobust has no kernels: move it with .cpu() or .cuda()")
     cuda = _cupy().cuda
     stream = cuda.Stream.from_external(_External(torch.cuda.current_stream(x.device).cuda_stream))
     with cuda.Device(x.device.index), stream, cuda.using_allocator(_allocator().malloc):
@@ -87,134 +90,148 @@ def _on(x: Tensor) -> Iterator[None]:
 
 
 def _argument(value: Any, dtype: torch.dtype) -> Any:
-    """A parameter for the backend: a number if it is one, else an array of the computing type."""
+    """An operand for the backend: a number if it is one, else an array of the computing type."""
     if not isinstance(value, Tensor):
         return value
     return _array(value if value.dtype == dtype else value.to(dtype))
 
 
-def numbers(family: str, x: Any, alpha: Any, scale: Any) -> tuple[float, float] | None:
+def numbers(definition: Definition, operands: Sequence[Any]) -> list[float] | None:
     """The parameters as numbers if a short way to the CPU's kernels is open: `quick` and `quick_sums`."""
+    x, count = operands[0], len(definition.data)
     if type(x) not in PLAIN or not x.is_cpu or x.dtype not in WIDE or not x.dim() or x.layout is not torch.strided:
         return None
-    if type(alpha) in PLAIN and not alpha.dim() and alpha.dtype is x.dtype and alpha.is_cpu:
-        alpha = alpha.item()
-    if type(scale) in PLAIN and not scale.dim() and scale.dtype is x.dtype and scale.is_cpu:
-        scale = scale.item()
-    usual = type(alpha) in arguments.NUMBERS and type(scale) in arguments.NUMBERS
-    return (alpha, scale) if usual and _numpy.in_range(family, alpha, scale) else None
+    if count > 1:
+        for other in operands[1:count]:
+            if type(other) not in PLAIN or not other.is_cpu or other.dtype is not x.dtype:
+                return None
+            if other.shape != x.shape or other.layout is not torch.strided:
+                return None
+    found = []
+    for value in operands[count:]:
+        if type(value) in PLAIN and not value.dim() and value.dtype is x.dtype and value.is_cpu:
+            value = value.item()
+        if type(value) not in arguments.NUMBERS:
+            return None
+        found.append(value)
+    return found if _numpy.in_range(definition, found) else None
 
 
-def quick(family: str, names: tuple[str, ...], x: Tensor, alpha: float, scale: float) -> list[Tensor]:
-    """`evaluate` where `numbers` found some."""
-    array = _array(x)
+def quick(
+    definition: Definition, names: tuple[str, ...], operands: Sequence[Tensor], parameters: list[float]
+) -> list[Tensor]:
+    """`evaluate` where `numbers` found the parameters."""
+    array = _array(operands[0])
+    arrays = [array, *map(_array, operands[1 : len(definition.data)]), *parameters]
     if array.size < _numpy.PARALLEL:
-        found = _numpy.ufunc_for(family, names, array.dtype.type, "shared")(array, alpha, scale)
+        found = _numpy.ufunc_for(definition, names, array.dtype.type, "shared")(*arrays)
     else:
-        found = _numpy.evaluate(family, names, array, alpha, scale, {})
+        found = _numpy.evaluate(definition, names, arrays, {})
     return [torch.from_numpy(found)] if len(names) == 1 else [torch.from_numpy(f) for f in found]
 
 
-def quick_sums(family: str, wrt: tuple[str, ...], x: Tensor, alpha: float, scale: float, mean: bool) -> list[Tensor]:
-    """`reduce` where `numbers` found some, without weights."""
-    found = _numpy.reduce(family, wrt, _array(x), alpha, scale, "mean" if mean else "sum", None, None)
-    results = [_private.scalar_tensor(found.value, dtype=x.dtype, device="cpu")]  # not on the default device
-    for name in wrt:
-        part: Any = getattr(found, "d" + name)
-        results.append(
-            torch.from_numpy(part) if name == "x" else _private.scalar_tensor(part, dtype=x.dtype, device="cpu")
-        )
+def quick_sums(
+    definition: Definition, wrt: tuple[str, ...], operands: Sequence[Tensor], parameters: list[float], mean: bool
+) -> list[Tensor]:
+    """`reduce` where `numbers` found the parameters, without weights."""
+    count, dtype = len(definition.data), operands[0].dtype
+    arrays = [*map(_array, operands[:count]), *parameters]
+    value, *gradients = _numpy.reduce(definition, wrt, arrays, "mean" if mean else "sum", None, None)
+    results = [_private.scalar_tensor(value, dtype=dtype, device="cpu")]  # not on the default device
+    for k, part in enumerate(gradients):
+        if part is not None:
+            results.append(
+                torch.from_numpy(part) if k < count else _private.scalar_tensor(part, dtype=dtype, device="cpu")
+            )
     return results
 
 
 def sums(
-    family: str, wrt: tuple[str, ...], x: Tensor, alpha: Any, scale: Any, weights: Any, mean: bool, dtype: torch.dtype
+    definition: Definition,
+    wrt: tuple[str, ...],
+    operands: Sequence[Any],
+    weights: Any,
+    mean: bool,
+    dtype: torch.dtype,
 ) -> list[Tensor]:
     """`reduce`, by the short way if it is open."""
-    found = numbers(family, x, alpha, scale) if weights is None else None
+    found = numbers(definition, operands) if weights is None else None
     if found is not None:
-        return quick_sums(family, wrt, x, *found, mean)
-    return reduce(family, wrt, x, alpha, scale, weights, mean, dtype)
+        return quick_sums(definition, wrt, operands, found, mean)
+    return reduce(definition, wrt, operands, weights, mean, dtype)
 
 
-def evaluate(family: str, names: Sequence[str], x: Tensor, alpha: Any, scale: Any, dtype: torch.dtype) -> list[Tensor]:
-    """The named outputs for each element, of that dtype, from plain tensors; alpha and scale may be numbers."""
-    compute = compute_type(dtype)
-    with _on(x):
-        array = _array(x if x.dtype == compute else x.to(compute))
-        parameters = [_argument(p, compute) for p in (alpha, scale)]
-        target = _dispatch.backend(array)
+def evaluate(definition: Definition, names: Sequence[str], operands: Sequence[Any], dtype: torch.dtype) -> list[Tensor]:
+    """The named outputs for each element, of that dtype, from plain tensors; all operands but one may be numbers."""
+    compute, x = compute_type(dtype), operands[0]
+    with _on(x, definition):
+        arrays = [_argument(operand, compute) for operand in operands]
+        target = _dispatch.backend(arrays[0])
         if target is _numpy:
             single = x.dim() == 0
-            found = target.evaluate(family, tuple(names), array.reshape(1) if single else array, *parameters, {})
+            if single:  # NumPy makes numbers of results without axes
+                arrays[0] = arrays[0].reshape(1)
+            found = target.evaluate(definition, tuple(names), arrays, {})
             results = [torch.from_numpy(f) for f in (found if type(found) is tuple else (found,))]
-            if single and all(np.ndim(p) == 0 for p in parameters):
+            if single and all(np.ndim(a) == 0 for a in arrays[1:]):
                 results = [r.reshape(()) for r in results]
         else:
             # In PyTorch's own storages, which know the streams that use them.
-            shape = broadcast(x, alpha, scale)
+            shape = broadcast(operands)
             results = [torch.empty(shape, dtype=compute, device=x.device) for _ in names]
             if results[0].numel():
-                target.evaluate(family, tuple(names), array, *parameters, {"out": tuple(map(_array, results))})
+                target.evaluate(definition, tuple(names), arrays, {"out": tuple(map(_array, results))})
     return results if dtype == compute else [r.to(dtype) for r in results]
 
 
-def broadcast(x: Tensor, alpha: Any, scale: Any) -> torch.Size:
+def broadcast(operands: Sequence[Any]) -> torch.Size:
     """The common shape of what are tensors."""
-    return torch.broadcast_shapes(*(t.shape for t in (x, alpha, scale) if isinstance(t, Tensor)))
+    return torch.broadcast_shapes(*(t.shape for t in operands if isinstance(t, Tensor)))
 
 
 def reduce(
-    family: str, wrt: tuple[str, ...], x: Tensor, alpha: Any, scale: Any, weights: Any, mean: bool, dtype: torch.dtype
+    definition: Definition,
+    wrt: tuple[str, ...],
+    operands: Sequence[Any],
+    weights: Any,
+    mean: bool,
+    dtype: torch.dtype,
 ) -> list[Tensor]:
     """The sum or mean, then the gradients in the order of ``wrt``, from plain tensors."""
-    compute = compute_type(dtype)
+    compute, x = compute_type(dtype), operands[0]
     reduction = "mean" if mean else "sum"
-    own = {"alpha": alpha, "scale": scale}
-    shapes = {name: p.shape if isinstance(p, Tensor) else torch.Size() for name, p in own.items()}
-    with _on(x):
-        array = _array(x if x.dtype == compute else x.to(compute))
-        parameters = [_argument(p, compute) for p in (alpha, scale)]
+    shapes = {
+        name: operand.shape if isinstance(operand, Tensor) else torch.Size()
+        for name, operand in zip(definition.operands, operands, strict=True)
+        if name in definition.parameters
+    }
+    with _on(x, definition):
+        arrays = [_argument(operand, compute) for operand in operands]
         if isinstance(weights, Tensor):  # doubles as they are: the backend looks whether they are in reach of floats
             weights = _array(weights if weights.dtype == torch.float64 else weights.to(compute))
-        target = _dispatch.backend(array)
+        target = _dispatch.backend(arrays[0])
         if target is _numpy:
-            found = target.reduce(family, wrt, array, *parameters, reduction, weights, None)
-            arrays = [found.value, *(getattr(found, "d" + name) for name in wrt)]
+            found = target.reduce(definition, wrt, arrays, reduction, weights, None)
             # NumPy makes numbers of results without axes.
             results = [
                 torch.from_numpy(a)
                 if hasattr(a, "strides") and a.ndim
                 else _private.scalar_tensor(float(a), dtype=compute, device="cpu")
-                for a in arrays
+                for a in found
+                if a is not None
             ]
             results[1:] = [r.reshape(shapes.get(name, r.shape)) for name, r in zip(wrt, results[1:], strict=True)]
         else:
-            shapes["x"] = broadcast(x, alpha, scale)
-            results = [torch.empty(shapes[n] if n else (), dtype=compute, device=x.device) for n in ("", *wrt)]
-            if shapes["x"].numel():
+            shape = broadcast(operands)
+            sizes = [torch.Size(), *(shapes.get(name, shape) for name in wrt)]
+            results = [torch.empty(size, dtype=compute, device=x.device) for size in sizes]
+            if shape.numel():
                 memory = dict(zip(("", *wrt), map(_array, results), strict=True))
-                out = tuple(memory.get(name) for name in ("", "x", "alpha", "scale"))
-                target.reduce(family, wrt, array, *parameters, reduction, weights, out)
+                out = tuple(memory.get(name) for name in ("", *definition.operands))
+                target.reduce(definition, wrt, arrays, reduction, weights, out)
             else:
                 results = [r.fill_(math.nan if mean else 0.0) for r in results]
     return results if dtype == compute else [r.to(dtype) for r in results]
-
-
-def partition(names: Sequence[str], alpha: Tensor) -> list[Tensor]:
-    """log Z and its derivatives, those named."""
-    compute = compute_type(alpha.dtype)
-    with _on(alpha):
-        array = _array((alpha if alpha.dtype == compute else alpha.to(compute)).reshape(-1))
-        target = _dispatch.backend(array)
-        if target is _numpy:
-            found = target.partition(tuple(names), array, {})
-            results = [torch.from_numpy(f).reshape(alpha.shape) for f in (found if type(found) is tuple else (found,))]
-        else:
-            results = [torch.empty(alpha.shape, dtype=compute, device=alpha.device) for _ in names]
-            if alpha.numel():
-                target.partition(tuple(names), array, {"out": tuple(_array(r.reshape(-1)) for r in results)})
-    return results if alpha.dtype == compute else [r.to(alpha.dtype) for r in results]
 
 
 # --- operators
@@ -229,60 +246,45 @@ def register(schema: str, function: Any) -> None:
         _library.impl(schema.partition("(")[0], function, key)
 
 
-def _elementwise(
-    x: Tensor, alpha: Tensor, scale: Tensor, family: str, names: list[str], dtype: torch.dtype
-) -> list[Tensor]:
-    return evaluate(family, names, x.contiguous(), alpha, scale, dtype)  # so that the results are contiguous too
+def _elementwise(operands: list[Tensor], definition: str, names: list[str], dtype: torch.dtype) -> list[Tensor]:
+    found = named(definition)
+    count = len(found.data)
+    data = [operand.contiguous() for operand in operands[:count]]  # so that the results are contiguous too
+    return evaluate(found, names, data + operands[count:], dtype)
 
 
 def _reduction(
-    x: Tensor, alpha: Tensor, scale: Tensor, weights: Tensor | None, family: str, wrt: list[str], mean: bool,
-    dtype: torch.dtype,
-) -> list[Tensor]:  # fmt: skip
-    return reduce(family, tuple(wrt), x, alpha, scale, weights, mean, dtype)
-
-
-def _log_partition(alpha: Tensor, names: list[str]) -> list[Tensor]:
-    return partition(names, alpha)
+    operands: list[Tensor], weights: Tensor | None, definition: str, wrt: list[str], mean: bool, dtype: torch.dtype
+) -> list[Tensor]:
+    return reduce(named(definition), tuple(wrt), operands, weights, mean, dtype)
 
 
 register(
-    "elementwise(Tensor x, Tensor alpha, Tensor scale, str family, str[] names, ScalarType dtype) -> Tensor[]",
+    "elementwise(Tensor[] operands, str definition, str[] names, ScalarType dtype) -> Tensor[]",
     _elementwise,
 )
 register(
-    "reduction(Tensor x, Tensor alpha, Tensor scale, Tensor? weights, str family, str[] wrt, bool mean, "
-    "ScalarType dtype) -> Tensor[]",
+    "reduction(Tensor[] operands, Tensor? weights, str definition, str[] wrt, bool mean, ScalarType dtype) -> Tensor[]",
     _reduction,
 )
-register("log_partition(Tensor alpha, str[] names) -> Tensor[]", _log_partition)
 elementwise = torch.ops.fastrobust.elementwise.default
 reduction = torch.ops.fastrobust.reduction.default
-log_partition = torch.ops.fastrobust.log_partition.default
 
 
 @torch.library.register_fake("fastrobust::elementwise")  # type: ignore[untyped-decorator]
-def _(x: Tensor, alpha: Tensor, scale: Tensor, family: str, names: list[str], dtype: torch.dtype) -> list[Tensor]:
-    shape = torch.broadcast_shapes(x.shape, alpha.shape, scale.shape)
-    return [x.new_empty(shape, dtype=dtype) for _ in names]
+def _(operands: list[Tensor], definition: str, names: list[str], dtype: torch.dtype) -> list[Tensor]:
+    shape = broadcast(operands)
+    return [operands[0].new_empty(shape, dtype=dtype) for _ in names]
 
 
 @torch.library.register_fake("fastrobust::reduction")  # type: ignore[untyped-decorator]
 def _(
-    x: Tensor, alpha: Tensor, scale: Tensor, weights: Tensor | None, family: str, wrt: list[str], mean: bool,
-    dtype: torch.dtype,
-) -> list[Tensor]:  # fmt: skip
-    shapes = {
-        "x": torch.broadcast_shapes(x.shape, alpha.shape, scale.shape),
-        "alpha": alpha.shape,
-        "scale": scale.shape,
-    }
-    return [x.new_empty((), dtype=dtype), *(x.new_empty(shapes[name], dtype=dtype) for name in wrt)]
-
-
-@torch.library.register_fake("fastrobust::log_partition")  # type: ignore[untyped-decorator]
-def _(alpha: Tensor, names: list[str]) -> list[Tensor]:
-    return [alpha.new_empty(alpha.shape) for _ in names]
+    operands: list[Tensor], weights: Tensor | None, definition: str, wrt: list[str], mean: bool, dtype: torch.dtype
+) -> list[Tensor]:
+    x, found, shape = operands[0], named(definition), broadcast(operands)
+    own = dict(zip(found.operands, operands, strict=True))
+    shapes = [shape if name in found.data else own[name].shape for name in wrt]
+    return [x.new_empty((), dtype=dtype), *(x.new_empty(shape, dtype=dtype) for shape in shapes)]
 
 
 def aligned(in_dims: Sequence[int | None], tensors: Sequence[Tensor]) -> Any:
@@ -299,24 +301,19 @@ def aligned(in_dims: Sequence[int | None], tensors: Sequence[Tensor]) -> Any:
 
 @torch.library.register_vmap("fastrobust::elementwise")  # type: ignore[untyped-decorator]
 def _(
-    info: Any, in_dims: Any, x: Tensor, alpha: Tensor, scale: Tensor, family: str, names: list[str], dtype: torch.dtype
+    info: Any, in_dims: Any, operands: list[Tensor], definition: str, names: list[str], dtype: torch.dtype
 ) -> tuple[list[Tensor], list[int]]:
-    return elementwise(*aligned(in_dims[:3], (x, alpha, scale)), family, names, dtype), [0] * len(names)
-
-
-@torch.library.register_vmap("fastrobust::log_partition")  # type: ignore[untyped-decorator]
-def _(info: Any, in_dims: Any, alpha: Tensor, names: list[str]) -> tuple[list[Tensor], list[int]]:
-    return log_partition(alpha, names), [in_dims[0]] * len(names)
+    return elementwise(aligned(in_dims[0], operands), definition, names, dtype), [0] * len(names)
 
 
 def sharded(
-    family: str, names: Sequence[str], x: Any, alpha: Any, scale: Any, dtype: torch.dtype
+    definition: Definition, names: Sequence[str], operands: Sequence[Any], dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
-    """The operator on DTensors: each process on its part of x, the parameters cut alike or whole."""
+    """The operator on DTensors: each process on its part of the first that is one, the others cut alike or whole."""
     from torch.distributed.tensor import Replicate, Shard  # where DTensors are from
 
-    shape = torch.broadcast_shapes(*(t.shape for t in (x, alpha, scale)))
-    leading = next(t for t in (x, alpha, scale) if hasattr(t, "placements"))
+    shape: Any = broadcast(operands)
+    leading = next(t for t in operands if hasattr(t, "placements"))
     lead = len(shape) - leading.dim()
     # The axes of the result that are cut, by axis of the mesh; an axis of length 1 is not.
     cuts = [
@@ -335,9 +332,9 @@ def sharded(
 
     results = tuple(Replicate() if cut is None else Shard(cut) for cut in cuts)
     whole = _private.local_map(
-        lambda *args: tuple(elementwise(*args, family, list(names), dtype)),
+        lambda *parts: tuple(elementwise(list(parts), definition.name, list(names), dtype)),
         (results,) * len(names),
-        tuple(map(placed, (x, alpha, scale))),
+        tuple(map(placed, operands)),
         leading.device_mesh,
     )
-    return whole(x, alpha, scale)
+    return whole(*operands)

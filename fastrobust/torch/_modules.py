@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .. import _api
 from .. import _arguments as arguments
 from .._evaluate import check_reduction
-from ..kernels.losses.signatures import LOSS
+from ..kernels.losses.catalogue import LOSS, NLL
 from . import _kernels
 from ._arguments import common_shape, difference, no_tensor, prepared, weights_for
 from ._reductions import fusible, pulled_back, watched, weighed
@@ -121,7 +121,7 @@ class RobustLoss(nn.Module):
     def __init__(self, alpha: float | Tensor = 1.0, scale: float | Tensor = 1.0, reduction: Reduction = "mean") -> None:
         super().__init__()
         check_reduction(reduction)
-        arguments.check_numbers(alpha, scale, "loss")
+        arguments.check_numbers(LOSS, (0.0, alpha, scale))
         self.reduction = reduction
         for name, value in (("alpha", alpha), ("scale", scale)):
             if not isinstance(value, (Tensor, *arguments.NUMBERS)):
@@ -285,7 +285,7 @@ class _Fused(torch.autograd.Function):
         ctx: Any, x: Tensor, latent_alpha: Any, latent_scale: Any, weights: Any, module: AdaptiveLoss
     ) -> Tensor:
         axes, scales, (low, high) = module.axes, module.scales, module.alpha_range
-        wrt = tuple(n for n, need in zip(LOSS.operands, ctx.needs_input_grad, strict=False) if need)
+        wrt = tuple(n for n, need in zip(NLL.operands, ctx.needs_input_grad, strict=False) if need)
         mean = module.reduction == "mean"
         slopes: dict[str, Any] = {}
         single = axes.features == 1 and x.is_cpu
@@ -300,14 +300,14 @@ class _Fused(torch.autograd.Function):
             scale = scales.low + (scales.start - scales.low) * softplus
             slopes["scale"] = (scales.start - scales.low) * (_sigmoid(y) if single else torch.sigmoid(y))
         alpha, scale = (axes.placed(p, x) if isinstance(p, Tensor) else p for p in (alpha, scale))
-        found = _kernels.sums("nll", wrt, x, alpha, scale, weights, mean, x.dtype)
+        found = _kernels.sums(NLL, wrt, (x, alpha, scale), weights, mean, x.dtype)
         latent = {"alpha": latent_alpha, "scale": latent_scale}
         kept = [
             g if name == "x" else (g.reshape(latent[name].shape) * slopes[name])
             for name, g in zip(wrt, found[1:], strict=True)
         ]
         ctx.save_for_backward(*kept)
-        ctx.args = watched(x, (latent_alpha, latent_scale, weights))
+        ctx.args = watched((x, latent_alpha, latent_scale, weights))
         ctx.module = module
         return found[0]
 
@@ -317,7 +317,7 @@ class _Fused(torch.autograd.Function):
             # Without fusion, which would lead back here.
             return ctx.module._nll(x, latent_alpha, latent_scale, weights)
 
-        return *pulled_back(ctx, gradient, again), None, None
+        return *pulled_back(ctx, ctx.needs_input_grad[:3], gradient, again), None, None
 
 
 def _sigmoid(y: float) -> float:
@@ -326,7 +326,8 @@ def _sigmoid(y: float) -> float:
 
 def student_t_nll(x: Tensor, df: Any, scale: Any) -> tuple[Tensor, torch.dtype]:
     """The negative log-likelihood of Student's t, not in half precision; and the dtype that it should have."""
-    dtype, (x, df, scale) = prepared("loss", x=x, df=df, scale=scale)
+    arguments.check_numbers(LOSS, (0.0, 1.0, scale))
+    dtype, (x, df, scale) = prepared(("x", "df", "scale"), (x, df, scale))
     wide = _kernels.compute_type(dtype)
     x = x.to(wide)
     df, scale = (torch.as_tensor(p, dtype=torch.float64, device=x.device) for p in (df, scale))
@@ -413,7 +414,7 @@ class StudentTLoss(nn.Module):
         x = _residual(input, target)
         df, scale = self.axes.placed(self._df(), x), self.axes.placed(self._scale(), x)
         if weights is not None:
-            weights = weights_for(weights, x, common_shape(x, df, scale))
+            weights = weights_for(weights, "x", x, common_shape(("x", "df", "scale"), (x, df, scale)))
             x = torch.where(weights == 0, 0.0, x)
         value, dtype = student_t_nll(x, df, scale)
         return weighed(value, weights, self.reduction).to(dtype)

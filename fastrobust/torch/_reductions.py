@@ -1,7 +1,8 @@
-"""Sums and weighted means of the loss, and their rules of differentiation."""
+"""Sums and weighted means of a definition's value, and their rules of differentiation."""
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
 from collections.abc import Callable, Sequence
@@ -11,12 +12,10 @@ import torch
 from torch import Tensor
 
 from ..kernels.arithmetic import scaling
-from ..kernels.losses.signatures import LOSS
+from ..kernels.losses.definition import Definition
 from . import _kernels, _private
 from ._context import compiling, general, refuse_jit_trace
 from ._rules import named
-
-WRT = LOSS.operands
 
 
 def fusible(values: Sequence[Any]) -> bool:
@@ -36,37 +35,47 @@ def fusible(values: Sequence[Any]) -> bool:
     return wanted and constant and dtype in _kernels.WIDE and device.type in ("cpu", "cuda")
 
 
-class _Reduced(torch.autograd.Function):
-    """The sum or mean, with d/dx for each element and the parameters' gradients from the same pass, which it keeps.
+@functools.cache
+def _chosen(definition: Definition, wanted: tuple[bool, ...]) -> tuple[str, ...]:
+    """The names of the operands that want a gradient."""
+    return tuple(name for name, w in zip(definition.operands, wanted, strict=True) if w)
 
-    Second derivatives need x again: they are there as long as somebody else keeps it.
+
+class _Reduced(torch.autograd.Function):
+    """The sum or mean, with the data's derivatives for each element and the parameters' gradients, which it keeps.
+
+    All are from the same pass.  Second derivatives need the data again: they are there as long as somebody else keeps
+    them.  The engine sums gradients up where the data broadcast.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: Any, scale: Any, weights: Any, family: str, mean: bool, dtype: Any) -> Any:
-        wrt = tuple(n for n, need in zip(WRT, ctx.needs_input_grad, strict=False) if need)
-        value, *gradients = _kernels.sums(family, wrt, x, alpha, scale, weights, mean, dtype)
+    def forward(ctx: Any, definition: Definition, mean: bool, dtype: Any, weights: Any, *operands: Any) -> Any:
+        wrt = _chosen(definition, ctx.needs_input_grad[4:])
+        value, *gradients = _kernels.sums(definition, wrt, operands, weights, mean, dtype)
         ctx.save_for_backward(*gradients)
-        ctx.again = family, "mean" if mean else "sum", dtype
-        ctx.args = watched(x, (alpha, scale, weights))
+        ctx.again = definition, "mean" if mean else "sum", dtype
+        ctx.args = watched((*operands, weights))
         return value
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        family, reduction, dtype = ctx.again
+        definition, reduction, dtype = ctx.again
 
-        def again(x: Tensor, alpha: Any, scale: Any, weights: Any) -> Tensor:
-            return _composed(family, x, alpha, scale, weights, reduction, dtype)
+        def again(*args: Any) -> Tensor:
+            *operands, weights = args
+            return _composed(definition, operands, weights, reduction, dtype)
 
-        return *pulled_back(ctx, gradient, again), None, None, None, None
+        return None, None, None, None, *pulled_back(ctx, ctx.needs_input_grad[4:], gradient, again)
 
 
-def pulled_back(ctx: Any, gradient: Tensor, again: Callable[..., Tensor]) -> list[Tensor | None]:
-    """The gradients that ``ctx`` keeps times the one that comes, for those of the first three inputs that need one.
+def pulled_back(
+    ctx: Any, wanted: Sequence[bool], gradient: Tensor, again: Callable[..., Tensor]
+) -> list[Tensor | None]:
+    """The gradients that ``ctx`` keeps times the one that comes, for those of the first arguments that want one.
 
     With create_graph=True by way of ``again``, which computes the value anew from ``ctx.args``, differentiably.
     """
-    found, wanted = ctx.saved_tensors, ctx.needs_input_grad[:3]
+    found = ctx.saved_tensors
     if torch.is_grad_enabled():
         args: list[Any] = [a.alias() if isinstance(a, Watched) else a for a in ctx.args]
         inputs = [a for a, w in zip(args, wanted, strict=False) if w]
@@ -95,8 +104,12 @@ class Watched:
         return found.view_as(found)
 
 
-def watched(x: Tensor, others: Sequence[Any]) -> list[Any]:
-    """The arguments that `pulled_back` needs for second derivatives; no memory is held of x and of what is as large."""
+def watched(args: Sequence[Any]) -> list[Any]:
+    """The arguments that `pulled_back` needs for second derivatives, the residuals first.
+
+    No memory is held of these and of what is as large.
+    """
+    x, *others = args
     most = max(1024, x.numel() // 8)
     return [Watched(x, True), *(Watched(a, a.numel() > most) if isinstance(a, Tensor) else a for a in others)]
 
@@ -106,69 +119,77 @@ class _ReducedTraced(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        x: Tensor, alpha: Tensor, scale: Tensor, weights: Any, family: str, wrt: tuple[str, ...], mean: bool, dtype: Any
+        definition: Definition, wrt: tuple[str, ...], mean: bool, dtype: Any, weights: Any, *operands: Tensor
     ) -> Any:
-        return tuple(_kernels.reduction(x, alpha, scale, weights, family, list(wrt), mean, dtype))
+        return tuple(_kernels.reduction(list(operands), weights, definition.name, list(wrt), mean, dtype))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.wrt = inputs[5]
+        ctx.definition, ctx.wrt = inputs[:2]
         ctx.save_for_backward(*output[1:])
         ctx.mark_non_differentiable(*output[1:])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> Any:
         found = dict(zip(ctx.wrt, ctx.saved_tensors, strict=True))
-        return *(gradient * found[n] if n in found else None for n in WRT), None, None, None, None, None
+        names = ctx.definition.operands
+        return None, None, None, None, None, *(gradient * found[n] if n in found else None for n in names)
 
 
 # --- in tensor operations, around one value for each element
 
 
 def _composed(
-    family: str, x: Tensor, alpha: Any, scale: Any, weights: Any, reduction: str, dtype: torch.dtype
+    definition: Definition, operands: Sequence[Any], weights: Any, reduction: str, dtype: torch.dtype
 ) -> Tensor:
-    """The loss in tensor operations around one value for each element; differentiable in the weights too."""
-    x, alpha, scale = masked(weights, x, alpha, scale)
-    value = named(family, ("value",), x, alpha, scale, _kernels.compute_type(dtype))[0]
+    """The sum or mean in tensor operations around one value for each element; differentiable in the weights too."""
+    operands = masked(definition, operands, weights)
+    value = named(definition, ("value",), operands, _kernels.compute_type(dtype))[0]
     return weighed(value, weights, reduction).to(dtype)
 
 
 def composed_gradients(
-    family: str, wrt: tuple[str, ...], args: Any, weights: Any, reduction: str, dtype: torch.dtype
+    definition: Definition, wrt: tuple[str, ...], operands: Any, weights: Any, reduction: str, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """`reduce` in tensor operations."""
-    x, alpha, scale = args
     if not wrt:
-        return {"value": _composed(family, x, alpha, scale, weights, reduction, dtype)}
+        return {"value": _composed(definition, operands, weights, reduction, dtype)}
     names = tuple("d" + n for n in wrt)
-    value, *each = named(family, ("value", *names), *masked(weights, x, alpha, scale), _kernels.compute_type(dtype))
+    harmless = masked(definition, operands, weights)
+    value, *each = named(definition, ("value", *names), harmless, _kernels.compute_type(dtype))
     results = {"value": weighed(value, weights, reduction).to(dtype)}
     count: Any = 1 if reduction == "sum" else value.numel()
     if weights is not None:
         weights = _lifted(weights, value) if reduction == "mean" else weights.to(value.dtype)
         count = weights.expand(value.shape).sum() if reduction == "mean" else 1
-    for name, part in zip(names, each, strict=True):
-        part = weighed(part, weights, "none")
-        like = alpha if name == "dalpha" else scale
+    own = dict(zip(definition.operands, operands, strict=True))
+    for name, part in zip(wrt, each, strict=True):
+        part, like = weighed(part, weights, "none"), own[name]
         shape = tuple(like.shape) if isinstance(like, Tensor) else ()
-        if name == "dx" or tuple(part.shape) == shape:
-            results[name] = (part / count).to(dtype)
+        if name in definition.data or tuple(part.shape) == shape:
+            results["d" + name] = (part / count).to(dtype)
         else:
-            results[name] = _summed(part, shape, count).to(dtype)
+            results["d" + name] = _summed(part, shape, count).to(dtype)
     return results
 
 
-def masked(weights: Tensor | None, x: Tensor, alpha: Any, scale: Any) -> tuple[Tensor, Any, Any]:
-    """The arguments, harmless where the weight is 0: later a derivative of NaN there would meet a factor of 0."""
+def masked(definition: Definition, operands: Sequence[Any], weights: Tensor | None) -> list[Any]:
+    """The operands, harmless where the weight is 0: later a derivative of NaN there would meet a factor of 0."""
     if weights is None:
-        return x, alpha, scale
+        return list(operands)
     none = weights == 0
-    alpha, scale = (
-        torch.where(none, 1.0, p) if isinstance(p, Tensor) and p.dim() and p.is_floating_point() else p
-        for p in (alpha, scale)
-    )
-    return torch.where(none, 0.0, x), alpha, scale
+    return [
+        torch.where(none, _harmless(definition, name), operand)
+        if isinstance(operand, Tensor) and operand.is_floating_point() and (operand.dim() or name in definition.data)
+        else operand
+        for name, operand in zip(definition.operands, operands, strict=True)
+    ]
+
+
+def _harmless(definition: Definition, name: str) -> float:
+    """A number that the operand may be."""
+    usual, domain = 1.0 if name in definition.parameters else 0.0, definition.domains.get(name)
+    return usual if domain is None or domain.holds(usual) else domain.least + 1.0
 
 
 def weighed(value: Tensor, weights: Tensor | None, reduction: str) -> Tensor:

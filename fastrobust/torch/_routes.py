@@ -11,33 +11,45 @@ the compiler                                   `_Traced`, the same without jvp, 
 =============================================  ====================================================================
 
 What the table names is in `_rules` and `_reductions`.  This module is what `_dispatch` finds for tensors: `evaluate`,
-`weighted`, `partition`, `reduce`.
+`weighted`, `reduce`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._types import LossGrad
+from .. import _arguments as arguments
+from ..kernels.losses.definition import Definition
 from . import _kernels
 from ._arguments import FLOATS, common_shape, prepared, tensors, weights_for
 from ._context import compiling, general, plain, refuse_jit_trace, requires
-from ._reductions import WRT, _Reduced, _ReducedTraced, composed_gradients, masked, weighed
-from ._rules import _Value, log_z, named
+from ._reductions import _Reduced, _ReducedTraced, composed_gradients, masked, weighed
+from ._rules import _Value, named
 
 xp = torch  # the library's functions
 
 
-def _recorded(x: Tensor, alpha: Any, scale: Any) -> bool:
+def _recorded(operands: Sequence[Any]) -> bool:
     """Tell whether autograd follows a call of plain tensors and numbers."""
-    return torch.is_grad_enabled() and (
-        x.requires_grad
-        or (type(alpha) in _kernels.PLAIN and alpha.requires_grad)
-        or (type(scale) in _kernels.PLAIN and scale.requires_grad)
-    )
+    if torch.is_grad_enabled():
+        for value in operands:
+            if type(value) in _kernels.PLAIN and value.requires_grad:
+                return True
+    return False
+
+
+def _prepared(
+    definition: Definition, operands: Sequence[Any], options: dict[str, Any] | None = None
+) -> tuple[torch.dtype, list[Any]]:
+    """Dtype of the result, and the operands: tensors on one device, numbers as they are."""
+    if options:
+        operands = _options(options, operands[0]), *operands[1:]
+    arguments.check_numbers(definition, operands)
+    return prepared(definition.operands, operands)
 
 
 def _options(options: dict[str, Any], x: Any) -> Any:
@@ -71,83 +83,77 @@ def _filled(results: list[Tensor], options: dict[str, Any]) -> list[Tensor]:
     return [r if g is None else g for g, r in zip(out, results, strict=True)]
 
 
-def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
+def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[Any], options: dict[str, Any]) -> Any:
     """The named outputs for each element: a tensor, or a tuple of them."""
     refuse_jit_trace()
     if not options and not compiling() and not general():
-        numbers = _kernels.numbers(family, x, alpha, scale)
+        numbers = _kernels.numbers(definition, operands)
         if numbers is not None:
-            if not _recorded(x, alpha, scale):
-                results = _kernels.quick(family, names, x, *numbers)
+            if not _recorded(operands):
+                results = _kernels.quick(definition, names, operands, numbers)
                 return results[0] if len(names) == 1 else tuple(results)
             if names == ("value",):
-                return _Value.apply(x, alpha, scale, family, x.dtype, numbers)
-    if options:
-        x = _options(options, x)
-    dtype, (x, alpha, scale) = prepared(family, x=x, alpha=alpha, scale=scale)
-    common_shape(x, alpha, scale)
-    results = named(family, names, x, alpha, scale, dtype)
+                return _Value.apply(definition, operands[0].dtype, numbers, *operands)
+    dtype, operands = _prepared(definition, operands, options)
+    common_shape(definition.operands, operands)
+    results = named(definition, names, operands, dtype)
     if options:
         results = _filled([r.to(options.get("dtype") or dtype) for r in results], options)
     return results[0] if len(names) == 1 else tuple(results)
 
 
 def weighted(
-    family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, options: dict[str, Any]
+    definition: Definition, names: tuple[str, ...], operands: Sequence[Any], weights: Any, options: dict[str, Any]
 ) -> Any:
     """`evaluate`, each output multiplied by the weights; a weight of 0 excludes an element, whatever its value."""
     refuse_jit_trace()
-    dtype, (x, alpha, scale) = prepared(family, x=_options(options, x), alpha=alpha, scale=scale)
-    weights = weights_for(weights, x, common_shape(x, alpha, scale))
-    found = named(family, names, *masked(weights, x, alpha, scale), _kernels.compute_type(dtype))
+    dtype, operands = _prepared(definition, operands, options)
+    shape = common_shape(definition.operands, operands)
+    weights = weights_for(weights, definition.operands[0], operands[0], shape)
+    found = named(definition, names, masked(definition, operands, weights), _kernels.compute_type(dtype))
     results = [weighed(part, weights, "none").to(dtype) for part in found]
     results = _filled(results, options)
     return results[0] if len(names) == 1 else tuple(results)
 
 
-def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> Any:
-    """log Z, or log Z and its derivative, for each element."""
-    refuse_jit_trace()
-    _, (alpha,) = prepared("loss", alpha=_options(options, alpha))
-    results = _filled(log_z(names, alpha), options)
-    return results[0] if len(names) == 1 else tuple(results)
-
-
 def reduce(
-    family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
-) -> LossGrad:
-    """Sum or weighted mean of the loss, dx for each element, the other gradients in their parameters' shapes."""
+    definition: Definition, wrt: tuple[str, ...], operands: Sequence[Any], reduction: str, weights: Any, out: Any
+) -> tuple[Any, ...]:
+    """Sum or weighted mean; derivatives in data for each element, the other gradients in their parameters' shapes."""
     refuse_jit_trace()
+    mean, every, chosen = reduction == "mean", definition.operands, ("value", *("d" + name for name in wrt))
     if weights is out is None and not compiling() and not general():
-        numbers = _kernels.numbers(family, x, alpha, scale)
+        numbers = _kernels.numbers(definition, operands)
         if numbers is not None:
-            if not _recorded(x, alpha, scale):
-                found = _kernels.quick_sums(family, wrt, x, *numbers, reduction == "mean")
-                return LossGrad(found[0], *(found[wrt.index(n) + 1] if n in wrt else None for n in WRT))
+            if not _recorded(operands):
+                value, *parts = _kernels.quick_sums(definition, wrt, operands, numbers, mean)
+                return (value, *(parts[wrt.index(name)] if name in wrt else None for name in every))
             if not wrt:
-                value = _Reduced.apply(x, alpha, scale, None, family, reduction == "mean", x.dtype)
-                return LossGrad(value, None, None, None)
-    dtype, args = prepared(family, x=x, alpha=alpha, scale=scale)
-    x, alpha, scale = args
-    shape = common_shape(x, alpha, scale)
+                value = _Reduced.apply(definition, mean, operands[0].dtype, None, *operands)
+                return (value, *(None for _ in every))
+    dtype, operands = _prepared(definition, operands)
+    shape = common_shape(every, operands)
     if weights is not None:
-        weights = weights_for(weights, x, shape)
-    everything = [*args, weights]
+        weights = weights_for(weights, every[0], operands[0], shape)
+    everything = [*operands, weights]
     recording = torch.is_grad_enabled() and any(requires(everything))
     fused = weights is None or not weights.requires_grad
-    mean = reduction == "mean"
     if compiling() and not general() and fused and not (recording and wrt):
-        names = tuple(n for n, w in zip(WRT, requires(args), strict=True) if w) if recording else wrt
-        found = list(_ReducedTraced.apply(*tensors(*args), weights, family, names, mean, dtype))
-        results = dict(zip(("value", *("d" + n for n in names)), found, strict=True))
+        names = tuple(n for n, w in zip(every, requires(operands), strict=True) if w) if recording else wrt
+        args = tensors(operands)
+        if recording:
+            found = _ReducedTraced.apply(definition, names, mean, dtype, weights, *args)
+        else:  # see `_rules._parts`
+            found = _kernels.reduction(args, weights, definition.name, list(names), mean, dtype)
+        results = dict(zip(("value", *("d" + name for name in names)), found, strict=True))
     elif compiling() or general() or not plain(everything) or (recording and (wrt or not fused)):
-        results = composed_gradients(family, wrt, args, weights, reduction, dtype)
+        results = composed_gradients(definition, wrt, operands, weights, reduction, dtype)
     elif recording:
-        results = {"value": _Reduced.apply(*args, weights, family, mean, dtype)}
+        results = {"value": _Reduced.apply(definition, mean, dtype, weights, *operands)}
     else:
-        found = _kernels.reduce(family, wrt, x, alpha, scale, weights, mean, dtype)
-        results = dict(zip(("value", *("d" + n for n in wrt)), found, strict=True))
-    chosen = ["value", *("d" + n for n in wrt)]
-    given = None if out is None else tuple(out[LossGrad._fields.index(n)] for n in chosen)
-    filled = _filled([results[n] for n in chosen], {"out": given})
-    return LossGrad(**(dict.fromkeys(LossGrad._fields) | dict(zip(chosen, filled, strict=True))))
+        found = _kernels.reduce(definition, wrt, operands, weights, mean, dtype)
+        results = dict(zip(chosen, found, strict=True))
+    fields = ("value", *definition.gradients)
+    given = None if out is None else tuple(out[fields.index(name)] for name in chosen)
+    filled = dict(zip(chosen, _filled([results[name] for name in chosen], {"out": given}), strict=True))
+    return tuple(filled.get(name) for name in fields)
