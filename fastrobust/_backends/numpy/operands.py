@@ -44,9 +44,9 @@ def prepared(definition: Definition, operands: Sequence[Any], dtype: Any = None)
     of the rest.
     """
     names, first = definition.operands, operands[0]
-    if dtype is None and set(map(type, operands)) == {np.ndarray} and len({id(a.dtype) for a in operands}) == 1:
-        if first.dtype.char in "fd" and first.dtype.isnative:
-            return first.dtype, list(operands)  # nothing to look at
+    plain = dtype is None and set(map(type, operands)) == {np.ndarray} and len({id(a.dtype) for a in operands}) == 1
+    if plain and first.dtype.char in "fd" and first.dtype.isnative:
+        return first.dtype, list(operands)  # nothing to look at
     arguments.check_numbers(definition, operands)
     if type(first) is int and names[0] in definition.domains:
         first = number(first, np.float64)[()]  # of any size, as parameters are
