@@ -49,7 +49,8 @@ def _known(name: str) -> tuple[Definition, tuple[str, ...], tuple[str, ...]]:
     Imported where it is needed: it needs NumPy.
     """
     found: Definition = imported("fastrobust.kernels.losses.catalogue").named(name)
-    return found, found.operands, ("value", *found.gradients)
+    taken = WRT if found.operands == WRT else found.operands
+    return found, taken, ("value", *found.gradients)
 
 
 def _with_options(target: ModuleType, function: str, leading: str, x: Any, options: dict[str, Any]) -> ModuleType:
@@ -99,7 +100,7 @@ def value_and_grad(
     definition, taken, every = _known(family)
     target = common(taken, operands, weights)
     ordered, names = taken, every
-    if wrt != taken:
+    if wrt is not taken:
         known = isinstance(wrt, (tuple, list)) and all(type(name) is str and name in taken for name in wrt)
         if not known or len(set(wrt)) != len(wrt):
             raise ValueError(f"wrt must be a tuple of distinct names out of {taken}, got {wrt!r}")
