@@ -49,12 +49,13 @@ def backend(value: Any, name: str = "x") -> ModuleType:
 def common(names: Sequence[str], operands: Sequence[Any], weights: Any = None) -> ModuleType:
     """The backend for the first of these operands, which the others and weights must fit."""
     found = _known.get(type(operands[0]))
+    if found is None or (weights is not None and type(weights) not in _NUMBERS):
+        return _common(names, operands, weights)
     for value in operands:
-        if found is None or (type(value) not in _NUMBERS and _known.get(type(value)) is not found):
+        kind = type(value)
+        if kind is not float and _known.get(kind) is not found and kind not in _NUMBERS:
             return _common(names, operands, weights)
-    if weights is None or type(weights) in _NUMBERS:
-        return found  # type: ignore[return-value]
-    return joined("weights", weights, found, names[0], operands[0])
+    return found
 
 
 def _common(names: Sequence[str], operands: Sequence[Any], weights: Any) -> ModuleType:

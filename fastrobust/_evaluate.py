@@ -41,48 +41,47 @@ def check_options(name: str, options: dict[str, Any], taken: frozenset[str] = _O
         raise TypeError(f"{name} does not take {given}{why}; it takes {', '.join(sorted(taken))}")
 
 
-class _Definitions(dict[str, "Definition"]):
-    """Definitions by name, imported where they are needed: they need NumPy."""
+class _Definitions(dict[str, "tuple[Definition, tuple[str, ...], tuple[str, ...]]"]):
+    """By name: the definition, its operands, and the names of the value and the derivatives in them.
 
-    def __missing__(self, name: str) -> Definition:
+    Imported where they are needed: they need NumPy.  The compiler of PyTorch would warn of a `functools.cache`.
+    """
+
+    def __missing__(self, name: str) -> tuple[Definition, tuple[str, ...], tuple[str, ...]]:
         found: Definition = imported("fastrobust.kernels.losses.catalogue").named(name)
-        self[name] = found
-        return found
+        self[name] = found, WRT if found.operands == WRT else found.operands, ("value", *found.gradients)
+        return self[name]
 
 
 definitions = _Definitions()
 
 
-def _with_options(
-    target: ModuleType, function: str, definition: Definition, operands: tuple[Any, ...], options: dict[str, Any]
-) -> ModuleType:
+def _with_options(target: ModuleType, function: str, leading: str, x: Any, options: dict[str, Any]) -> ModuleType:
     """The backend where options are given, a mask among them."""
     check_options(function, options)
-    if "where" in options:
-        return joined("where", options["where"], target, definition.operands[0], operands[0])
-    return target
+    return joined("where", options["where"], target, leading, x) if "where" in options else target
 
 
 def output_of(function: str, family: str, output: str, operands: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """The output for each element, for the public function of that name."""
-    definition = definitions[family]
-    target = common(definition.operands, operands)
+    definition, taken, _ = definitions[family]
+    target = common(taken, operands)
     if options:
-        target = _with_options(target, function, definition, operands, options)
+        target = _with_options(target, function, taken[0], operands[0], options)
     return target.evaluate(definition, (output,), operands, options)
 
 
 def value_of(family: str, operands: tuple[Any, ...], reduction: str, weights: Any, options: dict[str, Any]) -> Any:
     """The value for each element, weighted, or its sum or mean."""
-    definition = definitions[family]
-    target = common(definition.operands, operands, weights)
+    definition, taken, _ = definitions[family]
+    target = common(taken, operands, weights)
     if options:
-        target = _with_options(target, family, definition, operands, options)
-    check_reduction(reduction)
-    if weights is None and reduction == "none":
-        return target.evaluate(definition, ("value",), operands, options)
-    if reduction == "none":
+        target = _with_options(target, family, taken[0], operands[0], options)
+    if type(reduction) is str and reduction == "none":
+        if weights is None:
+            return target.evaluate(definition, ("value",), operands, options)
         return target.weighted(definition, ("value",), operands, weights, options)
+    check_reduction(reduction)
     check_options(family, options, frozenset(("out",)), f" together with reduction={reduction!r}")
     out = options.get("out")
     if out is not None:
@@ -101,33 +100,32 @@ def value_and_grad(
     family: str, operands: tuple[Any, ...], reduction: str, weights: Any, wrt: Sequence[str], out: Any
 ) -> Sequence[Any]:
     """The value and the derivatives in all operands, None where not wanted; for each element, or of sums."""
-    definition = definitions[family]
-    target = common(definition.operands, operands, weights)
-    every = ordered = definition.operands
-    names = fields = ("value", *definition.gradients)
-    if wrt != every:
-        known = isinstance(wrt, (tuple, list)) and all(type(name) is str and name in every for name in wrt)
+    definition, taken, every = definitions[family]
+    target = common(taken, operands, weights)
+    ordered, names = taken, every
+    if wrt is not taken:
+        known = isinstance(wrt, (tuple, list)) and all(type(name) is str and name in taken for name in wrt)
         if not known or len(set(wrt)) != len(wrt):
-            raise ValueError(f"wrt must be a tuple of distinct names out of {every}, got {wrt!r}")
-        ordered = tuple(name for name in every if name in wrt)
+            raise ValueError(f"wrt must be a tuple of distinct names out of {taken}, got {wrt!r}")
+        ordered = tuple(name for name in taken if name in wrt)
         names = ("value", *("d" + name for name in ordered))
-    if out is not None and (not isinstance(out, (tuple, list)) or len(out) != 1 + len(every)):
+    if out is not None and (not isinstance(out, (tuple, list)) or len(out) != len(every)):
         raise ValueError(
-            f"out must be a LossGrad or tuple of {_COUNTS[1 + len(every)]}, ({', '.join(fields)}), any of them "
-            f"None; got {out!r}"
+            f"out must be a LossGrad or tuple of {_COUNTS[len(every)]}, ({', '.join(every)}), any of them None; got "
+            f"{out!r}"
         )
-    check_reduction(reduction)
-    if reduction != "none":
+    if type(reduction) is not str or reduction != "none":
+        check_reduction(reduction)
         out = None if out is None else tuple(out)
         return target.reduce(definition, ordered, operands, reduction, weights, out)  # type: ignore[no-any-return]
     options = {}
     if out is not None:
-        options["out"] = tuple(array for name, array in zip(fields, out, strict=True) if name in names)
+        options["out"] = tuple(array for name, array in zip(every, out, strict=True) if name in names)
     if weights is None:
         results = target.evaluate(definition, names, operands, options)
     else:
         results = target.weighted(definition, names, operands, weights, options)
-    if ordered is every:
+    if names is every:
         return results  # type: ignore[no-any-return]
     found = dict(zip(names, results if len(names) > 1 else (results,), strict=True))
-    return [found.get(name) for name in fields]
+    return [found.get(name) for name in every]

@@ -30,14 +30,14 @@ from .. import (
 )
 from .._dispatch import remember
 from .._evaluate import definitions
-from ..kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL
 from . import _divergence, _kernels, _routes  # noqa: F401  _divergence registers itself
 from ._distribution import Barron
 from ._modules import AdaptiveLoss, RobustLoss, StudentTLoss
 
 # A compiler cannot trace look-ups that import.
 remember(_kernels.PLAIN, _routes)
-definitions.update({definition.name: definition for definition in (LOG_PARTITION, LOSS, NLL)})
+for _name in ("loss", "nll", "log_partition"):
+    definitions[_name]
 
 __all__ = [
     "AdaptiveLoss",

@@ -48,6 +48,11 @@ def general() -> bool:
     return not compiling() and bool(_private.modes())
 
 
+def ordinary() -> bool:
+    """Tell whether there is neither that nor a compiler: `not compiling() and not general()` in less time."""
+    return not (compiling() or _private.transforms_active() or _private.forward_mode() or _private.modes())
+
+
 def requires(values: Sequence[Any]) -> tuple[bool, ...]:
     """Flags of the values that ask for a gradient."""
     return tuple(isinstance(v, Tensor) and v.requires_grad for v in values)

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import _arguments as arguments
 from .. import _dispatch
 from .._backends import numpy as _numpy
 from ..kernels.compilers.alone import imported
@@ -96,53 +95,62 @@ def _argument(value: Any, dtype: torch.dtype) -> Any:
     return _array(value if value.dtype == dtype else value.to(dtype))
 
 
-def numbers(definition: Definition, operands: Sequence[Any]) -> list[float] | None:
-    """The parameters as numbers if a short way to the CPU's kernels is open: `quick` and `quick_sums`."""
-    x, count = operands[0], len(definition.data)
+@functools.cache
+def _limits(definition: Definition) -> tuple[float | None, ...]:
+    """`limits` of the operands after the first."""
+    return _numpy.limits(definition)[1:]
+
+
+def others(definition: Definition, operands: Sequence[Any]) -> list[Any] | None:
+    """The operands after the first, data as arrays and parameters as numbers, for `quick` and `quick_sums`.
+
+    None if that short way to the CPU's kernels is not open.
+    """
+    x = operands[0]
     if type(x) not in PLAIN or not x.is_cpu or x.dtype not in WIDE or not x.dim() or x.layout is not torch.strided:
         return None
-    if count > 1:
-        for other in operands[1:count]:
-            if type(other) not in PLAIN or not other.is_cpu or other.dtype is not x.dtype:
-                return None
-            if other.shape != x.shape or other.layout is not torch.strided:
-                return None
     found = []
-    for value in operands[count:]:
-        if type(value) in PLAIN and not value.dim() and value.dtype is x.dtype and value.is_cpu:
+    for low, value in zip(_limits(definition), operands[1:]):  # noqa: B905 - strict takes time
+        kind = type(value)
+        if low is None:
+            if kind not in PLAIN or not value.is_cpu or value.dtype is not x.dtype or value.layout is not torch.strided:
+                return None
+            if value.shape != x.shape:
+                return None
+            found.append(_array(value))
+            continue
+        if kind is not float and kind is not int:
+            if kind not in PLAIN or value.dim() or value.dtype is not x.dtype or not value.is_cpu:
+                return None
             value = value.item()
-        if type(value) not in arguments.NUMBERS:
+        if not low < value <= _numpy.LARGEST:
             return None
         found.append(value)
-    return found if _numpy.in_range(definition, found) else None
+    return found
 
 
-def quick(
-    definition: Definition, names: tuple[str, ...], operands: Sequence[Tensor], parameters: list[float]
-) -> list[Tensor]:
-    """`evaluate` where `numbers` found the parameters."""
-    array = _array(operands[0])
-    arrays = [array, *map(_array, operands[1 : len(definition.data)]), *parameters]
+def quick(definition: Definition, names: tuple[str, ...], x: Tensor, rest: list[Any]) -> list[Tensor]:
+    """`evaluate` where `others` found the rest."""
+    array = _array(x)
     if array.size < _numpy.PARALLEL:
-        found = _numpy.ufunc_for(definition, names, array.dtype.type, "shared")(*arrays)
+        found = _numpy.ufunc_for(definition, names, array.dtype.type, "shared")(array, *rest)
     else:
-        found = _numpy.evaluate(definition, names, arrays, {})
+        found = _numpy.evaluate(definition, names, (array, *rest), {})
     return [torch.from_numpy(found)] if len(names) == 1 else [torch.from_numpy(f) for f in found]
 
 
-def quick_sums(
-    definition: Definition, wrt: tuple[str, ...], operands: Sequence[Tensor], parameters: list[float], mean: bool
-) -> list[Tensor]:
-    """`reduce` where `numbers` found the parameters, without weights."""
-    count, dtype = len(definition.data), operands[0].dtype
-    arrays = [*map(_array, operands[:count]), *parameters]
-    value, *gradients = _numpy.reduce(definition, wrt, arrays, "mean" if mean else "sum", None, None)
-    results = [_private.scalar_tensor(value, dtype=dtype, device="cpu")]  # not on the default device
-    for k, part in enumerate(gradients):
-        if part is not None:
-            results.append(
-                torch.from_numpy(part) if k < count else _private.scalar_tensor(part, dtype=dtype, device="cpu")
-            )
+def quick_sums(definition: Definition, wrt: tuple[str, ...], x: Tensor, rest: list[Any], mean: bool) -> list[Tensor]:
+    """`reduce` where `others` found the rest, without weights."""
+    found = _numpy.reduce(definition, wrt, (_array(x), *rest), "mean" if mean else "sum", None, None)
+    dtype = x.dtype
+    results = [_private.scalar_tensor(found[0], dtype=dtype, device="cpu")]  # not on the default device
+    if wrt:
+        count = len(definition.data)
+        for k, part in enumerate(found[1:]):
+            if part is not None:
+                results.append(
+                    torch.from_numpy(part) if k < count else _private.scalar_tensor(part, dtype=dtype, device="cpu")
+                )
     return results
 
 
@@ -155,9 +163,9 @@ def sums(
     dtype: torch.dtype,
 ) -> list[Tensor]:
     """`reduce`, by the short way if it is open."""
-    found = numbers(definition, operands) if weights is None else None
-    if found is not None:
-        return quick_sums(definition, wrt, operands, found, mean)
+    rest = others(definition, operands) if weights is None else None
+    if rest is not None:
+        return quick_sums(definition, wrt, operands[0], rest, mean)
     return reduce(definition, wrt, operands, weights, mean, dtype)
 
 

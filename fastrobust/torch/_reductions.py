@@ -14,14 +14,14 @@ from torch import Tensor
 from ..kernels.arithmetic import scaling
 from ..kernels.losses.definition import Definition
 from . import _kernels, _private
-from ._context import compiling, general, refuse_jit_trace
+from ._context import ordinary, refuse_jit_trace
 from ._rules import named
 
 
 def fusible(values: Sequence[Any]) -> bool:
     """Tell whether these fit one pass of ordinary autograd: plain tensors of one dtype, the last of them constant."""
     refuse_jit_trace()
-    if compiling() or general() or not torch.is_grad_enabled():
+    if not ordinary() or not torch.is_grad_enabled():
         return False
     dtype, device, wanted = values[0].dtype, values[0].device, False
     for value in values:

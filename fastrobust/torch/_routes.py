@@ -26,7 +26,7 @@ from .. import _arguments as arguments
 from ..kernels.losses.definition import Definition
 from . import _kernels
 from ._arguments import FLOATS, common_shape, prepared, tensors, weights_for
-from ._context import compiling, general, plain, refuse_jit_trace, requires
+from ._context import compiling, general, ordinary, plain, refuse_jit_trace, requires
 from ._reductions import _Reduced, _ReducedTraced, composed_gradients, masked, weighed
 from ._rules import _Value, named
 
@@ -37,7 +37,8 @@ def _recorded(operands: Sequence[Any]) -> bool:
     """Tell whether autograd follows a call of plain tensors and numbers."""
     if torch.is_grad_enabled():
         for value in operands:
-            if type(value) in _kernels.PLAIN and value.requires_grad:
+            kind = type(value)
+            if kind is not float and kind is not int and value.requires_grad:
                 return True
     return False
 
@@ -86,14 +87,14 @@ def _filled(results: list[Tensor], options: dict[str, Any]) -> list[Tensor]:
 def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[Any], options: dict[str, Any]) -> Any:
     """The named outputs for each element: a tensor, or a tuple of them."""
     refuse_jit_trace()
-    if not options and not compiling() and not general():
-        numbers = _kernels.numbers(definition, operands)
-        if numbers is not None:
+    if not options and ordinary():
+        rest = _kernels.others(definition, operands)
+        if rest is not None:
             if not _recorded(operands):
-                results = _kernels.quick(definition, names, operands, numbers)
+                results = _kernels.quick(definition, names, operands[0], rest)
                 return results[0] if len(names) == 1 else tuple(results)
             if names == ("value",):
-                return _Value.apply(definition, operands[0].dtype, numbers, *operands)
+                return _Value.apply(definition, operands[0].dtype, rest, *operands)
     dtype, operands = _prepared(definition, operands, options)
     common_shape(definition.operands, operands)
     results = named(definition, names, operands, dtype)
@@ -121,16 +122,17 @@ def reduce(
 ) -> tuple[Any, ...]:
     """Sum or weighted mean; derivatives in data for each element, the other gradients in their parameters' shapes."""
     refuse_jit_trace()
-    mean, every, chosen = reduction == "mean", definition.operands, ("value", *("d" + name for name in wrt))
-    if weights is out is None and not compiling() and not general():
-        numbers = _kernels.numbers(definition, operands)
-        if numbers is not None:
+    mean, every = reduction == "mean", definition.operands
+    if weights is out is None and ordinary():
+        rest = _kernels.others(definition, operands)
+        if rest is not None:
             if not _recorded(operands):
-                value, *parts = _kernels.quick_sums(definition, wrt, operands, numbers, mean)
-                return (value, *(parts[wrt.index(name)] if name in wrt else None for name in every))
+                value, *parts = _kernels.quick_sums(definition, wrt, operands[0], rest, mean)
+                left = iter(parts)
+                return (value, *[next(left) if name in wrt else None for name in every])
             if not wrt:
                 value = _Reduced.apply(definition, mean, operands[0].dtype, None, *operands)
-                return (value, *(None for _ in every))
+                return (value, *[None] * len(every))
     dtype, operands = _prepared(definition, operands)
     shape = common_shape(every, operands)
     if weights is not None:
@@ -138,6 +140,7 @@ def reduce(
     everything = [*operands, weights]
     recording = torch.is_grad_enabled() and any(requires(everything))
     fused = weights is None or not weights.requires_grad
+    fields, chosen = ("value", *definition.gradients), ("value", *("d" + name for name in wrt))
     if compiling() and not general() and fused and not (recording and wrt):
         names = tuple(n for n, w in zip(every, requires(operands), strict=True) if w) if recording else wrt
         args = tensors(operands)
@@ -153,7 +156,6 @@ def reduce(
     else:
         found = _kernels.reduce(definition, wrt, operands, weights, mean, dtype)
         results = dict(zip(chosen, found, strict=True))
-    fields = ("value", *definition.gradients)
     given = None if out is None else tuple(out[fields.index(name)] for name in chosen)
     filled = dict(zip(chosen, _filled([results[name] for name in chosen], {"out": given}), strict=True))
     return tuple(filled.get(name) for name in fields)

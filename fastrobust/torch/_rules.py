@@ -259,10 +259,10 @@ class _Value(torch.autograd.Function):
     """The value for each element, and the derivatives that are needed, in one pass."""
 
     @staticmethod
-    def forward(ctx: Any, definition: Definition, dtype: Any, numbers: Any, *operands: Any) -> Any:
+    def forward(ctx: Any, definition: Definition, dtype: Any, rest: Any, *operands: Any) -> Any:
         names = _with_slopes(definition, ctx.needs_input_grad[3:])
-        if numbers is not None:
-            value, *slopes = _kernels.quick(definition, names, operands, numbers)
+        if rest is not None:
+            value, *slopes = _kernels.quick(definition, names, operands[0], rest)
         else:
             value, *slopes = _kernels.evaluate(definition, names, operands, dtype)
         ctx.definition, ctx.dtype = definition, dtype
