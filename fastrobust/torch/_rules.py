@@ -179,7 +179,8 @@ class _Parts(_Traced):
             slopes = _slopes(ctx.definition, name, operands, ctx.dtype, have, wanted)
             products = [s * t for s, t in zip(slopes, tangents, strict=True) if s is not None]
             results.append(sum(products[1:], products[0]))
-        return tuple(results)
+        shape = _kernels.broadcast(operands)  # which a rule need not have
+        return tuple(r if r.shape == shape else r.expand(shape) for r in results)
 
 
 # --- the compiler, through which neither rules for `torch.func` nor many operations go
