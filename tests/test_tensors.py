@@ -382,7 +382,7 @@ def test_cuda_tensors_go_through_cupy(fake_cupy: Any, monkeypatch: pytest.Monkey
             found.append(fr.log_partition(leaves[-1].detach()))
         # The second time.
         monkeypatch.setattr(_kernels, "_array", lambda tensor: fake_cupy.from_dlpack(tensor.detach()))
-        monkeypatch.setattr(_kernels, "others", lambda *args: None)
+        monkeypatch.setattr(_kernels, "rest_of", lambda *args: None)
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6 if one.dtype != torch.float16 else 1e-3, atol=1e-7)
     assert fake_cupy.cuda.function.Module and len(results[1]) == len(results[0])

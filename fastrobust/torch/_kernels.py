@@ -101,7 +101,7 @@ def _limits(definition: Definition) -> tuple[float | None, ...]:
     return _numpy.limits(definition)[1:]
 
 
-def others(definition: Definition, operands: Sequence[Any]) -> list[Any] | None:
+def rest_of(definition: Definition, operands: Sequence[Any]) -> list[Any] | None:
     """The operands after the first, data as arrays and parameters as numbers, for `quick` and `quick_sums`.
 
     None if that short way to the CPU's kernels is not open.
@@ -130,7 +130,7 @@ def others(definition: Definition, operands: Sequence[Any]) -> list[Any] | None:
 
 
 def quick(definition: Definition, names: tuple[str, ...], x: Tensor, rest: list[Any]) -> list[Tensor]:
-    """`evaluate` where `others` found the rest."""
+    """`evaluate` where `rest_of` found the rest."""
     array = _array(x)
     if array.size < _numpy.PARALLEL:
         found = _numpy.ufunc_for(definition, names, array.dtype.type, "shared")(array, *rest)
@@ -140,7 +140,7 @@ def quick(definition: Definition, names: tuple[str, ...], x: Tensor, rest: list[
 
 
 def quick_sums(definition: Definition, wrt: tuple[str, ...], x: Tensor, rest: list[Any], mean: bool) -> list[Tensor]:
-    """`reduce` where `others` found the rest, without weights."""
+    """`reduce` where `rest_of` found the rest, without weights."""
     found = _numpy.reduce(definition, wrt, (_array(x), *rest), "mean" if mean else "sum", None, None)
     dtype = x.dtype
     results = [_private.scalar_tensor(found[0], dtype=dtype, device="cpu")]  # not on the default device
@@ -163,7 +163,7 @@ def sums(
     dtype: torch.dtype,
 ) -> list[Tensor]:
     """`reduce`, by the short way if it is open."""
-    rest = others(definition, operands) if weights is None else None
+    rest = rest_of(definition, operands) if weights is None else None
     if rest is not None:
         return quick_sums(definition, wrt, operands[0], rest, mean)
     return reduce(definition, wrt, operands, weights, mean, dtype)

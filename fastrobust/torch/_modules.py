@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .. import _api
 from .. import _arguments as arguments
-from .._evaluate import check_reduction
+from .._call import check_reduction
 from ..kernels.losses.catalogue import LOSS, NLL
 from . import _kernels
 from ._arguments import common_shape, difference, no_tensor, prepared, weights_for

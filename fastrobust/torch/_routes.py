@@ -88,7 +88,7 @@ def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[
     """The named outputs for each element: a tensor, or a tuple of them."""
     refuse_jit_trace()
     if not options and ordinary():
-        rest = _kernels.others(definition, operands)
+        rest = _kernels.rest_of(definition, operands)
         if rest is not None:
             if not _recorded(operands):
                 results = _kernels.quick(definition, names, operands[0], rest)
@@ -124,7 +124,7 @@ def reduce(
     refuse_jit_trace()
     mean, every = reduction == "mean", definition.operands
     if weights is out is None and ordinary():
-        rest = _kernels.others(definition, operands)
+        rest = _kernels.rest_of(definition, operands)
         if rest is not None:
             if not _recorded(operands):
                 value, *parts = _kernels.quick_sums(definition, wrt, operands[0], rest, mean)
