@@ -14,7 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
 from toy import TOY  # noqa: E402
 
 import fastrobust.torch  # noqa: E402, F401  registers the operators
-from fastrobust.torch import _routes  # noqa: E402
+from fastrobust.torch import _kernels, _routes  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:::torch")  # deprecations of its own
 D = torch.float64
@@ -265,6 +265,23 @@ def test_out() -> None:
     expected = _routes.reduce(TOY, ("x", "target", "width"), args, "mean", None, None)
     assert all(f is m for f, m in zip(found, memory, strict=True) if m is not None)
     close(found[:4], expected[:4])
+
+
+def test_cuda_tensors_go_through_cupy(fake_cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The route of tensors on a GPU, with tensors of the CPU and a stand-in for CuPy."""
+    results: list[list[Any]] = [[], []]
+    for found in results:
+        for shapes in (SHAPES["columns"], SHAPES["data broadcast"], SHAPES["numbers"]):
+            args = operands(shapes)
+            for function in (elements("value"), total("mean"), total("sum", weights(shapes))):
+                value = function(*args)
+                found += [value.detach(), *torch.autograd.grad(value.sum(), args)]
+            with torch.no_grad():
+                found += total("mean", None, ("target", "width"))(*args)
+        # The second time.
+        monkeypatch.setattr(_kernels, "_array", lambda tensor: fake_cupy.from_dlpack(tensor.detach()))
+        monkeypatch.setattr(_kernels, "rest_of", lambda *args: None)
+    close(*results)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
