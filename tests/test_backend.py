@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -303,6 +304,19 @@ def test_results_go_where_they_are_to_go(size: int) -> None:
     assert found[1] is copies[0] and found[2] is copies[1]
     for one, other in zip(found[:3], expected[:3], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_arrays_without_axes() -> None:
+    """One element, in every way that a sum can take."""
+    x, target = np.array(1.75), np.array(0.5)
+    each = backend.evaluate(TOY, GRADIENTS, (x, target, 0.7, 0.1), {})
+    for width, weights in itertools.product((0.7, np.array(0.7)), (None, 1.0)):
+        memory = np.empty(())
+        for out in (None, (None, memory, None, None, None)):
+            found = backend.reduce(TOY, TOY.operands, (x, target, width, 0.1), "mean", weights, out)
+            np.testing.assert_array_equal(found, each)
+            assert all(isinstance(part, np.float64) for part in (found[0], *found[2:]))
+            assert isinstance(found[1], np.float64) if out is None else found[1] is memory
 
 
 def test_memory_that_overlaps_another_operand_is_not_read_after_it_was_written() -> None:

@@ -119,13 +119,16 @@ def _reduce_small(
         slope, place = None, 0
         if stored:
             slope = None if out is None else out[1 + k]
-            given, slope = slope, np.empty(x.shape, T) if slope is None else slope
+            slope = np.empty(x.shape, T) if slope is None else slope
             place = _address(slope)
-            slope = slope[()] if given is None else slope  # a scalar if it has no axes
         slopes.append(place)
         results.append(slope)
     addresses = plan.addresses(*places, *range(base, after, plan.item), 0, *slopes, after, ctypes.addressof(sums))
     plan.kernel(addresses, _PAIR(1, size), plan.steps, None)
+    if not x.ndim:
+        for k, slope in enumerate(results):
+            if slope is not None and (out is None or out[1 + k] is None):
+                results[k] = slope[()]  # a scalar, as without axes all results are
     found, number, last = [], plan.number, by.last
     for v, wanted in zip(sums, plan.wanted):  # noqa: B905 - strict takes time
         found.append(T(number(v * last).value) if wanted else None)  # infinite, without a warning, if too large
