@@ -76,7 +76,7 @@ def loss(
     """
     if out is not None:
         options["out"] = out
-    return _evaluate.value_of("loss", x, alpha, scale, reduction, weights, options)
+    return _evaluate.value_of("loss", (x, alpha, scale), reduction, weights, options)
 
 
 def influence(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any) -> Any:
@@ -97,7 +97,7 @@ def influence(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any
     """
     if out is not None:
         options["out"] = out
-    return _evaluate.output_of("influence", "dx", x, alpha, scale, options)
+    return _evaluate.output_of("influence", "loss", "dx", (x, alpha, scale), options)
 
 
 def weight(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any) -> Any:
@@ -118,7 +118,7 @@ def weight(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any) -
     """
     if out is not None:
         options["out"] = out
-    return _evaluate.output_of("weight", "weight", x, alpha, scale, options)
+    return _evaluate.output_of("weight", "loss", "weight", (x, alpha, scale), options)
 
 
 def curvature(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any) -> Any:
@@ -139,7 +139,7 @@ def curvature(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any
     """
     if out is not None:
         options["out"] = out
-    return _evaluate.output_of("curvature", "curvature", x, alpha, scale, options)
+    return _evaluate.output_of("curvature", "loss", "curvature", (x, alpha, scale), options)
 
 
 def nll(
@@ -175,7 +175,7 @@ def nll(
         )
         _evaluate.check_reduction(reduction)
         return _truncated().nll(x, alpha, scale, reduction, weights, truncation)
-    return _evaluate.value_of("nll", x, alpha, scale, reduction, weights, options)
+    return _evaluate.value_of("nll", (x, alpha, scale), reduction, weights, options)
 
 
 def _truncated() -> ModuleType:
@@ -226,7 +226,7 @@ def log_partition(alpha: Any, *, truncation: float | None = None, out: Any = Non
     if truncation is not None:
         _evaluate.check_options("log_partition", options, frozenset(("truncation",)), " together with truncation")
         return _truncated().log_partition(alpha, truncation)
-    return _evaluate.partition(alpha, options)
+    return _evaluate.value_of("log_partition", (alpha,), "none", None, options)
 
 
 def log_partition_and_grad(alpha: Any, *, truncation: float | None = None) -> PartitionGrad:
@@ -244,7 +244,7 @@ def log_partition_and_grad(alpha: Any, *, truncation: float | None = None) -> Pa
     """
     if truncation is not None:
         return _truncated().log_partition_and_grad(alpha, truncation)  # type: ignore[no-any-return]
-    return _evaluate.partition_and_grad(alpha)
+    return PartitionGrad(*_evaluate.value_and_grad("log_partition", (alpha,), "none", None, ("alpha",), None))
 
 
 def loss_and_grad(
@@ -294,7 +294,7 @@ def loss_and_grad(
     >>> round(float(fr.loss_and_grad(3.0, 0.0, 1.0).dalpha), 8)
     0.28325838
     """
-    return _evaluate.value_and_grad("loss", x, alpha, scale, reduction, weights, wrt, out)
+    return LossGrad(*_evaluate.value_and_grad("loss", (x, alpha, scale), reduction, weights, wrt, out))
 
 
 def nll_and_grad(
@@ -327,4 +327,4 @@ def nll_and_grad(
         _evaluate.check_reduction(reduction)
         found: LossGrad = _truncated().nll_and_grad(x, alpha, scale, reduction, weights, wrt, truncation)
         return found
-    return _evaluate.value_and_grad("nll", x, alpha, scale, reduction, weights, wrt, out)
+    return LossGrad(*_evaluate.value_and_grad("nll", (x, alpha, scale), reduction, weights, wrt, out))

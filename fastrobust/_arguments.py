@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from .kernels.losses.definition import Definition
 
 NUMBERS = (float, int)  # what takes the dtype of the rest
 _HALF = ("float16", "bfloat16")
@@ -35,7 +38,7 @@ def requested(dtype: Any) -> np.dtype[Any]:
 
 
 def result_dtype(arrays: dict[str, Any], leading: str) -> Any:
-    """Dtype of the result.  Floating-point arguments are promoted; integers are float64 in x and give way elsewhere."""
+    """Dtype of the result.  Floating-point arguments are promoted; integers are float64 in the leading one only."""
     found = []
     for name, array in arrays.items():
         supported(name, array.dtype)
@@ -71,17 +74,12 @@ def _is_number(value: Any) -> bool:
     )
 
 
-def check_numbers(alpha: Any, scale: Any, family: str) -> None:
-    """Refuse numbers as parameters that have no meaning; bad elements of arrays give NaN instead."""
-    if _is_number(scale) and scale <= 0:
-        raise ValueError(
-            f"scale must be positive, got {_shown(scale)}: it is the residual at which the loss begins to bend"
-        )
-    if family == "nll" and _is_number(alpha) and alpha < 0:
-        raise ValueError(
-            f"alpha must be >= 0 in the likelihood, got {_shown(alpha)}: below, it cannot be normalized; cut it off "
-            "with truncation=, or use loss"
-        )
+def check_numbers(definition: Definition, operands: Sequence[Any]) -> None:
+    """Refuse numbers that the definition has no meaning for; bad elements of arrays give NaN instead, as NaN does."""
+    for name, domain in definition.domains.items():
+        value = operands[definition.operands.index(name)]
+        if _is_number(value) and value == value and not domain.holds(value):
+            raise ValueError(domain.error.format(_shown(value)))
 
 
 def number(value: float | np.floating[Any] | np.integer[Any]) -> float:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +35,7 @@ from ._meaning import (
     is_named,
     is_series,
 )
-from ._types import LossGrad
+from .kernels.losses.definition import Definition
 
 xp = np  # the library's functions
 _Values = dict[str, Any]  # arguments by name
@@ -121,31 +121,40 @@ class Opened(NamedTuple):
 
     values: _Values
     whole: _Wrap  # for the broadcast shape
-    parameters: dict[str, _Wrap]  # for gradients in their shapes, by dalpha, dscale
+    wraps: dict[str, _Wrap]  # for what has the shape of an argument, by the argument's name
     labelled: bool = True
 
-    def results(self, found: Any, reduced: bool = False, out: Any = None) -> Any:
-        """The results with labels, but for memory that was given."""
+    @property
+    def operands(self) -> tuple[Any, ...]:
+        """The operands as plain arrays."""
+        return tuple(value for name, value in self.values.items() if name != "weights")
+
+    def each(self, found: Any, out: Any = None) -> Any:
+        """Results for each element with labels, but for memory that was given."""
         given = out if isinstance(out, tuple) else (out,)
+        if isinstance(found, tuple):
+            return tuple(self._labelled(self.whole, result, given) for result in found)
+        return self._labelled(self.whole, found, given)
 
-        def one(name: str, result: Any) -> Any:
-            if result is None or any(result is array for array in given) or (reduced and name == "value"):
-                return result
-            return (self.parameters.get(name, _as_it_is) if reduced and name != "dx" else self.whole)(result)
+    def reduced(self, definition: Definition, found: Sequence[Any], out: Any = None) -> tuple[Any, ...]:
+        """The value as it is, and gradients with labels, but for memory that was given."""
+        value, *gradients = found
+        wraps = [self.whole] * len(definition.data)
+        wraps += [self.wraps.get(name, _as_it_is) for name in definition.parameters]
+        return value, *(self._labelled(wrap, g, out or ()) for wrap, g in zip(wraps, gradients, strict=True))
 
-        if not isinstance(found, tuple):
-            return one("value", found)
-        if hasattr(found, "_fields"):
-            return type(found)(*map(one, found._fields, found))
-        return tuple(one("", result) for result in found)
+    @staticmethod
+    def _labelled(wrap: _Wrap, result: Any, given: Sequence[Any]) -> Any:
+        return result if result is None or any(result is array for array in given) else wrap(result)
 
     def check_out(self, out: Any) -> None:
         if self.labelled and any(array is not None for array in (out if isinstance(out, tuple) else (out,))):
             raise TypeError("out: not taken for labelled arrays together with weights or a reduction; leave it out")
 
 
-def opened(**values: Any) -> Opened:
+def opened(definition: Definition, operands: Sequence[Any], weights: Any = None) -> Opened:
     """These arguments, of which some are containers, as plain arrays; or an error where something would be lost."""
+    values = dict(zip(definition.operands, operands, strict=True)) | {"weights": weights}
     for name, value in values.items():
         if is_container(value):
             check(name, value)
@@ -159,15 +168,11 @@ def opened(**values: Any) -> Opened:
     like = [value for name, value in values.items() if name in wraps and name != "weights"]
     first = max(like, key=lambda value: getattr(value, "__array_priority__", 0.0), default=None)
     whole: _Wrap = functools.partial(_wrapped, first) if like else _as_it_is
-    return Opened(_numbers(values), whole, _of_parameters(wraps), labelled=False)
+    return Opened(_numbers(values), whole, wraps, labelled=False)
 
 
 def _numbers(values: _Values) -> _Values:
     return {name: np.asarray(value) if is_container(value) else value for name, value in values.items()}
-
-
-def _of_parameters(wraps: dict[str, _Wrap]) -> dict[str, _Wrap]:
-    return {"d" + name: wrap for name, wrap in wraps.items() if name in ("alpha", "scale")}
 
 
 def _as_it_is(result: Any) -> Any:
@@ -201,8 +206,7 @@ def _opened_series(values: _Values) -> Opened:
         return lambda gradient: make(gradient, name=value.name).reindex(value.index)
 
     name = _name(v for n, v in series.items() if n != "weights")
-    wraps = {name: like(value) for name, value in series.items()}
-    return Opened(found, functools.partial(make, name=name), _of_parameters(wraps))
+    return Opened(found, functools.partial(make, name=name), {name: like(value) for name, value in series.items()})
 
 
 def _check_length(values: _Values, series: _Values) -> tuple[int, ...]:
@@ -210,10 +214,16 @@ def _check_length(values: _Values, series: _Values) -> tuple[int, ...]:
     shape, length = _broadcast(values), len(next(iter(series.values())))
     if shape != (length,):
         raise ValueError(
-            f"{' and '.join(series)} with {length} labels cannot label the result of x, alpha and scale, of shape "
+            f"{' and '.join(series)} with {length} labels cannot label the result of {_listed(values)}, of shape "
             f"{shape}: give numpy.asarray() instead of a Series"
         )
     return shape
+
+
+def _listed(values: _Values) -> str:
+    """The names of the operands, for a message."""
+    *most, last = (name for name in values if name != "weights")
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _broadcast(values: _Values) -> tuple[int, ...]:
@@ -288,31 +298,16 @@ def _opened_named(values: _Values) -> Opened:
     return Opened(
         found,
         functools.partial(like, template, all(variable.values())),
-        _of_parameters({name: like_parameter(name) for name in named if name != "weights"}),
+        {name: like_parameter(name) for name in named if name != "weights"},
     )
 
 
 # --- what the dispatcher calls
 
 
-def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
-    """The named outputs for each element: a container, or a tuple of them."""
-    values = {"x": x, "alpha": alpha, "scale": scale}
-
-    def call(x: Any, alpha: Any, scale: Any) -> Any:
-        return plain.evaluate(family, names, x, alpha, scale, options)
-
-    return _each(call, names, values, options)
-
-
-def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> Any:
-    """log Z, or log Z and its derivative, for each element."""
-    return _each(lambda alpha: plain.partition(names, alpha, options), names, {"alpha": alpha}, options)
-
-
-def _each(call: Callable[..., Any], names: tuple[str, ...], values: _Values, options: dict[str, Any]) -> Any:
-    """The call on containers, as their library defines it."""
-    out = options.get("out")
+def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[Any], options: dict[str, Any]) -> Any:
+    """The named outputs for each element, as the containers' library defines it: a container, or a tuple of them."""
+    values, out = dict(zip(definition.operands, operands, strict=True)), options.get("out")
     for name, value in {**values, "where": options.get("where")}.items():
         if is_container(value):
             if name == "where":
@@ -341,7 +336,8 @@ def _each(call: Callable[..., Any], names: tuple[str, ...], values: _Values, opt
     # pandas itself fails on an Index where there are several results.
     index = next(filter(is_index, values.values()), None)
     try:
-        found = call(*(np.asarray(value) if is_index(value) else value for value in values.values()))
+        arrays = [np.asarray(value) if is_index(value) else value for value in operands]
+        found = plain.evaluate(definition, names, arrays, options)
     except TypeError as error:
         if "__array_ufunc__" not in str(error):
             raise
@@ -369,19 +365,19 @@ def _check_series(values: _Values, names: tuple[str, ...], out: Any) -> None:
 
 
 def weighted(
-    family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, options: dict[str, Any]
+    definition: Definition, names: tuple[str, ...], operands: Sequence[Any], weights: Any, options: dict[str, Any]
 ) -> Any:
     """`evaluate`, each output multiplied by the weights."""
-    found, out = opened(x=x, alpha=alpha, scale=scale, weights=weights), options.get("out")
+    found, out = opened(definition, operands, weights), options.get("out")
     found.check_out(out)
-    return found.results(plain.weighted(family, names, **found.values, options=options), out=out)
+    return found.each(plain.weighted(definition, names, found.operands, found.values["weights"], options), out)
 
 
 def reduce(
-    family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
-) -> LossGrad:
-    """Sum or weighted mean of the loss; dx labelled as the elements are, the other gradients as their parameters."""
-    found = opened(x=x, alpha=alpha, scale=scale, weights=weights)
+    definition: Definition, wrt: tuple[str, ...], operands: Sequence[Any], reduction: str, weights: Any, out: Any
+) -> tuple[Any, ...]:
+    """Sum or weighted mean; derivatives in data labelled as the elements are, the other ones as their parameters."""
+    found = opened(definition, operands, weights)
     found.check_out(out)
-    summed = plain.reduce(family, wrt, **found.values, reduction=reduction, out=out)
-    return found.results(summed, reduced=True, out=out)  # type: ignore[no-any-return]
+    summed = plain.reduce(definition, wrt, found.operands, reduction, found.values["weights"], out)
+    return found.reduced(definition, summed, out)

@@ -5,6 +5,7 @@ A type is looked up once, by the modules in its method resolution order, and rem
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -40,18 +41,28 @@ _PLAIN = _NUMBERS | {list, tuple}  # what needs no library
 _known: dict[type, ModuleType] = {}
 
 
-def backend(x: Any, alpha: Any = 1.0, scale: Any = 1.0, weights: Any = None, leading: str = "x") -> ModuleType:
-    """The backend for x (called ``leading`` in errors), which the other arguments must fit."""
-    found = _known.get(type(x)) or _find(leading, x)
-    kind = type(alpha)
-    if kind not in _NUMBERS and _known.get(kind) is not found:
-        found = joined("alpha", alpha, found, leading, x)
-    kind = type(scale)
-    if kind not in _NUMBERS and _known.get(kind) is not found:
-        found = joined("scale", scale, found, leading, x)
-    if weights is not None and type(weights) not in _NUMBERS:
-        found = joined("weights", weights, found, leading, x)
-    return found
+def backend(value: Any, name: str = "x") -> ModuleType:
+    """The backend for one array, called so in errors."""
+    return _known.get(type(value)) or _find(name, value)
+
+
+def common(names: Sequence[str], operands: Sequence[Any], weights: Any = None) -> ModuleType:
+    """The backend for the first of these operands, which the others and weights must fit."""
+    found = _known.get(type(operands[0]))
+    for value in operands:
+        if found is None or (type(value) not in _NUMBERS and _known.get(type(value)) is not found):
+            return _common(names, operands, weights)
+    if weights is None or type(weights) in _NUMBERS:
+        return found  # type: ignore[return-value]
+    return joined("weights", weights, found, names[0], operands[0])
+
+
+def _common(names: Sequence[str], operands: Sequence[Any], weights: Any) -> ModuleType:
+    (leading, *others), (x, *values) = names, operands
+    found = backend(x, leading)
+    for name, value in zip(others, values, strict=True):
+        found = joined(name, value, found, leading, x)
+    return found if weights is None else joined("weights", weights, found, leading, x)
 
 
 def joined(name: str, value: Any, found: ModuleType, leading: str, x: Any) -> ModuleType:

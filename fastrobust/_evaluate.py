@@ -5,16 +5,19 @@ What the public functions of `_api` have in common, and what the truncated densi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ._dispatch import backend, joined
-from ._types import LossGrad, PartitionGrad
-from .kernels.losses.signatures import LOSS
+from ._dispatch import common, joined
+from ._types import LossGrad
+from .kernels.compilers.alone import imported
 
-WRT = LOSS.operands
-_ALL = LossGrad._fields
+if TYPE_CHECKING:
+    from .kernels.losses.definition import Definition
+
+WRT = tuple(name.removeprefix("d") for name in LossGrad._fields[1:])
 _OPTIONS = frozenset(("out", "where", "casting", "order", "dtype", "subok"))  # of a ufunc call
 _OWN = {  # what functions with such options take besides
     "loss": frozenset(("reduction", "weights")),
@@ -39,29 +42,49 @@ def check_options(name: str, options: dict[str, Any], taken: frozenset[str] = _O
         raise TypeError(f"{name} does not take {given}{why}; it takes {', '.join(sorted(taken))}")
 
 
-def _with_options(target: ModuleType, leading: str, x: Any, options: dict[str, Any]) -> ModuleType:
-    """The backend where a mask, too, is given."""
-    return joined("where", options["where"], target, leading, x) if "where" in options else target
+@functools.cache
+def definition_of(name: str) -> Definition:
+    """The definition of that name, imported where it is needed: it needs NumPy."""
+    found: Definition = imported("fastrobust.kernels.losses.catalogue").named(name)
+    return found
 
 
-def output_of(name: str, output: str, x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
-    target = backend(x, alpha, scale)
+@functools.cache
+def _named(wrt: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the value and of the derivatives in these operands."""
+    return ("value", *("d" + name for name in wrt))
+
+
+def _with_options(
+    target: ModuleType, function: str, definition: Definition, operands: tuple[Any, ...], options: dict[str, Any]
+) -> ModuleType:
+    """The backend where options are given, a mask among them."""
+    check_options(function, options)
+    if "where" in options:
+        return joined("where", options["where"], target, definition.operands[0], operands[0])
+    return target
+
+
+def output_of(function: str, family: str, output: str, operands: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """The output for each element, for the public function of that name."""
+    definition = definition_of(family)
+    target = common(definition.operands, operands)
     if options:
-        check_options(name, options)
-        target = _with_options(target, "x", x, options)
-    return target.evaluate("loss", (output,), x, alpha, scale, options)
+        target = _with_options(target, function, definition, operands, options)
+    return target.evaluate(definition, (output,), operands, options)
 
 
-def value_of(family: str, x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, options: dict[str, Any]) -> Any:
-    target = backend(x, alpha, scale, weights)
+def value_of(family: str, operands: tuple[Any, ...], reduction: str, weights: Any, options: dict[str, Any]) -> Any:
+    """The value for each element, weighted, or its sum or mean."""
+    definition = definition_of(family)
+    target = common(definition.operands, operands, weights)
     if options:
-        check_options(family, options)
-        target = _with_options(target, "x", x, options)
+        target = _with_options(target, family, definition, operands, options)
     check_reduction(reduction)
     if weights is None and reduction == "none":
-        return target.evaluate(family, ("value",), x, alpha, scale, options)
+        return target.evaluate(definition, ("value",), operands, options)
     if reduction == "none":
-        return target.weighted(family, ("value",), x, alpha, scale, weights, options)
+        return target.weighted(definition, ("value",), operands, weights, options)
     check_options(family, options, frozenset(("out",)), f" together with reduction={reduction!r}")
     out = options.get("out")
     if out is not None:
@@ -69,51 +92,43 @@ def value_of(family: str, x: Any, alpha: Any, scale: Any, reduction: str, weight
             if len(out) != 1:
                 raise ValueError(f"out must have one entry, for the value of {family}; got {len(out)}")
             out = out[0]
-        out = (out, None, None, None)
-    return target.reduce(family, (), x, alpha, scale, reduction, weights, out).value
+        out = (out, *(None for _ in operands))
+    return target.reduce(definition, (), operands, reduction, weights, out)[0]
+
+
+_COUNTS = "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"
 
 
 def value_and_grad(
-    family: str, x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, wrt: Sequence[str], out: Any
-) -> LossGrad:
-    target = backend(x, alpha, scale, weights)
-    names: tuple[str, ...] = _ALL
-    if wrt is not WRT:
-        known = isinstance(wrt, (tuple, list)) and all(type(name) is str and name in WRT for name in wrt)
+    family: str, operands: tuple[Any, ...], reduction: str, weights: Any, wrt: Sequence[str], out: Any
+) -> Sequence[Any]:
+    """The value and the derivatives in all operands, None where not wanted; for each element, or of sums."""
+    definition = definition_of(family)
+    target = common(definition.operands, operands, weights)
+    every = ordered = definition.operands
+    if wrt != every:
+        known = isinstance(wrt, (tuple, list)) and all(type(name) is str and name in every for name in wrt)
         if not known or len(set(wrt)) != len(wrt):
-            raise ValueError(f"wrt must be a tuple of distinct names out of {WRT}, got {wrt!r}")
-        names = ("value", *("d" + name for name in WRT if name in wrt))
-    if out is not None and (not isinstance(out, (tuple, list)) or len(out) != 4):
+            raise ValueError(f"wrt must be a tuple of distinct names out of {every}, got {wrt!r}")
+        ordered = tuple(name for name in every if name in wrt)
+    if out is not None and (not isinstance(out, (tuple, list)) or len(out) != 1 + len(every)):
         raise ValueError(
-            f"out must be a LossGrad or tuple of four, (value, dx, dalpha, dscale), any of them None; got {out!r}"
+            f"out must be a LossGrad or tuple of {_COUNTS[1 + len(every)]}, ({', '.join(_named(every))}), any of them "
+            f"None; got {out!r}"
         )
     check_reduction(reduction)
     if reduction != "none":
-        ordered = tuple(name for name in WRT if name in wrt)
         out = None if out is None else tuple(out)
-        return target.reduce(family, ordered, x, alpha, scale, reduction, weights, out)  # type: ignore[no-any-return]
+        return target.reduce(definition, ordered, operands, reduction, weights, out)  # type: ignore[no-any-return]
+    names = _named(ordered)
     options = {}
     if out is not None:
-        options["out"] = tuple(out if names is _ALL else (a for n, a in zip(_ALL, out, strict=True) if n in names))
+        options["out"] = tuple(array for name, array in zip(_named(every), out, strict=True) if name in names)
     if weights is None:
-        results = target.evaluate(family, names, x, alpha, scale, options)
+        results = target.evaluate(definition, names, operands, options)
     else:
-        results = target.weighted(family, names, x, alpha, scale, weights, options)
-    if names is _ALL:
-        return LossGrad(*results)
+        results = target.weighted(definition, names, operands, weights, options)
+    if ordered is every:
+        return results  # type: ignore[no-any-return]
     found = dict(zip(names, results if len(names) > 1 else (results,), strict=True))
-    return LossGrad(*map(found.get, _ALL))
-
-
-def partition(alpha: Any, options: dict[str, Any]) -> Any:
-    """log Z, for each element."""
-    target = backend(alpha, leading="alpha")
-    if options:
-        check_options("log_partition", options)
-        target = _with_options(target, "alpha", alpha, options)
-    return target.partition(("value",), alpha, options)
-
-
-def partition_and_grad(alpha: Any) -> PartitionGrad:
-    """log Z and its derivative, for each element."""
-    return PartitionGrad(*backend(alpha, leading="alpha").partition(("value", "dalpha"), alpha, {}))
+    return [found.get(name) for name in _named(every)]

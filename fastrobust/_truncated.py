@@ -16,9 +16,11 @@ import numpy as np
 
 from . import _evaluate
 from ._arguments import NUMBERS, broadcast, check_numbers, number, supported, unbroadcast
-from ._dispatch import backend
+from ._dispatch import backend, common
 from ._types import LossGrad, PartitionGrad
 from .kernels.arithmetic import scaling
+from .kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL
+from .kernels.losses.definition import Definition
 
 _SPACING = 0.04  # of log x between nodes near x = 1: the integrand at alpha = inf is analytic for |Im log x| < 0.22
 _REACH = 38.0  # the nodes go to within e^-38 of both ends, relative to 1 and to tau
@@ -26,11 +28,11 @@ _LONGEST = 1e280  # beyond, the nodes would overflow; the integral is that to he
 
 
 def _loss(x: Any, alpha: Any, scale: Any) -> Any:
-    return _evaluate.value_of("loss", x, alpha, scale, "none", None, {})
+    return _evaluate.value_of("loss", (x, alpha, scale), "none", None, {})
 
 
 def _loss_and_grad(x: Any, alpha: Any, scale: Any, wrt: Any) -> LossGrad:
-    return _evaluate.value_and_grad("loss", x, alpha, scale, "none", None, wrt, None)
+    return LossGrad(*_evaluate.value_and_grad("loss", (x, alpha, scale), "none", None, wrt, None))
 
 
 def checked(truncation: Any) -> float:
@@ -82,11 +84,10 @@ def _array(xp: Any, value: Any) -> Any:
     return xp.asarray(value) if isinstance(value, (*NUMBERS, list, tuple)) or np.isscalar(value) else value
 
 
-def _opened(**values: Any) -> Any:
+def _opened(definition: Definition, operands: tuple[Any, ...], weights: Any = None) -> Any:
     """Containers as plain arrays, and what labels results; None where there are none."""
-    (leading, first), *others = values.items()
-    target = backend(first, **dict(others), leading=leading)
-    return target.opened(**values) if hasattr(target, "opened") else None
+    target = common(definition.operands, operands, weights)
+    return target.opened(definition, operands, weights) if hasattr(target, "opened") else None
 
 
 class _Prepared(NamedTuple):
@@ -99,7 +100,7 @@ class _Prepared(NamedTuple):
 
 def _prepared(alpha: Any, tau: float) -> _Prepared:
     """alpha with an axis for the nodes; where exp(-rho) is nothing, rho and its slopes stay finite."""
-    xp = backend(alpha, leading="alpha").xp
+    xp = backend(alpha, "alpha").xp
     alpha = _array(xp, alpha)
     supported("alpha", np.dtype(str(alpha.dtype).removeprefix("torch.").replace("bfloat16", "float32")))
     wide = _wide(xp, alpha)[..., None]
@@ -116,9 +117,9 @@ def log_partition(alpha: Any, truncation: Any) -> Any:
     """log Z(alpha, tau)."""
     tau = checked(truncation)
     if tau > _LONGEST:
-        return _evaluate.partition(alpha, {})
-    if opened := _opened(alpha=alpha):
-        return opened.results(log_partition(**opened.values, truncation=truncation))
+        return _evaluate.value_of("log_partition", (alpha,), "none", None, {})
+    if opened := _opened(LOG_PARTITION, (alpha,)):
+        return opened.each(log_partition(*opened.operands, truncation))
     xp, wide, x, weights, dtype = _prepared(alpha, tau)
     total = (weights * xp.exp(-_loss(x, wide, 1.0))).sum(-1)
     return _scalar(_like(xp.log(2 * total) + math.log(tau), dtype))
@@ -128,9 +129,9 @@ def log_partition_and_grad(alpha: Any, truncation: Any) -> PartitionGrad:
     """log Z(alpha, tau) and its derivative -E d rho/d alpha."""
     tau = checked(truncation)
     if tau > _LONGEST:
-        return _evaluate.partition_and_grad(alpha)
-    if opened := _opened(alpha=alpha):
-        return opened.results(log_partition_and_grad(**opened.values, truncation=truncation))  # type: ignore[no-any-return]
+        return PartitionGrad(*_evaluate.value_and_grad("log_partition", (alpha,), "none", None, ("alpha",), None))
+    if opened := _opened(LOG_PARTITION, (alpha,)):
+        return PartitionGrad(*opened.each(log_partition_and_grad(*opened.operands, truncation)))
     xp, wide, x, weights, dtype = _prepared(alpha, tau)
     found = _loss_and_grad(x, wide, 1.0, ("alpha",))
     density = weights * xp.exp(-found.value)
@@ -141,10 +142,10 @@ def log_partition_and_grad(alpha: Any, truncation: Any) -> PartitionGrad:
 
 def nll(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, truncation: Any) -> Any:
     """rho + log c + log Z(alpha, tau), inf where |x| > tau c."""
-    if opened := _opened(x=x, alpha=alpha, scale=scale, weights=weights):
-        plain = nll(**opened.values, reduction=reduction, truncation=truncation)
-        return opened.results(plain, reduced=reduction != "none")
-    check_numbers(alpha, scale, "loss")
+    if opened := _opened(NLL, (x, alpha, scale), weights):
+        plain = nll(*opened.operands, reduction, opened.values["weights"], truncation)
+        return plain if reduction != "none" else opened.each(plain)
+    check_numbers(LOSS, (x, alpha, scale))
     found = _split(x, alpha, scale, weights, checked(truncation))
     xp = found.xp
     value = _loss(found.inside, found.alpha, found.scale)
@@ -155,10 +156,10 @@ def nll(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, truncation
 
 def nll_and_grad(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, wrt: Any, truncation: Any) -> LossGrad:
     """The likelihood of `nll` and its derivatives, 0 where |x| > tau c."""
-    if opened := _opened(x=x, alpha=alpha, scale=scale, weights=weights):
-        plain = nll_and_grad(**opened.values, reduction=reduction, wrt=wrt, truncation=truncation)
-        return opened.results(plain, reduced=reduction != "none")  # type: ignore[no-any-return]
-    check_numbers(alpha, scale, "loss")
+    if opened := _opened(NLL, (x, alpha, scale), weights):
+        plain = nll_and_grad(*opened.operands, reduction, opened.values["weights"], wrt, truncation)
+        return LossGrad(*(opened.each(plain) if reduction == "none" else opened.reduced(NLL, plain)))
+    check_numbers(LOSS, (x, alpha, scale))
     split = _split(x, alpha, scale, weights, checked(truncation))
     xp, alpha, scale, weights = split.xp, split.alpha, split.scale, split.weights
     library = xp.__name__.partition(".")[0]
@@ -206,7 +207,7 @@ class _Split(NamedTuple):
 
 
 def _split(x: Any, alpha: Any, scale: Any, weights: Any, tau: float) -> _Split:
-    xp = backend(x, alpha, scale, weights).xp
+    xp = common(LOSS.operands, (x, alpha, scale), weights).xp
     x, weights = _array(xp, x), None if weights is None else _array(xp, weights)
     alpha, scale = (v if isinstance(v, NUMBERS) else _array(xp, v) for v in (alpha, scale))
     for name, value in (("x", x), ("alpha", alpha), ("scale", scale), ("weights", weights)):

@@ -22,6 +22,8 @@ import pytest
 import fastrobust as fr
 from fastrobust._dispatch import backend
 from fastrobust.kernels.loops import compiled, launch
+from fastrobust.kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL
+from fastrobust.kernels.losses.definition import Definition
 
 ml_dtypes = pytest.importorskip("ml_dtypes")  # not on every machine with a GPU
 GRADIENTS = ("value", "dx", "dalpha", "dscale")
@@ -32,32 +34,32 @@ DTYPES = {
     "float64": np.dtype(np.float64),
 }
 FULL = [
-    ("elementwise", family, GRADIENTS, storage, layout)
-    for family, storage, layout in itertools.product(("loss", "nll"), DTYPES, launch.LAYOUTS)
+    ("elementwise", definition, GRADIENTS, storage, layout)
+    for definition, storage, layout in itertools.product((LOSS, NLL), DTYPES, launch.LAYOUTS)
 ]
 ONE = [
-    ("elementwise", "loss", (output,), storage, "shared")
+    ("elementwise", LOSS, (output,), storage, "shared")
     for output, storage in itertools.product(("value", "dx", "weight", "curvature"), ("float32", "float64"))
 ]
 LOG_Z = ("value", "dalpha", "d2alpha")
-PARTITION = [("partition", LOG_Z, storage) for storage in DTYPES]
+PARTITION = [("elementwise", LOG_PARTITION, LOG_Z, storage, "shared") for storage in DTYPES]
 REDUCTIONS = [
-    ("reduction", family, GRADIENTS, storage, layout)
-    for family, storage, layout in itertools.product(("loss", "nll"), DTYPES, ("shared", "columns", "rows"))
+    ("reduction", definition, GRADIENTS, storage, layout)
+    for definition, storage, layout in itertools.product((LOSS, NLL), DTYPES, ("shared", "columns", "rows"))
 ]
 SMALL = [*(("fold", storage) for storage in DTYPES), ("total", "float32"), ("total", "float64")]
 KERNELS = FULL + ONE + PARTITION + REDUCTIONS
 
 
 def name_of(what: Any) -> str:
-    return "-".join(w if isinstance(w, str) else "+".join(w) for w in what)
+    return "-".join(w if isinstance(w, str) else w.name if isinstance(w, Definition) else "+".join(w) for w in what)
 
 
 def each_kernel(kernels: list[Any]) -> Any:
     """Those of float32, and of the other types what differs most, in the ordinary run: each takes a second."""
 
     def usual(what: Any) -> bool:
-        return "float32" in what or ("bfloat16" not in what and "nll" not in what and what[0] != "reduction")
+        return "float32" in what or ("bfloat16" not in what and NLL not in what and what[0] != "reduction")
 
     chosen = [what if usual(what) else pytest.param(what, marks=pytest.mark.slow) for what in kernels]
     return pytest.mark.parametrize("what", chosen, ids=name_of)
@@ -122,10 +124,10 @@ def assembled(what: Any, arch: str, folder: Path) -> tuple[Path, str]:
 
 @pytest.mark.parametrize("arch", ["sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120"])
 def test_every_generation_from_7_5_on_takes_the_ptx(arch: str, tmp_path: Path) -> None:
-    assembled(("elementwise", "nll", GRADIENTS, "float32", "shared"), arch, tmp_path)
+    assembled(("elementwise", NLL, GRADIENTS, "float32", "shared"), arch, tmp_path)
 
 
-@each_kernel([w for w in FULL + REDUCTIONS if w[1] == "nll"] + ONE + PARTITION + SMALL)
+@each_kernel([w for w in FULL + REDUCTIONS if w[1] == NLL] + ONE + PARTITION + SMALL)
 def test_registers_suffice(what: Any, tmp_path: Path) -> None:
     """Nothing is spilled to memory; two blocks of 256 threads fit into the 65,536 registers, in double one."""
     _, report = assembled(what, "sm_90", tmp_path)
@@ -134,7 +136,7 @@ def test_registers_suffice(what: Any, tmp_path: Path) -> None:
     assert used <= (255 if "float64" in what else 72 if what in ONE else 128), report
 
 
-@pytest.mark.parametrize("what", [w for w in FULL if w[1] == "loss" and w[-1] in ("shared", "each")], ids=name_of)
+@pytest.mark.parametrize("what", [w for w in FULL if w[1] == LOSS and w[-1] in ("shared", "each")], ids=name_of)
 def test_machine_code_moves_16_bytes_at_a_time(what: Any, tmp_path: Path) -> None:
     cubin, _ = assembled(what, "sm_90", tmp_path)
     listing = subprocess.run([tool("nvdisasm"), str(cubin)], capture_output=True, text=True, check=True).stdout
@@ -201,25 +203,25 @@ def array(a: Any) -> launch.Array:
 
 def run(what: Any, x: Any, alpha: Any, scale: Any, *, offset: int = 0) -> list[Any]:
     """The outputs, in memory that begins so many elements past an aligned address; the layout is a demand."""
-    _, family, outputs, storage, layout = what
+    _, definition, outputs, storage, layout = what
     parameters = [array(p) if isinstance(p, np.ndarray) else float(p) for p in (alpha, scale)]
     shape = np.broadcast_shapes(x.shape, np.shape(alpha), np.shape(scale))
     seen = np.broadcast_to(x, shape)
     outs = [Guarded(seen.size, DTYPES[storage], offset * (j + 1) % 5) for j in range(len(outputs))]
     simulated = Simulated()
     addresses = [o.array.ctypes.data for o in outs]
-    given = launch.operands(simulated.device, array(seen), *parameters)
-    launch.elementwise(simulated.device, family, outputs, storage, given, addresses)
+    given = launch.operands(simulated.device, [array(seen)], parameters)
+    launch.elementwise(simulated.device, definition, outputs, storage, given, addresses)
     assert simulated.launched == ([what] if seen.size else []), "another layout"
     assert all(o.intact() for o in outs), "written outside of the output"
     return [o.array for o in outs]
 
 
-def reference(family: str, x: Any, alpha: Any, scale: Any) -> list[Any]:
+def reference(definition: Definition, x: Any, alpha: Any, scale: Any) -> list[Any]:
     """From the CPU, in x's dtype; the halves are computed in float32 and rounded once."""
     dtype = x.dtype
     compute = np.float64 if dtype == np.float64 else np.float32
-    found = (fr.nll_and_grad if family == "nll" else fr.loss_and_grad)(x.astype(compute), alpha, scale)
+    found = (fr.nll_and_grad if definition == NLL else fr.loss_and_grad)(x.astype(compute), alpha, scale)
     with np.errstate(over="ignore", under="ignore"):
         return [np.asarray(result).astype(dtype) for result in found]
 
@@ -243,16 +245,16 @@ def drawn(storage: str, n: int, seed: int) -> tuple[Any, Any, Any]:
 
 
 @each_storage
-@pytest.mark.parametrize("family", ["loss", "nll"])
-def test_arithmetic_has_the_bits_of_the_cpu(family: str, storage: str) -> None:
+@pytest.mark.parametrize("definition", [LOSS, NLL], ids=lambda d: d.name)
+def test_arithmetic_has_the_bits_of_the_cpu(definition: Definition, storage: str) -> None:
     """Two million points for each function and dtype, newly drawn at each run, with their seed in the failure."""
     seed = int(np.random.SeedSequence().generate_state(1)[0])
     x, alpha, scale = drawn(storage, 2_000_000, seed)
-    outputs = (*GRADIENTS, "weight", "curvature") if family == "loss" else GRADIENTS
-    what = ("elementwise", family, outputs, storage, "each")
+    outputs = (*GRADIENTS, "weight", "curvature") if definition == LOSS else GRADIENTS
+    what = ("elementwise", definition, outputs, storage, "each")
     found = run(what, aligned(x), aligned(alpha), aligned(scale))
-    expected = reference(family, x, alpha, scale)
-    if family == "loss":
+    expected = reference(definition, x, alpha, scale)
+    if definition == LOSS:
         compute = np.float64 if storage == "float64" else np.float32
         more = [function(x.astype(compute), alpha, scale) for function in (fr.weight, fr.curvature)]
         with np.errstate(over="ignore", under="ignore"):
@@ -273,11 +275,11 @@ def test_every_size_of_shared_parameters(alpha: float, storage: str) -> None:
     x[::2] = np.linspace(-3, 3, x[::2].size).astype(DTYPES[storage])
     x[2048:4096] = 1
     number = compute(0.7)
-    expected = reference("loss", x, compute(alpha), number)
+    expected = reference(LOSS, x, compute(alpha), number)
     address = [np.array([alpha], compute), np.array(number, compute)]
     for n in SIZES:
         for layout, parameters in (("shared", (alpha, number)), ("shared", address), ("columns", (alpha, number))):
-            what = ("elementwise", "loss", GRADIENTS, storage, layout)
+            what = ("elementwise", LOSS, GRADIENTS, storage, layout)
             offset = 1 if layout == "columns" else 0
             where = x[offset:][:n] if offset else aligned(x[:n])
             found = run(what, where, *parameters, offset=offset)
@@ -290,13 +292,13 @@ def test_every_size_of_shared_parameters(alpha: float, storage: str) -> None:
 def test_columns(period: int, storage: str) -> None:
     """Threads that are no multiple of the period; either parameter may be a number."""
     compute = np.float64 if storage == "float64" else np.float32
-    what = ("elementwise", "nll", GRADIENTS, storage, "columns")
+    what = ("elementwise", NLL, GRADIENTS, storage, "columns")
     x = np.random.default_rng(period).standard_normal((37, period)).astype(DTYPES[storage])
     alpha = np.linspace(0, 3, period).astype(compute)
     scale = np.linspace(2, 0.5, period).astype(compute)
     for a, c in ((alpha, scale), (alpha, 0.7), (1.5, scale)):
         found = run(what, x, a, c, offset=1)
-        expected = reference("nll", x, compute(a), compute(c))
+        expected = reference(NLL, x, compute(a), compute(c))
         for name, one, other in zip(GRADIENTS, found, expected, strict=True):
             assert_same_bits(one, other.reshape(-1), f"{name}")
 
@@ -316,14 +318,14 @@ def test_columns(period: int, storage: str) -> None:
 def test_parameters_along_another_axis(layout: str, shape: tuple[int, ...], storage: str) -> None:
     """Channels before pixels, rows with a parameter each; any stride between the parameters."""
     compute = np.float64 if storage == "float64" else np.float32
-    what = ("elementwise", "nll", GRADIENTS, storage, layout)
+    what = ("elementwise", NLL, GRADIENTS, storage, layout)
     x = np.random.default_rng(len(shape)).standard_normal(shape).astype(DTYPES[storage])
     period = shape[-2]
     alpha = np.linspace(3, 0, 2 * period).astype(compute)[::-2, np.newaxis]
     scale = np.linspace(2, 0.5, period).astype(compute)[:, np.newaxis]
     for a, c in ((alpha, scale), (alpha, 0.7), (1.5, scale)):
         found = run(what, x, a, c, offset=1)
-        expected = reference("nll", x, compute(a), compute(c))
+        expected = reference(NLL, x, compute(a), compute(c))
         for name, one, other in zip(GRADIENTS, found, expected, strict=True):
             assert_same_bits(one, other.reshape(-1), f"{name}")
 
@@ -331,14 +333,14 @@ def test_parameters_along_another_axis(layout: str, shape: tuple[int, ...], stor
 @each_storage
 def test_a_parameter_for_each_element(storage: str) -> None:
     compute = np.float64 if storage == "float64" else np.float32
-    what = ("elementwise", "nll", GRADIENTS, storage, "each")
+    what = ("elementwise", NLL, GRADIENTS, storage, "each")
     x, alpha, scale = drawn(storage, SIZES[-1], 6)
     alpha[100:3000], scale[100:3000], x[100:3000] = 1, 1, np.linspace(-3, 3, 2900).astype(DTYPES[storage])
     for n in SIZES[2:]:
         for a, c in ((alpha, scale), (alpha, 0.7), (1.5, scale)):
             a, c = (aligned(p[:n]) if isinstance(p, np.ndarray) else p for p in (a, c))
             found = run(what, aligned(x[:n]), a, c)
-            expected = reference("nll", x[:n], compute(a), compute(c))
+            expected = reference(NLL, x[:n], compute(a), compute(c))
             for name, one, other in zip(GRADIENTS, found, expected, strict=True):
                 assert_same_bits(one, other, f"{name}, {n} elements")
 
@@ -347,7 +349,7 @@ def test_a_parameter_for_each_element(storage: str) -> None:
 def test_any_strides(storage: str) -> None:
     """Views of four axes, reversed, transposed and broadcast, read where they are."""
     compute = np.float64 if storage == "float64" else np.float32
-    what = ("elementwise", "loss", GRADIENTS, storage, "strided")
+    what = ("elementwise", LOSS, GRADIENTS, storage, "strided")
     rng = np.random.default_rng(7)
     x = rng.standard_normal((4, 6, 5, 7)).astype(DTYPES[storage]).transpose(2, 0, 3, 1)[::-1, :, ::2]
     alpha = rng.uniform(-3, 3, (4, 1, 6)).astype(compute)
@@ -360,7 +362,7 @@ def test_any_strides(storage: str) -> None:
         (np.ascontiguousarray(x)[:, :, 0], 1.5, scale[:, :, 0]),
     ):
         with np.errstate(invalid="ignore"):
-            expected = reference("loss", *(v.astype(compute) if k and np.ndim(v) else v for k, v in enumerate(views)))
+            expected = reference(LOSS, *(v.astype(compute) if k and np.ndim(v) else v for k, v in enumerate(views)))
         for name, out, other in zip(GRADIENTS, run(what, *views, offset=1), expected, strict=True):
             assert_same_bits(out, np.ascontiguousarray(other).reshape(-1), name)
 
@@ -368,7 +370,7 @@ def test_any_strides(storage: str) -> None:
 def test_more_axes_than_a_kernel_has_are_refused() -> None:
     x = np.ones((3,) * 5, np.float32)[::2, ::2, ::2, ::2, ::2]
     with pytest.raises(ValueError, match="5 axes, more than 4"):
-        run(("elementwise", "loss", ("value",), "float32", "strided"), x, 1.0, 1.0)
+        run(("elementwise", LOSS, ("value",), "float32", "strided"), x, 1.0, 1.0)
 
 
 def test_an_output_may_be_x_itself() -> None:
@@ -379,8 +381,8 @@ def test_an_output_may_be_x_itself() -> None:
         memory.array[:] = x
         where = memory.array.ctypes.data
         device = Simulated().device
-        given = launch.operands(device, array(memory.array), 0.5, 1.5)
-        launch.elementwise(device, "loss", ("dx",), "float32", given, [where])
+        given = launch.operands(device, [array(memory.array)], [0.5, 1.5])
+        launch.elementwise(device, LOSS, ("dx",), "float32", given, [where])
         assert memory.intact()
         assert_same_bits(memory.array, expected.dx, f"offset {offset}")
 
@@ -393,36 +395,37 @@ def test_log_partition(storage: str) -> None:
         alpha = np.concatenate([points.alphas(compute), fresh]).astype(DTYPES[storage])
     outs = [Guarded(alpha.size, DTYPES[storage]) for _ in LOG_Z]
     addresses = [o.array.ctypes.data for o in outs]
-    launch.partition(Simulated().device, LOG_Z, storage, alpha.size, alpha.ctypes.data, addresses)
-    expected = backend(alpha).partition(LOG_Z, alpha, {})
+    device = Simulated().device
+    given = launch.operands(device, [array(alpha)], [])
+    launch.elementwise(device, LOG_PARTITION, LOG_Z, storage, given, addresses)
+    expected = backend(alpha).evaluate(LOG_PARTITION, LOG_Z, (alpha,), {})
     for name, out, other in zip(LOG_Z, outs, expected, strict=True):
         assert out.intact()
         assert_same_bits(out.array, other, name)
 
 
 def reduced(
-    family: str, storage: str, x: Any, alpha: Any, scale: Any, weights: Any, mean: bool, multiprocessors: int = 2
+    definition: Definition, storage: str, x: Any, alpha: Any, scale: Any, weights: Any, mean: bool, multiprocessors: int = 2
 ) -> tuple[Any, ...]:
     """value, dx, dalpha, dscale of a reduction."""
     dtype, simulated = DTYPES[storage], Simulated(multiprocessors)
     parameters = [array(p) if isinstance(p, np.ndarray) else float(p) for p in (alpha, scale)]
-    dx = Guarded(x.size, dtype)
-    targets = {"value": Guarded(1, dtype), "dalpha": Guarded(np.size(alpha), dtype)}
-    targets["dscale"] = Guarded(np.size(scale), dtype)
+    targets = {"value": Guarded(1, dtype), "dx": Guarded(x.size, dtype)}
+    targets |= {"dalpha": Guarded(np.size(alpha), dtype), "dscale": Guarded(np.size(scale), dtype)}
     total_at, weights_at = np.zeros(2), 0
     if weights is not None:
         weights_at = weights.ctypes.data
         compute = "float64" if storage == "float64" else "float32"
         launch.total(simulated.device, compute, weights.size, weights_at, total_at.ctypes.data)
-    given = launch.operands(simulated.device, array(x), *parameters)
+    given = launch.operands(simulated.device, [array(x)], parameters)
     assert given.reducible
     launch.reduction(
-        simulated.device, family, GRADIENTS, storage, given, weights_at,
+        simulated.device, definition, GRADIENTS, storage, given, weights_at,
         total_at.ctypes.data if mean and weights is not None else 0, 1 / x.size if mean else 1.0,
-        dx.array.ctypes.data, {name: g.array.ctypes.data for name, g in targets.items()},
+        {name: g.array.ctypes.data for name, g in targets.items()},
     )  # fmt: skip
-    assert all(g.intact() for g in (dx, *targets.values()))
-    return targets["value"].array, dx.array, targets["dalpha"].array, targets["dscale"].array
+    assert all(g.intact() for g in targets.values())
+    return tuple(targets[name].array for name in GRADIENTS)
 
 
 @each_storage
@@ -450,7 +453,7 @@ def test_sums(shape: tuple[int, ...], axis: int, storage: str) -> None:
         (alpha, 0.7, weights, False),
         (1.3, scale, None, True),
     ):
-        found = reduced("nll", storage, x, a, c, w, mean)
+        found = reduced(NLL, storage, x, a, c, w, mean)
         expected = fr.nll_and_grad(
             x.astype(compute), compute(a) if np.ndim(a) == 0 else a, compute(c) if np.ndim(c) == 0 else c,
             reduction="mean" if mean else "sum", weights=w,
@@ -471,7 +474,7 @@ def test_sums_on_a_large_gpu_take_two_rounds(offset: int) -> None:
     x = np.random.default_rng(8).standard_normal(1_500_001, np.float32)[1 - offset :]
     x = x[(x.ctypes.data // 4 - offset) % 4 and 4 - (x.ctypes.data // 4 - offset) % 4 :]
     assert x.ctypes.data % 16 == 4 * offset
-    found = reduced("loss", "float32", x, 0.5, 1.5, None, True, multiprocessors=132)
+    found = reduced(LOSS, "float32", x, 0.5, 1.5, None, True, multiprocessors=132)
     expected = fr.loss_and_grad(x, np.float32(0.5), np.float32(1.5), reduction="mean")
     for name, one in zip(("value", "dalpha", "dscale"), (found[0], found[2], found[3]), strict=True):
         np.testing.assert_allclose(one[0], getattr(expected, name), rtol=3e-7)
@@ -486,7 +489,7 @@ def test_sums_of_huge_infinite_and_missing_elements(storage: str, bad: float) ->
     for n in (1, 3, 64, 1000):
         x = aligned(np.full(n, bad, dtype))
         for alpha in (1.0, 2.0, -2.0):
-            found = reduced("loss", storage, x, alpha, 1.0, None, True)
+            found = reduced(LOSS, storage, x, alpha, 1.0, None, True)
             expected = fr.loss_and_grad(x, dtype.type(alpha), dtype.type(1), reduction="mean")
             assert_same_bits(found[1], expected.dx, "dx")
             for name, one in zip(("value", "dalpha", "dscale"), (found[0], found[2], found[3]), strict=True):
@@ -495,14 +498,14 @@ def test_sums_of_huge_infinite_and_missing_elements(storage: str, bad: float) ->
 
 def test_weights_that_cancel_have_no_mean() -> None:
     x, weights = aligned(np.ones(8, np.float32)), aligned(np.array([1, -1] * 4, np.float32))
-    found = reduced("loss", "float32", x, 1.0, 1.0, weights, True)
+    found = reduced(LOSS, "float32", x, 1.0, 1.0, weights, True)
     assert all(np.isnan(one).all() for one in found)
     assert np.isnan(fr.loss(x, 1.0, 1.0, reduction="mean", weights=weights))
 
 
 def test_the_checks_see_a_kernel_that_is_wrong() -> None:
     """A fused operation is refused, a changed one gives other bits, a store beside the output breaks the guard."""
-    what = ("elementwise", "loss", ("value",), "float32", "columns")
+    what = ("elementwise", LOSS, ("value",), "float32", "columns")
     text = compiled.ptx(*what)
     with pytest.raises(ptx_on_cpu.Unknown, match="not exact"):
         ptx_on_cpu.load(text.replace("mul.rn.f32", "mul.f32", 1))
@@ -525,4 +528,4 @@ def test_a_misaligned_vector_faults_as_on_a_gpu() -> None:
     x = np.ones(64, np.float32)
     words = [64, x.ctypes.data | 4, 0, 0, launch.number(1.0), launch.number(1.0), 0, 0, 1, 1, 1, x.ctypes.data]
     with pytest.raises(MemoryError, match="misaligned"):
-        launcher(("elementwise", "loss", ("value",), "float32", "shared"))(1, 32, words)
+        launcher(("elementwise", LOSS, ("value",), "float32", "shared"))(1, 32, words)

@@ -91,5 +91,5 @@ TOY = Definition(
     stages=(Stage(root, Root), Stage(values, None, OUTPUTS)),
     domains={"width": Domain(0.0, True, "width must be positive, got {}")},
     slopes=slopes,
-    bounds={"curvature": Bound(8.0, (3.0, 1.0, 0.7, 0.1))},
+    bounds={"curvature": Bound(8, 8, ((3.0, 1.0, 0.7, 0.1), (3.0, 1.0, 0.7, 0.1)))},
 )

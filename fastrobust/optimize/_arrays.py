@@ -41,7 +41,7 @@ def library(name: str, value: Any) -> Any:
     """NumPy, or CuPy, whose functions the loops use."""
     if hasattr(value, "toarray"):
         raise TypeError(f"{name} is sparse, which the loops do not take: convert it with .toarray()")
-    xp = backend(value, leading=name).xp
+    xp = backend(value, name).xp
     if xp.__name__ not in ("numpy", "cupy"):
         raise TypeError(f"{name} is a {type(value).__module__} array: convert it to one of NumPy or CuPy")
     return xp

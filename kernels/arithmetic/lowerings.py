@@ -33,9 +33,7 @@ def register() -> None:
 
 def _fma(fma: Any) -> None:
     type_callable(fma)(lambda context: lambda a, b, c: a if a in _UINT and a == b == c else None)
-    lower_builtin(fma, types.Float, types.Float, types.Float)(
-        lambda context, builder, sig, args: builder.fma(*args)
-    )
+    lower_builtin(fma, types.Float, types.Float, types.Float)(lambda context, builder, sig, args: builder.fma(*args))
 
 
 def _bits(bits: Any) -> None:

@@ -44,7 +44,7 @@ def buffers(typing: Any, count: Any, like: Any) -> Any:
 
 
 def keeper(kind: type[Any]) -> Callable[..., Any]:
-    """keep(memory, i, values): element i of each buffer becomes the value at its place in a named tuple of that type."""
+    """keep(memory, i, values): element i of each buffer becomes the value at its place in a named tuple of the type."""
 
     @intrinsic
     def keep(typing: Any, memory: Any, i: Any, values: Any) -> Any:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..losses.definition import Definition
 from ..compilers import cache, native
 from ..compilers import ptx as ptx_compiler
+from ..losses.definition import Definition
 from .launch import THREADS
 
 __all__ = ["LOOP", "handler", "kernel", "ptx"]

@@ -144,7 +144,7 @@ LAYOUTS = ("shared", "each", "columns")
 def _preparer(definition: Definition, zero: Any, layout: str) -> Callable[..., Any]:
     """prepare(parameters, n, memory): what is prepared of n parameters, or of the shared ones.
 
-    ``parameters`` are pointers, ``memory`` that of `_memory`.  For shared ones it is returned, else it is in the memory.
+    ``parameters`` are pointers, ``memory`` that of `_memory`: it is returned for shared ones, else there.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"the layout must be 'shared', 'each' or 'columns', got {layout!r}")
@@ -201,7 +201,8 @@ def _evaluator(definition: Definition, outputs: tuple[str, ...], zero: Any, layo
     if cases is None:
         stages = _stages(definition, outputs, zero, at, scalar(lambda prepared, flags: ()))
         return scalar(lambda data, n, prepared, out: stages(data, n, prepared, (), (), out))
-    ordinary, outside, close = cases
+    ordinary, outside, close, closes = cases
+    with_close = bool(set(closes) & set(outputs))
 
     @scalar
     def flags_of(prepared, flags):
@@ -217,7 +218,7 @@ def _evaluator(definition: Definition, outputs: tuple[str, ...], zero: Any, layo
             beyond |= outside(*(recall(data, i) + (limit,)))  # noqa: RUF005 - for Numba
         if beyond != 0 or not quick:
             stages(data, n, prepared, (True, False), (), out)
-        elif close(prepared):
+        elif with_close and close(prepared):
             stages(data, n, prepared, (False, True), (), out)
         else:
             stages(data, n, prepared, (False, False), (), out)
@@ -251,7 +252,7 @@ def _stages(
         def plain(data, n, prepared, flags, carried, out):
             for i in range(n):
                 own = at(prepared, i)
-                arguments = recall(data, i) + (own,) + found(carried, i) + flags_of(own, flags)
+                arguments = recall(data, i) + (own,) + found(carried, i) + flags_of(own, flags)  # noqa: RUF005
                 store(out, i, function(*arguments)[0])
 
         if not rest:
@@ -270,7 +271,7 @@ def _stages(
             left = buffers(size, zero)
             for i in range(n):
                 own = at(prepared, i)
-                arguments = recall(data, i) + (own,) + found(carried, i) + flags_of(own, flags)
+                arguments = recall(data, i) + (own,) + found(carried, i) + flags_of(own, flags)  # noqa: RUF005
                 values, rest_of = function(*arguments)
                 store(out, i, values)
                 keep(left, i, rest_of)
@@ -376,7 +377,8 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
     summed = tuple((k, BLOCK * outputs.index(name)) for k, name in enumerate(definition.sums) if name in outputs)
     places = tuple(at for _, at in summed)
     slots = tuple(k for k, _ in summed)
-    stored = tuple((k, BLOCK * outputs.index("d" + name)) for k, name in enumerate(definition.data) if "d" + name in outputs)
+    slopes = tuple((k, "d" + name) for k, name in enumerate(definition.data))
+    stored = tuple((k, BLOCK * outputs.index(name)) for k, name in slopes if name in outputs)
     stored_args, stored_places = tuple(slopes_at + k for k, _ in stored), tuple(at for _, at in stored)
     count, stored_count, lanes = len(summed), len(stored), sums_count * LANES
     prepare_all, memory = _preparer(definition, zero, layout), _memory(definition, zero)

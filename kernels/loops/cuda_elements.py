@@ -57,7 +57,7 @@ def storer_of_four(store_one: Callable[..., Any]) -> Callable[..., Any]:
 def _shared(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
     count, load, load_one, prepared = memory.count, words.elements, words.element, words.prepared
     found, quickly, outside = element(definition), quick_elements(definition, count), outsider(definition, count)
-    ordinary, _, is_close = cases(definition)
+    ordinary, _, is_close, _ = cases(definition)
     store, store_one, size = memory.storer(moves, count), memory.storer(moves, 1), words.at.n
 
     def kernel(words):
@@ -87,7 +87,7 @@ def _strip(definition: Definition, moves: list[Any], memory: Storage, words: Wor
     """What "columns" and "rows" do: elements a stride apart that share their parameters, four at a time."""
     load_four, load_one, prepared = words.four, words.element, words.prepared
     found, quickly, outside = element(definition), quick_elements(definition, 4), outsider(definition, 4)
-    ordinary, _, is_close = cases(definition)
+    ordinary, _, is_close, _ = cases(definition)
     store_one = memory.storer(moves, 1)
     store_four = storer_of_four(store_one)
 
@@ -145,7 +145,7 @@ def _with_each(definition: Definition, moves: list[Any], memory: Storage, words:
     count, load, load_one = memory.count, words.elements, words.element
     several, prepare, prepared, size = words.several, words.prepare, words.prepared, words.at.n
     found = element(definition)
-    ordinary, outside, is_close = cases(definition)
+    ordinary, outside, is_close, _ = cases(definition)
     store, store_one = memory.storer(moves, count), memory.storer(moves, 1)
 
     @scalar

@@ -115,7 +115,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], storage: str, la
     zero, count, at = memory.zero, memory.count, read.at
     load, load_one, load_four, prepared = read.elements, read.element, read.four, read.prepared
     found, weigh = element(definition), _weigher(definition, outputs, zero)
-    ordinary, _, is_close = cases(definition)
+    ordinary, _, is_close, _ = cases(definition)
     outside = outsider(definition, count)
     load_weights, load_weight = read.own.load, read.own.load_one
     sums_count = len(summed(definition, outputs))

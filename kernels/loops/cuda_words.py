@@ -76,7 +76,8 @@ class Words:
         @scalar
         def one(words, k, index):
             """A parameter by value if it has no address."""
-            return number(words[values + k], zero) if words[addresses + k] == 0 else load_one(words[addresses + k], index)
+            address = words[addresses + k]
+            return number(words[values + k], zero) if address == 0 else load_one(address, index)
 
         self.parameter = one
 

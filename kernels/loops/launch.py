@@ -238,8 +238,8 @@ def reduction(
 ) -> None:
     """Sums times 1/total (on the device, see `total`) or the factor; derivatives in data likewise, by element.
 
-    ``targets`` are addresses by name of output.  ``weights`` is the address of contiguous ones of the computing type, or
-    0; gradients have the parameters' shapes.
+    ``targets`` are addresses by name of output.  ``weights`` is the address of contiguous ones of the computing type,
+    or 0; gradients have the parameters' shapes.
     """
     stored = ["d" + name for name in definition.data]
     if unknown := targets.keys() - {*definition.sums, *stored}:

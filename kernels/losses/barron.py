@@ -43,7 +43,7 @@ from ..arithmetic.elementary import (
 )
 from ..arithmetic.primitives import constant, fma, homogeneous, max, min, scalar
 from . import higher
-from .definition import Bound, Cases, Definition, Domain, Stage
+from .definition import Cases, Definition, Domain, Stage
 
 __all__ = ["LOSS"]
 
@@ -398,7 +398,7 @@ def dalpha(x, prepared, log, exp, extreme, close):
 
 
 # A stage's flags are constants, so what one does not use costs nothing.
-CASES = Cases(ordinary, outside, close)
+CASES = Cases(ordinary, outside, close, ("dalpha",))
 SCALE = Domain(0.0, True, "scale must be positive, got {}: it is the residual at which the loss begins to bend")
 VALUES = "value", "dx", "dscale", "weight", "curvature"  # which `values` gives, in its order
 

@@ -50,6 +50,7 @@ class Cases(NamedTuple):
     ordinary: Scalar  # of what was prepared: whether an element can be other than extreme, and a limit for `outside`
     outside: Scalar  # of the data and that limit: whether an element is extreme nevertheless
     close: Scalar  # of what was prepared: the other flag
+    outputs: tuple[str, ...]  # those whose code the flag `close` changes
 
 
 class Domain(NamedTuple):
@@ -65,10 +66,12 @@ class Domain(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """The accuracy of an output, in units in the last place of the exact result."""
+    """The accuracy of an output, in units in the last place of the exact result, in float32 and in float64."""
 
-    ulp: float
-    witness: tuple[float, ...]  # operands where the error is about the largest that was found
+    single: float
+    double: float
+    witnesses: tuple[tuple[float, ...], tuple[float, ...]]  # operands where the error is about the largest found
+    relative_to: str = ""  # another output, or "1": the unit is of the larger of the two, for results with zeros
 
 
 class Library(Protocol):
@@ -90,8 +93,8 @@ class Library(Protocol):
 class Definition:
     """A function of several operands, for each element.
 
-    ``slopes(library, name, operands, wanted)`` returns the derivatives of the output of that name, other than the value,
-    in each operand, or None where it is not wanted.
+    ``slopes(library, name, operands, wanted)`` returns the derivatives of the output of that name, other than the
+    value, in each operand, or None where it is not wanted.
     """
 
     name: str  # a word; all definitions of a process have different ones
@@ -103,7 +106,7 @@ class Definition:
     cases: Cases | None = None
     domains: Mapping[str, Domain] = field(default_factory=dict)
     slopes: Callable[[Library, str, Sequence[Any], Sequence[bool]], list[Any]] | None = None
-    costly: frozenset[tuple[str, str]] = frozenset()  # outputs and operands whose derivatives take hundreds of operations
+    costly: frozenset[tuple[str, str]] = frozenset()  # outputs, and operands in which their derivatives are long sums
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     doc: str = ""
     module: str = ""  # where it is defined
@@ -234,7 +237,7 @@ def cases(definition: Definition) -> Cases:
     found = definition.cases
     if found is None:
         return Cases(
-            scalar(lambda prepared: (True, True)), scalar(lambda data, limit: False), scalar(lambda prepared: False)
+            scalar(lambda prepared: (True, True)), scalar(lambda data, limit: False), scalar(lambda prepared: False), ()
         )
     outside = found.outside
     return found._replace(outside=scalar(lambda data, limit: outside(*(data + (limit,)))))  # noqa: RUF005 - for Numba

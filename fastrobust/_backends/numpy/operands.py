@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ... import _arguments as arguments
+from ...kernels.losses.definition import Definition
 
 __all__ = ["array", "by_position", "in_range", "number", "overlap", "prepared", "unchecked"]
 
@@ -26,7 +28,7 @@ def array(name: str, value: Any) -> Any:
 
 
 def number(value: float, dtype: Any) -> Any:
-    """A Python number as 0-d array; what the dtype cannot hold is infinite, which alpha may be."""
+    """A Python number as 0-d array; what the dtype cannot hold is infinite, which a parameter may be."""
     with np.errstate(over="ignore"):
         try:
             return np.asarray(float(value), dtype)
@@ -34,31 +36,35 @@ def number(value: float, dtype: Any) -> Any:
             return np.asarray(math.inf if value > 0 else -math.inf, dtype)
 
 
-def prepared(family: str, x: Any, alpha: Any, scale: Any, dtype: Any = None) -> tuple[np.dtype[Any], Any, Any, Any]:
-    """Dtype of the result, unless given, and the arguments as arrays that NumPy may cast to it.
+def prepared(definition: Definition, operands: Sequence[Any], dtype: Any = None) -> tuple[np.dtype[Any], list[Any]]:
+    """Dtype of the result, unless given, and the operands as arrays that NumPy may cast to it.
 
-    Python numbers, among which NumPy counts its float64 scalars, and integer parameters take the dtype of the rest.
+    After the first operand, Python numbers, among which NumPy counts its float64 scalars, and integers take the dtype
+    of the rest.
     """
-    plain = {type(x), type(alpha), type(scale)} == {np.ndarray} and x.dtype is alpha.dtype is scale.dtype
-    if plain and dtype is None and x.dtype.char in "fd" and x.dtype.isnative:
-        return x.dtype, x, alpha, scale  # nothing to look at
-    arguments.check_numbers(alpha, scale, family)
-    arrays = {"x": array("x", x)}
+    first, *others = operands
+    if dtype is None and _is_plain(first) and all(type(a) is np.ndarray and a.dtype is first.dtype for a in others):
+        return first.dtype, list(operands)  # nothing to look at
+    arguments.check_numbers(definition, operands)
+    leading, *names = definition.operands
+    if type(first) is int and leading in definition.domains:
+        first = number(first, np.float64)[()]  # of any size, as parameters are
+    arrays = {leading: array(leading, first)}
     weak = {}
-    for name, value in (("alpha", alpha), ("scale", scale)):
+    for name, value in zip(names, others, strict=True):
         if isinstance(value, arguments.NUMBERS):
             weak[name] = value
         else:
             arrays[name] = array(name, value)
-    found = arguments.result_dtype(arrays, "x")
+    found = arguments.result_dtype(arrays, leading)
     dtype = found if dtype is None else arguments.requested(dtype)
     compute = arguments.compute_type(dtype)
-    for name in ("alpha", "scale"):
+    for name in names:
         if name in weak:
             arrays[name] = number(weak[name], compute)
         elif arrays[name].dtype.kind in "biu":
             arrays[name] = arrays[name].astype(compute)
-    return dtype, arrays["x"], arrays["alpha"], arrays["scale"]
+    return dtype, [arrays[name] for name in definition.operands]
 
 
 def by_position(arrays: Iterable[Any]) -> bool:
@@ -74,18 +80,46 @@ def overlap(out: Any, array: Any) -> bool:
     return not (same and out.ctypes.data == array.ctypes.data)
 
 
-def in_range(family: str, alpha: float, scale: float) -> bool:
+@functools.cache
+def _limits(definition: Definition) -> tuple[float, ...]:
+    """What a number must exceed to need no attention, for each parameter.
+
+    That lies below the least if this is itself inside: NumPy's scalars are compared in their own precision, to which
+    the limit is rounded, and nothing outside may be taken for inside.
+    """
+    found = []
+    for name in definition.parameters:
+        low = math.nextafter(-_LARGEST, -math.inf)
+        if (domain := definition.domains.get(name)) is not None:
+            low = max(low, domain.least if domain.open else math.nextafter(domain.least, -math.inf))
+        found.append(low)
+    return tuple(found)
+
+
+def in_range(definition: Definition, parameters: Sequence[float]) -> bool:
     """Whether these numbers need no attention: neither a message nor a rounding to infinity."""
-    return -_LARGEST <= alpha <= _LARGEST and 0 < scale <= _LARGEST and (alpha >= 0 or family != "nll")
+    for low, value in zip(_limits(definition), parameters):  # noqa: B905 - strict takes time
+        if not low < value <= _LARGEST:
+            return False
+    return True
 
 
-def unchecked(family: str, x: Any, alpha: Any, scale: Any) -> bool:
-    """Whether x is a plain array with a kernel and the parameters are numbers that need no attention."""
-    return (
-        type(x) is np.ndarray
-        and x.dtype.char in "fd"
-        and x.dtype.isnative
-        and (type(alpha) in arguments.NUMBERS or type(alpha) is x.dtype.type)
-        and (type(scale) in arguments.NUMBERS or type(scale) is x.dtype.type)
-        and in_range(family, alpha, scale)
-    )
+def _is_plain(x: Any) -> bool:
+    """Whether it is NumPy's own array, of a dtype that there are kernels for."""
+    return type(x) is np.ndarray and x.dtype.char in "fd" and x.dtype.isnative
+
+
+def unchecked(definition: Definition, operands: Sequence[Any]) -> bool:
+    """Whether the data are plain arrays of one shape, with a kernel, and the parameters numbers without attention."""
+    x, count = operands[0], len(definition.data)
+    if not _is_plain(x):
+        return False
+    if count > 1:
+        for other in operands[1:count]:
+            if type(other) is not np.ndarray or other.dtype is not x.dtype or other.shape != x.shape:
+                return False
+    for low, value in zip(_limits(definition), operands[count:]):  # noqa: B905 - strict takes time
+        kind = type(value)
+        if (kind is not float and kind is not int and kind is not x.dtype.type) or not low < value <= _LARGEST:
+            return False
+    return True

@@ -10,16 +10,16 @@ import numpy as np
 
 from ..._threads import in_threads
 from ...kernels.loops.panels import PARALLEL, TILE
+from ...kernels.losses.definition import Definition
 
 __all__ = ["call", "columns", "each_panel", "run", "tile"]
 
 PIECE = 1 << 23  # elements that a thread takes at most at a time, so that Ctrl-C is heeded soon
 
 
-def columns(x: Any, alpha: Any, scale: Any) -> int:
-    """How many trailing axes of x hold all that the parameters vary along; they repeat over the axes before."""
-    first = [x.ndim - a.ndim + min((i for i, n in enumerate(a.shape) if n > 1), default=a.ndim) for a in (alpha, scale)]
-    return int(x.ndim - min(first))
+def columns(parameters: Sequence[Any]) -> int:
+    """How many trailing axes hold all that the parameters vary along; they repeat over the axes before."""
+    return max((a.ndim - min((i for i, n in enumerate(a.shape) if n > 1), default=a.ndim) for a in parameters), default=0)
 
 
 def tile(parameter: Any, tail: tuple[int, ...], repeat: int) -> Any:
@@ -32,23 +32,24 @@ def tile(parameter: Any, tail: tuple[int, ...], repeat: int) -> Any:
     return tile.reshape(-1)
 
 
-def run(ufunc: np.ufunc, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
-    """Fill outs, all of the broadcast shape, on all cores if that pays."""
-    x, *parameters = arrays
-    shape = outs[0].shape
-    if x.shape == shape and all(a.flags.c_contiguous for a in (x, *outs)):
-        period = math.prod(shape[x.ndim - columns(x, *parameters) :]) if parameters else 1
+def run(ufunc: np.ufunc, definition: Definition, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
+    """Fill outs, all of the broadcast shape, with the ufunc of the operands, on all cores if that pays."""
+    data, parameters = arrays[: len(definition.data)], arrays[len(definition.data) :]
+    shape, size = outs[0].shape, outs[0].size
+    if all(a.shape == shape and a.flags.c_contiguous for a in (*data, *outs)):
+        tail = shape[len(shape) - columns(parameters) :]
+        period = math.prod(tail)
         flat = [o.reshape(-1) for o in outs]
         if period == 1 or all(a.shape == shape and a.flags.c_contiguous for a in parameters):
             arrays, outs = [a.reshape(-1) for a in arrays], flat
-        elif period < TILE // 2 and x.size > TILE:
+        elif period < TILE // 2 and size > TILE:
             # Short rows would be all loop overhead: repeat the parameters to a tile that the first-level cache holds.
-            tiles = [tile(a, shape[x.ndim - columns(x, *parameters) :], TILE // period) for a in parameters]
+            tiles = [tile(a, tail, TILE // period) for a in parameters]
             width = TILE // period * period
-            whole = x.size - x.size % width
-            rest = [a[: x.size - whole] for a in (x.reshape(-1)[whole:], *tiles)]
+            whole, rows = size - size % width, [a.reshape(-1) for a in data]
+            rest = [*(a[whole:] for a in rows), *(a[: size - whole] for a in tiles)]
             call(ufunc, rest, [o[whole:] for o in flat])
-            arrays = [x.reshape(-1)[:whole].reshape(-1, width), *tiles]
+            arrays = [*(a[:whole].reshape(-1, width) for a in rows), *tiles]
             outs = [o[:whole].reshape(-1, width) for o in flat]
     shape = outs[0].shape
     if math.prod(shape) < PARALLEL:

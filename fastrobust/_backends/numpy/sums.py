@@ -8,15 +8,15 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ... import _arguments as arguments
-from ..._types import LossGrad
 from ...kernels.compilers.alone import alone
 from ...kernels.loops.panels import PANEL, PANELS_MAX, SUMS_MAX, TILE
+from ...kernels.losses.definition import Definition
 from .operands import overlap, prepared, unchecked
 from .pieces import call, columns, each_panel, run, tile
 from .ufuncs import ufunc_for
@@ -26,51 +26,101 @@ __all__ = ["reduce"]
 
 
 def reduce(
-    family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
-) -> LossGrad:
-    """Sum or weighted mean of the loss, dx for each element, the other gradients in their parameters' shapes."""
-    plain = weights is None and unchecked(family, x, alpha, scale)
-    if plain and 0 < x.size <= PANEL and x.flags.c_contiguous and _only_dx(out, x):
-        return _reduce_small(family, wrt, x, alpha, scale, reduction, out)
-    return _reduce(family, wrt, x, alpha, scale, reduction, weights, out)
+    definition: Definition, wrt: tuple[str, ...], operands: Sequence[Any], reduction: str, weights: Any, out: Any
+) -> tuple[Any, ...]:
+    """Sum or weighted mean of the value, and gradients: for each element in data, in their own shapes in parameters."""
+    if weights is None and unchecked(definition, operands) and 0 < operands[0].size <= PANEL:
+        data = operands[: len(definition.data)]
+        contiguous = True
+        for a in data:
+            contiguous &= a.flags.c_contiguous
+        if contiguous and (out is None or _only_slopes(out, data)):
+            return _reduce_small(definition, wrt, data, operands[len(data) :], reduction, out)
+    return _reduce(definition, wrt, operands, reduction, weights, out)
 
 
 # --- one panel, with numbers as parameters
 
 
-def _only_dx(out: Any, x: Any) -> bool:
-    """Whether out is nothing, or no more than memory for dx as it should be."""
-    if out is None:
-        return True
-    dx = out[1]
-    return (
-        out[0] is out[2] is out[3] is None
-        and type(dx) is np.ndarray
-        and dx.dtype == x.dtype
-        and dx.shape == x.shape
-        and dx.flags.carray
-        and (dx is x or not np.may_share_memory(dx, x))
+def _only_slopes(out: Any, data: Sequence[Any]) -> bool:
+    """Whether out is no more than memory for derivatives in the data as it should be."""
+    x, slopes = data[0], out[1 : 1 + len(data)]
+    return out[0] is None and all(a is None for a in out[1 + len(data) :]) and all(
+        a is None
+        or (
+            type(a) is np.ndarray
+            and a.dtype == x.dtype
+            and a.shape == x.shape
+            and a.flags.carray
+            and all(a is other or not np.may_share_memory(a, other) for other in data)
+        )
+        for a in slopes
+    )
+
+
+class _Plan(NamedTuple):
+    """What does not depend on the arrays in a sum over one panel."""
+
+    kernel: Callable[..., None]
+    number: Any  # the types of its arguments
+    numbers: Any
+    sums: Any
+    addresses: Any
+    steps: Any
+    item: int  # the bytes of a number, and of all parameters
+    size: int
+    stored: tuple[bool, ...]  # which derivatives are wanted, of those in data
+    wanted: tuple[bool, ...]  # and which sums
+
+
+_PAIR = ctypes.c_ssize_t * 2
+
+
+@functools.cache
+def _plan(definition: Definition, wrt: tuple[str, ...], dtype: Any) -> _Plan:
+    data, parameters = definition.data, definition.parameters
+    number = ctypes.c_float if dtype is np.float32 else ctypes.c_double
+    return _Plan(
+        _panel(definition, arguments.outputs(wrt), dtype, "shared"),
+        number,
+        number * (len(parameters) + 3),
+        ctypes.c_double * len(definition.sums),
+        ctypes.c_ssize_t * (len(definition.operands) + len(data) + 3),
+        (ctypes.c_ssize_t * (len(definition.operands) + len(data) + 1))(),
+        ctypes.sizeof(number),
+        ctypes.sizeof(number) * len(parameters),
+        tuple(name in wrt for name in data),
+        (True, *(name in wrt for name in parameters)),
     )
 
 
 def _reduce_small(
-    family: str, wrt: tuple[str, ...], x: Any, alpha: float, scale: float, reduction: str, out: Any
-) -> LossGrad:
+    definition: Definition, wrt: tuple[str, ...], data: Sequence[Any], parameters: Sequence[float], reduction: str, out: Any
+) -> tuple[Any, ...]:
     """`reduce` of up to one panel with numbers as parameters: the same bits for a third of the overhead."""
-    T, size, item = x.dtype.type, x.size, x.itemsize
-    C = ctypes.c_float if T is np.float32 else ctypes.c_double
-    kernel = _panel(family, arguments.outputs(wrt), T, "shared")
-    dx = None if "x" not in wrt else np.empty(x.shape, T) if out is None else out[1]
+    x = data[0]
+    T, size = x.dtype.type, x.size
+    plan = _plan(definition, wrt, T)
     by, _ = factors(reduction, size, None, T is np.float64)
-    numbers, sums = (C * 5)(alpha, scale, by.dx, 1.0, by.step), (ctypes.c_double * 3)()
-    base, dx_at = ctypes.addressof(numbers), 0 if dx is None else _address(dx)
-    addresses = (ctypes.c_ssize_t * 7)(
-        _address(x), base, base + item, 0, dx_at, base + 2 * item, ctypes.addressof(sums)
-    )
-    kernel(addresses, (ctypes.c_ssize_t * 2)(1, size), (ctypes.c_ssize_t * 5)(), None)
-    value, dalpha, dscale = (T(C(v * by.last).value) for v in sums)  # C overflows to infinity without a warning
-    dx = dx[()] if out is None and dx is not None else dx  # a scalar if it has no axes
-    return LossGrad(value, dx, dalpha if "alpha" in wrt else None, dscale if "scale" in wrt else None)
+    numbers, sums = plan.numbers(*parameters, by.slope, 1.0, by.step), plan.sums()
+    base = ctypes.addressof(numbers)
+    after = base + plan.size
+    places, slopes, results = [_address(a) for a in data], [], []
+    for k, stored in enumerate(plan.stored):
+        slope, place = None, 0
+        if stored:
+            slope = None if out is None else out[1 + k]
+            given, slope = slope, np.empty(x.shape, T) if slope is None else slope
+            place = _address(slope)
+            slope = slope[()] if given is None else slope  # a scalar if it has no axes
+        slopes.append(place)
+        results.append(slope)
+    addresses = plan.addresses(*places, *range(base, after, plan.item), 0, *slopes, after, ctypes.addressof(sums))
+    plan.kernel(addresses, _PAIR(1, size), plan.steps, None)
+    found, number, last = [], plan.number, by.last
+    for v, wanted in zip(sums, plan.wanted):  # noqa: B905 - strict takes time
+        found.append(T(number(v * last).value) if wanted else None)  # infinite, without a warning, if too large
+    return (found[0], *results, *found[1:])
 
 
 def _address(array: Any) -> int:
@@ -83,35 +133,37 @@ def _address(array: Any) -> int:
 
 @np.errstate(all="ignore")  # elements tell of overflow and NaN, not warnings
 def _reduce(
-    family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
-) -> LossGrad:
+    definition: Definition, wrt: tuple[str, ...], operands: Sequence[Any], reduction: str, weights: Any, out: Any
+) -> tuple[Any, ...]:
     """`reduce` in general."""
-    dtype, x, alpha, scale = prepared(family, x, alpha, scale)
+    leading, names = len(definition.data), ("value", *definition.gradients)
+    dtype, arrays = prepared(definition, operands)
     compute = arguments.compute_type(dtype)
-    shape = arguments.broadcast(x=x, alpha=alpha, scale=scale)
+    shape = arguments.broadcast(**dict(zip(definition.operands, arrays, strict=True)))
     if weights is not None:
         weights = np.ascontiguousarray(broadcast(weights, shape, compute))
         compute = np.float64 if weights.dtype == np.float64 else compute
-    x, alpha, scale = (np.asarray(a, compute) for a in (x, alpha, scale))
-    shapes = {"value": (), "dx": shape, "dalpha": alpha.shape, "dscale": scale.shape}
-    given = dict(zip(shapes, arguments.given(out, tuple(shapes), shapes), strict=True))
+    arrays = [np.asarray(a, compute) for a in arrays]
+    parameters = arrays[leading:]
+    shapes = dict(zip(names, ((), *(shape for _ in definition.data), *(p.shape for p in parameters)), strict=True))
+    given = dict(zip(names, arguments.given(out, names, shapes), strict=True))
     by, weights = factors(reduction, math.prod(shape), weights, compute is np.float64)
-    x = np.ascontiguousarray(x if x.shape == shape else np.broadcast_to(x, shape))
-    dx = None
-    if "x" in wrt:
-        dx = given["dx"]
-        usable = dx is not None and dx.dtype == compute and dx.flags.c_contiguous
-        spoils = any(overlap(dx, a) for a in (x, alpha, scale)) or (
-            weights is not None and np.may_share_memory(dx, weights)
-        )
-        if not usable or spoils:
-            dx = np.empty(shape, compute)
+    data = [np.ascontiguousarray(a if a.shape == shape else np.broadcast_to(a, shape)) for a in arrays[:leading]]
+    slopes = {}
+    for name in definition.data:
+        if name in wrt:
+            slope = given["d" + name]
+            usable = slope is not None and slope.dtype == compute and slope.flags.c_contiguous
+            spoils = any(overlap(slope, a) for a in (*data, *parameters)) or (
+                weights is not None and slope is not None and np.may_share_memory(slope, weights)
+            )
+            slopes["d" + name] = slope if usable and not spoils else np.empty(shape, compute)
 
-    sums = _Sums(family, arguments.outputs(wrt), x, alpha, scale, weights, dx, by)
-    value, dalpha, dscale = sums.found()
-    results = {"value": np.asarray(value), "dx": dx}
-    results["dalpha"] = np.reshape(dalpha, alpha.shape) if "alpha" in wrt else None
-    results["dscale"] = np.reshape(dscale, scale.shape) if "scale" in wrt else None
+    found = _Sums(definition, arguments.outputs(wrt), data, parameters, weights, slopes, by).found()
+    results: dict[str, Any] = {name: None for name in names} | {"value": np.asarray(found["value"])} | slopes
+    for name, parameter in zip(definition.parameters, parameters, strict=True):
+        if name in wrt:
+            results["d" + name] = np.reshape(found["d" + name], parameter.shape)
     for name, result in results.items():
         if result is not None and given[name] is None:
             results[name] = result.astype(dtype, copy=False)[()]
@@ -119,54 +171,56 @@ def _reduce(
             if result is not given[name]:
                 np.copyto(given[name], result, casting="same_kind")
             results[name] = given[name]
-    return LossGrad(**results)
+    return tuple(results.values())
 
 
 class _Sums(NamedTuple):
-    """A reduction with operands of the dtype that it computes in, x, weights and dx in one piece.
+    """A reduction with operands of the dtype that it computes in, data, weights and their slopes in one piece.
 
-    Each way to do it gives the sums of the value, and of d/dalpha and d/dscale by parameter, and fills dx in.
+    Each way to do it gives the sums of the value, and of the derivatives by parameter, and fills the slopes in.
     """
 
-    family: str
+    definition: Definition
     outputs: tuple[str, ...]
-    x: Any
-    alpha: Any
-    scale: Any
-    weights: Any  # of x's shape, or None
-    dx: Any  # memory for d/dx, or None
+    data: list[Any]  # of the shape that all are broadcast to
+    parameters: list[Any]
+    weights: Any  # of the data's shape, or None
+    slopes: dict[str, Any]  # memory for the derivatives in data that are wanted
     by: Factors
 
-    def found(self) -> tuple[Any, Any, Any]:
-        """The sums, in the way that the parameters' shapes ask for."""
-        x, alpha, scale = self.x, self.alpha, self.scale
+    def found(self) -> dict[str, Any]:
+        """The sums by name, in the way that the parameters' shapes ask for."""
+        x, parameters = self.data[0], self.parameters
         if x.size == 0:
-            return np.float64(0) * self.by.dx, np.zeros(alpha.size) * self.by.dx, np.zeros(scale.size) * self.by.dx
-        tail = x.shape[x.ndim - columns(x, alpha, scale) :]
+            return self._named(np.zeros(shape) * self.by.slope for shape in ((), *(p.shape for p in parameters)))
+        tail = x.shape[x.ndim - columns(parameters) :]
         period = math.prod(tail)
         if period == 1:
             return self._by_number()
         if period < x.size:
             return self._by_column(tail)
-        if any(1 < a.size < x.size for a in (alpha, scale)):
+        if any(1 < p.size < x.size for p in parameters):
             return self._by_axis()
         return self._by_element()
 
+    def _named(self, sums: Iterable[Any]) -> dict[str, Any]:
+        return dict(zip(self.definition.sums, sums, strict=True))
+
     # Parameters that are numbers, or vary along the last axes: kernels that sum.
 
-    def _by_number(self) -> tuple[Any, Any, Any]:
-        """The sums where alpha and scale are one number each."""
-        value, dalpha, dscale = _tree(self._panels("shared", (self.alpha, self.scale), PANEL, 1, 3)) * self.by.last
-        return value, dalpha, dscale
+    def _by_number(self) -> dict[str, Any]:
+        """The sums where each parameter is one number."""
+        slots = len(self.definition.sums)
+        return self._named(_tree(self._panels("shared", self.parameters, PANEL, 1, slots)) * self.by.last)
 
-    def _by_column(self, tail: tuple[int, ...]) -> tuple[Any, Any, Any]:
-        """The sums where the parameters vary along the last axes of x only, of the shape ``tail``."""
-        period = math.prod(tail)
+    def _by_column(self, tail: tuple[int, ...]) -> dict[str, Any]:
+        """The sums where the parameters vary along the last axes of the data only, of the shape ``tail``."""
+        period, size, count = math.prod(tail), self.data[0].size, len(self.parameters)
         repeat = max(1, TILE // period)
-        tiles = [tile(a, tail, repeat) for a in (self.alpha, self.scale)]
+        tiles = [tile(p, tail, repeat) for p in self.parameters]
         width = period * repeat
-        slots = 1 + 2 * width
-        rows, rest = divmod(self.x.size, width)
+        slots = 1 + count * width
+        rows, rest = divmod(size, width)
         panels = min(PANELS_MAX, max(2, SUMS_MAX // slots))
         sums = self._panels("columns", tiles, width, max(1, PANEL // width, -(-rows // panels)), slots)
         if rest:
@@ -174,30 +228,30 @@ class _Sums(NamedTuple):
             last = sums[-1].copy()
             sums[-1] = 0
             sums[-1, 0] = last[0]
-            sums[-1, 1 : 1 + rest] = last[1 : 1 + rest]
-            sums[-1, 1 + width : 1 + width + rest] = last[1 + rest : 1 + 2 * rest]
+            for k in range(count):
+                sums[-1, 1 + k * width :][:rest] = last[1 + k * rest :][:rest]
         total = _tree(sums)
-        gradients = []
-        for array, part in ((self.alpha, total[1 : 1 + width]), (self.scale, total[1 + width :])):
-            folded = part.reshape(repeat, period).sum(axis=0)
-            gradients.append(arguments.unbroadcast(folded.reshape(tail), array.shape))
-        value, dalpha, dscale = (part * self.by.last for part in (total[0], *gradients))
-        return value, dalpha, dscale
+        found = [total[0]]
+        for k, parameter in enumerate(self.parameters):
+            folded = total[1 + k * width :][:width].reshape(repeat, period).sum(axis=0)
+            found.append(arguments.unbroadcast(folded.reshape(tail), parameter.shape))
+        return self._named(part * self.by.last for part in found)
 
     def _panels(self, layout: str, tiles: Sequence[Any], width: int, height: int, slots: int) -> Any:
         """So many sums of each panel: of ``height`` rows of ``width`` elements, and of what is left of the last row."""
-        x, by = self.x, self.by
-        kernel = _panel(self.family, self.outputs, x.dtype.type, layout)
-        item, start = x.itemsize, x.ctypes.data
+        data, by, size, item = self.data, self.by, self.data[0].size, self.data[0].itemsize
+        kernel = _panel(self.definition, self.outputs, data[0].dtype.type, layout)
+        starts, ends = [a.ctypes.data for a in data], [t.ctypes.data for t in tiles]
         weights_at = 0 if self.weights is None else self.weights.ctypes.data
-        dx_at = 0 if self.dx is None else self.dx.ctypes.data
-        rows, rest = divmod(x.size, width)
+        slopes = [self.slopes.get("d" + name) for name in self.definition.data]
+        slopes_at = [0 if slope is None else slope.ctypes.data for slope in slopes]
+        rows, rest = divmod(size, width)
         whole = -(-rows // height)
         sums = np.zeros((whole + (rest > 0), slots))
-        at = ((ctypes.c_double if item == 8 else ctypes.c_float) * 3)(by.dx, by.lift, by.step)
-        steps = (ctypes.c_ssize_t * 5)(
-            width * item, *(item if t.size > 1 else 0 for t in tiles), width * item, width * item
-        )
+        at = ((ctypes.c_double if item == 8 else ctypes.c_float) * 3)(by.slope, by.lift, by.step)
+        along, across = [width * item] * len(data), [item if t.size > 1 else 0 for t in tiles]
+        steps = (ctypes.c_ssize_t * (len(across) + 2 * len(along) + 1))(*along, *across, width * item, *along)
+        words = ctypes.c_ssize_t * (len(steps) + 2)
 
         def part(first: int, last: int) -> None:
             for panel in range(first, last):
@@ -206,89 +260,88 @@ class _Sums(NamedTuple):
                 if panel == whole:
                     dims = (ctypes.c_ssize_t * 2)(1, rest)
                 offset = begin * item
-                addresses = (ctypes.c_ssize_t * 7)(
-                    start + offset,
-                    *(t.ctypes.data for t in tiles),
+                addresses = words(
+                    *(start + offset for start in starts),
+                    *ends,
                     weights_at and weights_at + offset,
-                    dx_at and dx_at + offset,
+                    *(slope and slope + offset for slope in slopes_at),
                     ctypes.addressof(at),
                     sums[panel].ctypes.data,
                 )
                 kernel(addresses, dims, steps, None)
 
-        each_panel(part, len(sums), x.size)
+        each_panel(part, len(sums), size)
         return sums
 
     # A parameter that varies along the first axis: ufuncs, and sums of their results.
 
-    def _by_axis(self) -> tuple[Any, Any, Any]:
+    def _by_axis(self) -> dict[str, Any]:
         """The sums where a parameter is neither one number nor one for each element.
 
         Gradients for each element, then sums over the other axes.
         """
-        x, by, stored = self.x, self.by, self._stored()
-        ufunc = ufunc_for(self.family, self.outputs, x.dtype.type, "each")
+        x, by, stored = self.data[0], self.by, self._stored()
+        ufunc = ufunc_for(self.definition, self.outputs, x.dtype.type, "each")
         arrays = {name: stored[name] if name in stored else np.empty(x.shape, x.dtype) for name in self.outputs}
-        run(ufunc, [x, self.alpha, self.scale], list(arrays.values()))
+        run(ufunc, self.definition, [*self.data, *self.parameters], list(arrays.values()))
         for name, array in arrays.items():
-            weigh(array, self.weights, by.lift, by.dx if name in stored else by.step)
+            weigh(array, self.weights, by.lift, by.slope if name in stored else by.step)
         found = {"value": arrays["value"].sum(dtype=np.float64) * by.last} | stored
-        for name, parameter in (("dalpha", self.alpha), ("dscale", self.scale)):
+        for name, parameter in zip(self.definition.sums[1:], self.parameters, strict=True):
             if name in arrays and name not in stored:
                 found[name] = arguments.unbroadcast(arrays[name], parameter.shape) * by.last
-        return found["value"], found.get("dalpha"), found.get("dscale")
+        return found
 
-    def _by_element(self) -> tuple[Any, Any, Any]:
-        """The sums where a parameter has one number for each element, and the other one as well, or only one.
+    def _by_element(self) -> dict[str, Any]:
+        """The sums where a parameter has one number for each element, and each other one as well, or only one.
 
         Panel by panel, so that weights, factor and sums find their operands in the cache.
         """
-        x, by, stored = self.x, self.by, self._stored()
-        ufunc = ufunc_for(self.family, self.outputs, x.dtype.type, "each")
-        flat = [a.reshape(-1) for a in (x, self.alpha, self.scale)]
+        by, stored, size, dtype = self.by, self._stored(), self.data[0].size, self.data[0].dtype
+        ufunc = ufunc_for(self.definition, self.outputs, dtype.type, "each")
+        flat = [a.reshape(-1) for a in (*self.data, *self.parameters)]
         weights = None if self.weights is None else self.weights.reshape(-1)
         places = {name: array.reshape(-1) for name, array in stored.items()}
         summed = [name for name in self.outputs if name not in places]
-        sums = np.zeros((-(-x.size // PANEL), len(summed)))
+        sums = np.zeros((-(-size // PANEL), len(summed)))
 
         def part(first: int, last: int) -> None:
-            buffers = {name: np.empty(min(PANEL, x.size), x.dtype) for name in summed}
+            buffers = {name: np.empty(min(PANEL, size), dtype) for name in summed}
             with np.errstate(all="ignore"):
                 for panel in range(first, last):
-                    cut = slice(panel * PANEL, min((panel + 1) * PANEL, x.size))
-                    size = cut.stop - cut.start
-                    outs = {n: places[n][cut] if n in places else buffers[n][:size] for n in self.outputs}
+                    cut = slice(panel * PANEL, min((panel + 1) * PANEL, size))
+                    length = cut.stop - cut.start
+                    outs = {n: places[n][cut] if n in places else buffers[n][:length] for n in self.outputs}
                     call(ufunc, [a if a.size == 1 else a[cut] for a in flat], list(outs.values()))
                     for name, array in outs.items():
                         own = None if weights is None else weights[cut]
-                        weigh(array, own, by.lift, by.dx if name in places else by.step)
+                        weigh(array, own, by.lift, by.slope if name in places else by.step)
                     sums[panel] = [outs[name].sum(dtype=np.float64) for name in summed]
 
-        each_panel(part, len(sums), x.size)
-        found = dict(zip(summed, _tree(sums) * by.last, strict=True)) | stored
-        return found["value"], found.get("dalpha"), found.get("dscale")
+        each_panel(part, len(sums), size)
+        return dict(zip(summed, _tree(sums) * by.last, strict=True)) | stored
 
     def _stored(self) -> dict[str, Any]:
         """Memory for the results that are kept for each element, by name."""
-        parameters = {"dalpha": self.alpha, "dscale": self.scale}
-        stored = {
-            name: np.empty(self.x.shape, self.x.dtype)
-            for name, a in parameters.items()
-            if name in self.outputs and a.size == self.x.size
-        }
-        return stored if self.dx is None else stored | {"dx": self.dx}
+        x = self.data[0]
+        return {
+            name: np.empty(x.shape, x.dtype)
+            for name, parameter in zip(self.definition.sums[1:], self.parameters, strict=True)
+            if name in self.outputs and parameter.size == x.size
+        } | self.slopes
 
 
 @functools.cache
-def _panel(family: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> Callable[..., None]:
+def _panel(definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> Callable[..., None]:
     """The reduction kernel of that layout, callable with addresses; releases the GIL."""
-    return alone(lambda: _reduction(family, outputs, dtype, layout))
+    return alone(lambda: _reduction(definition, outputs, dtype, layout))
 
 
-def _reduction(family: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> Callable[..., None]:
+def _reduction(definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> Callable[..., None]:
     from ...kernels.loops import compiled
 
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(compiled.kernel("reduction", family, outputs, dtype, layout))
+    address = compiled.kernel("reduction", definition, outputs, dtype, layout)
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(address)
 
 
 def _tree(sums: Any) -> Any:

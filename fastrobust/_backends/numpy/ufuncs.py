@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ...kernels.compilers.alone import alone
+from ...kernels.losses.definition import Definition
 from .c_api import ufunc_over
 
 __all__ = ["layout", "ufunc_for"]
 
 
 @functools.cache
-def ufunc_for(name: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> np.ufunc:
-    """The ufunc over one kernel, of (x, alpha, scale) or of alpha alone.  Kernels are built here, at the first call."""
-    return alone(lambda: _ufunc(name, outputs, dtype, layout))
+def ufunc_for(definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> np.ufunc:
+    """The ufunc of the operands over one kernel.  Kernels are built here, at the first call."""
+    return alone(lambda: _ufunc(definition, outputs, dtype, layout))
 
 
-def _ufunc(name: str, outputs: tuple[str, ...], dtype: Any, layout: str) -> np.ufunc:
+def _ufunc(definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> np.ufunc:
     from ...kernels.loops import compiled
 
-    if name == "log_partition":
-        return ufunc_over(compiled.kernel("partition", outputs, dtype), name, dtype, 1, len(outputs))
-    address = compiled.kernel("elementwise", name, outputs, dtype, layout)
-    return ufunc_over(address, name, dtype, 3, len(outputs))
+    address = compiled.kernel("elementwise", definition, outputs, dtype, layout)
+    return ufunc_over(address, definition.name, dtype, len(definition.operands), len(outputs))
 
 
-def layout(alpha: Any, scale: Any) -> str:
+def layout(parameters: Sequence[Any]) -> str:
     """The kernels' layout for these parameters."""
-    return "shared" if getattr(alpha, "size", 1) == 1 == getattr(scale, "size", 1) else "each"
+    return "shared" if all(getattr(parameter, "size", 1) == 1 for parameter in parameters) else "each"

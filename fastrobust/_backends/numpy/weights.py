@@ -42,7 +42,7 @@ def weigh(array: Any, weights: Any, lift: float = 1.0, factor: float = 1.0) -> N
 class Factors(NamedTuple):
     """What a reduction multiplies by: see `kernels.arithmetic.scaling`."""
 
-    dx: float  # each derivative in x, besides its weight
+    slope: float  # each derivative in data, besides its weight
     lift: float  # the weights
     step: float  # what is summed
     last: float  # its sum
