@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import traceback
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,15 @@ def _build(key: int) -> int:
     return address
 
 
+def _asked(key: int) -> int:
+    """`_build` for the handler: 0 where there is no kernel; an exception would leave the result undefined."""
+    try:
+        return _build(key)
+    except BaseException:
+        traceback.print_exc()
+        return 0
+
+
 def _chosen(known: tuple[str, ...], mask: int) -> tuple[str, ...]:
     return tuple(name for i, name in enumerate(known) if mask >> i & 1)
 
@@ -54,7 +64,7 @@ def handler() -> int:
     """The address of the handler, its table filled but for the kernels, which come when they are called for."""
     address, task, table_at = compiled.handler(f.WORDS)
     table = _table(table_at)
-    resolve = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(_build)
+    resolve = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(_asked)
     messages = [ctypes.create_string_buffer(text.encode()) for text in f.MESSAGES]
     _keep.extend([table, resolve, messages])
     table[f.TASK], table[f.RESOLVE] = task, ctypes.cast(resolve, ctypes.c_void_p).value
