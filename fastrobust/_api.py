@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Literal
 
-from . import _evaluate
+from . import _call, _evaluate
 from ._types import LossGrad, PartitionGrad
 from .kernels.compilers.alone import imported
 
@@ -170,10 +170,10 @@ def nll(
     if out is not None:
         options["out"] = out
     if truncation is not None:
-        _evaluate.check_options(
+        _call.check_options(
             "nll", options, frozenset(("reduction", "weights", "truncation")), " together with truncation"
         )
-        _evaluate.check_reduction(reduction)
+        _call.check_reduction(reduction)
         return _truncated().nll(x, alpha, scale, reduction, weights, truncation)
     return _evaluate.value_of("nll", (x, alpha, scale), reduction, weights, options)
 
@@ -224,7 +224,7 @@ def log_partition(alpha: Any, *, truncation: float | None = None, out: Any = Non
     if out is not None:
         options["out"] = out
     if truncation is not None:
-        _evaluate.check_options("log_partition", options, frozenset(("truncation",)), " together with truncation")
+        _call.check_options("log_partition", options, frozenset(("truncation",)), " together with truncation")
         return _truncated().log_partition(alpha, truncation)
     return _evaluate.value_of("log_partition", (alpha,), "none", None, options)
 
@@ -254,7 +254,7 @@ def loss_and_grad(
     *,
     reduction: Reduction = "none",
     weights: Any = None,
-    wrt: Sequence[str] = _evaluate.WRT,
+    wrt: Sequence[str] = _call.WRT,
     out: Sequence[Any] | None = None,
 ) -> LossGrad:
     """Loss rho and its partial derivatives in x, alpha and c, in one pass.
@@ -305,7 +305,7 @@ def nll_and_grad(
     reduction: Reduction = "none",
     weights: Any = None,
     truncation: float | None = None,
-    wrt: Sequence[str] = _evaluate.WRT,
+    wrt: Sequence[str] = _call.WRT,
     out: Sequence[Any] | None = None,
 ) -> LossGrad:
     """Negative log-likelihood and its partial derivatives in x, alpha and c, in one pass.
@@ -324,7 +324,7 @@ def nll_and_grad(
     if truncation is not None:
         if out is not None:
             raise TypeError("nll_and_grad does not take out together with truncation: leave one of them out")
-        _evaluate.check_reduction(reduction)
+        _call.check_reduction(reduction)
         found: LossGrad = _truncated().nll_and_grad(x, alpha, scale, reduction, weights, wrt, truncation)
         return found
     return LossGrad(*_evaluate.value_and_grad("nll", (x, alpha, scale), reduction, weights, wrt, out))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .kernels.losses.definition import Definition
+from .kernels.losses.definition import Definition, Domain
 
 NUMBERS = (float, int)  # what takes the dtype of the rest
 _HALF = ("float16", "bfloat16")
@@ -76,10 +76,16 @@ def _is_number(value: Any) -> bool:
 
 def check_numbers(definition: Definition, operands: Sequence[Any]) -> None:
     """Refuse numbers that the definition has no meaning for; bad elements of arrays give NaN instead, as NaN does."""
-    for name, domain in definition.domains.items():
-        value = operands[definition.operands.index(name)]
+    for place, domain in _domains(definition):
+        value = operands[place]
         if _is_number(value) and value == value and not domain.holds(value):
             raise ValueError(domain.error.format(_shown(value)))
+
+
+@functools.cache
+def _domains(definition: Definition) -> list[tuple[int, Domain]]:
+    """The domains, each with the place of its operand."""
+    return [(definition.operands.index(name), domain) for name, domain in definition.domains.items()]
 
 
 def number(value: float | np.floating[Any] | np.integer[Any]) -> float:

@@ -119,15 +119,11 @@ def _name(values: Iterable[Any]) -> Any:
 class Opened(NamedTuple):
     """The arguments as plain arrays, and what labels results."""
 
-    values: _Values
+    operands: tuple[Any, ...]
+    weights: Any
     whole: _Wrap  # for the broadcast shape
     wraps: dict[str, _Wrap]  # for what has the shape of an argument, by the argument's name
     labelled: bool = True
-
-    @property
-    def operands(self) -> tuple[Any, ...]:
-        """The operands as plain arrays."""
-        return tuple(value for name, value in self.values.items() if name != "weights")
 
     def each(self, found: Any, out: Any = None) -> Any:
         """Results for each element with labels, but for memory that was given."""
@@ -168,11 +164,17 @@ def opened(definition: Definition, operands: Sequence[Any], weights: Any = None)
     like = [value for name, value in values.items() if name in wraps and name != "weights"]
     first = max(like, key=lambda value: getattr(value, "__array_priority__", 0.0), default=None)
     whole: _Wrap = functools.partial(_wrapped, first) if like else _as_it_is
-    return Opened(_numbers(values), whole, wraps, labelled=False)
+    return Opened(*_divided(_numbers(values)), whole, wraps, labelled=False)
 
 
 def _numbers(values: _Values) -> _Values:
     return {name: np.asarray(value) if is_container(value) else value for name, value in values.items()}
+
+
+def _divided(values: _Values) -> tuple[tuple[Any, ...], Any]:
+    """The operands, and the weights."""
+    *operands, weights = values.values()
+    return tuple(operands), weights
 
 
 def _as_it_is(result: Any) -> Any:
@@ -206,7 +208,8 @@ def _opened_series(values: _Values) -> Opened:
         return lambda gradient: make(gradient, name=value.name).reindex(value.index)
 
     name = _name(v for n, v in series.items() if n != "weights")
-    return Opened(found, functools.partial(make, name=name), {name: like(value) for name, value in series.items()})
+    wraps = {name: like(value) for name, value in series.items()}
+    return Opened(*_divided(found), functools.partial(make, name=name), wraps)
 
 
 def _check_length(values: _Values, series: _Values) -> tuple[int, ...]:
@@ -296,7 +299,7 @@ def _opened_named(values: _Values) -> Opened:
     variable = {name: array is not values[name] for name, array in named.items()}
     template = xarray.broadcast(*whole)[0].transpose(*sizes).rename(_name(whole))
     return Opened(
-        found,
+        *_divided(found),
         functools.partial(like, template, all(variable.values())),
         {name: like_parameter(name) for name in named if name != "weights"},
     )
@@ -370,7 +373,7 @@ def weighted(
     """`evaluate`, each output multiplied by the weights."""
     found, out = opened(definition, operands, weights), options.get("out")
     found.check_out(out)
-    return found.each(plain.weighted(definition, names, found.operands, found.values["weights"], options), out)
+    return found.each(plain.weighted(definition, names, found.operands, found.weights, options), out)
 
 
 def reduce(
@@ -379,5 +382,5 @@ def reduce(
     """Sum or weighted mean; derivatives in data labelled as the elements are, the other ones as their parameters."""
     found = opened(definition, operands, weights)
     found.check_out(out)
-    summed = plain.reduce(definition, wrt, found.operands, reduction, found.values["weights"], out)
+    summed = plain.reduce(definition, wrt, found.operands, reduction, found.weights, out)
     return found.reduced(definition, summed, out)

@@ -6,9 +6,9 @@ A type is looked up once, by the modules in its method resolution order, and rem
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
+from ._call import Backend
 from .kernels.compilers.alone import imported
 
 # First module name of an array type -> what handles it; None: known, and not supported by this release.
@@ -38,26 +38,27 @@ NAMES = {"numpy": "NumPy", "cupy": "CuPy", "torch": "PyTorch", "jax": "JAX", "da
 SUPPORTED = tuple(library for library in NAMES if _LIBRARIES[library])  # by this release
 _NUMBERS = frozenset((float, int, bool))
 _PLAIN = _NUMBERS | {list, tuple}  # what needs no library
-_known: dict[type, ModuleType] = {}
+_known: dict[type, Backend] = {}
 
 
-def backend(value: Any, name: str = "x") -> ModuleType:
+def backend(value: Any, name: str = "x") -> Backend:
     """The backend for one array, called so in errors."""
     return _known.get(type(value)) or _find(name, value)
 
 
-def common(names: Sequence[str], operands: Sequence[Any], weights: Any = None) -> ModuleType:
+def common(names: Sequence[str], operands: Sequence[Any], weights: Any = None) -> Backend:
     """The backend for the first of these operands, which the others and weights must fit."""
     found = _known.get(type(operands[0]))
+    if found is None or (weights is not None and type(weights) not in _NUMBERS):
+        return _common(names, operands, weights)
     for value in operands:
-        if found is None or (type(value) not in _NUMBERS and _known.get(type(value)) is not found):
+        kind = type(value)
+        if kind is not float and _known.get(kind) is not found and kind not in _NUMBERS:
             return _common(names, operands, weights)
-    if weights is None or type(weights) in _NUMBERS:
-        return found  # type: ignore[return-value]
-    return joined("weights", weights, found, names[0], operands[0])
+    return found
 
 
-def _common(names: Sequence[str], operands: Sequence[Any], weights: Any) -> ModuleType:
+def _common(names: Sequence[str], operands: Sequence[Any], weights: Any) -> Backend:
     (leading, *others), (x, *values) = names, operands
     found = backend(x, leading)
     for name, value in zip(others, values, strict=True):
@@ -65,22 +66,26 @@ def _common(names: Sequence[str], operands: Sequence[Any], weights: Any) -> Modu
     return found if weights is None else joined("weights", weights, found, leading, x)
 
 
-def joined(name: str, value: Any, found: ModuleType, leading: str, x: Any) -> ModuleType:
+def joined(name: str, value: Any, found: Backend, leading: str, x: Any) -> Backend:
     """The backend for x and one argument more, which is not of another library; float64 scalars are floats."""
-    numpy = found.__name__ in _OVER_NUMPY
+    numpy = _module(found) in _OVER_NUMPY
     if isinstance(value, (float, int)) or (type(value) in _PLAIN and not numpy):
         return found
     other = _known.get(type(value)) or _find(name, value)
     if other is found:
         return found
-    if numpy and other.__name__ in _OVER_NUMPY:
-        return found if found.__name__ == _CONTAINERS else other
+    if numpy and _module(other) in _OVER_NUMPY:
+        return found if _module(found) == _CONTAINERS else other
     raise TypeError(f"{name} is a {shown(value)} and {leading} a {shown(x)}: convert one of them, to have one library")
 
 
-def remember(kinds: tuple[type, ...], module: ModuleType) -> None:
-    """Say which module handles arrays of these types."""
-    _known.update(dict.fromkeys(kinds, module))
+def _module(target: Backend) -> Any:
+    return getattr(target, "__name__", None)
+
+
+def remember(kinds: tuple[type, ...], target: Backend) -> None:
+    """Say what handles arrays of these types: a module, or any object that is a `Backend`."""
+    _known.update(dict.fromkeys(kinds, target))
 
 
 def shown(value: Any) -> str:
@@ -97,7 +102,7 @@ def origins(kind: type) -> list[str]:
     return [str(base.__module__).partition(".")[0] for base in kind.__mro__]
 
 
-def _find(name: str, value: Any) -> ModuleType:
+def _find(name: str, value: Any) -> Backend:
     kind = type(value)
     if kind in (list, tuple):
         _check_elements(name, value)
@@ -124,7 +129,7 @@ def _find(name: str, value: Any) -> ModuleType:
                 f"that speak DLPack, numbers, and lists of numbers; {remedy}."
             )
         try:
-            _known[kind] = imported(module)
+            _known[kind] = cast(Backend, imported(module))
         except ModuleNotFoundError as error:
             if library is None or error.name != library:
                 raise

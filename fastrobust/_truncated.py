@@ -119,7 +119,8 @@ def log_partition(alpha: Any, truncation: Any) -> Any:
     if tau > _LONGEST:
         return _evaluate.value_of("log_partition", (alpha,), "none", None, {})
     if opened := _opened(LOG_PARTITION, (alpha,)):
-        return opened.each(log_partition(*opened.operands, truncation))
+        (alpha,) = opened.operands
+        return opened.each(log_partition(alpha, truncation))
     xp, wide, x, weights, dtype = _prepared(alpha, tau)
     total = (weights * xp.exp(-_loss(x, wide, 1.0))).sum(-1)
     return _scalar(_like(xp.log(2 * total) + math.log(tau), dtype))
@@ -131,7 +132,8 @@ def log_partition_and_grad(alpha: Any, truncation: Any) -> PartitionGrad:
     if tau > _LONGEST:
         return PartitionGrad(*_evaluate.value_and_grad("log_partition", (alpha,), "none", None, ("alpha",), None))
     if opened := _opened(LOG_PARTITION, (alpha,)):
-        return PartitionGrad(*opened.each(log_partition_and_grad(*opened.operands, truncation)))
+        (alpha,) = opened.operands
+        return PartitionGrad(*opened.each(log_partition_and_grad(alpha, truncation)))
     xp, wide, x, weights, dtype = _prepared(alpha, tau)
     found = _loss_and_grad(x, wide, 1.0, ("alpha",))
     density = weights * xp.exp(-found.value)
@@ -143,7 +145,8 @@ def log_partition_and_grad(alpha: Any, truncation: Any) -> PartitionGrad:
 def nll(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, truncation: Any) -> Any:
     """rho + log c + log Z(alpha, tau), inf where |x| > tau c."""
     if opened := _opened(NLL, (x, alpha, scale), weights):
-        plain = nll(*opened.operands, reduction, opened.values["weights"], truncation)
+        x, alpha, scale = opened.operands
+        plain = nll(x, alpha, scale, reduction, opened.weights, truncation)
         return plain if reduction != "none" else opened.each(plain)
     check_numbers(LOSS, (x, alpha, scale))
     found = _split(x, alpha, scale, weights, checked(truncation))
@@ -157,7 +160,8 @@ def nll(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, truncation
 def nll_and_grad(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, wrt: Any, truncation: Any) -> LossGrad:
     """The likelihood of `nll` and its derivatives, 0 where |x| > tau c."""
     if opened := _opened(NLL, (x, alpha, scale), weights):
-        plain = nll_and_grad(*opened.operands, reduction, opened.values["weights"], wrt, truncation)
+        x, alpha, scale = opened.operands
+        plain = nll_and_grad(x, alpha, scale, reduction, opened.weights, wrt, truncation)
         return LossGrad(*(opened.each(plain) if reduction == "none" else opened.reduced(NLL, plain)))
     check_numbers(LOSS, (x, alpha, scale))
     split = _split(x, alpha, scale, weights, checked(truncation))

@@ -19,16 +19,23 @@ import fastrobust as fr
 from fastrobust.kernels.arithmetic import elementary, primitives
 from fastrobust.kernels.compilers import native
 from fastrobust.kernels.loops import compiled, cpu
-from fastrobust.kernels.losses import barron, likelihood, partition
+from fastrobust.kernels.losses import barron, partition
+from fastrobust.kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL
+from fastrobust.kernels.losses.definition import Definition, cases, element, prepare
 
 GRADIENTS = ("value", "dx", "dalpha", "dscale")
 DTYPES = (np.float32, np.float64)
 HOT = [
-    ("loss", GRADIENTS, "shared"),
-    ("nll", GRADIENTS, "shared"),
-    ("loss", GRADIENTS, "each"),
-    ("loss", ("weight",), "shared"),
+    (LOSS, GRADIENTS, "shared"),
+    (NLL, GRADIENTS, "shared"),
+    (LOSS, GRADIENTS, "each"),
+    (LOSS, ("weight",), "shared"),
 ]
+
+
+def called(value: Any) -> str:
+    """Its name in that of a test."""
+    return "-".join(value) if isinstance(value, tuple) else getattr(value, "name", value)
 
 
 @pytest.fixture(scope="module", params=DTYPES, ids=lambda d: d.__name__)
@@ -65,18 +72,18 @@ def stages(outputs: tuple[str, ...]) -> int:
 
 
 @pytest.mark.usefixtures("vectors")
-@pytest.mark.parametrize(("family", "outputs", "layout"), HOT, ids=lambda v: v if isinstance(v, str) else "-".join(v))
-def test_hot_loops_are_vectorized(family: str, outputs: tuple[str, ...], layout: str, dtype: Any) -> None:
+@pytest.mark.parametrize(("definition", "outputs", "layout"), HOT, ids=called)
+def test_hot_loops_are_vectorized(definition: Definition, outputs: tuple[str, ...], layout: str, dtype: Any) -> None:
     """Each stage of each case of `element`."""
-    cases = 3 if layout == "shared" and "dalpha" in outputs else 2
-    found = loops_with_vectors(optimized("elementwise", family, outputs, dtype, layout), dtype)
-    assert found >= cases * stages(outputs)
+    count = 3 if layout == "shared" and "dalpha" in outputs else 2
+    found = loops_with_vectors(optimized("elementwise", definition, outputs, dtype, layout), dtype)
+    assert found >= count * stages(outputs)
 
 
 @pytest.mark.usefixtures("vectors")
 @pytest.mark.parametrize("layout", ["shared", "columns"])
 def test_reductions_are_vectorized(layout: str, dtype: Any) -> None:
-    ir = optimized("reduction", "loss", GRADIENTS, dtype, layout)
+    ir = optimized("reduction", LOSS, GRADIENTS, dtype, layout)
     assert loops_with_vectors(ir, dtype) >= 3 * (3 if layout == "shared" else 2)
     kind = "float" if dtype is np.float32 else "double"
     accumulations = re.findall(r"fadd <\d+ x double>", ir)
@@ -95,15 +102,17 @@ def test_the_vectorization_check_sees_a_loop_that_is_not_vectorized() -> None:
     assert loops_with_vectors(ir, np.float32, 1) == 0
 
 
-@pytest.mark.parametrize(("family", "outputs", "layout"), HOT, ids=lambda v: v if isinstance(v, str) else "")
-def test_kernels_use_only_exact_operations(family: str, outputs: tuple[str, ...], layout: str, dtype: Any) -> None:
+@pytest.mark.parametrize(("definition", "outputs", "layout"), HOT, ids=called)
+def test_kernels_use_only_exact_operations(
+    definition: Definition, outputs: tuple[str, ...], layout: str, dtype: Any
+) -> None:
     for kind in ("elementwise", "reduction") if "value" in outputs else ("elementwise",):
         columns = "columns" if kind == "reduction" and layout == "each" else layout
-        assert_exact(optimized(kind, family, outputs, dtype, columns))
+        assert_exact(optimized(kind, definition, outputs, dtype, columns))
 
 
 def test_the_partition_kernel_uses_only_exact_operations(dtype: Any) -> None:
-    assert_exact(optimized("partition", ("value", "dalpha"), dtype))
+    assert_exact(optimized("elementwise", LOG_PARTITION, ("value", "dalpha"), dtype, "shared"))
 
 
 def assert_exact(ir: str) -> None:
@@ -116,7 +125,7 @@ def assert_exact(ir: str) -> None:
 
 
 def test_float32_stays_float32() -> None:
-    ir = optimized("elementwise", "nll", GRADIENTS, np.float32, "shared")
+    ir = optimized("elementwise", NLL, GRADIENTS, np.float32, "shared")
     assert not re.search(r"\b(fpext|fptrunc|fadd|fsub|fmul|fdiv)\b[^\n]*double", ir)
 
 
@@ -125,14 +134,13 @@ def test_python_and_machine_code_give_the_same_bits(dtype: Any) -> None:
     n = 400
     x, alpha, scale = points.points(dtype, n, 20261122)
     nll = fr.nll_and_grad(x, alpha, scale)
-    compiled = [nll.value, nll.dx, nll.dscale, fr.weight(x, alpha, scale), fr.curvature(x, alpha, scale), nll.dalpha]
+    compiled = nll._asdict() | {"weight": fr.weight(x, alpha, scale), "curvature": fr.curvature(x, alpha, scale)}
     with np.errstate(all="ignore"):
         for i in range(n):
-            shape = likelihood.nll_shape(alpha[i], *partition.log_partition(alpha[i]))
-            width = likelihood.nll_width(scale[i])
-            values, dalpha = likelihood.element("nll")(x[i], shape, width, True, barron.close(shape))
-            traced = *values, dalpha
-            for name, one, many in zip((*likelihood.VALUES, "dalpha"), traced, compiled, strict=True):
+            prepared = prepare(NLL)((alpha[i], scale[i]))
+            traced = element(NLL)((x[i],), prepared, True, cases(NLL).close(prepared))
+            for name, one in zip(NLL.found, traced, strict=True):
+                many = compiled[name]
                 same = one.tobytes() == many[i].tobytes() or (np.isnan(one) and np.isnan(many[i]))
                 assert same, f"{name} at {x[i]!r}, {alpha[i]!r}, {scale[i]!r}: {one!r} in Python, {many[i]!r} compiled"
 
@@ -152,14 +160,14 @@ def test_quick_cases_have_the_bits_of_the_general_one(dtype: Any) -> None:
     checked = 0
     with np.errstate(all="ignore"):
         for alpha in map(dtype, (-4, -1.5, 0, 1e-30, 0.3, 1, 1.86, 1.9, 1.999999, 2, 2.05, 2.2, 4)):
-            shape, width = barron.shape(alpha), barron.width(dtype(0.7))
-            quick, limit = barron.ordinary(shape, width)
+            prepared = prepare(LOSS)((alpha, dtype(0.7)))
+            quick, limit = cases(LOSS).ordinary(prepared)
             assert quick == (alpha != 2)
             for x in np.concatenate([10 ** rng.uniform(-8, 8, 8), [0.0, limit]]).astype(dtype):
                 if quick and abs(x) <= limit:
                     checked += 1
-                    ordinary = likelihood.element("loss")(x, shape, width, False, barron.close(shape))
-                    general = likelihood.element("loss")(x, shape, width, True, barron.close(shape))
+                    ordinary = element(LOSS)((x,), prepared, False, cases(LOSS).close(prepared))
+                    general = element(LOSS)((x,), prepared, True, cases(LOSS).close(prepared))
                     assert np.hstack(ordinary).tobytes() == np.hstack(general).tobytes(), (alpha, x)
     assert checked > 80
 
@@ -220,14 +228,12 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 def subnormals(z: float, alpha: float, seen: Counter[str]) -> Counter[str]:
     """Subnormal partial results at x = z c, unless a result is subnormal itself."""
-    shape, width = barron.shape(np.float32(alpha)), barron.width(np.float32(1.3))
-    quick, limit = barron.ordinary(shape, width)
+    prepared = prepare(LOSS)((np.float32(alpha), np.float32(1.3)))
+    quick, limit = cases(LOSS).ordinary(prepared)
     x = np.float32(z * 1.3)
     seen.clear()
-    values, dalpha = likelihood.element("loss")(
-        Watched(x), shape, width, not (quick and x <= limit), barron.close(shape)
-    )
-    return Counter() if any(abs(float(r)) < 2.0**-126 for r in (*values, dalpha)) else Counter(seen)
+    found = element(LOSS)((Watched(x),), prepared, not (quick and x <= limit), cases(LOSS).close(prepared))
+    return Counter() if any(abs(float(r)) < 2.0**-126 for r in found) else Counter(seen)
 
 
 def test_ordinary_data_gives_no_subnormal_partial_results(watched: Counter[str]) -> None:

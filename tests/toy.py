@@ -39,13 +39,26 @@ def prepared(width, tilt):
 
 
 @scalar
+def closer(root, square):
+    """A step of Heron's towards the square root."""
+    return type(root)(0.5) * (root + square / root)
+
+
+@scalar
+def root_of(x):
+    """The square root: from a number that is at least half of it, six steps are enough for either precision."""
+    first = closer(closer(square_root(x), x), x)
+    return closer(closer(closer(closer(first, x), x), x), x)
+
+
+@scalar
 def root(x, target, prepared):
     """First stage."""
     T = type(x)
     r = x - target
     z = r * prepared.inverse
     square = z * z
-    found = square_root(T(1.0) + square)
+    found = root_of(T(1.0) + square)
     return (), Root(r, square, found, T(1.0) / found)
 
 

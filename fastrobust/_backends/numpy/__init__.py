@@ -1,7 +1,8 @@
 """NumPy arrays: ufuncs over the CPU kernels, threads for large arrays, reductions in one pass.
 
-What the dispatcher asks of a backend is here: `evaluate`, `weighted`, `reduce`, and ``xp``, the library's functions.  The other names serve those who hand NumPy arrays on: the containers, and the tensors on the CPU.  Shapes,
-dtypes and memory are handled here; the arithmetic is not.
+What the dispatcher asks of a backend is here: `evaluate`, `weighted`, `reduce`, and ``xp``, the library's functions.
+The other names serve those who hand NumPy arrays on: the containers, and the tensors on the CPU.  Shapes, dtypes and
+memory are handled here; the arithmetic is not.
 """
 
 from __future__ import annotations

@@ -20,17 +20,29 @@ __all__ = ["evaluate", "weighted"]
 
 def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[Any], options: dict[str, Any]) -> Any:
     """The named outputs for each element: an array, or a tuple of them; ``options`` are those of a ufunc call."""
-    if unchecked(definition, operands):
-        x = operands[0]
-        if x.size < PARALLEL and (not options or _simple(options, x)):
+    if unchecked(definition, operands) and (x := operands[0]).size < PARALLEL:
+        if not options:
+            return ufunc_for(definition, names, x.dtype.type, "shared")(*operands)
+        if _simple(options, x):
             return ufunc_for(definition, names, x.dtype.type, "shared")(*operands, **options)
     dtype, arrays = prepared(definition, operands, options.get("dtype"))
-    shapes = dict(zip(definition.operands, arrays, strict=True))
-    if by_position(arrays):
-        arguments.broadcast(**shapes)  # before a kernel is compiled
+    plain = all(type(a) is np.ndarray or isinstance(a, np.generic) for a in arrays)
+    shape = None
+    if plain or by_position(arrays):
+        shape = arguments.broadcast(**dict(zip(definition.operands, arrays, strict=True)))  # before compiling a kernel
     kind = layout(arrays[len(definition.data) :])
     ufunc = ufunc_for(definition, names, arguments.compute_type(dtype), kind)
-    return _apply(ufunc, names, dtype, definition, arrays, options)
+    given = None if shape is None else arguments.given(options.get("out"), names, dict.fromkeys(names, shape))
+    if given is None or not plain or options.keys() - {"out"}:
+        return _by_numpy(ufunc, dtype, arrays, options)
+    outs = [np.empty_like(arrays[0], dtype, shape=shape) if o is None else o for o in given]
+    if any(overlap(o, a) for o in given for a in arrays):
+        # NumPy makes the copies that are needed for the whole; threads on parts of it could not.
+        call(ufunc, arrays, outs)
+    else:
+        run(ufunc, definition, arrays, outs)
+    results = tuple(o[()] if g is None else o for o, g in zip(outs, given, strict=True))
+    return results[0] if len(results) == 1 else results
 
 
 def weighted(
@@ -69,30 +81,13 @@ def _simple(options: dict[str, Any], x: Any) -> bool:
     return len(options) == 1
 
 
-def _apply(
-    ufunc: np.ufunc, names: tuple[str, ...], dtype: Any, definition: Definition, arrays: list[Any], options: dict[str, Any]
-) -> Any:
-    """The ufunc on arrays of whatever kind: a result, or a tuple of them."""
-    named = dict(zip(definition.operands, arrays, strict=True))
-    if options.keys() - {"out"} or not all(type(a) is np.ndarray or isinstance(a, np.generic) for a in arrays):
-        # where=, order=, subclasses, other libraries' __array_ufunc__: NumPy knows.
-        if by_position(arrays):
-            arguments.given(options.get("out"), names, dict.fromkeys(names, arguments.broadcast(**named)))
-        compute = arguments.compute_type(dtype)
-        if "dtype" in options:
-            options = {**options, "dtype": compute}
-        with np.errstate(over="ignore", under="ignore"):
-            result = ufunc(*arrays, **options)
-            if dtype == compute or options.get("out") is not None:
-                return result
-            return tuple(r.astype(dtype) for r in result) if isinstance(result, tuple) else result.astype(dtype)
-    shape = arguments.broadcast(**named)
-    given = arguments.given(options.get("out"), names, dict.fromkeys(names, shape))
-    outs = [np.empty_like(arrays[0], dtype, shape=shape) if o is None else o for o in given]
-    if any(overlap(o, a) for o in given for a in arrays):
-        # NumPy makes the copies that are needed for the whole; threads on parts of it could not.
-        call(ufunc, arrays, outs)
-    else:
-        run(ufunc, definition, arrays, outs)
-    results = tuple(o[()] if g is None else o for o, g in zip(outs, given, strict=True))
-    return results[0] if len(results) == 1 else results
+def _by_numpy(ufunc: np.ufunc, dtype: Any, arrays: Sequence[Any], options: dict[str, Any]) -> Any:
+    """The ufunc where NumPy knows what to do: where=, order=, subclasses, other libraries' __array_ufunc__."""
+    compute = arguments.compute_type(dtype)
+    if "dtype" in options:
+        options = {**options, "dtype": compute}
+    with np.errstate(over="ignore", under="ignore"):
+        result = ufunc(*arrays, **options)
+        if dtype == compute or options.get("out") is not None:
+            return result
+        return tuple(r.astype(dtype) for r in result) if isinstance(result, tuple) else result.astype(dtype)

@@ -15,6 +15,7 @@ from ...kernels.losses.definition import Definition
 __all__ = ["array", "by_position", "in_range", "number", "overlap", "prepared", "unchecked"]
 
 _LARGEST = float(np.finfo(np.float32).max)
+_DOUBLE, _SINGLE = np.dtype(np.float64), np.dtype(np.float32)  # which almost every array of that kind has
 
 
 def array(name: str, value: Any) -> Any:
@@ -42,29 +43,29 @@ def prepared(definition: Definition, operands: Sequence[Any], dtype: Any = None)
     After the first operand, Python numbers, among which NumPy counts its float64 scalars, and integers take the dtype
     of the rest.
     """
-    first, *others = operands
-    if dtype is None and _is_plain(first) and all(type(a) is np.ndarray and a.dtype is first.dtype for a in others):
+    names, first = definition.operands, operands[0]
+    plain = dtype is None and set(map(type, operands)) == {np.ndarray} and len({id(a.dtype) for a in operands}) == 1
+    if plain and first.dtype.char in "fd" and first.dtype.isnative:
         return first.dtype, list(operands)  # nothing to look at
     arguments.check_numbers(definition, operands)
-    leading, *names = definition.operands
-    if type(first) is int and leading in definition.domains:
+    if type(first) is int and names[0] in definition.domains:
         first = number(first, np.float64)[()]  # of any size, as parameters are
-    arrays = {leading: array(leading, first)}
-    weak = {}
-    for name, value in zip(names, others, strict=True):
-        if isinstance(value, arguments.NUMBERS):
-            weak[name] = value
-        else:
-            arrays[name] = array(name, value)
-    found = arguments.result_dtype(arrays, leading)
+    arrays = {names[0]: array(names[0], first)}
+    for k in range(1, len(operands)):
+        if not isinstance(operands[k], arguments.NUMBERS):
+            arrays[names[k]] = array(names[k], operands[k])
+    found = arguments.result_dtype(arrays, names[0])
     dtype = found if dtype is None else arguments.requested(dtype)
     compute = arguments.compute_type(dtype)
-    for name in names:
-        if name in weak:
-            arrays[name] = number(weak[name], compute)
-        elif arrays[name].dtype.kind in "biu":
-            arrays[name] = arrays[name].astype(compute)
-    return dtype, [arrays[name] for name in definition.operands]
+    results = [arrays[names[0]]]
+    for k in range(1, len(operands)):
+        own = arrays.get(names[k])
+        if own is None:
+            own = number(operands[k], compute)
+        elif own.dtype.kind in "biu":
+            own = own.astype(compute)
+        results.append(own)
+    return dtype, results
 
 
 def by_position(arrays: Iterable[Any]) -> bool:
@@ -81,13 +82,13 @@ def overlap(out: Any, array: Any) -> bool:
 
 
 @functools.cache
-def _limits(definition: Definition) -> tuple[float, ...]:
-    """What a number must exceed to need no attention, for each parameter.
+def _limits(definition: Definition) -> tuple[float | None, ...]:
+    """For each operand what a number must exceed to need no attention, if it is a parameter.
 
     That lies below the least if this is itself inside: NumPy's scalars are compared in their own precision, to which
     the limit is rounded, and nothing outside may be taken for inside.
     """
-    found = []
+    found: list[float | None] = [None for _ in definition.data]
     for name in definition.parameters:
         low = math.nextafter(-_LARGEST, -math.inf)
         if (domain := definition.domains.get(name)) is not None:
@@ -98,28 +99,23 @@ def _limits(definition: Definition) -> tuple[float, ...]:
 
 def in_range(definition: Definition, parameters: Sequence[float]) -> bool:
     """Whether these numbers need no attention: neither a message nor a rounding to infinity."""
-    for low, value in zip(_limits(definition), parameters):  # noqa: B905 - strict takes time
-        if not low < value <= _LARGEST:
-            return False
-    return True
-
-
-def _is_plain(x: Any) -> bool:
-    """Whether it is NumPy's own array, of a dtype that there are kernels for."""
-    return type(x) is np.ndarray and x.dtype.char in "fd" and x.dtype.isnative
+    lows = _limits(definition)[len(definition.data) :]
+    return all(low < value <= _LARGEST for low, value in zip(lows, parameters, strict=True))  # type: ignore[operator]
 
 
 def unchecked(definition: Definition, operands: Sequence[Any]) -> bool:
     """Whether the data are plain arrays of one shape, with a kernel, and the parameters numbers without attention."""
-    x, count = operands[0], len(definition.data)
-    if not _is_plain(x):
+    x = operands[0]
+    if type(x) is not np.ndarray:
         return False
-    if count > 1:
-        for other in operands[1:count]:
-            if type(other) is not np.ndarray or other.dtype is not x.dtype or other.shape != x.shape:
-                return False
-    for low, value in zip(_limits(definition), operands[count:]):  # noqa: B905 - strict takes time
+    dtype = x.dtype
+    if dtype is not _DOUBLE and dtype is not _SINGLE and (dtype.char not in "fd" or not dtype.isnative):
+        return False
+    for low, value in zip(_limits(definition), operands):  # noqa: B905 - strict takes time
         kind = type(value)
-        if (kind is not float and kind is not int and kind is not x.dtype.type) or not low < value <= _LARGEST:
+        if low is None:
+            if value is not x and (kind is not np.ndarray or value.dtype is not dtype or value.shape != x.shape):
+                return False
+        elif (kind is not float and kind is not int and kind is not dtype.type) or not low < value <= _LARGEST:
             return False
     return True

@@ -19,7 +19,9 @@ PIECE = 1 << 23  # elements that a thread takes at most at a time, so that Ctrl-
 
 def columns(parameters: Sequence[Any]) -> int:
     """How many trailing axes hold all that the parameters vary along; they repeat over the axes before."""
-    return max((a.ndim - min((i for i, n in enumerate(a.shape) if n > 1), default=a.ndim) for a in parameters), default=0)
+    return max(
+        (a.ndim - min((i for i, n in enumerate(a.shape) if n > 1), default=a.ndim) for a in parameters), default=0
+    )
 
 
 def tile(parameter: Any, tail: tuple[int, ...], repeat: int) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,16 +45,20 @@ def reduce(
 def _only_slopes(out: Any, data: Sequence[Any]) -> bool:
     """Whether out is no more than memory for derivatives in the data as it should be."""
     x, slopes = data[0], out[1 : 1 + len(data)]
-    return out[0] is None and all(a is None for a in out[1 + len(data) :]) and all(
-        a is None
-        or (
-            type(a) is np.ndarray
-            and a.dtype == x.dtype
-            and a.shape == x.shape
-            and a.flags.carray
-            and all(a is other or not np.may_share_memory(a, other) for other in data)
+    return (
+        out[0] is None
+        and all(a is None for a in out[1 + len(data) :])
+        and all(
+            a is None
+            or (
+                type(a) is np.ndarray
+                and a.dtype == x.dtype
+                and a.shape == x.shape
+                and a.flags.carray
+                and all(a is other or not np.may_share_memory(a, other) for other in data)
+            )
+            for a in slopes
         )
-        for a in slopes
     )
 
 
@@ -95,7 +99,12 @@ def _plan(definition: Definition, wrt: tuple[str, ...], dtype: Any) -> _Plan:
 
 
 def _reduce_small(
-    definition: Definition, wrt: tuple[str, ...], data: Sequence[Any], parameters: Sequence[float], reduction: str, out: Any
+    definition: Definition,
+    wrt: tuple[str, ...],
+    data: Sequence[Any],
+    parameters: Sequence[float],
+    reduction: str,
+    out: Any,
 ) -> tuple[Any, ...]:
     """`reduce` of up to one panel with numbers as parameters: the same bits for a third of the overhead."""
     x = data[0]
@@ -110,13 +119,16 @@ def _reduce_small(
         slope, place = None, 0
         if stored:
             slope = None if out is None else out[1 + k]
-            given, slope = slope, np.empty(x.shape, T) if slope is None else slope
+            slope = np.empty(x.shape, T) if slope is None else slope
             place = _address(slope)
-            slope = slope[()] if given is None else slope  # a scalar if it has no axes
         slopes.append(place)
         results.append(slope)
     addresses = plan.addresses(*places, *range(base, after, plan.item), 0, *slopes, after, ctypes.addressof(sums))
     plan.kernel(addresses, _PAIR(1, size), plan.steps, None)
+    if not x.ndim:
+        for k, slope in enumerate(results):
+            if slope is not None and (out is None or out[1 + k] is None):
+                results[k] = slope[()]  # a scalar, as without axes all results are
     found, number, last = [], plan.number, by.last
     for v, wanted in zip(sums, plan.wanted):  # noqa: B905 - strict takes time
         found.append(T(number(v * last).value) if wanted else None)  # infinite, without a warning, if too large
@@ -136,7 +148,7 @@ def _reduce(
     definition: Definition, wrt: tuple[str, ...], operands: Sequence[Any], reduction: str, weights: Any, out: Any
 ) -> tuple[Any, ...]:
     """`reduce` in general."""
-    leading, names = len(definition.data), ("value", *definition.gradients)
+    leading, names = len(definition.data), arguments.outputs(definition.operands)
     dtype, arrays = prepared(definition, operands)
     compute = arguments.compute_type(dtype)
     shape = arguments.broadcast(**dict(zip(definition.operands, arrays, strict=True)))
@@ -144,40 +156,45 @@ def _reduce(
         weights = np.ascontiguousarray(broadcast(weights, shape, compute))
         compute = np.float64 if weights.dtype == np.float64 else compute
     arrays = [np.asarray(a, compute) for a in arrays]
-    parameters = arrays[leading:]
-    shapes = dict(zip(names, ((), *(shape for _ in definition.data), *(p.shape for p in parameters)), strict=True))
-    given = dict(zip(names, arguments.given(out, names, shapes), strict=True))
+    shapes = {name: arrays[k - 1].shape if k > leading else shape if k else () for k, name in enumerate(names)}
+    given = arguments.given(out, names, shapes)
     by, weights = factors(reduction, math.prod(shape), weights, compute is np.float64)
-    data = [np.ascontiguousarray(a if a.shape == shape else np.broadcast_to(a, shape)) for a in arrays[:leading]]
-    slopes = {}
-    for name in definition.data:
+    for k in range(leading):
+        a = arrays[k]
+        arrays[k] = np.ascontiguousarray(a if a.shape == shape else np.broadcast_to(a, shape))
+    results: list[Any] = [None] * len(names)
+    for k, name in enumerate(definition.data, 1):
         if name in wrt:
-            slope = given["d" + name]
+            slope = given[k]
             usable = slope is not None and slope.dtype == compute and slope.flags.c_contiguous
-            spoils = any(overlap(slope, a) for a in (*data, *parameters)) or (
-                weights is not None and slope is not None and np.may_share_memory(slope, weights)
-            )
-            slopes["d" + name] = slope if usable and not spoils else np.empty(shape, compute)
+            if not usable or any(overlap(slope, a) for a in arrays) or _share(slope, weights):
+                slope = np.empty(shape, compute)
+            results[k] = slope
 
-    found = _Sums(definition, arguments.outputs(wrt), data, parameters, weights, slopes, by).found()
-    results: dict[str, Any] = {name: None for name in names} | {"value": np.asarray(found["value"])} | slopes
-    for name, parameter in zip(definition.parameters, parameters, strict=True):
+    outputs = arguments.outputs(wrt)
+    sums = _Sums(definition, outputs, arrays[:leading], arrays[leading:], weights, results[1 : 1 + leading], by).found()
+    results[0] = np.asarray(sums[0])
+    for k, name in enumerate(definition.parameters, 1):
         if name in wrt:
-            results["d" + name] = np.reshape(found["d" + name], parameter.shape)
-    for name, result in results.items():
-        if result is not None and given[name] is None:
-            results[name] = result.astype(dtype, copy=False)[()]
+            results[leading + k] = np.reshape(sums[k], arrays[leading + k - 1].shape)
+    for k, (result, into) in enumerate(zip(results, given, strict=True)):
+        if result is not None and into is None:
+            results[k] = result.astype(dtype, copy=False)[()]
         elif result is not None:
-            if result is not given[name]:
-                np.copyto(given[name], result, casting="same_kind")
-            results[name] = given[name]
-    return tuple(results.values())
+            if result is not into:
+                np.copyto(into, result, casting="same_kind")
+            results[k] = into
+    return tuple(results)
+
+
+def _share(array: Any, weights: Any) -> bool:
+    return weights is not None and np.may_share_memory(array, weights)
 
 
 class _Sums(NamedTuple):
     """A reduction with operands of the dtype that it computes in, data, weights and their slopes in one piece.
 
-    Each way to do it gives the sums of the value, and of the derivatives by parameter, and fills the slopes in.
+    Each way to do it gives the sums of the value and of the derivatives in each parameter, and fills the slopes in.
     """
 
     definition: Definition
@@ -185,14 +202,14 @@ class _Sums(NamedTuple):
     data: list[Any]  # of the shape that all are broadcast to
     parameters: list[Any]
     weights: Any  # of the data's shape, or None
-    slopes: dict[str, Any]  # memory for the derivatives in data that are wanted
+    slopes: list[Any]  # for each of the data memory for the derivative in it, or None
     by: Factors
 
-    def found(self) -> dict[str, Any]:
-        """The sums by name, in the way that the parameters' shapes ask for."""
+    def found(self) -> list[Any]:
+        """The sums, in the way that the parameters' shapes ask for; those that are not wanted are something."""
         x, parameters = self.data[0], self.parameters
         if x.size == 0:
-            return self._named(np.zeros(shape) * self.by.slope for shape in ((), *(p.shape for p in parameters)))
+            return [np.zeros(shape) * self.by.slope for shape in ((), *(p.shape for p in parameters))]
         tail = x.shape[x.ndim - columns(parameters) :]
         period = math.prod(tail)
         if period == 1:
@@ -203,17 +220,13 @@ class _Sums(NamedTuple):
             return self._by_axis()
         return self._by_element()
 
-    def _named(self, sums: Iterable[Any]) -> dict[str, Any]:
-        return dict(zip(self.definition.sums, sums, strict=True))
-
     # Parameters that are numbers, or vary along the last axes: kernels that sum.
 
-    def _by_number(self) -> dict[str, Any]:
+    def _by_number(self) -> list[Any]:
         """The sums where each parameter is one number."""
-        slots = len(self.definition.sums)
-        return self._named(_tree(self._panels("shared", self.parameters, PANEL, 1, slots)) * self.by.last)
+        return list(_tree(self._panels("shared", self.parameters, PANEL, 1, 1 + len(self.parameters))) * self.by.last)
 
-    def _by_column(self, tail: tuple[int, ...]) -> dict[str, Any]:
+    def _by_column(self, tail: tuple[int, ...]) -> list[Any]:
         """The sums where the parameters vary along the last axes of the data only, of the shape ``tail``."""
         period, size, count = math.prod(tail), self.data[0].size, len(self.parameters)
         repeat = max(1, TILE // period)
@@ -235,7 +248,7 @@ class _Sums(NamedTuple):
         for k, parameter in enumerate(self.parameters):
             folded = total[1 + k * width :][:width].reshape(repeat, period).sum(axis=0)
             found.append(arguments.unbroadcast(folded.reshape(tail), parameter.shape))
-        return self._named(part * self.by.last for part in found)
+        return [part * self.by.last for part in found]
 
     def _panels(self, layout: str, tiles: Sequence[Any], width: int, height: int, slots: int) -> Any:
         """So many sums of each panel: of ``height`` rows of ``width`` elements, and of what is left of the last row."""
@@ -243,8 +256,7 @@ class _Sums(NamedTuple):
         kernel = _panel(self.definition, self.outputs, data[0].dtype.type, layout)
         starts, ends = [a.ctypes.data for a in data], [t.ctypes.data for t in tiles]
         weights_at = 0 if self.weights is None else self.weights.ctypes.data
-        slopes = [self.slopes.get("d" + name) for name in self.definition.data]
-        slopes_at = [0 if slope is None else slope.ctypes.data for slope in slopes]
+        slopes_at = [0 if slope is None else slope.ctypes.data for slope in self.slopes]
         rows, rest = divmod(size, width)
         whole = -(-rows // height)
         sums = np.zeros((whole + (rest > 0), slots))
@@ -275,7 +287,7 @@ class _Sums(NamedTuple):
 
     # A parameter that varies along the first axis: ufuncs, and sums of their results.
 
-    def _by_axis(self) -> dict[str, Any]:
+    def _by_axis(self) -> list[Any]:
         """The sums where a parameter is neither one number nor one for each element.
 
         Gradients for each element, then sums over the other axes.
@@ -286,13 +298,15 @@ class _Sums(NamedTuple):
         run(ufunc, self.definition, [*self.data, *self.parameters], list(arrays.values()))
         for name, array in arrays.items():
             weigh(array, self.weights, by.lift, by.slope if name in stored else by.step)
-        found = {"value": arrays["value"].sum(dtype=np.float64) * by.last} | stored
+        found = [arrays["value"].sum(dtype=np.float64) * by.last]
         for name, parameter in zip(self.definition.sums[1:], self.parameters, strict=True):
             if name in arrays and name not in stored:
-                found[name] = arguments.unbroadcast(arrays[name], parameter.shape) * by.last
+                found.append(arguments.unbroadcast(arrays[name], parameter.shape) * by.last)
+            else:
+                found.append(stored.get(name))
         return found
 
-    def _by_element(self) -> dict[str, Any]:
+    def _by_element(self) -> list[Any]:
         """The sums where a parameter has one number for each element, and each other one as well, or only one.
 
         Panel by panel, so that weights, factor and sums find their operands in the cache.
@@ -319,16 +333,18 @@ class _Sums(NamedTuple):
                     sums[panel] = [outs[name].sum(dtype=np.float64) for name in summed]
 
         each_panel(part, len(sums), size)
-        return dict(zip(summed, _tree(sums) * by.last, strict=True)) | stored
+        found = dict(zip(summed, _tree(sums) * by.last, strict=True)) | stored
+        return [found.get(name) for name in self.definition.sums]
 
     def _stored(self) -> dict[str, Any]:
         """Memory for the results that are kept for each element, by name."""
         x = self.data[0]
-        return {
+        slopes = zip(self.definition.gradients, self.slopes, strict=False)  # those in data come first
+        return {name: slope for name, slope in slopes if slope is not None} | {
             name: np.empty(x.shape, x.dtype)
             for name, parameter in zip(self.definition.sums[1:], self.parameters, strict=True)
             if name in self.outputs and parameter.size == x.size
-        } | self.slopes
+        }
 
 
 @functools.cache

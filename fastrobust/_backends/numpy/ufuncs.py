@@ -30,4 +30,7 @@ def _ufunc(definition: Definition, outputs: tuple[str, ...], dtype: Any, layout:
 
 def layout(parameters: Sequence[Any]) -> str:
     """The kernels' layout for these parameters."""
-    return "shared" if all(getattr(parameter, "size", 1) == 1 for parameter in parameters) else "each"
+    for parameter in parameters:
+        if getattr(parameter, "size", 1) != 1:
+            return "each"
+    return "shared"

@@ -1,0 +1,118 @@
+"""What a backend offers, and the checks of a call that are the same for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ._types import LossGrad
+
+if TYPE_CHECKING:
+    from .kernels.losses.definition import Definition
+
+__all__ = ["WRT", "Backend", "check_options", "check_out", "check_reduction", "check_wrt"]
+
+
+class Backend(Protocol):
+    """What computes with the arrays of one library: a module, or any object, with these names.
+
+    Operands come as the user gave them, arrays of the library and numbers, in the order of ``definition.operands``:
+    first data, which broadcast against all others, then parameters.  The first one is an array of the library, unless
+    the library is NumPy; of the others none is an array of another library.  Reduction, ``wrt`` and the number of
+    entries in ``out`` of `reduce` are checked.  What is left to the backend: numbers outside of ``definition.domains``,
+    dtypes, shapes, weights and memory for results, all of which `_arguments` has functions for, and the options of
+    `evaluate`, of which it may refuse those that it has no use for.
+    """
+
+    @property
+    def xp(self) -> Any:
+        """The library's functions, by the names that they have in NumPy."""
+
+    def evaluate(
+        self, definition: Definition, names: tuple[str, ...], operands: Sequence[Any], options: dict[str, Any], /
+    ) -> Any:
+        """Outputs for each element, of the broadcast shape: an array, or a tuple of them if there are several names.
+
+        ``names`` are some of ``definition.outputs``.  ``options`` are those that a ufunc of NumPy's takes: ``out`` for
+        one, an array or a tuple with an entry for each name, which may be None.
+        """
+
+    def weighted(
+        self,
+        definition: Definition,
+        names: tuple[str, ...],
+        operands: Sequence[Any],
+        weights: Any,
+        options: dict[str, Any],
+        /,
+    ) -> Any:
+        """`evaluate`, with each output multiplied by the weights, which broadcast to the shape of the result.
+
+        A weight of 0 makes 0 of whatever the element's value is, NaN included.
+        """
+
+    def reduce(
+        self,
+        definition: Definition,
+        wrt: tuple[str, ...],
+        operands: Sequence[Any],
+        reduction: str,
+        weights: Any,
+        out: tuple[Any, ...] | None,
+        /,
+    ) -> tuple[Any, ...]:
+        """The sum of the value, or its mean by the weights, and gradients of that in all operands.
+
+        Gradients in data have the broadcast shape, those in parameters the parameters' shapes; None stands for those in
+        operands that are not in ``wrt``, which is in the order of the operands.  ``reduction`` is "sum" or "mean".
+        ``weights`` may be None; one of 0 excludes an element, as above.  ``out`` is None, or has an array or None for
+        each of what is returned.
+        """
+
+
+WRT = tuple(name.removeprefix("d") for name in LossGrad._fields[1:])
+_OPTIONS = frozenset(("out", "where", "casting", "order", "dtype", "subok"))  # of a ufunc call
+_OWN = {  # what functions with such options take besides
+    "loss": frozenset(("reduction", "weights")),
+    "nll": frozenset(("reduction", "weights", "truncation")),
+    "log_partition": frozenset(("truncation",)),
+}
+
+
+def check_reduction(reduction: Any) -> None:
+    """Refuse what is no reduction."""
+    if type(reduction) is not str or reduction not in ("none", "sum", "mean"):
+        raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
+
+
+def check_options(name: str, options: dict[str, Any], taken: frozenset[str] = _OPTIONS, why: str = "") -> None:
+    """Refuse options that the function of that name does not take."""
+    if unknown := options.keys() - taken:
+        from difflib import get_close_matches  # a millisecond that no other call needs
+
+        if not why:
+            taken |= _OWN.get(name, frozenset())
+        hints = [f" (did you mean {near[0]}?)" if (near := get_close_matches(n, taken, 1)) else "" for n in unknown]
+        given = ", ".join(sorted(map("".join, zip(unknown, hints, strict=True))))
+        raise TypeError(f"{name} does not take {given}{why}; it takes {', '.join(sorted(taken))}")
+
+
+def check_wrt(wrt: Any, operands: tuple[str, ...]) -> tuple[str, ...]:
+    """The operands to differentiate by, in their order."""
+    known = isinstance(wrt, (tuple, list)) and all(type(name) is str and name in operands for name in wrt)
+    if not known or len(set(wrt)) != len(wrt):
+        raise ValueError(f"wrt must be a tuple of distinct names out of {operands}, got {wrt!r}")
+    return tuple(name for name in operands if name in wrt)
+
+
+_COUNTS = "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"
+
+
+def check_out(out: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
+    """The entries of ``out``, one for each of these names."""
+    if not isinstance(out, (tuple, list)) or len(out) != len(names):
+        raise ValueError(
+            f"out must be a LossGrad or tuple of {_COUNTS[len(names)]}, ({', '.join(names)}), any of them None; got "
+            f"{out!r}"
+        )
+    return tuple(out)
