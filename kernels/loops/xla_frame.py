@@ -94,8 +94,8 @@ def operands_of(code):
 @scalar
 def place_of(key, probe):
     """The place in the table where a key is looked for at first (probe 0), and then, one after the other."""
-    mixed = key ^ key >> 30 ^ key >> 40
-    return KERNELS + 2 * ((mixed ^ mixed >> 10 ^ mixed >> 20) + probe & (ENTRIES - 1))
+    mixed = key * 0x1E3779B97F4A7C15 & 0x7FFFFFFFFFFFFFFF
+    return KERNELS + 2 * ((mixed >> 53) + probe & (ENTRIES - 1))
 
 
 _coded: dict[int, Definition] = {}  # by digest, all that this process has made codes of
