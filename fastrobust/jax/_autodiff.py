@@ -104,7 +104,7 @@ _parts.defjvp(_parts_jvp, symbolic_zeros=True)
 class _Library:
     """JAX, as a definition's rules of differentiation need it."""
 
-    xp = jnp
+    xp: Any = jnp
 
     def __init__(self, definition: Definition, operands: Sequence[Any], have: dict[str, Any]) -> None:
         self._definition, self._operands = definition, operands

@@ -13,10 +13,10 @@ from numba import intp
 
 from ..arithmetic.primitives import scalar
 from . import xla_frame as f
-from .memory import WORD, WORDS, address_of, pointer, stack
+from .memory import WORD, WORDS, address_of, pointer
 from .xla_calls import BAD_SHAPES, BAD_TYPES, BAD_VERSION, NO_KERNEL, buffer_of, described, elements_of, failed
 from .xla_kernels import kernel_of
-from .xla_machine import PLAIN_MODES, swap_modes
+from .xla_machine import PLAIN_MODES, ones, scratch, swap_modes
 from .xla_plan import COUNT, DATA, INPUTS, ITEM, KERNEL, MODE, PLACES, PLAN, SUMS, choose, planned, varying
 from .xla_sums import begin4, begin8, end4, end8
 from .xla_threads import leave, take_part, work
@@ -30,9 +30,7 @@ SIGNATURE = intp(WORDS, WORDS)
 def _fits(frame, code):
     """Whether there are as many operands and results as the code says."""
     weights = code >> f.HAS_WEIGHTS & 1
-    count = code >> f.IS_SUM & 1
-    for i in range(f.OUTPUTS_MAX):
-        count += code >> i & 1
+    count = ones(f.mask_of(code)) + (code >> f.IS_SUM & 1)
     operands = f.operands_of(code)
     return (
         frame[f.FRAME_ARGS[0]] == operands + weights
@@ -60,7 +58,7 @@ def _executed(frame, table):
                 return failed(frame, table, BAD_VERSION, f.UNIMPLEMENTED)
             if buffer[f.BUFFER_TYPE] & 0xFFFFFFFF != kind:
                 return failed(frame, table, BAD_TYPES, f.INVALID_ARGUMENT)
-    plan, numbers = stack(PLAN, WORD), stack(4, np.float64(0))
+    plan, numbers = scratch(PLAN, WORD), scratch(4, np.float64(0))
     plan[ITEM] = 4 if kind == f.FLOAT else 8
     plan[DATA], plan[INPUTS], plan[COUNT] = f.data_of(code), f.operands_of(code), frame[f.FRAME_RETS[0]]
     if code >> f.IS_SUM & 1:

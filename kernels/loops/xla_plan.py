@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from ..arithmetic.primitives import min, scalar
 from . import xla_frame as f
-from .memory import WORD, pointer, stack
+from .memory import WORD, pointer
 from .panels import TILE
 from .xla_calls import buffer_of
 from .xla_frame import OPERANDS_MAX
+from .xla_machine import scratch
 
 __all__ = ["choose", "planned", "varying"]
 
@@ -57,7 +58,7 @@ def planned(frame, plan):
     if rank > AXES:
         return -1
     total, used = 1, 0
-    own = stack(OPERANDS_MAX, WORD)  # the strides of contiguous operands
+    own = scratch(OPERANDS_MAX, WORD)  # the strides of contiguous operands
     for k in range(operands):
         buffer = buffer_of(frame, f.FRAME_ARGS, k)
         if buffer[f.BUFFER_RANK] != rank:

@@ -10,11 +10,11 @@ from ..arithmetic.elementary import LARGEST, lifted
 from ..arithmetic.primitives import max, min, scalar
 from ..arithmetic.scaling import APART
 from . import xla_frame as f
-from .memory import address_of, pointer, stack
+from .memory import address_of, pointer
 from .panels import PANEL, PANELS_MAX, SUMS_MAX, TILE
 from .xla_calls import BAD_SHAPES, NO_KERNEL, NO_MEMORY, buffer_of, elements_of, failed
 from .xla_kernels import kernel_of
-from .xla_machine import free, malloc, narrow
+from .xla_machine import free, malloc, narrow, scratch
 from .xla_plan import (
     DATA,
     FACTOR,
@@ -51,7 +51,7 @@ def _reducer(zero: Any) -> Any:
     @scalar
     def weight_of(address, n, unit):
         """The sum of the weights times unit, a power of two, in 16 parts."""
-        parts = stack(16, double)
+        parts = scratch(16, double)
         for j in range(16):
             parts[j] = 0.0
         weights = pointer(address, zero)
@@ -104,9 +104,10 @@ def _reducer(zero: Any) -> Any:
     def repeated(plan, period, memory):
         """Have the parameters by column as long as a row of the plan, in that memory."""
         for k in range(plan[DATA], plan[INPUTS]):
-            source, target = pointer(plan[OPERANDS + k], zero), pointer(memory, zero)
-            for i in range(plan[WIDTH]):
-                target[i] = source[i % period if plan[STEPS + k] > 0 else 0]
+            source, step, target = plan[OPERANDS + k], plan[STEPS + k], pointer(memory, zero)
+            for i in range(0, plan[WIDTH], period):
+                for j in range(period):
+                    target[i + j] = pointer(source + j * step, zero)[0]
             plan[OPERANDS + k] = memory
             memory += size * TILE
 

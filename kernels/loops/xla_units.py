@@ -8,8 +8,8 @@ import numpy as np
 
 from ..arithmetic.primitives import min, scalar
 from . import xla_frame as f
-from .memory import WORD, address_of, pointer, stack
-from .xla_machine import run_kernel
+from .memory import WORD, address_of, pointer
+from .xla_machine import run_kernel, scratch
 from .xla_plan import (
     AXES,
     AXES_USED,
@@ -51,7 +51,7 @@ SUMMED = 2 * f.OPERANDS_MAX + 3  # words for a kernel that sums, at most
 @scalar
 def _evaluate(plan, at, n, args, steps):
     """The kernel on n elements of operands at these addresses, to the results from the element ``at`` on."""
-    dims, first = stack(1, WORD), plan[INPUTS]
+    dims, first = scratch(1, WORD), plan[INPUTS]
     dims[0] = n
     for j in range(plan[COUNT]):
         args[first + j] = plan[PLACES + j] + at * plan[ITEM]
@@ -62,7 +62,7 @@ def _evaluate(plan, at, n, args, steps):
 @scalar
 def _rows(plan, first, last):
     """Rows of the last axis, or a part of the only one."""
-    args, steps, index = stack(ARRAYS, WORD), stack(ARRAYS, WORD), stack(AXES, WORD)
+    args, steps, index = scratch(ARRAYS, WORD), scratch(ARRAYS, WORD), scratch(AXES, WORD)
     operands, used, n = plan[INPUTS], plan[AXES_USED], plan[LENGTHS]
     for k in range(operands):
         args[k], steps[k] = plan[OPERANDS + k], plan[STRIDES + k * AXES]
@@ -100,7 +100,7 @@ def _copier(zero: Any) -> Any:
     def tiles(plan, first, last, total, copies):
         n, data, operands = plan[LENGTHS], plan[DATA], plan[INPUTS]
         width = plan[TILED] // n * n
-        args, steps = stack(ARRAYS, WORD), stack(ARRAYS, WORD)
+        args, steps = scratch(ARRAYS, WORD), scratch(ARRAYS, WORD)
         for k in range(operands):
             steps[k] = size
             if k < data:
@@ -108,8 +108,9 @@ def _copier(zero: Any) -> Any:
                 continue
             args[k] = copies + k * plan[TILED] * size
             source, step, target = plan[OPERANDS + k], plan[STRIDES + k * AXES], pointer(args[k], zero)
-            for i in range(width):
-                target[i] = pointer(source + (i % n) * step, zero)[0]
+            for i in range(0, width, n):
+                for j in range(n):
+                    target[i + j] = pointer(source + j * step, zero)[0]
         for unit in range(first, last):
             at = unit * width
             _evaluate(plan, at, min(width, total - at), args, steps)
@@ -144,15 +145,36 @@ def _copier(zero: Any) -> Any:
                 axis += 1
 
     @scalar
+    def contiguous(plan, k):
+        """Whether an operand has its elements in the order of the results."""
+        found, own = True, size
+        for axis in range(plan[AXES_USED]):
+            found = found and plan[STRIDES + k * AXES + axis] == own
+            own *= plan[LENGTHS + axis]
+        return found
+
+    @scalar
+    def constant(plan, k):
+        """Whether an operand is one number."""
+        found = True
+        for axis in range(plan[AXES_USED]):
+            found = found and plan[STRIDES + k * AXES + axis] == 0
+        return found
+
+    @scalar
     def gather(plan, first, last, total, copies):
-        args, steps, index = stack(ARRAYS, WORD), stack(ARRAYS, WORD), stack(AXES, WORD)
-        for k in range(plan[INPUTS]):
-            args[k], steps[k] = copies + k * plan[TILED] * size, size
+        args, steps, index = scratch(ARRAYS, WORD), scratch(ARRAYS, WORD), scratch(AXES, WORD)
+        operands, tile = plan[INPUTS], plan[TILED]
+        for k in range(operands):
+            args[k], steps[k] = copies + k * tile * size, size
         for unit in range(first, last):
-            at = unit * plan[TILED]
-            m = min(plan[TILED], total - at)
-            for k in range(plan[INPUTS]):
-                gathered(plan, k, at, m, args[k], index)
+            at = unit * tile
+            m = min(tile, total - at)
+            for k in range(operands):
+                if plan[STRIDES + k * AXES] == size and contiguous(plan, k):
+                    args[k] = plan[OPERANDS + k] + at * size
+                elif unit == first or not constant(plan, k):
+                    gathered(plan, k, at, m, args[k], index)
             _evaluate(plan, at, m, args, steps)
 
     @scalar
@@ -174,7 +196,7 @@ _copied4, _copied8 = _copier(np.float32(0)), _copier(np.float64(0))
 @scalar
 def _panels(plan, first, last):
     """Sums of panels, the last of which may be the rest of a row."""
-    args, dims, steps = stack(SUMMED, WORD), stack(2, WORD), stack(SUMMED, WORD)
+    args, dims, steps = scratch(SUMMED, WORD), scratch(2, WORD), scratch(SUMMED, WORD)
     item, width, height, data, operands = plan[ITEM], plan[WIDTH], plan[HEIGHT], plan[DATA], plan[INPUTS]
     slopes, row = operands + 1, width * item
     for k in range(operands):
@@ -203,7 +225,7 @@ def span(plan, first, last):
     elif plan[MODE] == LINE or plan[MODE] == ROWS:
         _rows(plan, first, last)
     else:
-        copies = address_of(stack(COPIES, np.float64(0)))
+        copies = address_of(scratch(COPIES, np.float64(0)))
         if plan[ITEM] == 4:
             _copied4(plan, first, last, copies)
         else:
