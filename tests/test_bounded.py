@@ -111,11 +111,12 @@ def test_the_halves_are_bounded_and_rise_for_every_residual(dtype: Any) -> None:
 def test_the_formulas_as_operations_of_xla_are_bounded_too(dtype: Any) -> None:
     jax = pytest.importorskip("jax")
     from fastrobust.jax import _calls
+    from fastrobust.kernels.losses.catalogue import LOSS
 
     with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
         alphas = negative(500, dtype, 7)[:250, None]
         x = np.concatenate([np.exp2(np.linspace(0, 100, 50)), [np.inf]]).astype(dtype)
         operands = [jax.numpy.asarray(a) for a in (x[None, :], alphas, np.ones((1, 1), dtype))]
-        value, slope = _calls._composite("loss", ("value", "dalpha"), *operands)
+        value, slope = _calls._composite(LOSS, ("value", "dalpha"), *operands)
     assert (value[:, :-1] <= value[:, -1:]).all()
     assert (slope[:, :-1] <= slope[:, -1:]).all()  # no alpha here is beyond the cap

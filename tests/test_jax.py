@@ -33,6 +33,7 @@ import fastrobust as fr  # noqa: E402
 import fastrobust.jax as frj  # noqa: E402
 from fastrobust.jax import _calls  # noqa: E402
 from fastrobust.kernels.loops import xla_frame, xla_table  # noqa: E402
+from fastrobust.kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL  # noqa: E402
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "loss": frj.loss,
@@ -199,7 +200,7 @@ def test_the_composite_within_the_bounds() -> None:
     )
     alpha, scale = alpha.astype("f"), (10 ** rng.uniform(-3, 3, n)).astype("f")
     names = ("value", "dx", "dalpha", "dscale", "weight")
-    found = jax.jit(functools.partial(_calls._composite, "loss", names))(x, alpha, scale)
+    found = jax.jit(functools.partial(_calls._composite, LOSS, names))(x, alpha, scale)
     worst = dict.fromkeys(names, 0.0)
     for i in range(n):
         true = oracle.all_at(x[i], alpha[i], scale[i], "float32")
@@ -452,12 +453,13 @@ def test_gpu_kernels_on_a_stand_in_for_cupy(fake_cupy: Any, monkeypatch: pytest.
     x, alpha, scale = rng.normal(size=(40, 3)).astype("f"), np.float32([[0.5, 1, 2]]), np.float32([[0.7]])
     weights = rng.integers(0, 3, x.shape).astype("f")
     names = ("value", "dx", "dalpha")
-    found = jax.jit(functools.partial(_calls._launched, "nll", names))(x, alpha, scale)
+    found = jax.jit(functools.partial(_calls._launched, NLL, names))(x, alpha, scale)
     expected = fr.nll_and_grad(x, alpha, scale)
     close(found, expected[:3], 1e-6)
-    close(jax.jit(functools.partial(_calls._launched, "partition", ("value",)))(alpha), [fr.log_partition(alpha)], 1e-6)
+    log_partition = functools.partial(_calls._launched, LOG_PARTITION, ("value",))
+    close(jax.jit(log_partition)(alpha), [fr.log_partition(alpha)], 1e-6)
     for mean, more in ((True, ()), (False, (weights,))):
-        sums = functools.partial(_calls._launched_sums, "loss", ("x", "alpha"), mean)
+        sums = functools.partial(_calls._launched_sums, LOSS, ("x", "alpha"), mean)
         true = fr.loss_and_grad(
             x, alpha, scale, reduction="mean" if mean else "sum", weights=more[0] if more else None, wrt=("x", "alpha")
         )
@@ -545,25 +547,33 @@ def test_the_interface_is_the_one_that_is_known() -> None:
     assert frj.backend() == "ffi" and xla_table.seen() == tuple(version)
 
 
-def test_the_handler_refuses_what_it_does_not_know() -> None:
+def test_the_handler_refuses_what_it_does_not_know(capfd: pytest.CaptureFixture[str]) -> None:
     frj.backend()
 
     def call(result: Any, *operands: Any, code: int) -> Any:
         return jax.ffi.ffi_call("fastrobust", (result,))(*operands, code=np.int64(code))[0]
 
     x, shape = np.ones(3, "f"), jax.ShapeDtypeStruct
-    code = xla_frame.code_of("loss", ("value",))
+    code, mean = xla_frame.code_of(LOSS, ("value",)), xla_frame.code_of_sums(LOSS, (), True, False)
+    unknown = code ^ 1 << xla_frame.AT_DIGEST
     for message, args, number in (
         ("all float32 or all float64", (shape((3,), "i"), *[np.ones(3, "i")] * 3), code),
         ("all float32 or all float64", (shape((3,), "f"), x, np.ones(3, "i"), x), code),
         ("of one rank", (shape((4,), "f"), x, x, x), code),
         ("of one rank", (shape((3,), "f"), x, x[None], x), code),
-        ("of one rank", (shape((), "f"), x, np.ones(2, "f"), x), xla_frame.code_of_sums("loss", (), True)),
+        ("of one rank", (shape((), "f"), x, np.ones(2, "f"), x), mean),
+        ("of one rank", (shape((3,), "f"), x, x), code),
+        ("of one rank", (shape((3,), "f"), x, x, x, x), code),
+        ("of one rank", (shape((3,), "f"), x, x, x), code | 2),  # two results
+        ("of one rank", (shape((3,), "f"), x, x, x), 0),
+        ("of one rank", (shape((3,), "f"), x, x, x), 1),  # a code of fastrobust 0.1
+        ("of one rank", (shape((), "f"), x, x, x), mean | 1 << xla_frame.HAS_WEIGHTS),
         ("float", (shape((3,), "f"), x, x, x), -1),
-        ("float", (shape((3,), "f"), x, x, x), xla_frame.CODES),
+        ("could not be built", (shape((3,), "f"), x, x, x), unknown),
     ):
         with pytest.raises(jax.errors.JaxRuntimeError, match=message):
             call(*args, code=number).block_until_ready()
+    assert capfd.readouterr().err.count("import the module that defines it") == 1
 
 
 # --- errors, the adaptive loss

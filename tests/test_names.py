@@ -10,6 +10,7 @@ import pytest
 import fastrobust as fr
 from fastrobust.kernels.loops import cpu, cuda, launch, xla_frame
 from fastrobust.kernels.losses import higher
+from fastrobust.kernels.losses.catalogue import LOSS
 
 
 def slopes(name: str, family: str = "loss") -> list[Any]:
@@ -60,7 +61,7 @@ def test_cuda_has_no_storage_of_another_kind() -> None:
 
 def test_xla_has_no_number_for_another_sum() -> None:
     with pytest.raises(ValueError, match="not in tuple"):
-        xla_frame.code_of_sums("loss", ("x", "c"), mean=False)
+        xla_frame.code_of_sums(LOSS, ("x", "c"), False, False)
 
 
 def test_operators_and_modules_of_torch() -> None:

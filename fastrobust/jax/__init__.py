@@ -37,45 +37,43 @@ uninterrupted(lambda: importlib.import_module("._autodiff", __name__))
 
 from .. import LossGrad, PartitionGrad, _api
 from .. import _arguments as arguments
+from ..kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL
+from ..kernels.losses.definition import Definition
 from ._adaptive import AdaptiveLoss
 from ._autodiff import array
 from ._calls import backend
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
-_ARRAYS = ("x", "alpha", "scale", "weights")
 
 
-def _for_jax(function: _Function) -> _Function:
+def _for_jax(function: _Function, definition: Definition) -> _Function:
     """The function with its arrays made arrays of JAX, and its leading number, too."""
     signature = inspect.signature(function)
-    leading = next(iter(signature.parameters))
-    likelihood = function.__name__.startswith(("nll", "log_partition"))
 
     @functools.wraps(function)
     def converted(*args: object, **options: object) -> object:
         given = signature.bind(*args, **options)
         # As numbers: once arrays of JAX, they are elements that give NaN.
-        alpha, scale = (given.arguments.get(name, 1.0) for name in ("alpha", "scale"))
-        untruncated = likelihood and given.arguments.get("truncation") is None
-        arguments.check_numbers(alpha, scale, "nll" if untruncated else "loss")
-        for name in _ARRAYS:
+        checked = definition if given.arguments.get("truncation") is None else LOSS
+        arguments.check_numbers(checked, [given.arguments.get(name) for name in checked.operands])
+        for name in (*definition.operands, "weights"):
             value = given.arguments.get(name)
-            if name == leading or (value is not None and not isinstance(value, arguments.NUMBERS)):
+            if name == definition.operands[0] or (value is not None and not isinstance(value, arguments.NUMBERS)):
                 given.arguments[name] = array(name, value)
         return function(*given.args, **given.kwargs)
 
     return cast(_Function, converted)
 
 
-loss = _for_jax(_api.loss)
-influence = _for_jax(_api.influence)
-weight = _for_jax(_api.weight)
-curvature = _for_jax(_api.curvature)
-nll = _for_jax(_api.nll)
-log_partition = _for_jax(_api.log_partition)
-log_partition_and_grad = _for_jax(_api.log_partition_and_grad)
-loss_and_grad = _for_jax(_api.loss_and_grad)
-nll_and_grad = _for_jax(_api.nll_and_grad)
+loss = _for_jax(_api.loss, LOSS)
+influence = _for_jax(_api.influence, LOSS)
+weight = _for_jax(_api.weight, LOSS)
+curvature = _for_jax(_api.curvature, LOSS)
+nll = _for_jax(_api.nll, NLL)
+log_partition = _for_jax(_api.log_partition, LOG_PARTITION)
+log_partition_and_grad = _for_jax(_api.log_partition_and_grad, LOG_PARTITION)
+loss_and_grad = _for_jax(_api.loss_and_grad, LOSS)
+nll_and_grad = _for_jax(_api.nll_and_grad, NLL)
 
 __all__ = [
     "AdaptiveLoss",

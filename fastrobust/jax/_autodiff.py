@@ -1,15 +1,14 @@
 """The functions on arrays of JAX: arguments, and the rules of differentiation.
 
-One rule, `jax.custom_jvp` around the kernels' outputs: their derivatives are again outputs, or follow from them by
-`kernels.losses.higher`, so that every order is right, forward and in reverse.  A value that is differentiated comes
-from the same pass as its derivatives.  The module is what `_dispatch` finds: `evaluate`, `weighted`, `partition`,
-`reduce`.
+One rule, `jax.custom_jvp` around the kernels' outputs: their derivatives are again outputs, or follow from them by the
+definition's `slopes`, so that every order is right, forward and in reverse.  A value that is differentiated comes from
+the same pass as its derivatives.  The module is what `_dispatch` finds: `evaluate`, `weighted`, `reduce`.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,13 +17,10 @@ import numpy as np
 
 from .. import _arguments as arguments
 from .._meaning import check_plain
-from .._types import LossGrad
-from ..kernels.losses import higher
-from ..kernels.losses.signatures import LOSS, PARTITION
+from ..kernels.losses.definition import Definition
 from . import _calls, _private
 
 xp = jnp  # the library's functions
-_WRT, _FIRST = LOSS.operands, LOSS.gradients
 
 
 # --- arguments
@@ -44,14 +40,15 @@ def array(name: str, value: Any) -> Any:
     return array
 
 
-def _prepared(family: str, **values: Any) -> tuple[Any, list[Any]]:
-    """Dtype of the result, and the arguments as arrays of the computing type.  Python numbers take that of the rest."""
-    arguments.check_numbers(values.get("alpha", 1.0), values.get("scale", 1.0), family)
-    leading = next(iter(values))
+def _prepared(definition: Definition, operands: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """Dtype of the result, and the operands as arrays of the computing type.  Python numbers take that of the rest."""
+    arguments.check_numbers(definition, operands)
+    leading = definition.operands[0]
     arrays: dict[str, Any] = {
-        n: v if n != leading and isinstance(v, arguments.NUMBERS) else array(n, v) for n, v in values.items()
+        n: v if n != leading and isinstance(v, arguments.NUMBERS) else array(n, v)
+        for n, v in zip(definition.operands, operands, strict=True)
     }
-    found = [a for n, a in arrays.items() if not isinstance(a, arguments.NUMBERS) and a.dtype.kind not in "biu"]
+    found = [a for a in arrays.values() if not isinstance(a, arguments.NUMBERS) and a.dtype.kind not in "biu"]
     x = arrays[leading]
     if x.dtype.kind in "biu":
         found.append(x.astype(float))  # float64 where there is that
@@ -63,35 +60,39 @@ def _prepared(family: str, **values: Any) -> tuple[Any, list[Any]]:
     ]
 
 
-def _options(options: dict[str, Any], x: Any) -> Any:
-    """x, in the dtype that is wanted; refuses what a ufunc takes and arrays that cannot be written to do not."""
+def _in_dtype(options: dict[str, Any], operands: Sequence[Any]) -> Sequence[Any]:
+    """The operands, the first in the dtype that is wanted; refuses what a ufunc takes besides."""
     if unknown := options.keys() - {"dtype"}:
         raise TypeError(f"{', '.join(sorted(unknown))}: not taken for arrays of JAX, only dtype is")
-    return x if options.get("dtype") is None else jnp.asarray(x).astype(arguments.requested(options["dtype"]))
+    if options.get("dtype") is None:
+        return operands
+    first, *others = operands
+    return jnp.asarray(first).astype(arguments.requested(options["dtype"])), *others
 
 
-def _shape(args: Sequence[Any]) -> tuple[int, ...]:
-    """The common shape, some of whose lengths may be symbols, or an error that names the arguments."""
+def _shape(definition: Definition, args: Sequence[Any]) -> tuple[int, ...]:
+    """The common shape, some of whose lengths may be symbols, or an error that names the operands."""
     try:
         return tuple(jnp.broadcast_shapes(*(a.shape for a in args)))
     except ValueError:
-        return arguments.broadcast(**dict(zip(_WRT, args, strict=True)))
+        return arguments.broadcast(**dict(zip(definition.operands, args, strict=True)))
 
 
 # --- derivatives
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _parts(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any) -> tuple[Any, ...]:
+def _parts(definition: Definition, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
     """The named outputs, differentiable, of arrays of one computing type."""
-    return tuple(_calls.evaluate(family, names, x, alpha, scale))
+    return tuple(_calls.evaluate(definition, names, *operands))
 
 
-def _parts_jvp(family: str, names: tuple[str, ...], args: Any, tangents: Any) -> tuple[Any, Any]:
+def _parts_jvp(definition: Definition, names: tuple[str, ...], args: Any, tangents: Any) -> tuple[Any, Any]:
     wanted = [not _private.is_zero(t) for t in tangents]
-    more = tuple(n for n, w in zip(_FIRST, wanted, strict=True) if w and "value" in names and n not in names)
-    found = dict(zip(names + more, _parts(family, names + more, *args), strict=True))
-    slopes = [_slopes(family, name, args, found, wanted) for name in names]
+    first = zip(definition.gradients, wanted, strict=True)
+    more = tuple(n for n, w in first if w and "value" in names and n not in names)
+    found = dict(zip(names + more, _parts(definition, names + more, *args), strict=True))
+    slopes = [_slopes(definition, name, args, found, wanted) for name in names]
     return tuple(found[n] for n in names), tuple(
         _product(found[name], row, tangents) for name, row in zip(names, slopes, strict=True)
     )
@@ -100,37 +101,58 @@ def _parts_jvp(family: str, names: tuple[str, ...], args: Any, tangents: Any) ->
 _parts.defjvp(_parts_jvp, symbolic_zeros=True)
 
 
-def _slopes(family: str, name: str, args: Any, have: dict[str, Any], wanted: Sequence[bool]) -> list[Any]:
-    """Derivatives of one output in x, alpha and scale, those wanted; ``have`` are outputs at hand."""
+class _Library:
+    """JAX, as a definition's rules of differentiation need it."""
 
-    def get(*names: str) -> list[Any]:
-        missing = tuple(n for n in names if n not in have)
+    xp: Any = jnp
+
+    def __init__(self, definition: Definition, operands: Sequence[Any], have: dict[str, Any]) -> None:
+        self._definition, self._operands = definition, operands
+        self._have = have  # outputs at hand
+
+    def get(self, *names: str) -> list[Any]:
+        """Return outputs of this definition for these operands."""
+        missing = tuple(n for n in names if n not in self._have)
         if missing:
-            have.update(zip(missing, _parts(family, missing, *args), strict=True))
-        return [have[n] for n in names]
+            self._have.update(zip(missing, _parts(self._definition, missing, *self._operands), strict=True))
+        return [self._have[n] for n in names]
 
-    if name == "value":
-        found = iter(get(*(n for n, w in zip(_FIRST, wanted, strict=True) if w)))
-        return [next(found) if w else None for w in wanted]
+    def evaluate(self, definition: Definition, names: Sequence[str], *operands: Any) -> list[Any]:
+        """Return outputs of another definition."""
+        return list(_parts(definition, tuple(names), *operands))
 
-    def twice() -> Any:
-        if not wanted[1]:
-            return None
-        bend = _dalpha_twice(*args)
-        return bend + _log_z(("d2alpha",), args[1])[0] if family == "nll" else bend
-
-    rows = higher.slopes(jnp, name, family, args, get, twice)
-    return [row if w else None for row, w in zip(rows, wanted, strict=True)]
-
-
-@jax.jit
-def _dalpha_twice(x: Any, alpha: Any, scale: Any) -> Any:
-    def fold(step: Any, total: Any, rows: Any) -> Any:
+    def fold(self, step: Callable[..., Any], total: Any, rows: Sequence[tuple[float, ...]]) -> Any:
+        """Return step(total, *row) after the last of the rows."""
         columns = tuple(jnp.asarray(column, total.dtype) for column in zip(*rows, strict=True))
-        start = total + 0 * alpha * scale  # of the whole shape, and cut like the result
-        return jax.lax.scan(lambda total, row: (step(total, *row), None), start, columns)[0]
+        # Zeros of the whole shape, and cut like the result.
+        zeros = functools.reduce(jnp.add, (jnp.where(o == o, 0 * total, 0 * total) for o in self._operands))
+        return jax.lax.scan(lambda total, row: (step(total, *row), None), total + zeros, columns)[0]
 
-    return higher.dalpha_twice(jnp, x, alpha, scale, fold)
+
+def _slopes(
+    definition: Definition, name: str, args: Sequence[Any], have: dict[str, Any], wanted: Sequence[bool]
+) -> list[Any]:
+    """Derivatives of one output in the operands, those wanted; ``have`` are outputs at hand."""
+    library = _Library(definition, args, have)
+    if name == "value":
+        found = iter(library.get(*(n for n, w in zip(definition.gradients, wanted, strict=True) if w)))
+        return [next(found) if w else None for w in wanted]
+    if definition.slopes is None:
+        raise NotImplementedError(f"a derivative of {name} was asked for: the definition of {definition.name} has none")
+    costly = [w and (name, n) in definition.costly for n, w in zip(definition.operands, wanted, strict=True)]
+    plain = [w and not c for w, c in zip(wanted, costly, strict=True)]
+    rows = definition.slopes(library, name, args, plain) if any(plain) else [None] * len(wanted)
+    return [
+        _costly(definition, name, i, *args) if costly[i] else row if plain[i] else None for i, row in enumerate(rows)
+    ]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _costly(definition: Definition, name: str, at: int, *operands: Any) -> Any:
+    """One derivative that takes hundreds of operations: compiled once, where they would be run one by one."""
+    assert definition.slopes is not None  # `_slopes` has looked
+    wanted = [i == at for i in range(len(operands))]
+    return definition.slopes(_Library(definition, operands, {}), name, operands, wanted)[at]
 
 
 def _product(like: Any, slopes: Sequence[Any], tangents: Sequence[Any]) -> Any:
@@ -139,102 +161,85 @@ def _product(like: Any, slopes: Sequence[Any], tangents: Sequence[Any]) -> Any:
     return jnp.broadcast_to(sum(terms[1:], terms[0]), like.shape).astype(like.dtype) if terms else jnp.zeros_like(like)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _log_z(names: tuple[str, ...], alpha: Any) -> tuple[Any, ...]:
-    """log Z and its derivatives, those named."""
-    return tuple(_calls.evaluate("partition", names, alpha))
-
-
-@_log_z.defjvp
-def _(names: tuple[str, ...], args: Any, tangents: Any) -> tuple[Any, Any]:
-    order = PARTITION
-    if "d2alpha" in names:
-        raise NotImplementedError("a third derivative of log Z in alpha was asked for: two are available")
-    following = [order[order.index(n) + 1] for n in names]
-    everything = tuple(dict.fromkeys((*names, *following)))
-    found = dict(zip(everything, _log_z(everything, *args), strict=True))
-    return tuple(found[n] for n in names), tuple(found[n] * tangents[0] for n in following)
-
-
 # --- what the dispatcher calls
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
-def _evaluated(family: str, names: tuple[str, ...], dtype: Any, x: Any, alpha: Any, scale: Any) -> tuple[Any, ...]:
-    return tuple(part.astype(dtype) for part in _parts(family, names, x, alpha, scale))
+def _evaluated(definition: Definition, names: tuple[str, ...], dtype: Any, *operands: Any) -> tuple[Any, ...]:
+    return tuple(part.astype(dtype) for part in _parts(definition, names, *operands))
 
 
-def evaluate(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, options: dict[str, Any]) -> Any:
+def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[Any], options: dict[str, Any]) -> Any:
     """The named outputs for each element: an array, or a tuple of them."""
-    dtype, args = _prepared(family, x=_options(options, x), alpha=alpha, scale=scale)
-    _shape(args)
-    results = _evaluated(family, names, dtype, *args)
+    dtype, args = _prepared(definition, _in_dtype(options, operands))
+    _shape(definition, args)
+    results = _evaluated(definition, names, dtype, *args)
     return results[0] if len(names) == 1 else results
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
-def _weighted(family: str, names: tuple[str, ...], dtype: Any, args: Any, weights: Any) -> Any:
+def _weighted(definition: Definition, names: tuple[str, ...], dtype: Any, args: Any, weights: Any) -> Any:
     """The outputs for each element, weighted."""
-    found = _parts(family, names, *_calls.masked(weights, *args))
+    found = _parts(definition, names, *_calls.masked(definition, args, weights))
     return tuple(jnp.where(weights == 0, 0.0, part * weights).astype(dtype) for part in found)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), inline=True)
-def _summed(family: str, wrt: tuple[str, ...], mean: bool, dtype: Any, args: Any, weights: Any) -> tuple[Any, ...]:
+def _summed(
+    definition: Definition, wrt: tuple[str, ...], mean: bool, dtype: Any, args: Any, weights: Any
+) -> tuple[Any, ...]:
     """The sum or mean and the gradients of it."""
-    x, alpha, scale = args
-    tail = _calls.tail_of(*(a.shape for a in args))
+    tail = _calls.tail_of(definition, args)
     if tail is None:
-        found: Any = _composed(family, wrt, mean, x, alpha, scale, weights)
+        found: Any = _composed(definition, wrt, mean, args, weights)
     else:
-        found = _sums(family, wrt, mean, tail, x, alpha, scale, weights)
+        found = _sums(definition, wrt, mean, tail, args, weights)
     return tuple(part.astype(dtype) for part in found)
 
 
-def _composed(family: str, wrt: tuple[str, ...], mean: bool, x: Any, alpha: Any, scale: Any, weights: Any) -> Any:
+def _composed(definition: Definition, wrt: tuple[str, ...], mean: bool, operands: Sequence[Any], weights: Any) -> Any:
     """Sums of XLA's over the outputs for each element; differentiable in everything."""
-    found = _parts(family, arguments.outputs(wrt), *_calls.masked(weights, x, alpha, scale))
-    return _calls.total(found, wrt, mean, alpha, scale, weights)
+    found = _parts(definition, arguments.outputs(wrt), *_calls.masked(definition, operands, weights))
+    return _calls.total(definition, found, wrt, mean, operands, weights)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
 def _sums(
-    family: str, wrt: tuple[str, ...], mean: bool, tail: tuple[int, ...], x: Any, alpha: Any, scale: Any, weights: Any
+    definition: Definition, wrt: tuple[str, ...], mean: bool, tail: tuple[int, ...], operands: Any, weights: Any
 ) -> tuple[Any, ...]:
-    """The same in one pass.  Differentiated, the value comes with its gradients; only d/dx is as large as x."""
-    return tuple(_calls.sums(family, wrt, mean, tail, x, alpha, scale, weights))
+    """The same in one pass.  Differentiated, the value comes with its gradients; only those in data are as large."""
+    return tuple(_calls.sums(definition, wrt, mean, tail, operands, weights))
 
 
 def _sums_jvp(
-    family: str, wrt: tuple[str, ...], mean: bool, tail: tuple[int, ...], args: Any, tangents: Any
+    definition: Definition, wrt: tuple[str, ...], mean: bool, tail: tuple[int, ...], args: Any, tangents: Any
 ) -> tuple[Any, Any]:
-    wanted = [t is not None and not _private.is_zero(t) for t in tangents]
-    if wrt or wanted[3]:
+    given, along = (*args[0], args[1]), (*tangents[0], tangents[1])  # the operands, and weights or None
+    wanted = [t is not None and not _private.is_zero(t) for t in along]
+    if wrt or wanted[-1]:
         places = [i for i, w in enumerate(wanted) if w]  # a tangent of zeros would be computed with
 
         def composed(*chosen: Any) -> Any:
-            values = dict(enumerate(args)) | dict(zip(places, chosen, strict=True))
-            return _composed(family, wrt, mean, values[0], values[1], values[2], values[3])
+            *operands, weights = (dict(enumerate(given)) | dict(zip(places, chosen, strict=True))).values()
+            return _composed(definition, wrt, mean, operands, weights)
 
-        chosen, along = ([values[i] for i in places] for values in (args, tangents))
-        return _sums(family, wrt, mean, tail, *args), jax.jvp(composed, chosen, along)[1]
-    names = tuple(name for name, w in zip(_WRT, wanted, strict=False) if w)
-    value, *slopes = _sums(family, names, mean, tail, *args)
-    terms = [
-        (s * t).sum() for s, t in zip(slopes, (t for t, w in zip(tangents, wanted, strict=True) if w), strict=True)
-    ]
+        chosen, tangents_of = ([values[i] for i in places] for values in (given, along))
+        return _sums(definition, wrt, mean, tail, *args), jax.jvp(composed, chosen, tangents_of)[1]
+    names = tuple(name for name, w in zip(definition.operands, wanted, strict=False) if w)
+    value, *slopes = _sums(definition, names, mean, tail, *args)
+    terms = [(s * t).sum() for s, t in zip(slopes, (t for t, w in zip(along, wanted, strict=True) if w), strict=True)]
     return (value,), (sum(terms[1:], terms[0]).astype(value.dtype),)
 
 
 _sums.defjvp(_sums_jvp, symbolic_zeros=True)
 
 
-def _weights(weights: Any, args: Sequence[Any], relative: bool = False) -> Any:
+def _weights(definition: Definition, weights: Any, args: Sequence[Any], relative: bool = False) -> Any:
     """The weights as an array of the computing type that broadcasts to the shape of the result.
 
     Doubles become floats; times a power of two before, so that they are in reach, where only their ratios matter.
     """
-    shape = _shape(args)
+    shape = _shape(definition, args)
     weights = array("weights", weights)
     if relative and weights.dtype == np.float64 != args[0].dtype:
         weights = _calls.lifted(weights, weights.shape, np.float64)
@@ -249,30 +254,23 @@ def _weights(weights: Any, args: Sequence[Any], relative: bool = False) -> Any:
 
 
 def weighted(
-    family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any, weights: Any, options: dict[str, Any]
+    definition: Definition, names: tuple[str, ...], operands: Sequence[Any], weights: Any, options: dict[str, Any]
 ) -> Any:
     """`evaluate`, each output multiplied by the weights; a weight of 0 excludes an element, whatever its value."""
-    dtype, args = _prepared(family, x=_options(options, x), alpha=alpha, scale=scale)
-    results = _weighted(family, names, dtype, tuple(args), _weights(weights, args))
+    dtype, args = _prepared(definition, _in_dtype(options, operands))
+    results = _weighted(definition, names, dtype, tuple(args), _weights(definition, weights, args))
     return results[0] if len(names) == 1 else results
 
 
 def reduce(
-    family: str, wrt: tuple[str, ...], x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, out: Any
-) -> LossGrad:
-    """Sum or weighted mean of the loss, dx for each element, the other gradients in their parameters' shapes."""
+    definition: Definition, wrt: tuple[str, ...], operands: Sequence[Any], reduction: str, weights: Any, out: Any
+) -> tuple[Any, ...]:
+    """Sum or weighted mean, derivatives in data for each element, the other gradients in their parameters' shapes."""
     if out is not None and any(entry is not None for entry in out):
         raise TypeError("out: not taken for arrays of JAX, which cannot be written to")
-    dtype, args = _prepared(family, x=x, alpha=alpha, scale=scale)
-    _shape(args)
-    weights = None if weights is None else _weights(weights, args, reduction == "mean")
-    found = _summed(family, wrt, reduction == "mean", dtype, tuple(args), weights)
+    dtype, args = _prepared(definition, operands)
+    _shape(definition, args)
+    weights = None if weights is None else _weights(definition, weights, args, reduction == "mean")
+    found = _summed(definition, wrt, reduction == "mean", dtype, tuple(args), weights)
     results = dict(zip(arguments.outputs(wrt), found, strict=True))
-    return LossGrad(*(results.get(name) for name in LossGrad._fields))
-
-
-def partition(names: tuple[str, ...], alpha: Any, options: dict[str, Any]) -> Any:
-    """log Z, or log Z and its derivative, for each element."""
-    dtype, (alpha,) = _prepared("loss", alpha=_options(options, alpha))
-    results = tuple(part.astype(dtype) for part in _log_z(names, alpha))
-    return results[0] if len(names) == 1 else results
+    return tuple(results.get(name) for name in ("value", *definition.gradients))

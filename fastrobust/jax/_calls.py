@@ -24,7 +24,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ..kernels.arithmetic import scaling
 from ..kernels.compilers.alone import imported
 from ..kernels.loops import traced, xla_frame, xla_table
-from ..kernels.losses.signatures import LOSS
+from ..kernels.losses.catalogue import LOSS
+from ..kernels.losses.definition import Definition
 from . import _private
 
 _TARGET = "fastrobust"
@@ -50,7 +51,7 @@ def backend() -> str:
         _register()
         with jax.ensure_compile_time_eval(), jax.default_device(jax.local_devices(backend="cpu")[0]):
             probe = jnp.asarray([3.0], jnp.float32)
-            found = float(jax.jit(functools.partial(_called, "loss", ("value",)))(probe, probe, probe)[0][0])
+            found = float(jax.jit(functools.partial(_called, LOSS, ("value",)))(probe, probe, probe)[0][0])
     except jax.errors.JaxRuntimeError:  # the handler's, or XLA's about its version
         return "composite"
     return "ffi" if xla_table.seen() is not None and abs(found - (2**1.5 - 1) / 3) < 1e-6 else "composite"
@@ -63,25 +64,25 @@ def _register() -> None:
     jax.ffi.register_ffi_target(_TARGET, capsule(xla_table.handler(), None, None), platform="cpu", api_version=1)
 
 
-def evaluate(family: str, names: Sequence[str], *operands: Any) -> list[Any]:
+def evaluate(definition: Definition, names: Sequence[str], *operands: Any) -> list[Any]:
     """The named outputs for each element; operands that broadcast, all float32 or all float64."""
     rank = max(o.ndim for o in operands)
     aligned = [o.reshape((1,) * (rank - o.ndim) + o.shape) for o in operands]
-    order = xla_frame.ordered(family, names)
-    found = dict(zip(order, _operation(family, order)(*aligned), strict=True))
+    order = xla_frame.ordered(definition, names)
+    found = dict(zip(order, _operation(definition, order)(*aligned), strict=True))
     return [found[name] for name in names]
 
 
 @functools.cache
-def _operation(family: str, names: tuple[str, ...]) -> Callable[..., Any]:
+def _operation(definition: Definition, names: tuple[str, ...]) -> Callable[..., Any]:
     """`evaluate` for operands of one rank, which broadcasting also batches."""
 
     @custom_vmap
     def operation(*operands: Any) -> Any:
-        composite: Callable[..., Any] = functools.partial(_composite, family, names)
+        composite: Callable[..., Any] = functools.partial(_composite, definition, names)
         if backend() == "composite":
             return composite(*operands)
-        return _by_platform(operands, composite, {"cpu": _called, "cuda": _launched}, _partitioned, family, names)
+        return _by_platform(operands, composite, {"cpu": _called, "cuda": _launched}, _partitioned, definition, names)
 
     @operation.def_vmap
     def _(size: int, batched: Any, *operands: Any) -> Any:
@@ -91,10 +92,10 @@ def _operation(family: str, names: tuple[str, ...]) -> Callable[..., Any]:
     return operation
 
 
-def _called(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
+def _called(definition: Definition, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
     """By the handler; on this device's part of each operand."""
     like = [functools.reduce(jnp.add, operands)] * len(names)  # in shape, dtype and how it is cut
-    return _handled(xla_frame.code_of(family, names), like, operands)
+    return _handled(xla_frame.code_of(definition, names), like, operands)
 
 
 def _handled(code: int, like: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
@@ -111,9 +112,9 @@ def _typed(found: Sequence[Any], like: Sequence[Any]) -> tuple[Any, ...]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _composite(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
+def _composite(definition: Definition, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
     """By XLA's operations."""
-    return traced.evaluate(jnp, jax.lax, _take, family, names, *operands)
+    return traced.evaluate(jnp, jax.lax, _take, definition, names, *operands)
 
 
 def _take(column: Any, i: Any) -> Any:
@@ -169,66 +170,70 @@ def _on_stream(work: Callable[..., None], like: Sequence[Any], operands: Sequenc
     return _typed(buffer_callback(run, types, command_buffer_compatible=True)(*operands), like)
 
 
-def _launched(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
+def _launched(definition: Definition, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
     """`_called` on a GPU."""
 
     def work(backend: Any, out: Any, args: Any) -> None:
-        if family == "partition":
-            backend.partition(names, *args, {"out": out})
-        else:
-            backend.evaluate(family, names, *args, {"out": out})
+        backend.evaluate(definition, names, args, {"out": out})
 
     return _on_stream(work, [functools.reduce(jnp.add, operands)] * len(names), operands)
 
 
-def _launched_sums(family: str, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
+def _launched_sums(definition: Definition, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
     """`_called_sums` on a GPU."""
+    count = len(definition.operands)
 
     def work(backend: Any, out: Any, args: Any) -> None:
         memory = dict(zip(("value", *wrt), out, strict=True))
-        given = tuple(memory.get(name) for name in ("value", "x", "alpha", "scale"))
-        weights = args[3] if len(args) > 3 else None
-        backend.reduce(family, wrt, *args[:3], "mean" if mean else "sum", weights, given)
+        given = tuple(memory.get(name) for name in ("value", *definition.operands))
+        weights = args[count] if len(args) > count else None
+        backend.reduce(definition, wrt, args[:count], "mean" if mean else "sum", weights, given)
 
-    return _on_stream(work, _like_sums(wrt, operands), operands)
+    return _on_stream(work, _like_sums(definition, wrt, operands), operands)
 
 
 # --- sums
 
 
-def tail_of(*shapes: Any) -> tuple[int, ...] | None:
-    """The trailing axes of x, of which these are the shapes and those of the parameters, that the latter vary along.
+def tail_of(definition: Definition, operands: Sequence[Any]) -> tuple[int, ...] | None:
+    """The trailing axes of the common shape that the parameters vary along.
 
     None where sums need another way: parameters that vary along all axes, and lengths that are not known.
     """
-    shape = jnp.broadcast_shapes(*shapes)
+    shape = jnp.broadcast_shapes(*(o.shape for o in operands))
     if not all(isinstance(n, int) for n in shape):
         return None
-    first = min((len(shape) - len(s) + i for s in shapes[1:] for i, n in enumerate(s) if n > 1), default=len(shape))
+    varying = [p.shape for p in operands[len(definition.data) :]]
+    first = min((len(shape) - len(s) + i for s in varying for i, n in enumerate(s) if n > 1), default=len(shape))
     tail = tuple(shape[first:])
     whole = math.prod(shape)
     return tail if whole and (not tail or math.prod(tail) < whole) else None
 
 
 def sums(
-    family: str, wrt: tuple[str, ...], mean: bool, tail: tuple[int, ...], x: Any, alpha: Any, scale: Any, weights: Any
+    definition: Definition,
+    wrt: tuple[str, ...],
+    mean: bool,
+    tail: tuple[int, ...],
+    operands: Sequence[Any],
+    weights: Any,
 ) -> list[Any]:
-    """The sum or mean, then the gradients in the order x, alpha, scale, of their shapes; x of that of the result."""
-    shape = jnp.broadcast_shapes(x.shape, alpha.shape, scale.shape)
-    lead = (1,) * (len(shape) - len(tail))
-    columns = [
-        p.reshape((1,) * len(shape)) if p.size == 1 else jnp.broadcast_to(p, tail).reshape(lead + tail)
-        for p in (_trailing(alpha, tail), _trailing(scale, tail))
-    ]
-    operands = [jnp.broadcast_to(x, shape), *columns]
+    """The sum or mean, then the derivatives in the order of the operands.
+
+    Those in parameters are of their shapes, those in data of the shape that all have in common.
+    """
+    shape = jnp.broadcast_shapes(*(o.shape for o in operands))
+    lead, count = (1,) * (len(shape) - len(tail)), len(definition.data)
+    given = [jnp.broadcast_to(data, shape) for data in operands[:count]]
+    for parameter in operands[count:]:
+        p = _trailing(parameter, tail)
+        one = (1,) * len(shape)
+        given.append(p.reshape(one) if p.size == 1 else jnp.broadcast_to(p, tail).reshape(lead + tail))
     if weights is not None:
-        operands.append(jnp.broadcast_to(weights, shape))
-    found = list(_sums_operation(family, wrt, mean, len(tail))(*operands))
-    for i, name in enumerate(("value", *wrt)):
-        if name in ("alpha", "scale"):
-            like = alpha if name == "alpha" else scale
-            found[i] = sum_to(found[i], like.shape)
-    return found
+        given.append(jnp.broadcast_to(weights, shape))
+    value, *slopes = _sums_operation(definition, wrt, mean, len(tail))(*given)
+    own = dict(zip(definition.parameters, operands[count:], strict=True))
+    return [value, *(sum_to(s, own[name].shape) if name in own else s for name, s in zip(wrt, slopes, strict=True))]
 
 
 def _trailing(parameter: Any, tail: tuple[int, ...]) -> Any:
@@ -247,16 +252,16 @@ def sum_to(part: Any, shape: tuple[int, ...]) -> Any:
 
 
 @functools.cache
-def _sums_operation(family: str, wrt: tuple[str, ...], mean: bool, columns: int) -> Callable[..., Any]:
-    """`sums` of x, alpha, scale and perhaps weights of one rank, the parameters with axes for the last columns."""
-    composite = functools.partial(composed, family, wrt, mean)
+def _sums_operation(definition: Definition, wrt: tuple[str, ...], mean: bool, columns: int) -> Callable[..., Any]:
+    """`sums` of operands and perhaps weights of one rank, the parameters with axes for the last columns."""
+    composite = functools.partial(_composed, definition, wrt, mean)
 
     @custom_vmap
     def operation(*operands: Any) -> Any:
         if backend() == "composite":
             return composite(*operands)
         ways = {"cpu": _called_sums, "cuda": _launched_sums}
-        return _by_platform(operands, composite, ways, _partitioned_sums, family, wrt, mean)
+        return _by_platform(operands, composite, ways, _partitioned_sums, definition, wrt, mean)
 
     @operation.def_vmap
     def _(size: int, batched: Any, *operands: Any) -> Any:
@@ -266,36 +271,50 @@ def _sums_operation(family: str, wrt: tuple[str, ...], mean: bool, columns: int)
     return operation
 
 
-def _called_sums(family: str, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
+def _called_sums(definition: Definition, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
     """By the handler; on this device's part of each operand."""
-    return _handled(xla_frame.code_of_sums(family, wrt, mean), _like_sums(wrt, operands), operands)
+    code = xla_frame.code_of_sums(definition, wrt, mean, len(operands) > len(definition.operands))
+    return _handled(code, _like_sums(definition, wrt, operands), operands)
 
 
-def _like_sums(wrt: tuple[str, ...], operands: Sequence[Any]) -> list[Any]:
+def _like_sums(definition: Definition, wrt: tuple[str, ...], operands: Sequence[Any]) -> list[Any]:
     """Arrays like the results in shape, dtype and how they are cut."""
-    own = zip(LOSS.operands, operands, strict=False)
+    own = zip(definition.operands, operands, strict=False)
     return [operands[0].sum(), *(o for name, o in own if name in wrt)]
 
 
-def composed(
-    family: str, wrt: tuple[str, ...], mean: bool, x: Any, alpha: Any, scale: Any, weights: Any = None
-) -> tuple[Any, ...]:
-    """Sums of XLA's, over the kernels' outputs for each element."""
-    found = evaluate(family, ("value", *("d" + n for n in wrt)), *masked(weights, x, alpha, scale))
-    return total(found, wrt, mean, alpha, scale, weights)
+def _composed(definition: Definition, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
+    """Sums of XLA's, over the kernels' outputs for each element; of operands and perhaps weights."""
+    count = len(definition.operands)
+    operands, weights = operands[:count], operands[count] if len(operands) > count else None
+    found = evaluate(definition, ("value", *("d" + n for n in wrt)), *masked(definition, operands, weights))
+    return total(definition, found, wrt, mean, operands, weights)
 
 
-def masked(weights: Any, x: Any, alpha: Any, scale: Any) -> tuple[Any, Any, Any]:
-    """The arguments, harmless where the weight is 0: later a derivative of NaN there would meet a factor of 0."""
+def masked(definition: Definition, operands: Sequence[Any], weights: Any) -> tuple[Any, ...]:
+    """The operands, harmless where the weight is 0: later a derivative of NaN there would meet a factor of 0."""
     if weights is None:
-        return x, alpha, scale
+        return tuple(operands)
     none = weights == 0
-    alpha, scale = (p if p.size == 1 else jnp.where(none, 1.0, p) for p in (alpha, scale))
-    return jnp.where(none, 0.0, x), alpha, scale
+    return tuple(
+        o if name in definition.parameters and o.size == 1 else jnp.where(none, _harmless(definition, name), o)
+        for name, o in zip(definition.operands, operands, strict=True)
+    )
+
+
+def _harmless(definition: Definition, name: str) -> float:
+    """A number that the operand may be."""
+    usual, domain = 1.0 if name in definition.parameters else 0.0, definition.domains.get(name)
+    return usual if domain is None or domain.holds(usual) else domain.least + 1.0
 
 
 def total(
-    found: Sequence[Any], wrt: tuple[str, ...], mean: bool, alpha: Any, scale: Any, weights: Any
+    definition: Definition,
+    found: Sequence[Any],
+    wrt: tuple[str, ...],
+    mean: bool,
+    operands: Sequence[Any],
+    weights: Any,
 ) -> tuple[Any, ...]:
     """The sum or mean of the first, and what follows weighted, in the shapes of what it belongs to."""
     count: Any = found[0].size if mean else 1.0
@@ -305,10 +324,10 @@ def total(
             count = jnp.broadcast_to(weights, found[0].shape).sum()
         found = [jnp.where(weights == 0, 0.0, part * weights) for part in found]
     count = jnp.asarray(count, found[0].dtype)
+    own = dict(zip(definition.operands, operands, strict=True))
     results = [_summed(found[0], (), count)]
     for name, part in zip(wrt, found[1:], strict=True):
-        like = {"x": part, "alpha": alpha, "scale": scale}[name]
-        results.append(_summed(part, like.shape, count))
+        results.append(_summed(part, part.shape if name in definition.data else own[name].shape, count))
     return tuple(results)
 
 
@@ -345,11 +364,11 @@ def _unified(operands: Sequence[Any], varying: Sequence[frozenset[str]]) -> list
 
 
 @functools.cache
-def _partitioned(way: Callable[..., Any], family: str, names: tuple[str, ...]) -> Callable[..., Any]:
+def _partitioned(way: Callable[..., Any], definition: Definition, names: tuple[str, ...]) -> Callable[..., Any]:
     """`_called` or the like for arrays on several devices: each computes its part, and nothing is gathered."""
 
     def call(*operands: Any) -> Any:
-        return way(family, names, *operands)
+        return way(definition, names, *operands)
 
     def shardings(mesh: Any, operands: Any, results: Any) -> tuple[Any, Any]:
         """Of operands and results: the first that cuts an axis decides; axes of length 1 are whole."""
@@ -373,7 +392,7 @@ def _partitioned(way: Callable[..., Any], family: str, names: tuple[str, ...]) -
 
     def partition(mesh: Any, operands: Any, results: Any) -> Any:
         of_operands, of_results = shardings(mesh, operands, results)
-        return mesh, functools.partial(way, family, names), (of_results,) * len(names), of_operands
+        return mesh, functools.partial(way, definition, names), (of_results,) * len(names), of_operands
 
     def rule(mesh: Any, operands: Any, results: Any) -> str:
         """Shardy's: an axis is the result's, or of length 1 and nobody else's."""
@@ -391,22 +410,24 @@ def _factors(operand: int, lengths: Sequence[int], shape: Sequence[int]) -> str:
 
 
 @functools.cache
-def _partitioned_sums(way: Callable[..., Any], family: str, wrt: tuple[str, ...], mean: bool) -> Callable[..., Any]:
+def _partitioned_sums(
+    way: Callable[..., Any], definition: Definition, wrt: tuple[str, ...], mean: bool
+) -> Callable[..., Any]:
     """`_called_sums` or the like for arrays on several devices: each sums its part, and only the sums travel."""
 
     def call(*operands: Any) -> Any:
-        return way(family, wrt, mean, *operands)
+        return way(definition, wrt, mean, *operands)
 
     def shardings(mesh: Any, operands: Any) -> tuple[list[Any], list[Any]]:
-        """Of operands and results: as x lies; axes of length 1 are whole."""
-        x = operands[0]
-        spec = _private.cuts_of(x)
-        cuts = spec + (None,) * (len(x.shape) - len(spec))
+        """Of operands and results: as the first data lie that are cut; axes of length 1 are whole."""
+        specs = map(_private.cuts_of, operands[: len(definition.data)])
+        spec = next((s for s in specs if any(s)), ())
+        cuts = spec + (None,) * (len(operands[0].shape) - len(spec))
         of = [
             NamedSharding(mesh, PartitionSpec(*(cut if n > 1 else None for cut, n in zip(cuts, o.shape, strict=True))))
             for o in operands
         ]
-        own = dict(zip(LOSS.operands, of, strict=False))
+        own = dict(zip(definition.operands, of, strict=False))
         return of, [NamedSharding(mesh, PartitionSpec()), *(own[name] for name in wrt)]
 
     def infer(mesh: Any, operands: Any, results: Any) -> Any:
@@ -421,19 +442,21 @@ def _partitioned_sums(way: Callable[..., Any], family: str, wrt: tuple[str, ...]
             return reduce(value, everywhere) if everywhere else value
 
         def part(*local: Any) -> tuple[Any, ...]:
-            weighted = len(local) == 4
+            weighted = len(local) > len(definition.operands)
             divisor: Any = 1.0
             if mean and weighted:
                 # Within reach on all devices, and their sum within that of one.
-                first = _inverse_power(over_all(jax.lax.pmax, abs(local[3]).max(initial=0.0)))
-                second = _inverse_power(abs(over_all(jax.lax.psum, (local[3] * first).sum())))
-                local = (*local[:3], local[3] * first * second)
-                divisor = over_all(jax.lax.psum, local[3].sum())
+                *given, weights = local
+                first = _inverse_power(over_all(jax.lax.pmax, abs(weights).max(initial=0.0)))
+                second = _inverse_power(abs(over_all(jax.lax.psum, (weights * first).sum())))
+                weights = weights * first * second
+                local = (*given, weights)
+                divisor = over_all(jax.lax.psum, weights.sum())
             elif mean:
                 divisor = count / max(math.prod(local[0].shape), 1)  # the sum of means is finite where sums are not
-            found = list(way(family, wrt, mean and not weighted, *local))
+            found = list(way(definition, wrt, mean and not weighted, *local))
             for i, sharding in enumerate(of_results):
-                if i == 0 or wrt[i - 1] != "x":
+                if i == 0 or wrt[i - 1] not in definition.data:
                     over = tuple(name for name in everywhere if name not in _axes_of(sharding))
                     found[i] = jax.lax.psum(found[i], over) if over else found[i]
                 if mean:
@@ -443,10 +466,10 @@ def _partitioned_sums(way: Callable[..., Any], family: str, wrt: tuple[str, ...]
         return mesh, part, tuple(of_results), tuple(of_operands)
 
     def rule(mesh: Any, operands: Any, results: Any) -> str:
-        """Shardy's: an axis is that of x, or of length 1 and nobody else's."""
+        """Shardy's: an axis is that of the data, or of length 1 and nobody else's."""
         shape = _private.lengths(operands[0])
         sides = [_factors(k, _private.lengths(o), shape) for k, o in enumerate(operands)]
-        own = dict(zip(LOSS.operands, sides, strict=False))
+        own = dict(zip(definition.operands, sides, strict=False))
         return ", ".join(sides) + " -> " + ", ".join(["", *(own[name] for name in wrt)])
 
     return _private.partitioned(call, infer, partition, rule)

@@ -1,36 +1,24 @@
 """The handler of XLA's foreign function interface: the CPU kernels as steps of XLA's programs, without Python between.
 
-It gets a call frame (see `xla_frame`): the operands' memory and shapes, and one attribute, the number of a kernel.  It
-plans the work (`xla_plan`, `xla_sums`), hands it out to XLA's threads where there is much of it (`xla_threads`), and
-calls the kernel's machine code (`xla_units`), which it finds in a table by its number; if that is not there yet, a
-function of Python's puts it there.
+It gets a call frame (see `xla_frame`): the operands' memory and shapes, and one attribute, the code of what is called.
+It plans the work (`xla_plan`, `xla_sums`), hands it out to XLA's threads where there is much of it (`xla_threads`), and
+calls the kernel's machine code (`xla_units`), which it finds in a table by its key (`xla_kernels`); if it is not there
+yet, a function of Python's puts it there.  The handler knows no definition; how many operands there are says the code.
 """
 
 from __future__ import annotations
 
+import numpy as np
 from numba import intp
 
 from ..arithmetic.primitives import scalar
 from . import xla_frame as f
-from .memory import WORD, WORDS, address_of, pointer, stack
-from .xla_calls import BAD_SHAPES, BAD_TYPES, BAD_VERSION, NO_KERNEL, buffer_of, described, failed
-from .xla_machine import PLAIN_MODES, ask, swap_modes
-from .xla_plan import (
-    AXES,
-    COUNT,
-    INPUTS,
-    ITEM,
-    KERNEL,
-    LINE,
-    MODE,
-    PLACES,
-    PLAN,
-    ROWS,
-    STRIDES,
-    choose,
-    planned,
-)
-from .xla_sums import reduced4, reduced8
+from .memory import WORD, WORDS, address_of, pointer
+from .xla_calls import BAD_SHAPES, BAD_TYPES, BAD_VERSION, NO_KERNEL, buffer_of, described, elements_of, failed
+from .xla_kernels import kernel_of
+from .xla_machine import PLAIN_MODES, ones, scratch, swap_modes
+from .xla_plan import COUNT, DATA, INPUTS, ITEM, KERNEL, MODE, PLACES, PLAN, SUMS, choose, planned, varying
+from .xla_sums import begin4, begin8, end4, end8
 from .xla_threads import leave, take_part, work
 
 __all__ = ["SIGNATURE", "handler"]
@@ -39,11 +27,29 @@ SIGNATURE = intp(WORDS, WORDS)
 
 
 @scalar
+def _fits(frame, code):
+    """Whether there are as many operands and results as the code says."""
+    weights = code >> f.HAS_WEIGHTS & 1
+    count = ones(f.mask_of(code)) + (code >> f.IS_SUM & 1)
+    operands = f.operands_of(code)
+    return (
+        frame[f.FRAME_ARGS[0]] == operands + weights
+        and frame[f.FRAME_RETS[0]] == count
+        and count > 0
+        and f.data_of(code) <= operands
+    )
+
+
+@scalar
 def _executed(frame, table):
     """Do what the frame says."""
-    kind = buffer_of(frame, f.FRAME_ARGS, 0)[f.BUFFER_TYPE] & 0xFFFFFFFF
     code = pointer(pointer(pointer(frame[f.FRAME_ATTRS[1]], WORD)[0], WORD)[f.SCALAR_VALUE], WORD)[0]
-    if (kind != f.FLOAT and kind != f.DOUBLE) or code < 0 or code >= f.CODES:
+    if code < 0:
+        return failed(frame, table, BAD_TYPES, f.INVALID_ARGUMENT)
+    if not _fits(frame, code):
+        return failed(frame, table, BAD_SHAPES, f.INVALID_ARGUMENT)
+    kind = buffer_of(frame, f.FRAME_ARGS, 0)[f.BUFFER_TYPE] & 0xFFFFFFFF
+    if kind != f.FLOAT and kind != f.DOUBLE:
         return failed(frame, table, BAD_TYPES, f.INVALID_ARGUMENT)
     for vector in (f.FRAME_ARGS, f.FRAME_RETS):
         for i in range(frame[vector[0]]):
@@ -52,29 +58,35 @@ def _executed(frame, table):
                 return failed(frame, table, BAD_VERSION, f.UNIMPLEMENTED)
             if buffer[f.BUFFER_TYPE] & 0xFFFFFFFF != kind:
                 return failed(frame, table, BAD_TYPES, f.INVALID_ARGUMENT)
-    if code >= f.SUMS:
-        return reduced4(frame, table, code) if kind == f.FLOAT else reduced8(frame, table, code)
-    plan = stack(PLAN, WORD)
-    item = 4 if kind == f.FLOAT else 8
-    total = planned(frame, plan, item)
-    count = frame[f.FRAME_RETS[0]]
-    if total < 0 or count > len(f.OUTPUTS):
-        return failed(frame, table, BAD_SHAPES, f.INVALID_ARGUMENT)
-    if total == 0:
-        return 0
-    plan[ITEM], plan[INPUTS], plan[COUNT] = item, frame[f.FRAME_ARGS[0]], count
-    for j in range(count):
-        plan[PLACES + j] = buffer_of(frame, f.FRAME_RETS, j)[f.BUFFER_DATA]
-    choose(plan, total, item)
-    shared = (plan[MODE] == LINE or plan[MODE] == ROWS) and plan[STRIDES + AXES] == 0 == plan[STRIDES + 2 * AXES]
-    each = 0 if shared and code < f.PARTITIONS else 1
-    slot = f.KERNELS + (code * 2 + (0 if kind == f.FLOAT else 1)) * 2 + each
-    if table[slot] == 0:
-        table[slot] = ask(table[f.RESOLVE], slot)
-    if table[slot] == 0:
-        return failed(frame, table, NO_KERNEL, f.UNIMPLEMENTED)
-    plan[KERNEL] = table[slot]
+    plan, numbers = scratch(PLAN, WORD), scratch(4, np.float64(0))
+    plan[ITEM] = 4 if kind == f.FLOAT else 8
+    plan[DATA], plan[INPUTS], plan[COUNT] = f.data_of(code), f.operands_of(code), frame[f.FRAME_RETS[0]]
+    if code >> f.IS_SUM & 1:
+        total = elements_of(buffer_of(frame, f.FRAME_ARGS, 0))
+        if kind == f.FLOAT:
+            error = begin4(frame, table, code, plan, numbers)
+        else:
+            error = begin8(frame, table, code, plan, numbers)
+        if error != 0:
+            return error
+    else:
+        total = planned(frame, plan)
+        if total < 0:
+            return failed(frame, table, BAD_SHAPES, f.INVALID_ARGUMENT)
+        if total == 0:
+            return 0
+        for j in range(plan[COUNT]):
+            plan[PLACES + j] = buffer_of(frame, f.FRAME_RETS, j)[f.BUFFER_DATA]
+        choose(plan, total)
+        plan[KERNEL] = kernel_of(table, code, kind == f.DOUBLE, varying(plan))
+        if plan[KERNEL] == 0:
+            return failed(frame, table, NO_KERNEL, f.UNIMPLEMENTED)
     work(frame, table, plan, total)
+    if plan[MODE] == SUMS:
+        if kind == f.FLOAT:
+            end4(frame, code, plan, numbers)
+        else:
+            end8(frame, code, plan, numbers)
     return 0
 
 

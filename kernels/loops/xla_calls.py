@@ -6,8 +6,8 @@ import numpy as np
 
 from ..arithmetic.primitives import min, scalar
 from . import xla_frame as f
-from .memory import WORD, address_of, pointer, stack
-from .xla_machine import ask
+from .memory import WORD, address_of, pointer
+from .xla_machine import ask, scratch
 
 __all__ = [
     "BAD_SHAPES",
@@ -29,7 +29,7 @@ BAD_VERSION, BAD_TYPES, BAD_SHAPES, NO_KERNEL, NO_MEMORY = range(5)  # messages
 def failed(frame, table, message, code):
     """An error for XLA, if its interface has one as known here."""
     api = pointer(frame[f.FRAME_API], WORD)
-    args = stack(4, WORD)
+    args = scratch(4, WORD)
     args[0], args[1], args[2], args[3] = f.ERROR_CREATE_SIZE, 0, table[f.MESSAGE + message], code
     return ask(api[f.API_ERROR_CREATE], address_of(args))
 
@@ -67,7 +67,7 @@ def elements_of(buffer):
 @scalar
 def threads_of(frame):
     """How many threads XLA has."""
-    count, args = stack(1, WORD), stack(4, WORD)
+    count, args = scratch(1, WORD), scratch(4, WORD)
     api = pointer(frame[f.FRAME_API], WORD)
     count[0] = 1
     args[0], args[1], args[2], args[3] = f.THREADS_SIZE, 0, frame[f.FRAME_CONTEXT], address_of(count)

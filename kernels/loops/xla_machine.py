@@ -19,10 +19,38 @@ __all__ = [
     "free",
     "malloc",
     "narrow",
+    "ones",
     "run_kernel",
     "sched_yield",
+    "scratch",
     "swap_modes",
 ]
+
+
+@intrinsic(prefer_literal=True)
+def scratch(typing: Any, count: Any, like: Any) -> Any:
+    """Memory for ``count`` numbers on the stack, which is not filled with zeros as that of `memory.stack` may be."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array = ir.ArrayType(context.get_value_type(sig.return_type.dtype), count.literal_value)
+        with builder.goto_entry_block():
+            memory = builder.alloca(array)
+        memory.align = 64
+        return builder.bitcast(memory, context.get_value_type(sig.return_type))
+
+    return types.CPointer(like)(count, like), lower
+
+
+@intrinsic
+def ones(typing: Any, word: Any) -> Any:
+    """How many of its bits are 1."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return intp(word), lower
 
 
 @intrinsic

@@ -10,45 +10,48 @@ from ..arithmetic.elementary import LARGEST, lifted
 from ..arithmetic.primitives import max, min, scalar
 from ..arithmetic.scaling import APART
 from . import xla_frame as f
-from .memory import WORD, address_of, pointer, stack
+from .memory import address_of, pointer
 from .panels import PANEL, PANELS_MAX, SUMS_MAX, TILE
 from .xla_calls import BAD_SHAPES, NO_KERNEL, NO_MEMORY, buffer_of, elements_of, failed
-from .xla_machine import ask, free, malloc, narrow
+from .xla_kernels import kernel_of
+from .xla_machine import free, malloc, narrow, scratch
 from .xla_plan import (
-    ALPHA_STEP,
-    DX,
+    DATA,
     FACTOR,
     HEIGHT,
-    ITEM,
+    INPUTS,
     KERNEL,
     MODE,
     OPERANDS,
     PARTIAL,
-    PLAN,
+    PERIOD,
     REST,
     ROWS_ALL,
-    SCALE_STEP,
+    SLOPES,
     SLOTS,
+    STEPS,
     SUMS,
     UNITS,
     WEIGHTS,
     WHOLE,
     WIDTH,
 )
-from .xla_threads import work
 
-__all__ = ["reduced4", "reduced8"]
+__all__ = ["begin4", "begin8", "end4", "end8"]
 
 
 def _reducer(zero: Any) -> Any:
-    """Reductions of numbers like ``zero``, as on NumPy arrays, with the same order of additions."""
+    """Reductions of numbers like ``zero``, as on NumPy arrays, with the same order of additions: begin, end.
+
+    Between, the plan's work is done.
+    """
     size, double = zero.itemsize, np.float64(0)
     double_sums = size == 8
 
     @scalar
     def weight_of(address, n, unit):
         """The sum of the weights times unit, a power of two, in 16 parts."""
-        parts = stack(16, double)
+        parts = scratch(16, double)
         for j in range(16):
             parts[j] = 0.0
         weights = pointer(address, zero)
@@ -87,39 +90,55 @@ def _reducer(zero: Any) -> Any:
             out[0] = narrow(alone * factor, zero)
 
     @scalar
-    def reduced(frame, table, code):
-        x, alpha, scale = (
-            buffer_of(frame, f.FRAME_ARGS, 0),
-            buffer_of(frame, f.FRAME_ARGS, 1),
-            buffer_of(frame, f.FRAME_ARGS, 2),
-        )
-        n, alphas, scales = elements_of(x), elements_of(alpha), elements_of(scale)
-        period = max(alphas, scales)
-        weighted = frame[f.FRAME_ARGS[0]] > 3
-        bad = n % period != 0 or (alphas != 1 and alphas != period) or (scales != 1 and scales != period)
-        if bad or (weighted and elements_of(buffer_of(frame, f.FRAME_ARGS, 3)) != n):
+    def spread(sums, parameters, width, rest):
+        """Put the sums of a last row with only ``rest`` columns where those of a whole row are."""
+        for p in range(parameters):
+            k = parameters - 1 - p
+            for i in range(rest):
+                sums[k * width + rest - i] = sums[(k + 1) * rest - i]
+        for k in range(parameters):
+            for i in range(1 + k * width + rest, 1 + (k + 1) * width):
+                sums[i] = 0.0
+
+    @scalar
+    def repeated(plan, period, memory):
+        """Have the parameters by column as long as a row of the plan, in that memory."""
+        for k in range(plan[DATA], plan[INPUTS]):
+            source, step, target = plan[OPERANDS + k], plan[STEPS + k], pointer(memory, zero)
+            for i in range(0, plan[WIDTH], period):
+                for j in range(period):
+                    target[i + j] = pointer(source + j * step, zero)[0]
+            plan[OPERANDS + k] = memory
+            memory += size * TILE
+
+    @scalar
+    def begin(frame, table, code, plan, numbers):
+        """Fill the plan, and ``numbers``: the factor of all sums, then what a kernel is given; an error or 0."""
+        data, operands, weighted = plan[DATA], plan[INPUTS], code >> f.HAS_WEIGHTS & 1
+        parameters = operands - data
+        n, period = elements_of(buffer_of(frame, f.FRAME_ARGS, 0)), 1
+        for k in range(data, operands):
+            period = max(period, elements_of(buffer_of(frame, f.FRAME_ARGS, k)))
+        bad = n % period != 0
+        for k in range(operands + weighted):
+            buffer = buffer_of(frame, f.FRAME_ARGS, k)
+            count = elements_of(buffer)
+            parameter = data <= k < operands
+            bad = bad or not ((parameter and count == 1) or count == (period if parameter else n))
+            if k < operands:
+                plan[OPERANDS + k] = buffer[f.BUFFER_DATA]
+                plan[STEPS + k] = size if count > 1 else 0
+        if bad:
             return failed(frame, table, BAD_SHAPES, f.INVALID_ARGUMENT)
-        plan, factors = stack(PLAN, WORD), stack(3, zero)
-        alpha_tile, scale_tile = stack(TILE, zero), stack(TILE, zero)
-        plan[MODE], plan[ITEM] = SUMS, size
-        plan[OPERANDS], plan[OPERANDS + 1], plan[OPERANDS + 2] = (
-            x[f.BUFFER_DATA],
-            alpha[f.BUFFER_DATA],
-            scale[f.BUFFER_DATA],
-        )
-        plan[WEIGHTS] = buffer_of(frame, f.FRAME_ARGS, 3)[f.BUFFER_DATA] if weighted else 0
-        plan[ALPHA_STEP], plan[SCALE_STEP] = size if alphas > 1 else 0, size if scales > 1 else 0
+        plan[MODE], plan[PERIOD] = SUMS, period
+        plan[WEIGHTS] = buffer_of(frame, f.FRAME_ARGS, operands)[f.BUFFER_DATA] if weighted else 0
+        repeat = 1
         if period == 1:
-            plan[WIDTH], plan[SLOTS], plan[HEIGHT] = PANEL, 3, 1
+            plan[WIDTH], plan[SLOTS], plan[HEIGHT] = PANEL, 1 + parameters, 1
         else:
             repeat = max(1, TILE // period)
-            if repeat > 1:
-                for i in range(period * repeat):
-                    alpha_tile[i] = pointer(alpha[f.BUFFER_DATA], zero)[i % period if alphas > 1 else 0]
-                    scale_tile[i] = pointer(scale[f.BUFFER_DATA], zero)[i % period if scales > 1 else 0]
-                plan[OPERANDS + 1], plan[OPERANDS + 2] = address_of(alpha_tile), address_of(scale_tile)
             plan[WIDTH] = period * repeat
-            plan[SLOTS] = 1 + 2 * plan[WIDTH]
+            plan[SLOTS] = 1 + parameters * plan[WIDTH]
             panels = min(PANELS_MAX, max(2, SUMS_MAX // plan[SLOTS]))
             rows = n // plan[WIDTH]
             plan[HEIGHT] = max(1, max(PANEL // plan[WIDTH], (rows + panels - 1) // panels))
@@ -127,70 +146,63 @@ def _reducer(zero: Any) -> Any:
         plan[ROWS_ALL], plan[REST] = n // width, n % width
         plan[WHOLE] = (plan[ROWS_ALL] + plan[HEIGHT] - 1) // plan[HEIGHT]
         plan[UNITS] = plan[WHOLE] + (1 if plan[REST] > 0 else 0)
-        slot = (
-            f.KERNELS
-            + ((f.SUMS + ((code - f.SUMS) >> 1)) * 2 + (0 if size == 4 else 1)) * 2
-            + (0 if period == 1 else 1)
-        )
-        if table[slot] == 0:
-            table[slot] = ask(table[f.RESOLVE], slot)
-        if table[slot] == 0:
+        plan[KERNEL] = kernel_of(table, code, double_sums, period > 1)
+        if plan[KERNEL] == 0:
             return failed(frame, table, NO_KERNEL, f.UNIMPLEMENTED)
-        plan[KERNEL] = table[slot]
         words = max(plan[UNITS], 1) * plan[SLOTS]
-        memory = malloc(8 * words)
+        memory = malloc(8 * (words + (parameters * TILE if repeat > 1 else 0)))
         if memory == 0:
             return failed(frame, table, NO_MEMORY, f.NO_MEMORY)
         sums = pointer(memory, double)
         for i in range(words):
             sums[i] = 0.0
         plan[PARTIAL] = memory
+        if repeat > 1:
+            repeated(plan, period, memory + 8 * words)
         factor, lift, step = 1.0, 1.0, 1.0  # see `scaling`
         if double_sums:
             while step * np.float64(n) > 1.0:
                 step *= 0.5
-        if (code - f.SUMS) & 1:
+        if code >> f.IS_MEAN & 1:
             total = np.float64(n)
             if weighted:
                 total = weight_of(plan[WEIGHTS], n, 1.0)
                 apart = weight_of(plan[WEIGHTS], n, APART) if double_sums and abs(total) > LARGEST else total
                 lift, total = lifted(total, apart, zero)
             factor = 1.0 / total if total != 0.0 else np.nan
+        plan[FACTOR] = address_of(numbers) + 8
+        factors = pointer(plan[FACTOR], zero)
         factors[0], factors[1], factors[2] = narrow(factor, zero), narrow(lift, zero), narrow(step, zero)
-        plan[FACTOR] = address_of(factors)
-        factor /= step
-        mask = ((code - f.SUMS) >> 1) & 7
-        plan[DX] = buffer_of(frame, f.FRAME_RETS, 1)[f.BUFFER_DATA] if mask & 1 else 0
-        work(frame, table, plan, n)
-        if plan[REST] > 0 and period > 1:
-            # The last row's sums have as many columns as it, not all.
-            last, rest = pointer(memory + 8 * (plan[UNITS] - 1) * plan[SLOTS], double), plan[REST]
-            for i in range(rest):
-                last[width + rest - i] = last[2 * rest - i]
-            for i in range(1 + rest, 1 + width):
-                last[i] = 0.0
-            for i in range(1 + width + rest, 1 + 2 * width):
-                last[i] = 0.0
-        fold(sums, plan[UNITS], plan[SLOTS])
-        pointer(buffer_of(frame, f.FRAME_RETS, 0)[f.BUFFER_DATA], zero)[0] = narrow(sums[0] * factor, zero)
-        j = 1 + (mask & 1)
-        if mask & 2:
-            deliver(sums, 1, plan, period, alphas, buffer_of(frame, f.FRAME_RETS, j)[f.BUFFER_DATA], factor)
-            j += 1
-        if mask & 4:
-            deliver(
-                sums,
-                1 + (width if period > 1 else 1),
-                plan,
-                period,
-                scales,
-                buffer_of(frame, f.FRAME_RETS, j)[f.BUFFER_DATA],
-                factor,
-            )
-        free(memory)
+        numbers[0] = factor / step
+        j = 1
+        for k in range(data):
+            wanted = code >> k & 1
+            plan[SLOPES + k] = buffer_of(frame, f.FRAME_RETS, j)[f.BUFFER_DATA] if wanted else 0
+            j += wanted
         return 0
 
-    return reduced
+    @scalar
+    def end(frame, code, plan, numbers):
+        """Put the sums where they belong."""
+        data, operands, width, period, factor = plan[DATA], plan[INPUTS], plan[WIDTH], plan[PERIOD], numbers[0]
+        memory = plan[PARTIAL]
+        sums = pointer(memory, double)
+        if plan[REST] > 0 and period > 1:
+            spread(pointer(memory + 8 * (plan[UNITS] - 1) * plan[SLOTS], double), operands - data, width, plan[REST])
+        fold(sums, plan[UNITS], plan[SLOTS])
+        pointer(buffer_of(frame, f.FRAME_RETS, 0)[f.BUFFER_DATA], zero)[0] = narrow(sums[0] * factor, zero)
+        j = 1
+        for k in range(data):
+            j += code >> k & 1
+        for k in range(data, operands):
+            if code >> k & 1:
+                at = 1 + (k - data) * (width if period > 1 else 1)
+                count = elements_of(buffer_of(frame, f.FRAME_ARGS, k))
+                deliver(sums, at, plan, period, count, buffer_of(frame, f.FRAME_RETS, j)[f.BUFFER_DATA], factor)
+                j += 1
+        free(memory)
+
+    return begin, end
 
 
-reduced4, reduced8 = _reducer(np.float32(0)), _reducer(np.float64(0))
+(begin4, end4), (begin8, end8) = _reducer(np.float32(0)), _reducer(np.float64(0))

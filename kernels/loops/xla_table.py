@@ -3,46 +3,58 @@
 from __future__ import annotations
 
 import ctypes
+import traceback
 from typing import Any
 
 import numpy as np
 
-from ..losses.signatures import LOSS, PARTITION
+from ..compilers.alone import alone
+from ..losses import catalogue  # noqa: F401 - so that ours are known
 from . import compiled
-from .xla_frame import (
-    FAMILIES,
-    KERNELS,
-    LAYOUTS,
-    MESSAGE,
-    MESSAGES,
-    OUTPUTS,
-    PARTITIONS,
-    RESOLVE,
-    SUMS,
-    TASK,
-    VERSION,
-    WORDS,
-)
+from . import xla_frame as f
 
 __all__ = ["handler", "seen"]
 
 
-def _build(slot: int) -> int:
-    """The address of the kernel that belongs at that place of the table."""
-    code, rest = divmod(slot - KERNELS, 4)
-    dtype, layout = (np.float32, np.float64)[rest // 2], rest % 2
-    if code >= SUMS:
-        family, mask = divmod(code - SUMS, 8)
-        outputs = ("value", *_names(LOSS.gradients, mask))
-        return compiled.kernel("reduction", FAMILIES[family], outputs, dtype, ("shared", "columns")[layout])
-    if code >= PARTITIONS:
-        return compiled.kernel("partition", _names(PARTITION, code - PARTITIONS), dtype)
-    family, mask = divmod(code, 1 << len(OUTPUTS))
-    return compiled.kernel("elementwise", FAMILIES[family], _names(OUTPUTS, mask), dtype, LAYOUTS[layout])
+def _build(key: int) -> int:
+    """The address of the kernel with that key, which from now on is in the table."""
+    definition, mask = f.definition_of(key), f.mask_of(key)
+    counts = len(definition.data), len(definition.operands)
+    assert counts == (f.data_of(key), f.operands_of(key))  # which the digest implies
+    dtype = np.float64 if key >> f.IS_DOUBLE & 1 else np.float32
+    varies = key >> f.VARIES & 1
+    if key >> f.IS_SUM & 1:
+        names = ("value", *_chosen(definition.gradients, mask))
+        address = compiled.kernel("reduction", definition, names, dtype, "columns" if varies else "shared")
+    else:
+        names = _chosen(definition.outputs, mask)
+        address = compiled.kernel("elementwise", definition, names, dtype, "each" if varies else "shared")
+    alone(lambda: _enter(_keep[0], key, address))
+    return address
 
 
-def _names(known: tuple[str, ...], mask: int) -> tuple[str, ...]:
+def _asked(key: int) -> int:
+    """`_build` for the handler: 0 where there is no kernel; an exception would leave the result undefined."""
+    try:
+        return _build(key)
+    except BaseException:
+        traceback.print_exc()
+        return 0
+
+
+def _chosen(known: tuple[str, ...], mask: int) -> tuple[str, ...]:
     return tuple(name for i, name in enumerate(known) if mask >> i & 1)
+
+
+def _enter(table: Any, key: int, address: int) -> None:
+    """Put a kernel into the table, if there is room: the key last, so that whoever finds it finds an address or 0."""
+    for probe in range(f.PROBES):
+        place = f.place_of(key, probe)
+        if table[place] == 0:
+            table[place + 1] = address
+            table[place] = key
+        if table[place] == key:
+            return
 
 
 _keep: list[Any] = []  # what the table points to
@@ -50,22 +62,22 @@ _keep: list[Any] = []  # what the table points to
 
 def handler() -> int:
     """The address of the handler, its table filled but for the kernels, which come when they are called for."""
-    address, task, table_at = compiled.handler(WORDS)
+    address, task, table_at = compiled.handler(f.WORDS)
     table = _table(table_at)
-    resolve = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(_build)
-    messages = [ctypes.create_string_buffer(text.encode()) for text in MESSAGES]
+    resolve = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(_asked)
+    messages = [ctypes.create_string_buffer(text.encode()) for text in f.MESSAGES]
     _keep.extend([table, resolve, messages])
-    table[TASK], table[RESOLVE] = task, ctypes.cast(resolve, ctypes.c_void_p).value
+    table[f.TASK], table[f.RESOLVE] = task, ctypes.cast(resolve, ctypes.c_void_p).value
     for i, message in enumerate(messages):
-        table[MESSAGE + i] = ctypes.addressof(message)
+        table[f.MESSAGE + i] = ctypes.addressof(message)
     return address
 
 
 def _table(address: int) -> Any:
-    return (ctypes.c_int64 * WORDS).from_address(address)
+    return (ctypes.c_int64 * f.WORDS).from_address(address)
 
 
 def seen() -> tuple[int, int] | None:
     """The version of the interface that XLA has shown, if a program with the handler was compiled."""
-    word = _keep[0][VERSION]
+    word = _keep[0][f.VERSION]
     return (word & 0xFFFFFFFF, word >> 32) if word else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..arithmetic.primitives import min, scalar
 from . import xla_frame as f
-from .memory import WORD, address_of, pointer, stack
+from .memory import WORD, address_of, pointer
 from .panels import PARALLEL
 from .xla_calls import threads_of
-from .xla_machine import add_at, ask, free, malloc, sched_yield
+from .xla_machine import add_at, ask, free, malloc, sched_yield, scratch
 from .xla_plan import LINE, MODE, PLAN, UNITS
 from .xla_units import span
 
@@ -54,7 +54,7 @@ def _share(frame, table, plan, threads):
     shared[NEXT], shared[DONE], shared[GRAIN], shared[PARTS] = 0, 0, grain, pieces
     shared[USERS] = threads
     api = pointer(frame[f.FRAME_API], WORD)
-    args = stack(5, WORD)
+    args = scratch(5, WORD)
     for _ in range(threads - 1):
         args[0], args[1], args[2], args[3], args[4] = f.SCHEDULE_SIZE, 0, frame[f.FRAME_CONTEXT], table[f.TASK], address
         error = ask(api[f.API_SCHEDULE], address_of(args))

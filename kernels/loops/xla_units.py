@@ -8,15 +8,14 @@ import numpy as np
 
 from ..arithmetic.primitives import min, scalar
 from . import xla_frame as f
-from .memory import WORD, address_of, pointer, stack
-from .panels import TILE
-from .xla_machine import run_kernel
+from .memory import WORD, address_of, pointer
+from .xla_machine import run_kernel, scratch
 from .xla_plan import (
-    ALPHA_STEP,
     AXES,
     AXES_USED,
+    COPIES,
     COUNT,
-    DX,
+    DATA,
     FACTOR,
     HEIGHT,
     INPUTS,
@@ -31,10 +30,12 @@ from .xla_plan import (
     REST,
     ROWS,
     ROWS_ALL,
-    SCALE_STEP,
+    SLOPES,
     SLOTS,
+    STEPS,
     STRIDES,
     SUMS,
+    TILED,
     TILES,
     WEIGHTS,
     WHOLE,
@@ -43,14 +44,15 @@ from .xla_plan import (
 
 __all__ = ["span"]
 
-ARRAYS = 3 + len(f.OUTPUTS)  # of a kernel, at most
+ARRAYS = f.OPERANDS_MAX + f.OUTPUTS_MAX  # of a kernel, at most
+SUMMED = 2 * f.OPERANDS_MAX + 3  # words for a kernel that sums, at most
 
 
 @scalar
-def _evaluate(plan, at, x, alpha, scale, n, steps):
-    """The kernel on n elements from these addresses on, to the results from the element ``at`` on."""
-    args, dims, first = stack(ARRAYS, WORD), stack(1, WORD), plan[INPUTS]
-    args[0], args[1], args[2], dims[0] = x, alpha, scale, n
+def _evaluate(plan, at, n, args, steps):
+    """The kernel on n elements of operands at these addresses, to the results from the element ``at`` on."""
+    dims, first = scratch(1, WORD), plan[INPUTS]
+    dims[0] = n
     for j in range(plan[COUNT]):
         args[first + j] = plan[PLACES + j] + at * plan[ITEM]
         steps[first + j] = plan[ITEM]
@@ -60,105 +62,130 @@ def _evaluate(plan, at, x, alpha, scale, n, steps):
 @scalar
 def _rows(plan, first, last):
     """Rows of the last axis, or a part of the only one."""
-    steps, index = stack(ARRAYS, WORD), stack(AXES, WORD)
-    for k in range(3):
-        steps[k] = plan[STRIDES + k * AXES]
-    x, alpha, scale = plan[OPERANDS], plan[OPERANDS + 1], plan[OPERANDS + 2]
+    args, steps, index = scratch(ARRAYS, WORD), scratch(ARRAYS, WORD), scratch(AXES, WORD)
+    operands, used, n = plan[INPUTS], plan[AXES_USED], plan[LENGTHS]
+    for k in range(operands):
+        args[k], steps[k] = plan[OPERANDS + k], plan[STRIDES + k * AXES]
     if plan[MODE] == LINE:
-        _evaluate(
-            plan, first, x + first * steps[0], alpha + first * steps[1], scale + first * steps[2], last - first, steps
-        )
+        for k in range(operands):
+            args[k] += first * steps[k]
+        _evaluate(plan, first, last - first, args, steps)
     else:
-        used, n = plan[AXES_USED], plan[LENGTHS]
         rest = first
         for axis in range(1, used):
             index[axis] = rest % plan[LENGTHS + axis]
             rest //= plan[LENGTHS + axis]
+            for k in range(operands):
+                args[k] += index[axis] * plan[STRIDES + k * AXES + axis]
         for row in range(first, last):
-            a, b, c = x, alpha, scale
-            for axis in range(1, used):
-                a += index[axis] * plan[STRIDES + axis]
-                b += index[axis] * plan[STRIDES + AXES + axis]
-                c += index[axis] * plan[STRIDES + 2 * AXES + axis]
-            _evaluate(plan, row * n, a, b, c, n, steps)
+            _evaluate(plan, row * n, n, args, steps)
             axis = 1
             while axis < used:
                 index[axis] += 1
-                if index[axis] < plan[LENGTHS + axis]:
+                length = plan[LENGTHS + axis]
+                back = 0 if index[axis] < length else length
+                for k in range(operands):
+                    args[k] += (1 - back) * plan[STRIDES + k * AXES + axis]
+                if back == 0:
                     break
                 index[axis] = 0
                 axis += 1
 
 
 def _copier(zero: Any) -> Any:
-    """Spans of the modes `TILES` and `GATHER` for numbers like ``zero``."""
+    """Spans of the modes `TILES` and `GATHER` for numbers like ``zero``; copies of the operands are at an address."""
     size = zero.itemsize
 
     @scalar
-    def tiles(plan, first, last, total):
-        n = plan[LENGTHS]
-        width = TILE // n * n
-        alphas, scales = stack(TILE, zero), stack(TILE, zero)
-        for i in range(width):
-            alphas[i] = pointer(plan[OPERANDS + 1] + (i % n) * plan[STRIDES + AXES], zero)[0]
-            scales[i] = pointer(plan[OPERANDS + 2] + (i % n) * plan[STRIDES + 2 * AXES], zero)[0]
-        steps = stack(ARRAYS, WORD)
-        steps[0], steps[1], steps[2] = size, size, size
+    def tiles(plan, first, last, total, copies):
+        n, data, operands = plan[LENGTHS], plan[DATA], plan[INPUTS]
+        width = plan[TILED] // n * n
+        args, steps = scratch(ARRAYS, WORD), scratch(ARRAYS, WORD)
+        for k in range(operands):
+            steps[k] = size
+            if k < data:
+                args[k] = plan[OPERANDS + k] + first * width * size
+                continue
+            args[k] = copies + k * plan[TILED] * size
+            source, step, target = plan[OPERANDS + k], plan[STRIDES + k * AXES], pointer(args[k], zero)
+            for i in range(0, width, n):
+                for j in range(n):
+                    target[i + j] = pointer(source + j * step, zero)[0]
         for unit in range(first, last):
             at = unit * width
-            _evaluate(
-                plan,
-                at,
-                plan[OPERANDS] + at * size,
-                address_of(alphas),
-                address_of(scales),
-                min(width, total - at),
-                steps,
-            )
+            _evaluate(plan, at, min(width, total - at), args, steps)
+            for k in range(data):
+                args[k] += width * size
 
     @scalar
-    def gather(plan, first, last, total):
-        used = plan[AXES_USED]
-        xs, alphas, scales = stack(TILE, zero), stack(TILE, zero), stack(TILE, zero)
-        steps, index = stack(ARRAYS, WORD), stack(AXES, WORD)
-        steps[0], steps[1], steps[2] = size, size, size
-        a, b, c = plan[OPERANDS], plan[OPERANDS + 1], plan[OPERANDS + 2]
-        rest = first * TILE
+    def gathered(plan, k, at, m, address, index):
+        """Copy m elements of operand k, from the element ``at`` on."""
+        used, n, step = plan[AXES_USED], plan[LENGTHS], plan[STRIDES + k * AXES]
+        source, rest, target = plan[OPERANDS + k], at, pointer(address, zero)
         for axis in range(used):
             index[axis] = rest % plan[LENGTHS + axis]
             rest //= plan[LENGTHS + axis]
-            a += index[axis] * plan[STRIDES + axis]
-            b += index[axis] * plan[STRIDES + AXES + axis]
-            c += index[axis] * plan[STRIDES + 2 * AXES + axis]
-        for unit in range(first, last):
-            at = unit * TILE
-            m = min(TILE, total - at)
-            for i in range(m):
-                xs[i], alphas[i], scales[i] = pointer(a, zero)[0], pointer(b, zero)[0], pointer(c, zero)[0]
-                axis = 0
-                while axis < used:
-                    index[axis] += 1
-                    a += plan[STRIDES + axis]
-                    b += plan[STRIDES + AXES + axis]
-                    c += plan[STRIDES + 2 * AXES + axis]
-                    if index[axis] < plan[LENGTHS + axis]:
-                        break
-                    index[axis] = 0
-                    a -= plan[LENGTHS + axis] * plan[STRIDES + axis]
-                    b -= plan[LENGTHS + axis] * plan[STRIDES + AXES + axis]
-                    c -= plan[LENGTHS + axis] * plan[STRIDES + 2 * AXES + axis]
-                    axis += 1
-            _evaluate(plan, at, address_of(xs), address_of(alphas), address_of(scales), m, steps)
+            source += index[axis] * plan[STRIDES + k * AXES + axis]
+        i, first = 0, index[0]
+        while i < m:
+            run = min(n - first, m - i)
+            for j in range(run):
+                target[i + j] = pointer(source + j * step, zero)[0]
+            i += run
+            source -= first * step
+            first = 0
+            axis = 1
+            while axis < used:
+                index[axis] += 1
+                source += plan[STRIDES + k * AXES + axis]
+                if index[axis] < plan[LENGTHS + axis]:
+                    break
+                index[axis] = 0
+                source -= plan[LENGTHS + axis] * plan[STRIDES + k * AXES + axis]
+                axis += 1
 
     @scalar
-    def copied(plan, first, last):
+    def contiguous(plan, k):
+        """Whether an operand has its elements in the order of the results."""
+        found, own = True, size
+        for axis in range(plan[AXES_USED]):
+            found = found and plan[STRIDES + k * AXES + axis] == own
+            own *= plan[LENGTHS + axis]
+        return found
+
+    @scalar
+    def constant(plan, k):
+        """Whether an operand is one number."""
+        found = True
+        for axis in range(plan[AXES_USED]):
+            found = found and plan[STRIDES + k * AXES + axis] == 0
+        return found
+
+    @scalar
+    def gather(plan, first, last, total, copies):
+        args, steps, index = scratch(ARRAYS, WORD), scratch(ARRAYS, WORD), scratch(AXES, WORD)
+        operands, tile = plan[INPUTS], plan[TILED]
+        for k in range(operands):
+            args[k], steps[k] = copies + k * tile * size, size
+        for unit in range(first, last):
+            at = unit * tile
+            m = min(tile, total - at)
+            for k in range(operands):
+                if plan[STRIDES + k * AXES] == size and contiguous(plan, k):
+                    args[k] = plan[OPERANDS + k] + at * size
+                elif unit == first or not constant(plan, k):
+                    gathered(plan, k, at, m, args[k], index)
+            _evaluate(plan, at, m, args, steps)
+
+    @scalar
+    def copied(plan, first, last, copies):
         total = 1
         for axis in range(plan[AXES_USED]):
             total *= plan[LENGTHS + axis]
         if plan[MODE] == TILES:
-            tiles(plan, first, last, total)
+            tiles(plan, first, last, total, copies)
         else:
-            gather(plan, first, last, total)
+            gather(plan, first, last, total, copies)
 
     return copied
 
@@ -169,18 +196,24 @@ _copied4, _copied8 = _copier(np.float32(0)), _copier(np.float64(0))
 @scalar
 def _panels(plan, first, last):
     """Sums of panels, the last of which may be the rest of a row."""
-    args, dims, steps = stack(7, WORD), stack(2, WORD), stack(5, WORD)
-    item, width, height = plan[ITEM], plan[WIDTH], plan[HEIGHT]
+    args, dims, steps = scratch(SUMMED, WORD), scratch(2, WORD), scratch(SUMMED, WORD)
+    item, width, height, data, operands = plan[ITEM], plan[WIDTH], plan[HEIGHT], plan[DATA], plan[INPUTS]
+    slopes, row = operands + 1, width * item
+    for k in range(operands):
+        args[k], steps[k] = plan[OPERANDS + k], plan[STEPS + k]
+    steps[operands] = row
+    for k in range(data):
+        steps[k], steps[slopes + k] = row, row
+    args[slopes + data] = plan[FACTOR]
     for panel in range(first, last):
         start = min(panel * height, plan[ROWS_ALL])
         dims[0], dims[1] = (min(height, plan[ROWS_ALL] - start), width) if panel < plan[WHOLE] else (1, plan[REST])
-        offset = start * width * item
-        args[0], args[1], args[2] = plan[OPERANDS] + offset, plan[OPERANDS + 1], plan[OPERANDS + 2]
-        args[3] = plan[WEIGHTS] + offset if plan[WEIGHTS] != 0 else 0
-        args[4] = plan[DX] + offset if plan[DX] != 0 else 0
-        args[5], args[6] = plan[FACTOR], plan[PARTIAL] + 8 * panel * plan[SLOTS]
-        steps[0], steps[3], steps[4] = width * item, width * item, width * item
-        steps[1], steps[2] = plan[ALPHA_STEP], plan[SCALE_STEP]
+        offset = start * row
+        for k in range(data):
+            args[k] = plan[OPERANDS + k] + offset
+            args[slopes + k] = plan[SLOPES + k] + offset if plan[SLOPES + k] != 0 else 0
+        args[operands] = plan[WEIGHTS] + offset if plan[WEIGHTS] != 0 else 0
+        args[slopes + data + 1] = plan[PARTIAL] + 8 * panel * plan[SLOTS]
         run_kernel(plan[KERNEL], args, dims, steps)
 
 
@@ -191,7 +224,9 @@ def span(plan, first, last):
         _panels(plan, first, last)
     elif plan[MODE] == LINE or plan[MODE] == ROWS:
         _rows(plan, first, last)
-    elif plan[ITEM] == 4:
-        _copied4(plan, first, last)
     else:
-        _copied8(plan, first, last)
+        copies = address_of(scratch(COPIES, np.float64(0)))
+        if plan[ITEM] == 4:
+            _copied4(plan, first, last, copies)
+        else:
+            _copied8(plan, first, last, copies)
