@@ -1,7 +1,8 @@
-"""The same functions for JAX: under jit, grad, vmap, jvp, shard_map, and whatever these compose to.
+"""The same functions for JAX, the losses with fixed and learned parameters, and the distribution.
 
-They are those of `fastrobust`, which take arrays of JAX and return such. Here NumPy arrays and numbers are taken, too,
-and the results are always arrays of JAX.
+Under jit, grad, vmap, jvp, shard_map, and whatever these compose to. The functions are those of `fastrobust`, which
+take arrays of JAX and return such. Here NumPy arrays, lists and numbers are taken, too, and the results are always
+arrays of JAX.
 
 `jax.export` asks for the consent to calls of compiled code, of which JAX cannot know that later versions will find the
 same; on CPUs these functions make such calls, by the name "fastrobust". They are numbered alike in all processes with
@@ -40,6 +41,9 @@ from .. import _arguments as arguments
 from ._adaptive import AdaptiveLoss
 from ._autodiff import array
 from ._calls import backend
+from ._distribution import Barron
+from ._robust import RobustLoss
+from ._student import StudentTLoss
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 _ARRAYS = ("x", "alpha", "scale", "weights")
@@ -64,6 +68,7 @@ def _for_jax(function: _Function) -> _Function:
                 given.arguments[name] = array(name, value)
         return function(*given.args, **given.kwargs)
 
+    converted.__module__ = __name__  # where pickle finds it
     return cast(_Function, converted)
 
 
@@ -79,8 +84,11 @@ nll_and_grad = _for_jax(_api.nll_and_grad)
 
 __all__ = [
     "AdaptiveLoss",
+    "Barron",
     "LossGrad",
     "PartitionGrad",
+    "RobustLoss",
+    "StudentTLoss",
     "backend",
     "curvature",
     "influence",

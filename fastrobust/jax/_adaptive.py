@@ -1,10 +1,10 @@
-"""The adaptive loss: a description without state, and parameters that are a plain pytree."""
+"""The adaptive loss: a description without state, and parameters that are a plain pytree; how a scale is learned."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -12,6 +12,28 @@ import jax.numpy as jnp
 
 from .. import _api
 from .. import _arguments as arguments
+from .._evaluate import check_reduction
+
+
+def parameter_dtype(dtype: Any) -> Any:
+    """The dtype of parameters, JAX's default unless given."""
+    dtype = jnp.result_type(float if dtype is None else dtype)  # not a weak type, which one step would change
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}")
+    return dtype
+
+
+def check_parameters(params: Any, wanted: Iterable[str]) -> None:
+    """Refuse what `init` has not made."""
+    if not isinstance(params, dict) or not set(wanted) <= params.keys():
+        raise ValueError(f"params must be those of init(), a dict with {sorted(wanted)}, got {params!r:.200}")
+
+
+def learned_scale(params: dict[str, jax.Array], least: float, start: float) -> Any:
+    """least + (start - least) softplus(params["scale"] + log(e - 1)); a number where the two are equal."""
+    if least == start:
+        return start
+    return least + (start - least) * jax.nn.softplus(params["scale"] + arguments.SHIFT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +84,7 @@ class AdaptiveLoss:
     reduction: Literal["none", "sum", "mean"] = "mean"
 
     def __post_init__(self) -> None:
-        _api._check_reduction(self.reduction)
+        check_reduction(self.reduction)
         low, high, _ = arguments.alpha_range(self.alpha_range, self.alpha_init)
         object.__setattr__(self, "alpha_range", (low, high))  # a list would have no hash
         arguments.scale_range(self.scale_min, self.scale_init)
@@ -73,9 +95,7 @@ class AdaptiveLoss:
         The shape broadcasts with the residuals: () for one pair, (channels, 1, 1) for one for each channel of images.
         """
         low, high, start = arguments.alpha_range(self.alpha_range, self.alpha_init)
-        dtype = jnp.result_type(float if dtype is None else dtype)  # not a weak type, which one step would change
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}")
+        dtype = parameter_dtype(dtype)
         params = {}
         if low < high:
             params["alpha"] = jnp.full(shape, math.log((start - low) / (high - start)), dtype)
@@ -90,15 +110,11 @@ class AdaptiveLoss:
 
     def scale(self, params: dict[str, jax.Array]) -> Any:
         """The scales, min + (init - min) softplus(params["scale"] + log(e - 1)); a number where fixed."""
-        if self.scale_min == self.scale_init:
-            return self.scale_init
-        return self.scale_min + (self.scale_init - self.scale_min) * jax.nn.softplus(params["scale"] + arguments.SHIFT)
+        return learned_scale(params, self.scale_min, self.scale_init)
 
     def apply(self, params: dict[str, jax.Array], x: Any, weights: Any = None) -> jax.Array:
         """The negative log-likelihood of the residuals x; weights (or a mask) as in `fastrobust.nll`."""
-        wanted = self.init().keys()
-        if not isinstance(params, dict) or not wanted <= params.keys():
-            raise ValueError(f"params must be those of init(), a dict with {sorted(wanted)}, got {params!r:.200}")
+        check_parameters(params, self.init())
         x = jnp.asarray(x)
         weights = None if weights is None else jnp.asarray(weights)
         value = _api.nll(x, self.alpha(params), self.scale(params), reduction=self.reduction, weights=weights)

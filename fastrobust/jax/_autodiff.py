@@ -70,12 +70,12 @@ def _options(options: dict[str, Any], x: Any) -> Any:
     return x if options.get("dtype") is None else jnp.asarray(x).astype(arguments.requested(options["dtype"]))
 
 
-def _shape(args: Sequence[Any]) -> tuple[int, ...]:
+def _shape(args: Sequence[Any], names: Sequence[str] = _WRT) -> tuple[int, ...]:
     """The common shape, some of whose lengths may be symbols, or an error that names the arguments."""
     try:
         return tuple(jnp.broadcast_shapes(*(a.shape for a in args)))
     except ValueError:
-        return arguments.broadcast(**dict(zip(_WRT, args, strict=True)))
+        return arguments.broadcast(**dict(zip(names, args, strict=True)))
 
 
 # --- derivatives
