@@ -62,8 +62,8 @@ def shape() -> Measured:
     x = barron(0.7, scale=2.0).rvs(RESIDUALS, random_state=rng).astype(np.float32)
     calls: dict[str, Callable[[], Any]] = {
         "nll_and_grad, one pass": lambda: fr.nll_and_grad(x, 0.7, 2.0, reduction="mean", wrt=("alpha", "scale")),
-        "fit_shape": lambda: fit_shape(x),
-        "fit_shape, truncated": lambda: fit_shape(x, truncation=10.0),
+        "fit_shape": lambda: fit_shape(x, alpha_range=(0, 32)),
+        "fit_shape, truncated": lambda: fit_shape(x, alpha_range=(-32, 32), truncation=10.0),
     }
     iterations = {name: lambda found: int(found.nfev) for name in calls if "fit" in name}
     return "alpha and scale", calls, iterations, RESIDUALS, x.nbytes

@@ -22,7 +22,7 @@ from picture import whole
 from scipy.spatial.transform import Rotation
 
 import fastrobust as fr
-from fastrobust.optimize import gnc
+from fastrobust.optimize import gnc_custom
 
 matplotlib.use("Agg")
 from matplotlib import cbook, pyplot
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     solve, scale = solver(source, target), 3 * NOISE
     squares = solve(None)
     once = solve(fr.weight(residuals(squares), chosen.alpha, scale))
-    robust = gnc(solve, residuals, chosen.alpha, scale)
+    robust = gnc_custom(solve, residuals, chosen.alpha, scale)
     print(f"gnc: {robust.message} after {robust.nit} stages")
 
     figure, panels = pyplot.subplots(1, 3, figsize=(11, 4), layout="constrained", subplot_kw={"projection": "3d"})

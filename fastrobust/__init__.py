@@ -1,5 +1,12 @@
-"""Barron's general and adaptive robust loss over large arrays: values, gradients and likelihoods."""
+"""Barron's general and adaptive robust loss over large arrays: values, gradients and likelihoods.
 
+`fastrobust.optimize`, `stats`, `torch` and `jax` are imported when they are first asked for, since they need further
+libraries.
+"""
+
+from types import ModuleType as _Module
+
+from . import _parts
 from ._api import curvature as curvature
 from ._api import influence as influence
 from ._api import log_partition as log_partition
@@ -27,3 +34,11 @@ __all__ = [
     "nll_and_grad",
     "weight",
 ]
+
+
+def __getattr__(name: str) -> _Module:
+    return _parts.part(name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__", *_parts.installed()])

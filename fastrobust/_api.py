@@ -18,7 +18,10 @@ from .kernels.compilers.alone import imported
 Reduction = Literal["none", "sum", "mean"]
 
 
-def loss(x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weights: Any = None, **options: Any) -> Any:
+def loss(
+    x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weights: Any = None, out: Any = None,
+    **options: Any,
+) -> Any:  # fmt: skip
     """General robust loss rho(x, alpha, c).
 
     Parameters
@@ -36,8 +39,10 @@ def loss(x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weigh
     weights : array_like, broadcast to x, optional
         Factor for each element. A weight of 0 excludes the element, whatever its value, NaN included; the element's
         part in the derivative in that weight is then 0, too.
+    out : array, of the result's shape and x's library, or a tuple of it, optional
+        Memory for the result, which is returned. Arrays of JAX cannot be written to, so these take none.
     **options
-        On NumPy arrays with reduction="none" those of a ufunc: ``out``, ``where``, ``dtype``, ...
+        On NumPy arrays with reduction="none" the others of a ufunc: ``where``, ``dtype``, ...
 
     Returns
     -------
@@ -69,13 +74,16 @@ def loss(x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weigh
     >>> round(float(fr.loss(3.0, 0.0, 1.0)), 6)
     1.704748
     """
+    if out is not None:
+        options["out"] = out
     return _evaluate.value_of("loss", x, alpha, scale, reduction, weights, options)
 
 
-def influence(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
+def influence(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any) -> Any:
     """Influence psi(x, alpha, c) = d rho/dx.
 
-    Parameters, returns and errors as in `loss`, without reduction; ``options`` are those of a ufunc.
+    Parameters, returns and errors as in `loss`, ``out`` among them, without reduction and weights; ``options`` are the
+    others of a ufunc.
 
     Notes
     -----
@@ -87,13 +95,16 @@ def influence(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
     >>> fr.influence(np.array([-1.0, 0.0, 10.0]), 1.0, 1.0)
     array([-0.70710678,  0.        ,  0.99503719])
     """
+    if out is not None:
+        options["out"] = out
     return _evaluate.output_of("influence", "dx", x, alpha, scale, options)
 
 
-def weight(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
+def weight(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any) -> Any:
     """Weight psi(x, alpha, c)/x of iteratively reweighted least squares; 1/c^2 at x = 0.
 
-    Parameters, returns and errors as in `loss`, without reduction; ``options`` are those of a ufunc.
+    Parameters, returns and errors as in `loss`, ``out`` among them, without reduction and weights; ``options`` are the
+    others of a ufunc.
 
     Notes
     -----
@@ -105,13 +116,16 @@ def weight(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
     >>> fr.weight(np.array([0.0, 1.0, 10.0]), 0.0, 2.0)
     array([0.25      , 0.22222222, 0.01851852])
     """
+    if out is not None:
+        options["out"] = out
     return _evaluate.output_of("weight", "weight", x, alpha, scale, options)
 
 
-def curvature(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
+def curvature(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any) -> Any:
     """Curvature d^2 rho/dx^2; negative in the tails for alpha < 1.
 
-    Parameters, returns and errors as in `loss`, without reduction; ``options`` are those of a ufunc.
+    Parameters, returns and errors as in `loss`, ``out`` among them, without reduction and weights; ``options`` are the
+    others of a ufunc.
 
     Notes
     -----
@@ -123,22 +137,24 @@ def curvature(x: Any, alpha: Any, scale: Any, **options: Any) -> Any:
     >>> fr.curvature(np.array([0.0, 1.0, 10.0]), 0.0, 1.0)
     array([ 1.        ,  0.22222222, -0.01883891])
     """
+    if out is not None:
+        options["out"] = out
     return _evaluate.output_of("curvature", "curvature", x, alpha, scale, options)
 
 
 def nll(
     x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weights: Any = None,
-    truncation: float | None = None, **options: Any,
+    truncation: float | None = None, out: Any = None, **options: Any,
 ) -> Any:  # fmt: skip
     """Negative log-likelihood rho(x, alpha, c) + log c + log Z(alpha).
 
-    Parameters, returns and errors as in `loss`, but ``alpha >= 0``: below, the density is not normalizable, so elements
-    of an array give inf and a number raises ValueError. It is the negative logarithm of a density, and so
-    negative where the density exceeds 1.
+    Parameters, returns and errors as in `loss`, ``out`` among them, but ``alpha >= 0``: below, the density is not
+    normalizable, so elements of an array give inf and a number raises ValueError. It is the negative logarithm of a
+    density, and so negative where the density exceeds 1.
 
     With ``truncation`` = tau > 0 the density is cut off at abs(x) = tau c, and so exists for every alpha, below 0 too:
     log Z is that of `log_partition` with the same tau. Residuals beyond lie outside of the density: inf. It takes no
-    other options then, and cannot be compiled by `torch.compile`.
+    ``out`` and no other options then, and cannot be compiled by `torch.compile`.
 
     Notes
     -----
@@ -151,6 +167,8 @@ def nll(
     >>> round(float(fr.nll(np.array([0.0, 1.0, -2.0]), 2.0, 1.0, reduction="mean") - 5 / 6), 8)  # log(2 pi)/2
     0.91893853
     """
+    if out is not None:
+        options["out"] = out
     if truncation is not None:
         _evaluate.check_options(
             "nll", options, frozenset(("reduction", "weights", "truncation")), " together with truncation"
@@ -165,7 +183,7 @@ def _truncated() -> ModuleType:
     return imported("fastrobust._truncated")
 
 
-def log_partition(alpha: Any, *, truncation: float | None = None, **options: Any) -> Any:
+def log_partition(alpha: Any, *, truncation: float | None = None, out: Any = None, **options: Any) -> Any:
     """Log partition function log Z(alpha), Z(alpha) = int exp(-rho(x, alpha, 1)) dx, for alpha in [0, inf].
 
     Parameters
@@ -174,8 +192,10 @@ def log_partition(alpha: Any, *, truncation: float | None = None, **options: Any
         Elements below 0 give inf, where the integral diverges; a number below 0 raises ValueError.
     truncation : float, optional
         tau > 0: the integral from -tau to tau instead, finite for every alpha in [-inf, inf].
+    out : array, of alpha's shape and library, or a tuple of it, optional
+        Memory for the result, which is returned; not together with a truncation, and not for arrays of JAX.
     **options
-        On NumPy arrays those of a ufunc.
+        On NumPy arrays the others of a ufunc: ``where``, ``dtype``, ...
 
     Returns
     -------
@@ -201,6 +221,8 @@ def log_partition(alpha: Any, *, truncation: float | None = None, **options: Any
     >>> round(float(np.exp(fr.log_partition(-2.0, truncation=3.0))), 8)
     3.3374978
     """
+    if out is not None:
+        options["out"] = out
     if truncation is not None:
         _evaluate.check_options("log_partition", options, frozenset(("truncation",)), " together with truncation")
         return _truncated().log_partition(alpha, truncation)

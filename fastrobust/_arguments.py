@@ -92,6 +92,7 @@ def number(value: float | np.floating[Any] | np.integer[Any]) -> float:
         return math.inf if value > 0 else -math.inf
 
 
+ALPHA_RANGE = (0.0, 2.0)  # where alpha is looked for, unless the user says otherwise
 SHIFT = math.log(math.e - 1)  # softplus of it is 1: where a learned scale starts
 
 

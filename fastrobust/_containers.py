@@ -89,7 +89,7 @@ def _check_index(series: _Values) -> None:
 
 
 def _is_unique(index: Any) -> bool:
-    """Whether each label is found once; pandas finds no intervals among overlapping ones."""
+    """Tell whether each label is found once; pandas finds no intervals among overlapping ones."""
     return index.is_unique and not getattr(index, "is_overlapping", False)
 
 
@@ -125,7 +125,7 @@ class Opened(NamedTuple):
     labelled: bool = True
 
     def results(self, found: Any, reduced: bool = False, out: Any = None) -> Any:
-        """What was found, labelled, but for memory that was given."""
+        """The results with labels, but for memory that was given."""
         given = out if isinstance(out, tuple) else (out,)
 
         def one(name: str, result: Any) -> Any:
@@ -184,7 +184,7 @@ def _wrapped(like: Any, result: Any) -> Any:
 
 
 def _opened_series(values: _Values) -> Opened:
-    """By the index of the first Series."""
+    """Open Series, aligned by the index of the first one."""
     series = {name: value for name, value in values.items() if is_series(value)}
     index = next(iter(series.values())).index
     found = _numbers(values)
@@ -242,7 +242,7 @@ def _check_dimensions(sizes: dict[Any, int], values: _Values) -> None:
 
 
 def _opened_named(values: _Values) -> Opened:
-    """By the names of dimensions, in the order of their appearance; axes of length 1 stand for those that lack."""
+    """Open arrays by the names of their dimensions, in the order of appearance; axes of length 1 for those lacking."""
     xarray = sys.modules["xarray"]
     named = {
         name: value if is_a(value, "xarray", "DataArray") else xarray.DataArray(value)

@@ -226,7 +226,7 @@ def upper_quantile(xp: Any, tail: Any, alpha: Any) -> Any:
 
 
 def _integral(xp: Any, z: Any, alpha: Any, integrand: Callable[[Any], Any]) -> Any:
-    """Of integrand(rho) exp(-rho)/Z from z >= 0 to infinity.
+    """The integral of integrand(rho) exp(-rho)/Z from z >= 0 to infinity.
 
     The points move with z and not with alpha, so the sum can be differentiated in both.
     """

@@ -14,7 +14,7 @@ from .kernels.compilers.alone import imported
 _LIBRARIES: dict[str, str | None] = {
     "numpy": "fastrobust._backends.numpy",
     "cupy": "fastrobust._backends.cupy",
-    "torch": "fastrobust.torch._autograd",
+    "torch": "fastrobust.torch._routes",
     "jax": "fastrobust.jax._autodiff",
     "jaxlib": "fastrobust.jax._autodiff",
     "dask": None,
@@ -124,7 +124,7 @@ def _find(name: str, value: Any) -> ModuleType:
 
 
 def _of_numpy(kind: type) -> bool:
-    """Whether it is NumPy's own array or scalar type, whose values are numbers and no more."""
+    """Tell whether it is NumPy's own array or scalar type, whose values are numbers and no more."""
     own = [base.__name__ for base in kind.__mro__ if base.__module__ == "numpy"]
     return "generic" in own or (kind.__module__ == "numpy" and kind.__name__ in ("ndarray", "memmap"))
 
@@ -148,7 +148,7 @@ def _is_array(kind: type) -> bool:
 
 
 def _remedy(name: str, value: Any) -> str:
-    """What makes an array or a number of a value of an unknown type."""
+    """The words for how to make an array or a number of a value of an unknown type."""
     if hasattr(value, "toarray"):
         return f"convert it with {name}.toarray(): what is not stored counts as 0"
     if "netCDF4" in origins(type(value)):
@@ -175,7 +175,7 @@ def _has_buffer(value: Any) -> bool:
 
 
 def _on_cuda(value: Any) -> bool:
-    """Whether it is memory of an NVIDIA GPU, which CuPy can see without a copy."""
+    """Tell whether it is memory of an NVIDIA GPU, which CuPy can see without a copy."""
     if hasattr(value, "__cuda_array_interface__"):
         return True
     where = getattr(value, "__dlpack_device__", None)

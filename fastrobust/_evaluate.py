@@ -11,8 +11,9 @@ from typing import Any
 
 from ._dispatch import backend, joined
 from ._types import LossGrad, PartitionGrad
+from .kernels.losses.signatures import LOSS
 
-WRT = ("x", "alpha", "scale")
+WRT = LOSS.operands
 _ALL = LossGrad._fields
 _OPTIONS = frozenset(("out", "where", "casting", "order", "dtype", "subok"))  # of a ufunc call
 _OWN = {  # what functions with such options take besides

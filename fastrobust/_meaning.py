@@ -16,7 +16,7 @@ from ._dispatch import origins, shown
 
 
 def is_a(value: Any, library: str, *names: str) -> bool:
-    """Whether it is of that library's class of one of these names, or derived from it."""
+    """Tell whether it is of that library's class of one of these names, or derived from it."""
     kind = type(value)
     return any(
         origin == library and base.__name__ in names for base, origin in zip(kind.__mro__, origins(kind), strict=True)
@@ -32,7 +32,7 @@ def is_index(value: Any) -> bool:
 
 
 def is_named(value: Any) -> bool:
-    """Whether it has names for its dimensions."""
+    """Tell whether it has names for its dimensions."""
     return is_a(value, "xarray", "DataArray", "Variable")
 
 
@@ -51,7 +51,7 @@ def is_container(value: Any) -> bool:
 
 
 def has_rules(value: Any) -> bool:
-    """Whether its class has rules of its own for what comes out of arithmetic."""
+    """Tell whether its class has rules of its own for what comes out of arithmetic."""
     kind = type(value)
     if not isinstance(value, np.ndarray):
         return not is_index(value)

@@ -28,7 +28,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _pool() -> tuple[Callable[[Callable[[], Any]], Any], int]:
-    """How to ask a helper, and how many threads there are with the caller; they are started at the first call."""
+    """The way to ask a helper, and the number of threads with the caller; they are started at the first call."""
     if not _started:
         alone(_start)
     tasks, threads = _started[0]

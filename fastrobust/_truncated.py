@@ -34,7 +34,7 @@ def _loss_and_grad(x: Any, alpha: Any, scale: Any, wrt: Any) -> LossGrad:
 
 
 def checked(truncation: Any) -> float:
-    """As a number."""
+    """The truncation as a number."""
     real = isinstance(truncation, (*NUMBERS, np.floating, np.integer)) and not isinstance(truncation, bool)
     if not (real and truncation > 0):
         raise ValueError(f"truncation must be a positive number, in units of the scale, got {truncation!r}")
@@ -55,7 +55,7 @@ def rule(tau: float) -> tuple[Any, Any]:
 
 
 def _end(xp: Any, alpha: Any, rho: float) -> Any:
-    """Where the loss is about that: beyond, derivatives would overflow."""
+    """The x where the loss is about that: beyond, derivatives would overflow."""
     alpha = alpha.detach() if hasattr(alpha, "detach") else alpha
     a = xp.where(alpha < 1e-6, 1e-6, xp.where(alpha > 1e6, 1e6, alpha))
     b = abs(a - 2) + 1e-9
@@ -65,7 +65,7 @@ def _end(xp: Any, alpha: Any, rho: float) -> Any:
 
 
 def _wide(xp: Any, array: Any) -> Any:
-    """In double; in JAX in float32 at least, since doubles may be switched off there."""
+    """The array in double; in JAX in float32 at least, since doubles may be switched off there."""
     if xp.__name__ == "torch":
         return array.double()
     return array.astype(xp.promote_types(array.dtype, "float32") if xp.__name__ == "jax.numpy" else np.float64)
@@ -154,7 +154,7 @@ def nll(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, truncation
 
 
 def nll_and_grad(x: Any, alpha: Any, scale: Any, reduction: str, weights: Any, wrt: Any, truncation: Any) -> LossGrad:
-    """The same and its derivatives, 0 where |x| > tau c."""
+    """The likelihood of `nll` and its derivatives, 0 where |x| > tau c."""
     if opened := _opened(x=x, alpha=alpha, scale=scale, weights=weights):
         plain = nll_and_grad(**opened.values, reduction=reduction, wrt=wrt, truncation=truncation)
         return opened.results(plain, reduced=reduction != "none")  # type: ignore[no-any-return]
@@ -248,7 +248,7 @@ def _log(xp: Any, scale: Any) -> Any:
 
 
 def _for_numbers(function: Any, alpha: Any, truncation: Any) -> Any:
-    """With Python numbers as results for a number, so that they take the precision of x."""
+    """The function of alpha; for a number, numbers, so that they take the precision of x."""
     found = function(alpha, truncation)
     if not isinstance(alpha, NUMBERS):
         return found

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import CensoredData, FitError, rv_continuous
-from scipy.stats._distn_infrastructure import _ShapeInfo  # there is no public name for what stats.fit needs
 
 from . import _density, curvature, influence, log_partition, loss, nll, weight
+from ._arguments import ALPHA_RANGE
 from ._meaning import check_rows
 from .optimize import fit_shape
 from .optimize._arrays import number
+from .optimize._private_scipy import parameters, shape_info
 
 __all__ = ["barron"]
 
@@ -231,8 +232,8 @@ class _Barron(rv_continuous):  # type: ignore[misc]
     variance is 84 at 0.1 and 1e96 at 0.001. Those beyond a double are infinite.
 
     `fit` maximizes the likelihood, by `fastrobust.optimize.fit_shape` for alpha and scale, in turns with the location.
-    It takes what SciPy's fits take (`falpha`, `floc`, `fscale`), and `alpha_range`, the range of alpha, (0, 32) unless
-    given.
+    It takes what SciPy's fits take (`falpha`, `floc`, `fscale`), and `alpha_range`, the range of alpha, (0, 2) unless
+    given: for tails lighter than the normal's, raise its end.
 
     Source: J. T. Barron, A General and Adaptive Robust Loss Function, CVPR 2019, section 2.
 
@@ -263,7 +264,7 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         return super().nnlf(theta, x)
 
     def _shape_info(self) -> list[Any]:
-        return [_ShapeInfo("alpha", False, (0, np.inf), (True, True))]
+        return [shape_info("alpha", 0, np.inf)]
 
     def _argcheck(self, alpha: Any) -> Any:
         return np.asarray(alpha) >= 0
@@ -315,7 +316,7 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         """E x^order, not central; infinite ones are infinite for every loc, where SciPy's own sum would be NaN."""
         if order < 0 or order != int(order):
             raise ValueError(f"order is {order!r}: moments have integer orders, 0 or more")
-        (alpha,), loc, scale = self._parse_args(*args, **options)
+        alpha, loc, scale = parameters(self, args, options)
         for name, value in (("alpha", alpha), ("loc", loc), ("scale", scale)):
             _check(name, value)
         alpha, loc, scale = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (alpha, loc, scale)))
@@ -356,7 +357,7 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         falpha, floc, fscale : float, optional
             Parameters to hold fixed. `f0` and `fix_alpha` are other names of `falpha`.
         alpha_range : tuple of two floats, optional
-            Where alpha is looked for, (0, 32) unless given.
+            Where alpha is looked for, (0, 2) unless given.
         method : {"MLE", "MM"}, optional
             "MM", the method of moments, is SciPy's own.
 
@@ -422,7 +423,8 @@ class _Barron(rv_continuous):  # type: ignore[misc]
             raise ValueError(f"fscale = {fscale!r} is over {1 / _NARROWEST:g} times smaller than the deviations of the "
                              f"data, about {math.ldexp(size, power):g}: give it in their unit")  # fmt: skip
 
-        shape = {"alpha": fixed[0] if fixed else within, "scale": inner_scale}
+        within = within or ALPHA_RANGE
+        shape = {"alpha": fixed[0] if fixed else None, "alpha_range": within, "scale": inner_scale}
         if floc is not None:
             starts, part = [inner_loc], x
         else:
@@ -430,7 +432,7 @@ class _Barron(rv_continuous):  # type: ignore[misc]
             part = np.sort(x)
             if part.size > _SAMPLE:
                 part = part[np.sort(np.random.default_rng(0).integers(0, part.size, _SAMPLE))]
-            low, high = (fixed[0],) * 2 if fixed else within or (0.0, math.inf)
+            low, high = (fixed[0],) * 2 if fixed else within
             # Last the middle, where light tails that end with the data have their maximum: however wide another fit is.
             starts = [*_locations(part, (float(low), float(high)), inner_scale), 0.5 * (part[0] + part[-1])]
         reached: list[tuple[float, float, Any]] = []

@@ -54,6 +54,14 @@ def run(rank: int, folder: str) -> None:
     sharded(own).backward()
     close([p.grad.full_tensor() for p in sharded.parameters()], gradients)
 
+    parts(mesh)
+    sys.modules["torch.distributed.tensor.experimental"] = None  # type: ignore[assignment]  # as if it were gone
+    parts(mesh)
+    torch.distributed.destroy_process_group()
+
+
+def parts(mesh: Any) -> None:
+    """DTensors, cut and whole."""
     alpha, y = torch.linspace(0, 3, 4), torch.randn(8, 4)
     whole = fr.nll_and_grad(y, alpha, 0.7)
     for placement in (Shard(0), Shard(1), Replicate()):
@@ -68,7 +76,6 @@ def run(rank: int, folder: str) -> None:
             found = torch.autograd.grad(value.sum(), (spread, a))
             close([g.full_tensor() for g in found], [whole.dx, whole.dalpha.sum(0)])
             close([fr.influence(spread, a, 0.7).full_tensor()], [whole.dx])
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

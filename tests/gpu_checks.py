@@ -274,7 +274,7 @@ def loops_stay_on_the_device(cp: Any) -> None:
         assert found.nit == expected.nit and found.success
 
     agree(irls(gX, gy, 0.0, 0.1, weights=gw), irls(X, y, 0.0, 0.1, weights=weights))
-    agree(irls(gX, gy, 0.0, 0.1, start=cp.asarray([0.5, 0.0])), irls(X, y, 0.0, 0.1, start=[0.5, 0.0]))
+    agree(irls(gX, gy, 0.0, 0.1, x0=cp.asarray([0.5, 0.0])), irls(X, y, 0.0, 0.1, x0=[0.5, 0.0]))
     for schedule, alpha in (("alpha", -2.0), ("truncated", None)):
         agree(gnc(gX, gy, alpha, 0.2, schedule=schedule), gnc(X, y, alpha, 0.2, schedule=schedule))
     agree(
@@ -284,8 +284,8 @@ def loops_stay_on_the_device(cp: Any) -> None:
     for found, expected in zip(triggs_factors(gy, 0.0, 0.1), triggs_factors(y, 0.0, 0.1), strict=True):
         same(found, expected)
     for tau, given in ((None, None), (4.0, None), (4.0, weights)):
-        on_host = fit_shape(y, given, truncation=tau, alpha=(0.0, 2.0))
-        on_device = fit_shape(gy, None if given is None else gw, truncation=tau, alpha=(0.0, 2.0))
+        on_host = fit_shape(y, weights=given, truncation=tau)
+        on_device = fit_shape(gy, weights=None if given is None else gw, truncation=tau)
         assert on_device.alpha == pytest.approx(on_host.alpha, rel=1e-7, abs=1e-9)
         assert on_device.scale == pytest.approx(on_host.scale, rel=1e-7)
     truncated = fr.nll_and_grad(gy, cp.asarray(np.array([-1.0])), 1.0, truncation=3.0, reduction="mean", weights=gw)

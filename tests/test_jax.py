@@ -86,7 +86,7 @@ def close(found: Any, expected: Any, rtol: float = 1e-12) -> None:
 
 
 @pytest.mark.parametrize(
-    "dtype", ["float32", "float64", *(pytest.param(half, marks=pytest.mark.slow) for half in ("float16", "bfloat16"))]
+    "dtype", ["float32", *(pytest.param(name, marks=pytest.mark.slow) for name in ("float64", "float16", "bfloat16"))]
 )
 def test_values_are_the_kernels(dtype: str) -> None:
     """Bit for bit those of NumPy arrays: all functions, broadcasting every way that the handler knows."""
@@ -627,6 +627,26 @@ def test_the_adaptive_loss_fits_a_line_with_optax() -> None:
     assert float(criterion.alpha(params["loss"])) < 1 and 0 < float(criterion.scale(params["loss"])) < 0.1
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_learned_shapes_at_the_ends_of_their_range_have_finite_gradients(dtype: str) -> None:
+    """A sigmoid of +-1000 is 0 or 1: alpha is 0 and 2 exactly, where log Z and rho have their limits."""
+    x = jnp.asarray([0.0, 1e-3, 0.5, -3.0, 30.0], dtype)
+    for reduction in ("mean", "none"):
+        criterion = frj.AdaptiveLoss(reduction=reduction)
+        assert criterion.alpha_range == (0.0, 2.0)
+        total = jax.jit(jax.value_and_grad(lambda p, x, c=criterion: c.apply(p, x).sum(), (0, 1)))
+        for latent, alpha in ((-1e3, 0.0), (1e3, 2.0)):
+            params = {**criterion.init((), dtype), "alpha": jnp.asarray(latent, dtype)}
+            assert float(criterion.alpha(params)) == alpha
+            value, (slopes, dx) = total(params, x)
+            expected = fr.nll(np.asarray(x, "f8"), alpha, 1.0)
+            assert float(value) == pytest.approx(
+                getattr(expected, "mean" if reduction == "mean" else "sum")(), rel=2e-2
+            )
+            assert np.isfinite(np.asarray(dx, "f8")).all()
+            assert float(slopes["alpha"]) == 0 and np.isfinite(float(slopes["scale"])) and float(slopes["scale"]) != 0
+
+
 def test_the_adaptive_loss_of_images_and_what_is_fixed() -> None:
     criterion = frj.AdaptiveLoss(alpha_range=(0.0, 3.0), alpha_init=1.0, scale_init=0.5, reduction="none")
     params = criterion.init((3, 1, 1))
@@ -636,7 +656,9 @@ def test_the_adaptive_loss_of_images_and_what_is_fixed() -> None:
     masked = frj.AdaptiveLoss(alpha_range=(2, 2), scale_min=1.0)
     assert not any(p.weak_type for p in params.values()) and hash(frj.AdaptiveLoss([0.0, 1.0]))
     assert masked.init() == {} and masked == frj.AdaptiveLoss(alpha_range=(2, 2), scale_min=1.0) and hash(masked)
-    np.testing.assert_allclose(masked.apply({}, x, mask), fr.nll(x[mask], 2.0, 1.0, reduction="mean"), rtol=1e-6)
+    np.testing.assert_allclose(
+        masked.apply({}, x, weights=mask), fr.nll(x[mask], 2.0, 1.0, reduction="mean"), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["_adaptive", "_calls"])

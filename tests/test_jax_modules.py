@@ -83,8 +83,8 @@ def test_the_losses_are_those_of_torch() -> None:
             value = theirs(at, weights=given)
             slopes = torch.autograd.grad(value.sum(), (at, *theirs.parameters()))
             ours = StudentTLoss(reduction=reduction)
-            np.testing.assert_allclose(ours.apply(params, x, weights), value.detach(), rtol=1e-13)
-            total = lambda p, x, w=weights, c=ours: c.apply(p, x, w).sum()  # noqa: E731
+            np.testing.assert_allclose(ours.apply(params, x, weights=weights), value.detach(), rtol=1e-13)
+            total = lambda p, x, w=weights, c=ours: c.apply(p, x, weights=w).sum()  # noqa: E731
             of_params, of_x = jax.jit(jax.grad(total, (0, 1)))(params, x)
             for one, other in zip((of_x, of_params["df"], of_params["scale"]), slopes, strict=True):
                 np.testing.assert_allclose(one, other.reshape(one.shape), rtol=1e-10, atol=1e-14)
@@ -100,6 +100,9 @@ def test_a_fixed_loss_is_a_static_argument() -> None:
         RobustLoss((0.0, 1.0, 2.0), 0.5, "none")
     )
     assert each.alpha == (0.0, 1.0, 2.0) and each.scale == 0.5 and RobustLoss(np.ones((2, 1))).alpha == ((1.0,), (1.0,))
+    inside = jax.jit(lambda x: RobustLoss(np.array([0.0, 1.0, 2.0]), [[0.5]])(x))  # made in a program
+    np.testing.assert_allclose(inside(x), RobustLoss([0.0, 1.0, 2.0], 0.5)(x), rtol=1e-6)
+    assert RobustLoss(np.array([0.1])).alpha == (0.1,)
     called = jax.jit(lambda criterion, x: criterion(x), static_argnums=0)
     np.testing.assert_allclose(called(each, x), fr.loss(x, jnp.array([0.0, 1.0, 2.0]), 0.5), rtol=1e-6)
     mean = RobustLoss(0.0, 0.5)
@@ -157,7 +160,7 @@ def test_student_t_learns_a_line_in_one_program() -> None:
     def fitted(criterion: Any, weights: Any) -> Any:
         def step(params: Any, _: None) -> Any:
             def objective(p: Any) -> Any:
-                return criterion.apply(p["loss"], p["line"][0] * x + p["line"][1] - y, weights)
+                return criterion.apply(p["loss"], p["line"][0] * x + p["line"][1] - y, weights=weights)
 
             slopes = jax.grad(objective)(params)
             return jax.tree.map(lambda p, g: p - 0.02 * jnp.clip(g, -1, 1), params, slopes), None
@@ -181,9 +184,9 @@ def test_parameters_and_weights_of_student_t() -> None:
     fixed = StudentTLoss(1.0, 1.0)
     assert list(fixed.init()) == ["df"] and fixed.scale({}) == 1.0 and hash(fixed) == hash(StudentTLoss(1.0))
     broken = np.where(w == 0, NAN, x).astype("f")
-    found, masked = fixed.apply(fixed.init(), broken, w > 0), fixed.apply(fixed.init(), x[w > 0])
+    found, masked = fixed.apply(fixed.init(), broken, weights=w > 0), fixed.apply(fixed.init(), x[w > 0])
     np.testing.assert_allclose(found, masked, rtol=1e-6)
-    slope = jax.grad(lambda x: fixed.apply(fixed.init(), x, w))(broken)
+    slope = jax.grad(lambda x: fixed.apply(fixed.init(), x, weights=w))(broken)
     assert np.array_equal(slope == 0, w == 0)
     half = fixed.apply(fixed.init((), jnp.float16), jnp.full(100_000, 300.0, jnp.float16))
     assert half.dtype == jnp.float16 and float(half) == pytest.approx(true_student(300.0, 1.0), rel=1e-3)
@@ -205,7 +208,7 @@ def test_errors() -> None:
         (TypeError, "dtype must be", lambda: student.init((), jnp.int32)),
         (ValueError, r"params must be those of init\(\), a dict with \['df', 'scale'\]", lambda: student.apply({}, x)),
         (ValueError, r"do not broadcast: x \(3,\), df \(2,\)", lambda: student.apply(student.init(2), x)),
-        (ValueError, "weights of shape", lambda: student.apply(student.init(), x, jnp.ones((2, 3)))),
+        (ValueError, "weights of shape", lambda: student.apply(student.init(), x, weights=jnp.ones((2, 3)))),
         (ValueError, "alpha must be >= 0", lambda: Barron(-1.0)),
         (ValueError, "scale must be positive", lambda: Barron(1.0, scale=np.float32(0))),
         (ValueError, r"do not broadcast: alpha \(3,\), loc \(2,\)", lambda: Barron(x, jnp.ones(2))),

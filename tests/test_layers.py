@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import importlib.util
 import inspect
 import json
 import os
@@ -26,6 +27,7 @@ from rooms import Import, circles, imports, sources
 
 import fastrobust as fr
 from fastrobust import _dispatch
+from fastrobust.kernels.losses.signatures import LOSS, PARTITION
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, KERNELS = ROOT / "fastrobust", ROOT / "kernels"
@@ -90,8 +92,10 @@ def a_room_above(module: str, found: Import) -> bool:
 
 
 def another_backend(module: str, found: Import) -> bool:
-    """A backend stands on types, checks and kernels, never on another backend, the API or the dispatcher."""
-    allowed = ("fastrobust._types.", "fastrobust._arguments.", "fastrobust._threads.", "fastrobust.kernels.")
+    """A backend stands on types, checks, kernels and its own parts, never on another backend, the API or the
+    dispatcher."""
+    own = ".".join(module.split(".")[:3]) + "."
+    allowed = ("fastrobust._types.", "fastrobust._arguments.", "fastrobust._threads.", "fastrobust.kernels.", own)
     return (
         module.startswith("fastrobust._backends.")
         and found.top == "fastrobust"
@@ -100,9 +104,11 @@ def another_backend(module: str, found: Import) -> bool:
 
 
 def a_framework_too_early(module: str, found: Import) -> bool:
-    """What `import fastrobust` runs imports no array library, nor the kernels: only how one imports them."""
-    early = ("fastrobust", "fastrobust._api", "fastrobust._evaluate", "fastrobust._dispatch", "fastrobust._types")
-    if module not in early or found.name.startswith("fastrobust.kernels.compilers.alone."):
+    """What `import fastrobust` runs imports no array library, nor kernels: only names, and how one imports them."""
+    early = ("_api", "_evaluate", "_dispatch", "_parts", "_types")
+    if module not in ("fastrobust", *(f"fastrobust.{name}" for name in early)) or found.name.startswith(
+        ("fastrobust.kernels.compilers.alone.", "fastrobust.kernels.losses.signatures.")
+    ):
         return False
     heavy = ("fastrobust.kernels", "fastrobust._backends", "fastrobust.cli")
     return found.top in FRAMEWORKS or found.name.startswith(heavy)
@@ -192,12 +198,20 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
             "import fastrobust._backends.numpy",
             "def f():\n    from .._dispatch import backend",
             "import fastrobust",
-        )
+        ),
+        "fastrobust._backends.numpy": ("from .. import cupy", "from ..cupy import evaluate"),
+        "fastrobust._backends.numpy.sums": (
+            "from .. import cupy",
+            "from ..cupy import reduce",
+            "from ... import _dispatch",
+            "from ..._evaluate import value_of",
+        ),
     },
     a_framework_too_early: {
         "fastrobust": ("import numpy as np", "from .kernels.compilers import native"),
         "fastrobust._api": ("import torch", "from ._backends import numpy"),
         "fastrobust._dispatch": ("from jax import numpy", "import numpy", "__import__('cupy')"),
+        "fastrobust._parts": ("import scipy", "from .kernels.loops import cpu"),
         "fastrobust._types": ("try:\n    import dask.array\nexcept ImportError:\n    pass", "import llvmlite.binding"),
     },
     behind_the_public_functions: {
@@ -285,6 +299,7 @@ def test_permitted_imports_break_no_rule() -> None:
             "import cupy\nfrom .._types import LossGrad\nfrom ..kernels.loops import compiled",
             False,
         ),
+        "fastrobust._backends.numpy.sums": ("from . import pieces\nfrom .pieces import run\nimport numpy as np", False),
         "fastrobust": ("from ._api import loss as loss", True),
         "fastrobust.cli.plots": ("import fastrobust as fr\nfrom fastrobust import loss\nfrom .fit import Fit", False),
         "fastrobust.cli": ("from .common import UserError\nfrom . import fit", True),
@@ -351,6 +366,111 @@ def test_a_planted_private_attribute_is_seen() -> None:
     assert private_attributes("import fastrobust as fr\nfr._api.loss") == ["line 2: fr._api"]
     assert private_attributes("import fastrobust\nfastrobust.kernels") == ["line 2: fastrobust.kernels"]
     assert not private_attributes("import fastrobust as fr\nfr.loss(1, 2, 3), fr.__version__")
+
+
+# --- what is PyTorch's own
+
+GUARD = "fastrobust.torch._private"
+TENSORS = {
+    name: source for name, (source, _) in OURS.items() if name.startswith(("fastrobust.torch", "fastrobust.compat"))
+}
+LOOKING = ("getattr", "hasattr", "setattr", "delattr", "attrgetter", "imported", "import_module", "__import__")
+
+
+def own_names(source: str) -> set[str]:
+    """What a source defines, imports, or sets on ``self``."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+            found.add(node.attr)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            found |= {alias.asname or alias.name for alias in node.names}
+    return found
+
+
+# Of these modules, and of those that they import, since other modules may have a name that PyTorch has, too.
+OWN = {
+    name
+    for module in {*TENSORS, *(found.name for m, s in TENSORS.items() for found in imports(s, m) if found.relative)}
+    if module in OURS and module != GUARD
+    for name in own_names(OURS[module][0])
+}
+# What the guard names and stands nowhere in PyTorch's documentation, underscore or not.
+UNDOCUMENTED = {
+    "torch.distributed.tensor.experimental",
+    *re.findall(r'_(?:offered|found)\(\s*"([\w.]+)"', TENSORS[GUARD]),
+}
+
+
+def of_pytorch_alone(source: str, module: str) -> list[str]:
+    """The names of PyTorch's that begin with an underscore, or that the guard says are undocumented."""
+
+    def hidden(path: str) -> bool:
+        private = any(re.match(r"_[^_]", part) and part not in OWN | {"_fields"} for part in path.split("."))
+        return private or any((path + ".").startswith(place + ".") for place in UNDOCUMENTED)
+
+    tree = ast.parse(source)
+    names = {"nn": "torch.nn", "Tensor": "torch.Tensor"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0):
+            base = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            names |= {alias.asname: base + alias.name for alias in node.names if alias.asname}
+            names |= {alias.name: base + alias.name for alias in node.names if not alias.asname}
+    found = [
+        f"line {one.line}: {one.name}"
+        for one in imports(source, module)
+        if not one.relative and one.top == "torch" and hidden(one.name)
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            root, _, rest = ast.unparse(node).partition(".")
+            if hidden(f"{names.get(root, root)}.{rest}" if root.isidentifier() else node.attr):
+                found.append(f"line {node.lineno}: {ast.unparse(node)}")
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in LOOKING:
+            texts = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            found += [f"line {node.lineno}: {text}" for text in texts if hidden(text)]
+    return found
+
+
+@pytest.mark.parametrize("module", [name for name in TENSORS if name != GUARD])
+def test_one_module_alone_uses_what_pytorch_does_not_document(module: str) -> None:
+    assert not of_pytorch_alone(TENSORS[module], module)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import torch\ntorch._C._is_tracing()",
+        "import torch\ntorch.Tensor._version",
+        "import torch as t\nt.scalar_tensor(1.0)",
+        "import torch._dynamo",
+        "from torch import _dynamo",
+        "from torch._inductor import config",
+        "from torch import scalar_tensor",
+        "from torch.autograd import forward_ad\nforward_ad._current_level",
+        "from torch.distributed.tensor.experimental import local_map",
+        "from torch.distributions.utils import broadcast_all",
+        "imported('torch.distributed.tensor.experimental')",
+        "import importlib\nimportlib.import_module('torch._functorch.pyfunctorch')",
+        "def f(x):\n    return x._version",
+        "def f(x):\n    return x.y[0]()._version",
+        "def f(x):\n    return getattr(x, '_version', 0)",
+        "def f(new):\n    new._validate_args = False",
+    ],
+)
+def test_a_planted_private_name_of_pytorch_is_seen(text: str) -> None:
+    assert of_pytorch_alone(text, "fastrobust.torch._rules")
+
+
+def test_the_guard_is_full_of_such_names_and_what_is_ours_is_none() -> None:
+    assert len(of_pytorch_alone(TENSORS[GUARD], GUARD)) > 5
+    assert len(UNDOCUMENTED) > 10
+    ours = "from . import _kernels\nimport torch\n_kernels._array(torch.ones(3))\nLossGrad._fields, f.__name__"
+    assert not of_pytorch_alone(ours, "fastrobust.torch._rules")
 
 
 # --- what must not be in the sources
@@ -438,6 +558,59 @@ def assert_light(report: dict[str, Any]) -> None:
 
 def test_import_brings_no_framework_and_starts_no_thread() -> None:
     assert_light(fresh("import fastrobust"))
+    # Nor does looking at what there is: the parts are imported when they are asked for.
+    assert_light(fresh("import fastrobust\ndir(fastrobust)\nhasattr(fastrobust, 'nothing')"))
+
+
+PARTS = {"optimize": "scipy", "stats": "scipy", "torch": "torch", "jax": "jax"}  # and the library that each needs
+USES = {
+    "optimize": "optimize.efficiency_scale(0.0)",
+    "stats": "stats.barron(1.0)",
+    "torch": "torch.AdaptiveLoss()",
+    "jax": "jax.AdaptiveLoss()",
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_is_imported_when_it_is_first_asked_for(part: str) -> None:
+    pytest.importorskip(PARTS[part])
+    program = f"import fastrobust as fr\nassert {part!r} in dir(fr)\nassert fr.{USES[part]} is not None"
+    found = set(fresh(program)["modules"])
+    assert PARTS[part] in found
+    assert not {"torch", "jax", "cupy", "sklearn"} & found - {PARTS[part]}, "and no other"
+    assert PARTS[part] in fresh(f"from fastrobust import {part}")["modules"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_whose_library_is_missing_says_what_to_install(part: str) -> None:
+    program = f"""
+import sys
+sys.modules[{PARTS[part]!r}] = None
+import fastrobust as fr
+try:
+    fr.{part}
+except ImportError as error:
+    said = str(error)
+extra = {{"scipy": "optimize"}}.get({PARTS[part]!r}, {part!r})
+assert said.startswith("fastrobust.{part} needs ") and f'pip install ".[{{extra}}]"' in said, said
+assert {part!r} not in dir(fr)
+assert fr.loss(3.0, 0.0, 1.0) > 1.7"""
+    fresh(program)
+
+
+def test_another_error_of_a_part_is_not_said_to_be_a_missing_library(tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("__pycache__", ".*", "tools")
+    shutil.copytree(PACKAGE, tmp_path / "fastrobust", ignore=ignored)
+    (tmp_path / "fastrobust" / "stats.py").write_text('"""Broken."""\n\nimport nothing_of_that_name\n')
+    program = """
+import fastrobust
+try:
+    fastrobust.stats
+except ModuleNotFoundError as error:
+    assert error.name == 'nothing_of_that_name' and 'needs' not in str(error)
+else:
+    raise AssertionError"""
+    fresh(program, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -470,11 +643,15 @@ def test_a_call_with_a_warm_cache_needs_llvmlite_and_not_numba(tmp_path: Path) -
 
 def test_all_is_what_init_re_exports_under_its_own_name() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    aliases = [alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    imported = [alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    aliases = [alias for alias in imported if not (alias.asname or alias.name).startswith("_")]
     assert [alias.asname for alias in aliases] == [alias.name for alias in aliases]
     assert sorted(alias.name for alias in aliases) == sorted(PUBLIC)
     assert list(PUBLIC) == sorted(set(PUBLIC))
     assert all(hasattr(fr, name) for name in PUBLIC)
+    assert dir(fr) == sorted(dir(fr)) and set(PUBLIC) < set(dir(fr)) <= {*PUBLIC, *PARTS, "__version__"}
+    with pytest.raises(AttributeError, match="module 'fastrobust' has no attribute 'nothing'"):
+        fr.nothing  # noqa: B018
     visible = {name for name in vars(fr) if not name.startswith("_")}
     assert visible - set(PUBLIC) <= {"kernels", "cli", "compat", "jax", "optimize", "stats", "torch"}, (
         "submodules that something imported, and no more"
@@ -486,8 +663,10 @@ def test_the_public_names_are_those_of_the_design() -> None:
         *("loss", "influence", "weight", "curvature", "nll", "log_partition"),
         *("loss_and_grad", "nll_and_grad", "log_partition_and_grad", "LossGrad", "PartitionGrad"),
     }
-    assert fr.LossGrad._fields == ("value", "dx", "dalpha", "dscale")
-    assert fr.PartitionGrad._fields == ("value", "dalpha")
+    assert fr.LossGrad._fields == ("value", *LOSS.gradients) == ("value", "dx", "dalpha", "dscale")
+    assert fr.PartitionGrad._fields == PARTITION[:2] == ("value", "dalpha")
+    assert LOSS.outputs == ("value", "dx", "dalpha", "dscale", "weight", "curvature")
+    assert LOSS.sums == ("value", "dalpha", "dscale") and PARTITION == ("value", "dalpha", "d2alpha")
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -498,9 +677,36 @@ def test_arguments_come_in_one_order_under_one_name(name: str) -> None:
     keywords = {p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
     reduces = name in ("loss", "nll", "loss_and_grad", "nll_and_grad")
     expected = {"reduction", "weights"} if reduces else set()
-    expected |= {"wrt", "out"} if reduces and name.endswith("_and_grad") else set()
+    expected |= {"wrt"} if reduces and name.endswith("_and_grad") else set()
+    expected |= {"out"} if name != "log_partition_and_grad" else set()
     expected |= {"truncation"} if name.startswith(("nll", "log_partition")) else set()
     assert keywords == expected
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "log_partition_and_grad"])
+def test_out_stands_in_the_signature_and_in_the_docstring(name: str) -> None:
+    function = getattr(fr, name)
+    assert inspect.signature(function).parameters["out"].default is None
+    assert re.search(r"\bout\b", inspect.getdoc(function) or "")
+
+
+def wrong_weights(function: Callable[..., Any]) -> bool:
+    """Whether weights may be given by position: then a call with one argument too many is not seen."""
+    found = inspect.signature(function).parameters.get("weights")
+    return found is not None and found.kind is not found.KEYWORD_ONLY
+
+
+def test_weights_have_one_name_and_are_given_by_it() -> None:
+    functions = [getattr(fr, name) for name in FUNCTIONS]
+    if importlib.util.find_spec("scipy"):
+        optimize = importlib.import_module("fastrobust.optimize")
+        functions += [getattr(optimize, name) for name in LOOPS if name != "RobustRegressor"]
+    if importlib.util.find_spec("torch"):
+        frt = importlib.import_module("fastrobust.torch")
+        functions += [getattr(frt, name).forward for name in ("RobustLoss", "AdaptiveLoss", "StudentTLoss")]
+    assert len(functions) >= len(FUNCTIONS)
+    assert not [function.__qualname__ for function in functions if wrong_weights(function)]
+    assert wrong_weights(lambda x, weights=None: x) and not wrong_weights(lambda x, *, weights=None: x)
 
 
 # --- docstrings

@@ -20,7 +20,16 @@ from scipy.special import erf
 
 import fastrobust as fr
 from fastrobust import optimize, stats
-from fastrobust.optimize import efficiency_scale, fit_shape, gauss_newton, gnc, irls, scipy_loss, triggs_factors
+from fastrobust.optimize import (
+    efficiency_scale,
+    fit_shape,
+    gauss_newton,
+    gnc,
+    gnc_custom,
+    irls,
+    scipy_loss,
+    triggs_factors,
+)
 
 ALPHAS = (-math.inf, -2.0, 0.0, 1.0, 1.5, 2.0, 3.0)
 
@@ -276,8 +285,7 @@ def test_the_truncated_likelihood_is_differentiated_by_frameworks(framework: str
     x = np.array([0.5, 1.0, -2.0, 4.0])
     expected = fr.nll_and_grad(x, -1.5, 1.0, truncation=3.0, weights=[1, 1, 1, 0], reduction="mean")
     if framework == "torch":
-        import torch
-
+        torch = pytest.importorskip("torch")
         alpha = torch.tensor(-1.5, dtype=torch.float64, requires_grad=True)
         weights = torch.tensor([1.0, 1, 1, 0])
         value = fr.nll(torch.tensor(x), alpha, 1.0, truncation=3.0, weights=weights, reduction="mean")
@@ -318,7 +326,7 @@ def drawn(alpha: float, n: int, seed: int, tau: float = 1e12) -> Any:
 @pytest.mark.parametrize("n", [1_000, 100_000])
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 8.0])
 def test_shape_and_scale_of_samples_are_found(alpha: float, n: int) -> None:
-    found = fit_shape(2.5 * drawn(alpha, n, seed=7))
+    found = fit_shape(2.5 * drawn(alpha, n, seed=7), alpha_range=(0, 32))
     assert found.success and abs(found.alpha - alpha) < 3 * found.stderr[0] + 1e-12
     assert abs(found.scale - 2.5) < 3 * found.stderr[1]
     assert abs(found.grad).max() < 1e-9 or "bound" in found.message
@@ -328,7 +336,7 @@ def test_shape_and_scale_of_samples_are_found(alpha: float, n: int) -> None:
 @pytest.mark.parametrize("alpha", [-4.0, -2.0, -1.0, -0.5, 0.0, 1.0, 2.0])
 def test_shape_and_scale_of_truncated_samples_are_found(alpha: float, tau: float) -> None:
     x = 2.5 * drawn(alpha, 20_000, 3, tau)
-    found = fit_shape(x, truncation=tau)
+    found = fit_shape(x, alpha_range=(-32, 32), truncation=tau)
     assert found.success and abs(found.alpha - alpha) < 3 * found.stderr[0]
     assert abs(found.scale - 2.5) < 3 * found.stderr[1]
 
@@ -340,7 +348,7 @@ def test_outliers_beyond_the_truncation_do_not_mislead(alpha: float, tau: float,
     rng = np.random.default_rng(1)
     x = drawn(alpha, 4000, 1, tau)
     x[: int(share * x.size)] = rng.uniform(2 * tau, 50 * tau, int(share * x.size))
-    found = fit_shape(3 * x, truncation=tau)
+    found = fit_shape(3 * x, alpha_range=(-32, 32), truncation=tau)
     assert found.success and abs(found.alpha - alpha) < 4 * found.stderr[0]
     assert abs(found.scale - 3) < 4 * found.stderr[1]
 
@@ -349,31 +357,48 @@ def test_fits_that_say_nothing_are_no_successes() -> None:
     x = drawn(0.0, 2000, 2)
     empty = fit_shape(x + 100, truncation=1.0, scale=0.1)
     assert not empty.success and empty.status == 1 and "only 0 residuals" in empty.message and math.isinf(empty.fun)
-    few = fit_shape(x, truncation=0.05)
+    few = fit_shape(x, alpha_range=(-32, 32), truncation=0.05)
     assert few.success == (few.inside > 2) and not few.success
     for two in ([1.0], [1.0, 2.0]):  # no more than there are unknowns
-        found = fit_shape(two, truncation=10.0)
+        found = fit_shape(two, alpha_range=(-32, 32), truncation=10.0)
         assert not found.success and f"only {len(two)} residuals" in found.message
         assert fit_shape(two, truncation=10.0, alpha=1.0, scale=1.0).success
-    collapsed = fit_shape(np.r_[np.zeros(60), np.ones(40)])
+    collapsed = fit_shape(np.r_[np.zeros(60), np.ones(40)], alpha_range=(0, 32))
     assert not collapsed.success and "shrinks" in collapsed.message
     for scale in ((5.0, 6.0), (0.1, 0.2)):  # one's own bounds are no failure
-        bound = fit_shape(x, scale=scale)
+        bound = fit_shape(x, alpha_range=(0, 32), scale_range=scale)
         assert bound.success and "scale is at its" in bound.message and bound.scale in scale
     assert fit_shape([1e-9, 2e-9, 3.0], alpha=32.0, truncation=1e-3, scale=1.0).stderr[0] == 0
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_the_range_of_alpha_is_that_of_a_learned_one_and_can_be_widened(dtype: str) -> None:
+    """(0, 2), for `fit_shape` and for learned alphas; it may end at a bound, with finite numbers."""
+    light, heavy = np.linspace(-1, 1, 300).astype(dtype), (drawn(0.0, 300, 4) ** 3).astype(dtype)
+    for x, end, side in ((light, 2.0, "upper"), (heavy, 0.0, "lower")):
+        found = fit_shape(x)
+        assert found.success and found.alpha == end and found.message == f"alpha is at its {side} bound"
+        assert all(np.isfinite(found[name]).all() for name in ("scale", "fun", "grad", "stderr"))
+    assert fit_shape(light, alpha_range=(0, 32)).alpha > 2
+    assert fit_shape(heavy, alpha_range=(-32, 2), truncation=30.0).alpha < 0
+    assert fit_shape(light, alpha=4.0).alpha == 4.0  # what is given is fixed
+    wide = fit_shape(light)
+    assert fit_shape(light, scale_range=(0.0, 1.0)).scale == pytest.approx(wide.scale, rel=1e-6)
+    assert fit_shape(light, scale_range=(2 * wide.scale, math.inf)).scale == pytest.approx(2 * wide.scale, rel=1e-6)
+    assert fit_shape(light, scale_range=(wide.scale / 2, math.inf)).scale == pytest.approx(wide.scale, rel=1e-6)
 
 
 def test_the_sample_for_the_start_is_not_fooled_by_periods() -> None:
     x = np.full(60_000, 1e-3)
     x[::3] = np.random.default_rng(0).normal(size=20_000)
-    low, high = fit_shape(np.sort(x)), fit_shape(x)
+    low, high = fit_shape(np.sort(x), alpha_range=(0, 32)), fit_shape(x, alpha_range=(0, 32))
     assert (low.alpha, low.scale) == pytest.approx((high.alpha, high.scale), rel=1e-6)
 
 
 def test_residuals_beyond_the_truncation_do_not_matter() -> None:
     x = drawn(0.0, 20_000, 5)
-    near = fit_shape(x, truncation=10.0)
-    far = fit_shape(np.where(abs(x) > 30, 1e6 * x, x), truncation=10.0)
+    near = fit_shape(x, alpha_range=(-32, 32), truncation=10.0)
+    far = fit_shape(np.where(abs(x) > 30, 1e6 * x, x), alpha_range=(-32, 32), truncation=10.0)
     assert (near.alpha, near.scale) == pytest.approx((far.alpha, far.scale), rel=1e-9)
     assert abs(near.alpha) < 3 * near.stderr[0] and abs(near.scale - 1) < 3 * near.stderr[1]
     assert near.inside < x.size
@@ -407,11 +432,19 @@ def test_no_residuals_lead_out_of_the_bounds(case: str, tau: float | None, dtype
         with pytest.raises(ValueError, match="x holds"):
             fit_shape(x, truncation=tau)
         return
-    for alpha, scale in ((None, None), ((0.5, 1.5), (0.1, 2.0)), (1.0, None), (None, 0.7)):
-        found = fit_shape(x, alpha=alpha, scale=scale, truncation=tau)
-        low, high = (0.0 if tau is None else -32.0, 32.0) if alpha is None else np.broadcast_to(alpha, 2)
+    whole, positive = (0.0 if tau is None else -32.0, 32.0), (0.0, math.inf)
+    for alpha, alphas, scale, scales in (
+        (None, whole, None, positive),
+        (None, (0.0, 2.0), None, positive),
+        (None, (0.5, 1.5), None, (0.1, 2.0)),
+        (None, (0.5, 1.5), None, (0.1, math.inf)),
+        (1.0, whole, None, positive),
+        (None, whole, 0.7, positive),
+    ):
+        found = fit_shape(x, alpha=alpha, scale=scale, alpha_range=alphas, scale_range=scales, truncation=tau)
+        low, high = alphas if alpha is None else (alpha, alpha)
         assert low <= found.alpha <= high
-        low, high = (0.0, math.inf) if scale is None else np.broadcast_to(scale, 2)
+        low, high = scales if scale is None else (scale, scale)
         assert low <= found.scale <= high and 0 < found.scale < math.inf
         assert not math.isnan(found.fun) and not np.isnan(found.stderr).any() and isinstance(found.message, str)
 
@@ -419,7 +452,7 @@ def test_no_residuals_lead_out_of_the_bounds(case: str, tau: float | None, dtype
 def test_the_fit_is_the_minimum_and_weights_are_counts() -> None:
     x = drawn(0.7, 300, 1)
     counts = np.random.default_rng(2).integers(0, 4, x.size)
-    found, repeated = fit_shape(x, counts), fit_shape(np.repeat(x, counts))
+    found, repeated = fit_shape(x, weights=counts), fit_shape(np.repeat(x, counts))
     assert found.alpha == pytest.approx(repeated.alpha, rel=1e-9)
     assert found.scale == pytest.approx(repeated.scale, rel=1e-9)
     assert found.inside == counts.sum()
@@ -429,7 +462,7 @@ def test_the_fit_is_the_minimum_and_weights_are_counts() -> None:
     assert found.fun == pytest.approx(
         float(fr.nll(x, found.alpha, found.scale, weights=counts, reduction="mean")), rel=1e-12
     )
-    with_nan = fit_shape(np.r_[x, math.nan], np.r_[counts, 0])
+    with_nan = fit_shape(np.r_[x, math.nan], weights=np.r_[counts, 0])
     assert with_nan.alpha == found.alpha
     one = fit_shape(1e-3 * x[:, None])
     assert one.alpha == pytest.approx(fit_shape(x).alpha, rel=1e-8)
@@ -458,7 +491,10 @@ def test_half_of_the_residuals_at_0_let_the_scale_shrink(dtype: str, options: di
     other = 0.1 + abs(np.random.default_rng(0).standard_cauchy(50))
     for zeros in (50, 51, 60):
         x = np.r_[np.zeros(zeros), other].astype(dtype)
-        for found in (fit_shape(x, **options), fit_shape(np.r_[0, other].astype(dtype), np.r_[zeros, np.ones(50)])):
+        for found in (
+            fit_shape(x, **options),
+            fit_shape(np.r_[0, other].astype(dtype), weights=np.r_[zeros, np.ones(50)]),
+        ):
             assert found.status == 1 and not found.success and "the scale shrinks" in found.message
     # One more that is not 0 and there is a maximum; at alpha = 1 there always is.
     found = fit_shape(np.r_[np.zeros(49), other].astype(dtype), **options)
@@ -479,30 +515,44 @@ def test_bad_calls_of_fit_shape() -> None:
         ({"x": x, "weights": [1, -1, 1]}, "not negative, and go from -1 to 1"),
         ({"x": x, "weights": [0, 0, 0]}, "all 0"),
         ({"x": x, "weights": [1, 1]}, "do not broadcast"),
-        ({"x": x, "alpha": (1.0, 0.0)}, "low <= high"),
-        ({"x": x, "alpha": (1.0, 2.0, 3.0)}, "a number or"),
-        ({"x": x, "alpha": -1.0}, "without a truncation"),
+        ({"x": x, "alpha_range": (1.0, 0.0)}, "low <= high"),
+        ({"x": x, "alpha_range": (1.0, 2.0, 3.0)}, r"alpha_range must be \(low, high\)"),
+        ({"x": x, "alpha_range": 1.0}, r"alpha_range must be \(low, high\)"),
+        ({"x": x, "alpha_range": (0.0, math.nan)}, "alpha_range must be a number"),
+        ({"x": x, "alpha": -1.0}, "alpha must not be negative without a truncation"),
+        ({"x": x, "alpha_range": (-1.0, 2.0)}, "alpha_range must not be negative without a truncation"),
         ({"x": x, "alpha": math.nan}, "alpha must be a number"),
         ({"x": x, "scale": 0.0}, "scale must be positive"),
         ({"x": x, "scale": -1.0}, "scale must be positive"),
-        ({"x": x, "scale": (1.0, math.inf)}, "scale must be positive and finite"),
+        ({"x": x, "scale": math.inf}, "scale must be positive and finite"),
+        ({"x": x, "scale_range": (math.inf, math.inf)}, "scale_range must be"),
+        ({"x": x, "scale_range": (-1.0, 1.0)}, "scale_range must be"),
+        ({"x": x, "scale_range": (0.0, 0.0)}, "scale_range must be"),
+        ({"x": x, "scale_range": (1e-320, 1e-310)}, r"scale_range = \(.*\) is over .* times smaller"),
         ({"x": x, "truncation": -1.0}, "truncation must be"),
     ):
         with pytest.raises(ValueError, match=message):
             fit_shape(**arguments)
-    import torch
-
     for bad, reason in (
         (np.array([1j]), "x has dtype complex128"),
         (np.array([1.0, None]), "astype"),
         (np.ma.masked_array(x, [True, False, False]), "x is a masked array"),
-        (torch.ones(3), "NumPy or CuPy"),
     ):
         with pytest.raises(TypeError, match=reason):
             fit_shape(bad)
     with pytest.raises(TypeError, match="alpha must be a number, got 'auto'"):
         fit_shape(x, alpha="auto")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"scale must be a number or None, got .*: bounds are scale_range"):
+        fit_shape(x, scale=(0.1, 1.0))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="positional"):
+        fit_shape(x, x)  # type: ignore[misc]
     assert fit_shape(np.array([1.0, 2.0, -3.0], "f2")).success
+
+
+def test_fit_shape_takes_no_tensors() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="NumPy or CuPy"):
+        fit_shape(torch.ones(3))
 
 
 # --- linear models
@@ -569,7 +619,7 @@ def test_irls_starts_where_it_is_told_and_stops_when_told() -> None:
     X, y = line(0.0)
     y[::3] += 5  # a line of its own, and a minimum of its own
     for offset in (0.15, 5.15):
-        np.testing.assert_allclose(irls(X, y, -2.0, 0.1, start=[0.7, offset]).x, (0.7, offset), atol=0.03)
+        np.testing.assert_allclose(irls(X, y, -2.0, 0.1, x0=[0.7, offset]).x, (0.7, offset), atol=0.03)
 
     def stop(result: OptimizeResult) -> None:
         if result.nit == 2:
@@ -594,8 +644,8 @@ def test_bad_calls_of_irls() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             irls(*arguments)
-    with pytest.raises(ValueError, match="start must have shape"):
-        irls(X, y, 1.0, 1.0, start=[1.0])
+    with pytest.raises(ValueError, match="x0 must have shape"):
+        irls(X, y, 1.0, 1.0, x0=[1.0])
     with pytest.raises(ValueError, match="maxiter"):
         irls(X, y, 1.0, 1.0, maxiter=-1)
     with pytest.raises(TypeError, match="callback must be callable"):
@@ -624,23 +674,29 @@ def test_units_do_not_matter(unit: float) -> None:
 def test_nothing_with_a_weight_is_no_success() -> None:
     X, y = line()
     for found in (
-        irls(X, y, -math.inf, 1e-6, start=[100.0, 100.0]),
+        irls(X, y, -math.inf, 1e-6, x0=[100.0, 100.0]),
         gauss_newton(lambda b: X @ b - y, [100.0, 100.0], lambda b: X, -math.inf, 1e-3),
-        gnc(lambda w: 0, lambda s: np.full(5, 1e9), -math.inf, 1e-3),
+        gnc_custom(lambda w: 0, lambda s: np.full(5, 1e9), -math.inf, 1e-3),
     ):
         assert (found.status, found.success) == (3, False) and "none has a weight" in found.message
 
 
-@pytest.mark.parametrize("loop", ["irls", "gnc", "gauss_newton"])
+@pytest.mark.parametrize("loop", ["irls", "gnc", "gnc_custom", "gauss_newton"])
 def test_callbacks_are_called_as_scipy_calls_them_and_harm_nothing(loop: str) -> None:
     X, y = line()
     start = np.array([0.5, 0.1])
 
+    def solved(weights: Any) -> Any:
+        root = np.ones(len(y)) if weights is None else np.sqrt(weights)
+        return np.linalg.lstsq(root[:, None] * X, root * y, rcond=None)[0]
+
     def run(callback: Any) -> Any:
         if loop == "irls":
-            return irls(X, y, 0.0, 0.1, start=start, callback=callback)
+            return irls(X, y, 0.0, 0.1, x0=start, callback=callback)
         if loop == "gnc":
             return gnc(X, y, 0.0, 0.1, callback=callback)
+        if loop == "gnc_custom":
+            return gnc_custom(solved, lambda b: y - X @ b, 0.0, 0.1, callback=callback)
         return gauss_newton(lambda b: X @ b - y, start, lambda b: X, 0.0, 0.1, callback=callback)
 
     seen: list[int] = []
@@ -855,7 +911,7 @@ def test_gnc_registers_points_with_80_percent_outliers_by_a_solver_of_ones_own(
     def error(pose: tuple[Any, Any]) -> float:
         return float(np.linalg.norm(pose[0] - turn) + np.linalg.norm(pose[1] - shift))
 
-    found = gnc(solve, residuals, alpha, 0.05, schedule=schedule)
+    found = gnc_custom(solve, residuals, alpha, 0.05, schedule=schedule)
     assert found.success and error(found.x) < 0.02
     assert found.weights[:240].max() < 0.5 and found.weights[240:].mean() > 0.5
     one_shot = solve(fr.weight(residuals(solve(None)), -2.0, 0.05))
@@ -895,15 +951,24 @@ def test_bad_calls_of_gnc() -> None:
         gnc(X, y)
     with pytest.raises(TypeError, match="alpha must be a number, got None"):
         gnc(X, y, scale=1.0)
-    with pytest.raises(TypeError, match="both a solver"):
-        gnc(X, lambda s: y, -2.0, 1.0)
-    with pytest.raises(TypeError, match="in your own solver"):
-        gnc(lambda w: 0, lambda s: y, -2.0, 1.0, weights=y)
+    for design, target in ((X, lambda s: y), (lambda w: 0, y), (lambda w: 0, lambda s: y)):
+        with pytest.raises(TypeError, match="of your own there is gnc_custom"):
+            gnc(design, target, -2.0, 1.0)
+    with pytest.raises(TypeError, match="solve must be callable, got a ndarray; for data there is gnc"):
+        gnc_custom(X, y, -2.0, 1.0)
+    with pytest.raises(TypeError, match="residuals must be callable"):
+        gnc_custom(lambda w: 0, y, -2.0, 1.0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'weights'"):
+        gnc_custom(lambda w: 0, lambda s: y, -2.0, 1.0, weights=y)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="scale is missing"):
+        gnc_custom(lambda w: 0, lambda s: y, -2.0)
+    with pytest.raises(ValueError, match="schedule must be one of"):
+        gnc_custom(lambda w: 0, lambda s: y, -2.0, 1.0, schedule="beta")
     with pytest.raises(ValueError, match="holds NaN or infinity"):
-        gnc(lambda w: 0, lambda s: y * math.nan, -2.0, 1.0)
+        gnc_custom(lambda w: 0, lambda s: y * math.nan, -2.0, 1.0)
     sizes = iter((10, 9))
     with pytest.raises(ValueError, match=r"shape \(10,\), got \(9,\)"):
-        gnc(lambda w: 0, lambda s: y[: next(sizes)], -2.0, 1.0)
+        gnc_custom(lambda w: 0, lambda s: y[: next(sizes)], -2.0, 1.0)
 
 
 def test_a_solver_may_write_to_its_weights() -> None:
@@ -915,7 +980,7 @@ def test_a_solver_may_write_to_its_weights() -> None:
         np.sqrt(weights, out=weights)
         return np.linalg.lstsq(weights[:, None] * X, weights * y, rcond=None)[0]
 
-    found = gnc(solve, lambda b: y - X @ b, -2.0, 0.1)
+    found = gnc_custom(solve, lambda b: y - X @ b, -2.0, 0.1)
     assert found.success
     np.testing.assert_allclose(found.x, gnc(X, y, -2.0, 0.1).x, rtol=1e-6)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastrobust as fr
-from fastrobust.optimize import RobustRegressor, gauss_newton, gnc, irls
+from fastrobust.optimize import RobustRegressor, gauss_newton, gnc, gnc_custom, irls
 
 FAR = np.array([0.0, 100.0, 200.0, 300.0])
 ONES = np.ones((4, 1))
@@ -40,7 +40,7 @@ def test_gnc_with_every_row_rejected_has_found_nothing(schedule: str, alpha: flo
     def solve(weights: Any) -> float:
         return 150.0  # stays in the middle
 
-    own = gnc(solve, lambda b: (FAR - b).astype(dtype), alpha, 0.1, schedule=schedule)
+    own = gnc_custom(solve, lambda b: (FAR - b).astype(dtype), alpha, 0.1, schedule=schedule)
     assert (own.success, own.status) == (False, 3) and "name known_inliers" in own.message
 
 
@@ -50,7 +50,7 @@ def test_known_inliers_find_the_better_cost() -> None:
         assert found.success
         np.testing.assert_allclose(found.x, [100.0])
         np.testing.assert_allclose(found.weights, [0, 1, 0, 0], atol=1e-6)
-        own = gnc(
+        own = gnc_custom(
             lambda w: FAR.mean() if w is None else w @ FAR / w.sum(), lambda b: FAR - b, None, 0.1,
             schedule="truncated", known_inliers=known,
         )  # fmt: skip
@@ -145,7 +145,7 @@ def test_the_middle_of_two_halves_is_no_minimum(alpha: float) -> None:
     scale = 5.0 if math.isinf(alpha) else 1.0
     for found in (
         irls(X, y, alpha, scale),
-        irls(X, y, alpha, scale, start=[0.0]),
+        irls(X, y, alpha, scale, x0=[0.0]),
         gauss_newton(lambda b: b - y, [0.0], lambda b: X, alpha, scale),
         gauss_newton(lambda b: np.sinh(b) - y, [0.0], lambda b: X * np.cosh(b), alpha, scale),
     ):
@@ -153,7 +153,7 @@ def test_the_middle_of_two_halves_is_no_minimum(alpha: float) -> None:
     for start in (25.0, -25.0):
         found = gauss_newton(lambda b: b - y, [start], lambda b: X, alpha, scale)
         assert found.success and abs(found.x[0]) > 25
-        assert irls(X, y, alpha, scale, start=[start]).success
+        assert irls(X, y, alpha, scale, x0=[start]).success
     assert irls(X, y, 1.0, scale).success  # convex: the middle is the minimum
 
 
@@ -161,7 +161,7 @@ def test_convex_losses_reject_nothing_whatever_the_scale() -> None:
     """alpha = 1 with a tiny scale is the median."""
     y = np.array([0.0, 1.0, 2.0, 50.0, 1e6])
     for found in (
-        irls(np.ones((5, 1)), y, 1.0, 1e-3, start=[1.5], maxiter=1000),
+        irls(np.ones((5, 1)), y, 1.0, 1e-3, x0=[1.5], maxiter=1000),
         gauss_newton(lambda b: b - y, [1.5], lambda b: np.ones((5, 1)), 1.0, 1e-3),
         gnc(np.ones((5, 1)), y, 1.0, 1e-3, maxiter=1000),
     ):
@@ -190,7 +190,7 @@ def test_a_success_is_a_minimum(seed: int) -> None:
     X, y, start, alpha, scale = messy(seed)
     for loop, found in (
         ("irls", irls(X, y, alpha, scale)),
-        ("irls from a start", irls(X, y, alpha, scale, start=start)),
+        ("irls from a start", irls(X, y, alpha, scale, x0=start)),
         ("gauss_newton", gauss_newton(lambda b: X @ b - y, start, lambda b: X, alpha, scale)),
         ("gnc", gnc(X, y, alpha, scale)),
     ):
@@ -229,7 +229,7 @@ def test_columns_of_zeros_and_directions_without_a_weight() -> None:
     # The only row that knows the last coefficient is rejected.
     alone = np.c_[X, np.eye(40)[:, 0]]
     y[0] = 1e9
-    found = irls(alone, y, -math.inf, 0.3, start=[2.0, 1.0, 0.0])
+    found = irls(alone, y, -math.inf, 0.3, x0=[2.0, 1.0, 0.0])
     assert (found.status, found.success) == (4, False) and "does not determine all unknowns" in found.message
 
 
@@ -239,8 +239,8 @@ def test_columns_of_zeros_and_directions_without_a_weight() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_named(bad: float) -> None:
     X, y = line()
-    with pytest.raises(ValueError, match="start must be finite"):
-        irls(X, y, 0.0, 0.3, start=[bad, 1.0])
+    with pytest.raises(ValueError, match="x0 must be finite"):
+        irls(X, y, 0.0, 0.3, x0=[bad, 1.0])
     with pytest.raises(ValueError, match="x0 must be finite"):
         gauss_newton(lambda b: X @ b - y, [bad, 1.0], lambda b: X, 0.0, 0.3)
     for at in ((0, 0), (39, 1)):
@@ -258,7 +258,7 @@ def test_what_is_not_finite_is_named(bad: float) -> None:
         lambda: irls(X, spoilt, 0.0, 0.3),
         lambda: gnc(X, spoilt, 0.0, 0.3),
         lambda: gauss_newton(lambda b: X @ b - spoilt, [1.0, 1.0], lambda b: X, 0.0, 0.3),
-        lambda: gnc(lambda w: 0, lambda s: spoilt, 0.0, 0.3),
+        lambda: gnc_custom(lambda w: 0, lambda s: spoilt, 0.0, 0.3),
     ):
         with pytest.raises(ValueError, match="NaN or infinity"):
             call()
@@ -338,7 +338,7 @@ def test_float32_from_a_solver_of_ones_own_converges() -> None:
         root = np.ones(40) if weights is None else np.sqrt(weights.astype("f8"))
         return np.linalg.lstsq(root[:, None] * X, root * y, rcond=None)[0]
 
-    found = gnc(solve, lambda b: (y - X @ b).astype("f4"), -2.0, 0.3)
+    found = gnc_custom(solve, lambda b: (y - X @ b).astype("f4"), -2.0, 0.3)
     assert found.success and found.weights.dtype == np.float32
     np.testing.assert_allclose(found.x, gnc(X, y, -2.0, 0.3).x, rtol=1e-5)
 
@@ -354,7 +354,7 @@ def test_far_rows_stay_on_the_device(fake_cupy: Any) -> None:
     gX, gy = cp.asarray(X), cp.asarray(y)
     start = [1.9, 1.1]
     pairs = (
-        (irls(gX, gy, -2.0, 0.3, start=cp.asarray(start)), irls(X, y, -2.0, 0.3, start=start)),
+        (irls(gX, gy, -2.0, 0.3, x0=cp.asarray(start)), irls(X, y, -2.0, 0.3, x0=start)),
         (
             gauss_newton(lambda b: gX @ b - gy, cp.asarray(start), lambda b: gX, 1.0, 0.3),
             gauss_newton(lambda b: X @ b - y, start, lambda b: X, 1.0, 0.3),
@@ -371,8 +371,8 @@ def test_far_rows_stay_on_the_device(fake_cupy: Any) -> None:
     far[0] = 1e20
     pairs += (
         (
-            irls(cp.asarray(far), gy, -2.0, 0.3, start=cp.asarray([1.0, 1, 1])),
-            irls(far, y, -2.0, 0.3, start=[1.0, 1, 1]),
+            irls(cp.asarray(far), gy, -2.0, 0.3, x0=cp.asarray([1.0, 1, 1])),
+            irls(far, y, -2.0, 0.3, x0=[1.0, 1, 1]),
         ),
     )
     for found, expected in pairs:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rlm
 import statsmodels.api as sm
+from scipy.optimize import OptimizeResult
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -399,8 +400,59 @@ def test_it_pickles_and_clones_and_has_to_be_fitted():
 
 def test_it_tells_how_far_it_is():
     told = []
-    RobustRegressor().fit(*regression(6000, 0.2), callback=told.append)
-    assert any("fitting 6,000 rows: iteration" in text for text in told)
+    X, y = regression(6000, 0.2)
+    model = RobustRegressor().fit(X, 1000 * y, callback=told.append)
+    assert [one.message for one in told[:2]] == ["checking the columns", "least squares"]
+    assert all(type(one) is OptimizeResult and isinstance(one.message, str) for one in told)
+    steps = [one for one in told if "nit" in one]
+    assert all(one.message.endswith(f": iteration {one.nit}, mean {one.fun:.9g}") for one in steps)
+    last = steps[-1]
+    assert "fitting 6,000 rows: iteration" in last.message and last.nit == model.n_iter_
+    assert last.fun == pytest.approx(model.result_.value, rel=1e-9)  # in the units of the data
+
+
+def test_the_callback_is_called_as_scipy_calls_it():
+    X, y = regression(200, 0.2)
+    seen = []
+
+    def by_name(*, intermediate_result):
+        seen.append(intermediate_result.message)
+        intermediate_result.message = intermediate_result.fun = None  # its own copy
+
+    found = RobustRegressor().fit(X, y, callback=by_name)
+    assert seen and np.array_equal(found.coef_, RobustRegressor().fit(X, y).coef_)
+    with pytest.raises(TypeError, match="callback must be callable, got 'x'"):
+        RobustRegressor().fit(X, y, callback="x")
+    with pytest.raises(KeyError, match="mine"):
+        RobustRegressor().fit(X, y, callback=lambda known: {}["mine"])
+
+
+@pytest.mark.parametrize("alpha", ["auto", -2.0, 0.5])
+@pytest.mark.parametrize("where", ["checking the columns", "first fit", "start 2", "fitting 6,000 rows"])
+def test_the_callback_can_end_the_fit(where, alpha):
+    """With what was shown last, on all rows; and without another call."""
+    X, y = regression(6000, 0.2)
+    y[:2000] += 100 * X[:2000, 0]
+    told = []
+
+    def stop(known):
+        told.append(known)
+        if known.message.startswith(where):
+            raise StopIteration
+
+    model = RobustRegressor(alpha, "auto" if alpha != -2 else 0.3)
+    if where == "fitting 6,000 rows" and alpha == -2.0:  # converged by then
+        model.fit(X, y, callback=stop)
+    else:
+        with pytest.warns(ConvergenceWarning, match="has not converged.*the callback stopped it"):
+            model.fit(X, y, callback=stop)
+    assert sum(one.message.startswith(where) for one in told) == 1
+    on_all_rows = [one.nit for one in told if one.message.startswith("fitting")]
+    assert model.n_iter_ == (on_all_rows[-1] if on_all_rows else 0)
+    assert model.alpha_ == alpha or alpha == "auto"
+    objective = fr.nll if alpha == "auto" or alpha >= 0 else fr.loss
+    value = objective(y - model.predict(X), model.alpha_, model.scale_, reduction="mean")
+    assert model.result_.value == pytest.approx(float(value), rel=1e-9)
 
 
 @pytest.mark.parametrize(

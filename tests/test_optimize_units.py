@@ -31,7 +31,7 @@ def fitted(loop: str, X: Any, y: Any, alpha: float, scale: float, start: Any) ->
     if loop == "irls":
         return irls(X, y, alpha, scale)
     if loop == "irls with a start":
-        return irls(X, y, alpha, scale, start=start)
+        return irls(X, y, alpha, scale, x0=start)
     if loop == "gnc":
         return gnc(X, y, alpha, scale)
     if loop.startswith("gnc"):
@@ -121,8 +121,8 @@ def test_triggs_factors_where_their_product_overflows(alpha: float, z: float) ->
         assert not np.isnan(bad).any()
 
 
-@pytest.mark.parametrize("options", [{}, {"truncation": 4.0}])
-def test_shapes_of_float32_just_below_2_are_those_of_float64(options: dict[str, float]) -> None:
+@pytest.mark.parametrize("options", [{"alpha_range": (0, 32)}, {"alpha_range": (-32, 32), "truncation": 4.0}])
+def test_shapes_of_float32_just_below_2_are_those_of_float64(options: dict[str, Any]) -> None:
     """Both parts of the slope diverge at 2; with one rounded as the other is not, they met at 2.000001."""
     for seed in (0, 1, 3):
         x = np.random.default_rng(seed).normal(size=500).astype("f4")
@@ -139,7 +139,7 @@ def test_shapes_with_given_scales_in_far_units() -> None:
         ValueError, match=r"scale = 1[.]0 is over 1e[+]300 times smaller than the residuals, about 1e[+]308"
     ):
         fit_shape(np.array([1e308, 1e308, 5.0]), scale=1.0)
-    found = fit_shape(np.array([1e308, 1e308, 1e-308]), truncation=3.0)
+    found = fit_shape(np.array([1e308, 1e308, 1e-308]), alpha_range=(-32, 32), truncation=3.0)
     assert not found.success and "outside of the range of float64" in found.message
 
 
@@ -200,7 +200,7 @@ def test_squares_that_leave_the_range_do_not_make_the_start_a_solution(dtype: st
     y = ((2 + 1.02 * t) * unit).astype(dtype)
     for found in (
         gauss_newton(lambda b: X @ b - y, np.zeros(2, dtype), lambda b: X, 1.0, 0.1 * unit),
-        irls(X, y, 1.0, 0.1 * unit, start=np.zeros(2, dtype)),
+        irls(X, y, 1.0, 0.1 * unit, x0=np.zeros(2, dtype)),
     ):
         assert found.success and found.nit > 0, found.message
         close = 1e-6 if dtype == "f4" else 1e-12
@@ -221,7 +221,7 @@ def test_far_targets_do_not_loosen_the_tolerance(far: float, dtype: str) -> None
     X, y = np.c_[np.ones(40), t].astype(dtype), y.astype(dtype)
     start = np.array([1.9, 1.1], dtype)
     for found in (
-        irls(X, y, -2.0, 0.3, start=start),
+        irls(X, y, -2.0, 0.3, x0=start),
         gauss_newton(lambda b: X @ b - y, start, lambda b: X, -2.0, 0.3),
     ):
         assert found.success
@@ -248,7 +248,7 @@ def test_a_row_of_leverage_that_lost_its_weight_takes_no_direction_with_it(far: 
     expected = irls(np.c_[np.ones(39), t[1:]], y[1:], -2.0, 0.3)
     t[0], y[0] = far, -5 * far
     X, y = np.c_[np.ones(40), t].astype(dtype), y.astype(dtype)
-    found = irls(X, y, -2.0, 0.3, start=np.array([1.9, 1.1], dtype))
+    found = irls(X, y, -2.0, 0.3, x0=np.array([1.9, 1.1], dtype))
     assert found.success and found.weights[0] < 1e-9
     np.testing.assert_allclose(found.x, expected.x, rtol=1e-6 if dtype == "f4" else 1e-7)
     assert found.fun == pytest.approx(expected.fun + 2, rel=1e-5)
@@ -260,7 +260,7 @@ def test_a_far_cell_in_two_columns_does_not_make_them_dependent() -> None:
     y = X @ (1.0, 2.0, 3.0) + 0.05 * rng.standard_normal(50)
     expected = irls(X[1:], y[1:], -2.0, 0.2)
     X[0, 1:] = 1e20
-    found = irls(X, y, -2.0, 0.2, start=[1.1, 2.1, 2.9])
+    found = irls(X, y, -2.0, 0.2, x0=[1.1, 2.1, 2.9])
     assert found.success
     np.testing.assert_allclose(found.x, expected.x, rtol=1e-7)
     np.testing.assert_allclose(gnc(X, y, -2.0, 0.2).x, expected.x, rtol=1e-7)
@@ -275,7 +275,7 @@ def test_half_a_million_saturated_rows_of_float32_hide_nothing() -> None:
     found = gauss_newton(lambda b: b - y, np.array([1.5], "f4"), lambda b: column, -2.0, 0.3)
     assert found.success and found.x.dtype == np.float32
     assert float(found.x[0]) == pytest.approx(expected, abs=2e-6)
-    assert float(irls(column, y, -2.0, 0.3, start=[1.5]).x[0]) == pytest.approx(expected, abs=2e-6)
+    assert float(irls(column, y, -2.0, 0.3, x0=[1.5]).x[0]) == pytest.approx(expected, abs=2e-6)
 
 
 @pytest.mark.parametrize("scale", [1e30, 1e200, 5e307])
@@ -302,7 +302,7 @@ def test_the_largest_number_as_a_mark_of_missing_targets(alpha: float) -> None:
     X, y = rows()
     largest = np.r_[np.finfo("f8").max, y[1:]]
     for found, expected in (
-        (irls(X, largest, alpha, 0.2, start=START), irls(X[1:], y[1:], alpha, 0.2, start=START)),
+        (irls(X, largest, alpha, 0.2, x0=START), irls(X[1:], y[1:], alpha, 0.2, x0=START)),
         (gauss_newton(lambda b: X @ b - largest, START, lambda b: X, alpha, 0.2),
          gauss_newton(lambda b: X[1:] @ b - y[1:], START, lambda b: X[1:], alpha, 0.2)),
     ):  # fmt: skip

@@ -164,7 +164,11 @@ def test_nothing(name: str) -> None:
         assert found.sum() == 0 and all(torch.all(g == 0) for g in others)
 
 
-@pytest.mark.parametrize("name", ["loss", "nll", "influence", "curvature", "nll weighted", "log_partition"])
+@pytest.mark.parametrize(
+    "name",
+    ["loss", "nll weighted", "log_partition",
+     *(pytest.param(name, marks=pytest.mark.slow) for name in ("nll", "influence", "curvature"))],
+)  # fmt: skip
 def test_transforms_inside_the_compiler(name: str) -> None:
     args, function = arguments(False), FUNCTIONS[name]
     total = lambda *a: function(*a).sum()  # noqa: E731

@@ -96,11 +96,11 @@ TRACED: dict[str, Callable[..., Any]] = {
     "gradient": lambda x: fr.loss_and_grad(x, 1.0, 1.0).dx,
     "RobustLoss": frt.RobustLoss(0.5, 1.0),
     "AdaptiveLoss": frt.AdaptiveLoss(2),
-    "log_prob": lambda x: frt.Barron(0.0, 1.7, 2.9).log_prob(x),
-    "cdf": lambda x: frt.Barron(0.0, 1.7, 2.9).cdf(x),
-    "icdf": lambda x: frt.Barron(0.0, 1.7, 2.9).icdf(x / 10),
-    "entropy": lambda x: frt.Barron(0.0, x, 2.9).entropy(),
-    "rsample": lambda x: frt.Barron(0.0, x, 2.9).rsample(),
+    "log_prob": lambda x: frt.Barron(1.7, 0.0, 2.9).log_prob(x),
+    "cdf": lambda x: frt.Barron(1.7, 0.0, 2.9).cdf(x),
+    "icdf": lambda x: frt.Barron(1.7, 0.0, 2.9).icdf(x / 10),
+    "entropy": lambda x: frt.Barron(x, 0.0, 2.9).entropy(),
+    "rsample": lambda x: frt.Barron(x, 0.0, 2.9).rsample(),
 }
 FIRST, SECOND = torch.tensor([1.0, 3.0]), torch.tensor([2.0, 5.0])
 

@@ -29,7 +29,7 @@ EITHER_COMMA, EITHER_POINT = r"^[+-]?[1-9][0-9]{0,2},[0-9]{3}$", r"^[+-]?[1-9][0
 
 
 class Written(NamedTuple):
-    """How the numbers of a column are written: with decimal commas, or ``either``, of which this is an example."""
+    """The way the numbers of a column are written: with decimal commas, or ``either``, of which this is an example."""
 
     commas: bool = False
     either: str = ""
@@ -100,7 +100,7 @@ def _casts(text: Any) -> bool:
 
 
 def lost_digits(column: Any, doubles: Array, name: str) -> str | None:
-    """What to say of whole numbers beyond 2**53, which a double rounds; an error where they vary by little more.
+    """A note on whole numbers beyond 2**53, which a double rounds; an error where they vary by little more.
 
     ``column`` is of integers, of decimals or of text; and ``doubles`` is what became of it.
     """

@@ -39,7 +39,7 @@ class Layout:
 
 
 def layout(source: Source) -> Layout:
-    """That of a CSV file. The separator is the one of , ; | and tab that the header has most of, outside quotes."""
+    """The layout of a CSV file; what separates is that of , ; | and tab which the header has most, outside quotes."""
     stream = source.text()
     start, more = b"", b"first"
     while more and not re.search(rb"\0|[^\r\n][\r\n]", start):
@@ -90,10 +90,11 @@ def decimal_comma(source: Source, layout: Layout) -> str:
     bare = b"" if layout.separator == "," else b"|(?<=[%b\r\n])(?:%b)(?=[%b\r\n])"
     separator = re.escape(layout.separator.encode())
     pattern = re.compile(b'(?<=")(?:%b)(?=")' % number + (bare and bare % (separator, number, separator)))
+    needed = b"," if bare else b'"'  # without it there is none: a look at bytes, many times as fast as the pattern
     stream, last = source.text(), b"\n"
     for block in itertools.chain(iter(lambda: stream.read(START), b""), [b"\n"]):
         text = last + block
-        found = pattern.search(text) if b"," in text else None
+        found = pattern.search(text) if needed in text else None
         if found:
             return found[0].decode()
         last = text[-64:]
@@ -101,7 +102,7 @@ def decimal_comma(source: Source, layout: Layout) -> str:
 
 
 def _doubtful_quotes(source: Source, layout: Layout, rows: int) -> bool:
-    """Whether quotes may be wrong in a way that Arrow does not mind, so that `wrong_line` should look.
+    """Tell whether quotes may be wrong in a way that Arrow does not mind, so that `wrong_line` should look.
 
     A quote that is never closed takes the rows that follow into one cell, also of a column that is not wanted, up to
     the next quote or the end; and of ``"1"2`` Arrow makes 12.  This is a look at bytes, many times as fast.
@@ -143,7 +144,7 @@ def _attempt(source: Source, wanted: list[str], layout: Layout, kind: Any) -> An
 
 
 def wrong_line(source: Source, layout: Layout) -> str | None:
-    """What is wrong with the first line that is: too few or many fields, an open quote, or not UTF-8."""
+    """A sentence on the first line that is wrong: too few or many fields, an open quote, or not UTF-8."""
     row, line, expected = 0, 1 + layout.skipped, len(layout.names)
     lines = io.TextIOWrapper(source.text(), encoding="utf-8-sig", errors="surrogateescape", newline=None)
     for _ in range(layout.skipped):

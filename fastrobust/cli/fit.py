@@ -77,7 +77,7 @@ def fit(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the report says it
         try:
-            found = regressor.fit(X, y, callback=tell).result_
+            found = regressor.fit(X, y, callback=lambda known: tell(known.message)).result_
         except ValueError as error:
             raise UserError(_in_words(str(error), names)) from None
     tell("standard errors")

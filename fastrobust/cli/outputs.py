@@ -22,7 +22,7 @@ def destination(name: str) -> str:
 
 
 def is_descriptor(name: str, number: int) -> bool:
-    """Whether the name is of the file, pipe or terminal that this descriptor is open on."""
+    """Tell whether the name is of the file, pipe or terminal that this descriptor is open on."""
     try:
         return os.path.samestat(os.stat(name), os.fstat(number)) and not os.path.samefile(name, os.devnull)
     except OSError:
@@ -30,7 +30,7 @@ def is_descriptor(name: str, number: int) -> bool:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two names are of one file, which need not exist yet."""
+    """Tell whether two names are of one file, which need not exist yet."""
     with contextlib.suppress(OSError):
         return os.path.samefile(one, other)
     return os.path.realpath(one) == os.path.realpath(other)
@@ -80,7 +80,7 @@ def write_files(contents: Mapping[str, bytes]) -> None:
 
 
 def _is_direct(name: str) -> bool:
-    """Whether it is a pipe, a terminal or where complaints go; an error for what is no place for a file."""
+    """Tell whether it is a pipe, a terminal or where complaints go; an error for what is no place for a file."""
     if not name or name.endswith(os.sep):
         raise UserError(f"cannot write {name!r}: it names no file")
     try:

@@ -33,7 +33,7 @@ PARQUET = b"PAR1"
 
 
 class Source:
-    """Where a table is read from, as often as is needed."""
+    """The file or stream that a table is read from, as often as is needed."""
 
     def __init__(self, name: str) -> None:
         self.title = "standard input" if name == STDIN else repr(name)
@@ -74,7 +74,7 @@ class Source:
 
 
 def _content(name: str) -> bytes | None:
-    """What a pipe or standard input holds, to its end; None for a file on disk.
+    """The content of a pipe or of standard input, to its end; None for a file on disk.
 
     Read by Python, whose waiting a signal ends: for a pipe's writer, for one.
     """

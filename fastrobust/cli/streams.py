@@ -40,7 +40,7 @@ class Output:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """For the length of a command: streams that take every character, and signals that let temporary files go."""
+    """Streams that take every character, and signals that let temporary files go, for the length of a command."""
     # A closed descriptor would be given to the next file that is opened, and what is meant for a stream would land
     # there. Opening takes the lowest number that is free: this one.
     for number in (0, 1, 2):

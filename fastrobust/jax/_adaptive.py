@@ -45,7 +45,7 @@ class AdaptiveLoss:
     Parameters
     ----------
     alpha_range : (float, float)
-        Bounds of alpha, 0 <= low <= high; equal ones fix it.
+        Bounds of alpha, 0 <= low <= high, (0, 2) unless given; equal ones fix it.
     alpha_init : float, optional
         Within the range; its middle unless given.
     scale_min, scale_init : float
@@ -77,7 +77,7 @@ class AdaptiveLoss:
     True True
     """
 
-    alpha_range: tuple[float, float] = (0.001, 1.999)
+    alpha_range: tuple[float, float] = arguments.ALPHA_RANGE
     alpha_init: float | None = None
     scale_min: float = 1e-5
     scale_init: float = 1.0
@@ -112,7 +112,7 @@ class AdaptiveLoss:
         """The scales, min + (init - min) softplus(params["scale"] + log(e - 1)); a number where fixed."""
         return learned_scale(params, self.scale_min, self.scale_init)
 
-    def apply(self, params: dict[str, jax.Array], x: Any, weights: Any = None) -> jax.Array:
+    def apply(self, params: dict[str, jax.Array], x: Any, *, weights: Any = None) -> jax.Array:
         """The negative log-likelihood of the residuals x; weights (or a mask) as in `fastrobust.nll`."""
         check_parameters(params, self.init())
         x = jnp.asarray(x)

@@ -15,16 +15,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import SymbolicZero
 
 from .. import _arguments as arguments
 from .._meaning import check_plain
 from .._types import LossGrad
 from ..kernels.losses import higher
-from . import _calls
+from ..kernels.losses.signatures import LOSS, PARTITION
+from . import _calls, _private
 
 xp = jnp  # the library's functions
-_WRT, _FIRST = ("x", "alpha", "scale"), ("dx", "dalpha", "dscale")
+_WRT, _FIRST = LOSS.operands, LOSS.gradients
 
 
 # --- arguments
@@ -38,7 +38,7 @@ def array(name: str, value: Any) -> Any:
         array = jnp.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{name}: JAX makes no array of this {type(value).__name__} ({error})") from None
-    if jnp.issubdtype(array.dtype, jax.dtypes.extended):
+    if _private.has_no_numbers(array.dtype):
         raise TypeError(f"{name} has dtype {array.dtype}, which fastrobust does not take: pass numbers")
     arguments.supported(name, array.dtype)
     return array
@@ -88,7 +88,7 @@ def _parts(family: str, names: tuple[str, ...], x: Any, alpha: Any, scale: Any) 
 
 
 def _parts_jvp(family: str, names: tuple[str, ...], args: Any, tangents: Any) -> tuple[Any, Any]:
-    wanted = [not isinstance(t, SymbolicZero) for t in tangents]
+    wanted = [not _private.is_zero(t) for t in tangents]
     more = tuple(n for n, w in zip(_FIRST, wanted, strict=True) if w and "value" in names and n not in names)
     found = dict(zip(names + more, _parts(family, names + more, *args), strict=True))
     slopes = [_slopes(family, name, args, found, wanted) for name in names]
@@ -147,7 +147,7 @@ def _log_z(names: tuple[str, ...], alpha: Any) -> tuple[Any, ...]:
 
 @_log_z.defjvp
 def _(names: tuple[str, ...], args: Any, tangents: Any) -> tuple[Any, Any]:
-    order = ("value", "dalpha", "d2alpha")
+    order = PARTITION
     if "d2alpha" in names:
         raise NotImplementedError("a third derivative of log Z in alpha was asked for: two are available")
     following = [order[order.index(n) + 1] for n in names]
@@ -208,7 +208,7 @@ def _sums(
 def _sums_jvp(
     family: str, wrt: tuple[str, ...], mean: bool, tail: tuple[int, ...], args: Any, tangents: Any
 ) -> tuple[Any, Any]:
-    wanted = [t is not None and not isinstance(t, SymbolicZero) for t in tangents]
+    wanted = [t is not None and not _private.is_zero(t) for t in tangents]
     if wrt or wanted[3]:
         places = [i for i, w in enumerate(wanted) if w]  # a tangent of zeros would be computed with
 

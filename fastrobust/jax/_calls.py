@@ -19,12 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
-from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ..kernels.arithmetic import scaling
 from ..kernels.compilers.alone import imported
 from ..kernels.loops import traced, xla_frame, xla_table
+from ..kernels.losses.signatures import LOSS
+from . import _private
 
 _TARGET = "fastrobust"
 # In the place that XLA keeps of each call, and that JAX shows where it refuses to export one.
@@ -116,8 +117,8 @@ def _composite(family: str, names: tuple[str, ...], *operands: Any) -> tuple[Any
 
 
 def _take(column: Any, i: Any) -> Any:
-    sharding = getattr(jax.typeof(i), "sharding", None)  # which must be told where axes are explicit
-    if sharding is None or not any(sharding.spec):
+    sharding = _private.explicit_sharding(i)
+    if sharding is None:
         return jnp.asarray(column)[i]
     return jnp.asarray(column).at[i].get(out_sharding=sharding)
 
@@ -126,7 +127,7 @@ def _by_platform(
     operands: Sequence[Any], composite: Any, ways: dict[str, Any], partitioned: Callable[..., Any], *what: Any
 ) -> Any:
     """What runs depends on where; each way on several devices, unless `shard_map` has cut the operands already."""
-    varying = [_varying(o) for o in operands]
+    varying = [_private.varying(o) for o in operands]
     if not _has_cuda_kernels():
         del ways["cuda"]
     calls = {
@@ -141,11 +142,7 @@ def _by_platform(
 
 @functools.cache
 def _has_cuda_kernels() -> bool:
-    try:
-        imported("jax.experimental.buffer_callback")  # from 0.7 on
-    except ImportError:
-        return False
-    return importlib.util.find_spec("cupy") is not None
+    return _private.buffer_callback() is not None and importlib.util.find_spec("cupy") is not None
 
 
 class _External:
@@ -160,7 +157,8 @@ class _External:
 
 def _on_stream(work: Callable[..., None], like: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
     """work(backend, results, operands) over XLA's memory and on its stream; the results are like those."""
-    buffer_callback = imported("jax.experimental.buffer_callback").buffer_callback
+    buffer_callback = _private.buffer_callback()
+    assert buffer_callback is not None  # else `_has_cuda_kernels` says no
 
     def run(context: Any, out: Any, *args: Any) -> None:
         cupy, backend = imported("cupy"), imported("fastrobust._backends.cupy")
@@ -275,7 +273,7 @@ def _called_sums(family: str, wrt: tuple[str, ...], mean: bool, *operands: Any) 
 
 def _like_sums(wrt: tuple[str, ...], operands: Sequence[Any]) -> list[Any]:
     """Arrays like the results in shape, dtype and how they are cut."""
-    own = zip(("x", "alpha", "scale"), operands, strict=False)
+    own = zip(LOSS.operands, operands, strict=False)
     return [operands[0].sum(), *(o for name, o in own if name in wrt)]
 
 
@@ -340,32 +338,16 @@ def _summed(part: Any, shape: tuple[int, ...], count: Any) -> Any:
 # --- devices
 
 
-def _varying(operand: Any) -> frozenset[str]:
-    """The axes of a mesh along which `shard_map` cuts it."""
-    aval = jax.typeof(operand)
-    manual = getattr(aval, "manual_axis_type", None)  # from 0.10 on
-    return frozenset(manual.varying) if manual is not None else getattr(aval, "vma", frozenset())
-
-
 def _unified(operands: Sequence[Any], varying: Sequence[frozenset[str]]) -> list[Any]:
     """The operands cut along all axes along which one of them is, which `jax.shard_map` asks for."""
     everything = frozenset().union(*varying)
-    return [_cut(o, everything - v) for o, v in zip(operands, varying, strict=True)]
-
-
-def _cut(operand: Any, axes: frozenset[str]) -> Any:
-    if not axes:
-        return operand
-    if hasattr(jax.lax, "pcast"):
-        return jax.lax.pcast(operand, tuple(axes), to="varying")
-    return jax.lax.pvary(operand, tuple(axes))
+    return [_private.cut(o, everything - v) for o, v in zip(operands, varying, strict=True)]
 
 
 @functools.cache
 def _partitioned(way: Callable[..., Any], family: str, names: tuple[str, ...]) -> Callable[..., Any]:
     """`_called` or the like for arrays on several devices: each computes its part, and nothing is gathered."""
 
-    @custom_partitioning
     def call(*operands: Any) -> Any:
         return way(family, names, *operands)
 
@@ -374,8 +356,7 @@ def _partitioned(way: Callable[..., Any], family: str, names: tuple[str, ...]) -
         shape = results[0].shape
         cuts: list[Any] = [None] * len(shape)
         for operand in operands:
-            spec = getattr(operand.sharding, "spec", None) or ()
-            for axis, cut in enumerate(spec):
+            for axis, cut in enumerate(_private.cuts_of(operand)):
                 taken = {name for c in cuts if c for name in ((c,) if isinstance(c, str) else c)}
                 names_of = set() if cut is None else {cut} if isinstance(cut, str) else set(cut)
                 if operand.shape[axis] == shape[axis] and cuts[axis] is None and not names_of & taken:
@@ -396,12 +377,11 @@ def _partitioned(way: Callable[..., Any], family: str, names: tuple[str, ...]) -
 
     def rule(mesh: Any, operands: Any, results: Any) -> str:
         """Shardy's: an axis is the result's, or of length 1 and nobody else's."""
-        shape = _lengths(results[0])
-        sides = [_factors(k, _lengths(o), shape) for k, o in enumerate(operands)]
+        shape = _private.lengths(results[0])
+        sides = [_factors(k, _private.lengths(o), shape) for k, o in enumerate(operands)]
         return ", ".join(sides) + " -> " + ", ".join([_factors(0, shape, shape)] * len(names))
 
-    call.def_partition(partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule)
-    return call
+    return _private.partitioned(call, infer, partition, rule)
 
 
 def _factors(operand: int, lengths: Sequence[int], shape: Sequence[int]) -> str:
@@ -410,29 +390,23 @@ def _factors(operand: int, lengths: Sequence[int], shape: Sequence[int]) -> str:
     return " ".join(f"i{axis}" if m == n else f"u{operand}_{axis}" for axis, (m, n) in pairs)
 
 
-def _lengths(value: Any) -> list[int]:
-    """Of the axes of an MLIR type."""
-    return list(getattr(value, "shape", None) or [])
-
-
 @functools.cache
 def _partitioned_sums(way: Callable[..., Any], family: str, wrt: tuple[str, ...], mean: bool) -> Callable[..., Any]:
     """`_called_sums` or the like for arrays on several devices: each sums its part, and only the sums travel."""
 
-    @custom_partitioning
     def call(*operands: Any) -> Any:
         return way(family, wrt, mean, *operands)
 
     def shardings(mesh: Any, operands: Any) -> tuple[list[Any], list[Any]]:
         """Of operands and results: as x lies; axes of length 1 are whole."""
         x = operands[0]
-        spec = tuple(getattr(x.sharding, "spec", None) or ())
+        spec = _private.cuts_of(x)
         cuts = spec + (None,) * (len(x.shape) - len(spec))
         of = [
             NamedSharding(mesh, PartitionSpec(*(cut if n > 1 else None for cut, n in zip(cuts, o.shape, strict=True))))
             for o in operands
         ]
-        own = dict(zip(("x", "alpha", "scale"), of, strict=False))
+        own = dict(zip(LOSS.operands, of, strict=False))
         return of, [NamedSharding(mesh, PartitionSpec()), *(own[name] for name in wrt)]
 
     def infer(mesh: Any, operands: Any, results: Any) -> Any:
@@ -470,13 +444,12 @@ def _partitioned_sums(way: Callable[..., Any], family: str, wrt: tuple[str, ...]
 
     def rule(mesh: Any, operands: Any, results: Any) -> str:
         """Shardy's: an axis is that of x, or of length 1 and nobody else's."""
-        shape = _lengths(operands[0])
-        sides = [_factors(k, _lengths(o), shape) for k, o in enumerate(operands)]
-        own = dict(zip(("x", "alpha", "scale"), sides, strict=False))
+        shape = _private.lengths(operands[0])
+        sides = [_factors(k, _private.lengths(o), shape) for k, o in enumerate(operands)]
+        own = dict(zip(LOSS.operands, sides, strict=False))
         return ", ".join(sides) + " -> " + ", ".join(["", *(own[name] for name in wrt)])
 
-    call.def_partition(partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule)
-    return call
+    return _private.partitioned(call, infer, partition, rule)
 
 
 def _axes_of(sharding: Any) -> tuple[str, ...]:

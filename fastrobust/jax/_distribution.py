@@ -10,11 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from .. import _api, _density
 from .. import _arguments as arguments
-from . import _namespace
+from . import _namespace, _private
 from ._autodiff import array
 
 _NAMES = ("alpha", "loc", "scale")
@@ -290,7 +289,7 @@ def _derivative(function: Callable[..., Any], order: int, alpha: Any, *before: A
 def _followed(like: Any, slopes: Sequence[Callable[[], Any]], tangents: Sequence[Any]) -> Any:
     """The tangent of a result: its slopes times the tangents that there are."""
     pairs = zip(slopes, tangents, strict=True)
-    terms = [slope() * tangent for slope, tangent in pairs if not isinstance(tangent, SymbolicZero)]
+    terms = [slope() * tangent for slope, tangent in pairs if not _private.is_zero(tangent)]
     return sum(terms[1:], terms[0]) if terms else jnp.zeros_like(like)
 
 

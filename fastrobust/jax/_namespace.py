@@ -7,17 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.numpy import clip as clip
-from jax.numpy import exp as exp
-from jax.numpy import expm1 as expm1
-from jax.numpy import full_like as full_like
-from jax.numpy import isnan as isnan
-from jax.numpy import log as log
-from jax.numpy import log1p as log1p
-from jax.numpy import sqrt as sqrt
-from jax.numpy import where as where
-from jax.numpy import zeros_like as zeros_like
 
+clip, where, full_like, zeros_like, isnan = jnp.clip, jnp.where, jnp.full_like, jnp.zeros_like, jnp.isnan
+exp, expm1, log, log1p, sqrt = jnp.exp, jnp.expm1, jnp.log, jnp.log1p, jnp.sqrt
 fixed = jax.lax.stop_gradient
 
 

@@ -18,10 +18,12 @@ from ._autodiff import array
 def _constant(name: str, value: Any) -> Any:
     """A number, or tuples of numbers: arrays have no hash."""
     if not isinstance(value, arguments.NUMBERS):
-        value = array(name, value)
-        if isinstance(value, jax.core.Tracer):
-            raise TypeError(f"{name} is traced, and not fixed: give it to fastrobust.jax.loss")
-        value = np.asarray(value, np.float64).tolist()
+        with jax.ensure_compile_time_eval():  # else a list in a program would be traced
+            array(name, value)  # or an error; its digits may be fewer than those of the value
+        try:
+            value = np.asarray(value, np.float64).tolist()
+        except jax.errors.TracerArrayConversionError:
+            raise TypeError(f"{name} is traced, and not fixed: give it to fastrobust.jax.loss") from None
     return _tuple(value)
 
 

@@ -71,7 +71,7 @@ class StudentTLoss:
         """The scales, min + (init - min) softplus(params["scale"] + log(e - 1)); a number where fixed."""
         return learned_scale(params, self.scale_min, self.scale_init)
 
-    def apply(self, params: dict[str, jax.Array], x: Any, weights: Any = None) -> jax.Array:
+    def apply(self, params: dict[str, jax.Array], x: Any, *, weights: Any = None) -> jax.Array:
         """The negative log-likelihood of the residuals x; weights (or a mask) as in `fastrobust.nll`."""
         check_parameters(params, self.init())
         dtype, args = _autodiff._prepared("loss", x=x, df=self.df(params), scale=self.scale(params))

@@ -10,6 +10,7 @@ from ..kernels.compilers.alone import imported
 from ._efficiency import efficiency_scale as efficiency_scale
 from ._gauss_newton import gauss_newton as gauss_newton
 from ._gnc import gnc as gnc
+from ._gnc import gnc_custom as gnc_custom
 from ._irls import irls as irls
 from ._scipy import scipy_loss as scipy_loss
 from ._shape import fit_shape as fit_shape
@@ -24,6 +25,7 @@ __all__ = [
     "fit_shape",
     "gauss_newton",
     "gnc",
+    "gnc_custom",
     "irls",
     "scipy_loss",
     "triggs_factors",

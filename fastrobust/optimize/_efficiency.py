@@ -18,7 +18,7 @@ _SCALES = 1e-6, 1e4
 
 
 def _efficiency(alpha: float, scale: float) -> float:
-    """Of the M-estimator of location at the standard normal: (E psi')^2 / E psi^2."""
+    """The efficiency of the M-estimator of location at the standard normal: (E psi')^2 / E psi^2."""
     psi, slope = influence(_X, alpha, scale), curvature(_X, alpha, scale)
     return float((_DENSITY @ slope) ** 2 / (_DENSITY @ (psi * psi)))
 

@@ -27,8 +27,10 @@ from scipy.linalg import qr, solve_triangular
 from scipy.special import stdtrit
 
 from .. import curvature, influence, nll_and_grad
-from ._problem import ALPHA_RANGE, Array
-from ._regression import RANK, LinearFit
+from .._arguments import ALPHA_RANGE
+from ._linear_fit import LinearFit
+from ._problem import Array
+from ._regression import RANK
 from ._starts import medians
 from ._whitened import blocks
 
@@ -101,7 +103,7 @@ class _Columns:
         return np.column_stack((np.full(len(block), 1 / root), block)) if self.intercept else block
 
     def transform(self, root: float) -> Array:
-        """From these coordinates to the coefficients times the lengths of their columns, and the intercept."""
+        """The matrix from these coordinates to coefficients times the lengths of their columns, and the intercept."""
         slopes = self.map if not self.intercept else np.column_stack((np.zeros(len(self.map)), self.map))
         if not self.intercept:
             return slopes
@@ -109,7 +111,7 @@ class _Columns:
         return np.vstack((first, slopes))
 
     def undetermined(self) -> NDArray[np.bool_]:
-        """Which coefficients are shared with other columns, or multiply nothing but zeros."""
+        """Flags of coefficients that are shared with other columns, or multiply nothing but zeros."""
         own = np.sum(self.directions**2, axis=1)
         shared = own < 1 - SHARED
         if not self.intercept:
@@ -120,7 +122,7 @@ class _Columns:
         return np.concatenate(([rest > SHARED * np.linalg.norm(centre)], shared)).astype(np.bool_)
 
     def inflation(self) -> Array:
-        """How many times larger each variance is than for the column alone."""
+        """The factors by which each variance is larger than for the column alone."""
         return np.asarray(np.sum(self.map**2, axis=1))
 
 
@@ -128,7 +130,7 @@ def coefficient_errors(
     found: LinearFit, X: NDArray[Any], weights: Array | None, *, alpha_estimated: bool, scale_estimated: bool,
     intercept: bool, names: list[str],
 ) -> CoefficientErrors:  # fmt: skip
-    """For the rows of the fit, each counted as often as its weight says; 0 leaves it out."""
+    """The errors for the rows of the fit, each counted as often as its weight says; 0 leaves it out."""
     residuals, relative = found.residuals, found.weights
     if weights is not None:
         used = weights > 0
@@ -189,7 +191,7 @@ def _related(columns: _Columns, names: list[str]) -> list[str]:
 
 
 def _dependent(columns: _Columns, names: list[str]) -> list[str]:
-    """Which column is a combination of which others, and of the intercept, about which all are centred."""
+    """The columns that are combinations of others, and of the intercept, about which all are centred."""
     if columns.rank == len(names):
         return []
     if columns.empty.any():
@@ -220,7 +222,7 @@ def _wrong_unit(scale: float, residuals: Array, weights: Array | None) -> list[s
 
 
 class _Scores:
-    """Of each row the first derivatives of its negative log-likelihood and the second ones, in units of the scale.
+    """Each row's first and second derivatives of the negative log-likelihood, in units of the scale.
 
     By its residual's fitted value (r), the logarithm of the scale (s) and alpha (a); 0 for what is not estimated.
     """
@@ -242,7 +244,7 @@ class _Scores:
 
 
 class _Jackknife:
-    """What leaving out a row does to the coefficients, in whitened coordinates and in units of the scale."""
+    """The change of the coefficients when a row is left out, in whitened coordinates and in units of the scale."""
 
     def __init__(
         self, found: LinearFit, X: Any, residuals: Array, weights: Array | None, columns: _Columns, n: float,
@@ -291,7 +293,7 @@ class _Jackknife:
         return np.asarray(directions * np.sqrt(np.maximum(values, 0.0)))
 
     def steps(self, part: slice, inverse: Array) -> Array:
-        """For each of some rows a step of Newton's method for the others."""
+        """For each of some rows, a step of Newton's method for the others."""
         # The Hessian of the others is H - c q q'. First the coefficients' answer to the row's own score and to a move
         # of the scale and of alpha; then these two, by what is left of their curvature, within their ranges.
         own = self.scores(part)

@@ -121,7 +121,7 @@ def gauss_newton(
         raise ValueError(f"x0 must be finite, of shape (k,), got {x0!r}")
 
     def losses(found: Any) -> Any:
-        """Of each residual, in float64; their sum has no digits for the others where one is far out."""
+        """The loss of each residual, in float64; their sum has no digits for the others where one is far out."""
         with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2, and far from the minimum
             each = loss(double(found), alpha, inner)
             return each if weights is None else xp.where(weights > 0, each * weights, 0)
@@ -147,13 +147,13 @@ def gauss_newton(
         return Corrected.near(xp, plain, residuals, share, alpha, inner)
 
     def lost(noise: Any, digits: float) -> float:
-        """What that does to the sum."""
+        """The effect of that on the sum."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             found = norm(xp, near.target * noise) + float((noise * noise).sum())
         return found * near.height**2 * unit**2 + 4 * _EPS * digits
 
     def reduction(moved: Any, after: Any, moves: Any, noise: Any) -> tuple[float, float]:
-        """By how much a step lowers the sum, and what rounding does to this, term by term."""
+        """The amount by which a step lowers the sum, and what rounding does to it, term by term."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             found = xp.where(near.bends > 0, near.bends * ((double(moved) - double(residuals)) / inner), 0)
             # A difference of the size of rounding is that of the linear model, and a small one needs no loss.
@@ -260,7 +260,7 @@ def gauss_newton(
             status = 1 if damping < _STIFFEST else 6
 
     def lower_nearby() -> bool:
-        """Whether the sum falls, or may fall unseen, along the direction in which it bends down most."""
+        """Tell whether the sum falls, or may fall unseen, along the direction in which it bends down most."""
         found = near.downwards(xp)
         if found is None:
             return False

@@ -38,18 +38,16 @@ def gnc(
     maxiter: int = 200,
     callback: Callable[[OptimizeResult], Any] | None = None,
 ) -> OptimizeResult:
-    """A robust fit that is not lost to gross outliers: sum_i weights_i rho(r_i, alpha, scale), through easier ones.
+    """Coefficients of a linear model that are not lost to gross outliers, by way of easier problems.
 
-    For a linear model, ``gnc(X, y, alpha, scale)``; for your own solver of a weighted least-squares problem,
-    ``gnc(solve, residuals, alpha, scale)``.
+    What is minimized at the end is sum_i weights_i rho(y_i - x_i' b, alpha, scale). `gnc_custom` does the same with a
+    weighted least-squares problem of your own.
 
     Parameters
     ----------
-    X : array of NumPy or CuPy, shape (n, k); or callable
-        Rows of a design; or ``solve(weights)``, which returns the solution that makes sum_i weights_i r_i^2 least, of
-        any kind; weights have shape (n,), and the first are None, for all equal.
-    y : array, shape (n,); or callable
-        Or ``residuals(solution)``, which returns an array of shape (n,): distances, signed or not.
+    X : array of NumPy or CuPy, shape (n, k)
+        Rows of a design; a column of ones for an intercept. CuPy arrays stay on their device.
+    y : array, shape (n,)
     alpha : float, for the schedule in alpha
         The shape to end with, at most 2.
     scale : float
@@ -59,7 +57,7 @@ def gnc(
         alpha = -2 the scale c sqrt(mu), with mu downwards to 1 from where the loss is convex at all residuals; or the
         surrogate of truncated least squares, mu upwards until every weight is 0 or 1.
     weights : array, shape (n,), optional
-        >= 0, for linear models; 0 leaves a row out.
+        >= 0; 0 leaves a row out.
     known_inliers : array of integers or of bool, optional
         Which residuals are no outliers, by their indices or as a mask of shape (n,): they keep the weight 1, as in
         least squares, and guide the others. As GTSAM's knownInliers.
@@ -74,9 +72,9 @@ def gnc(
     Returns
     -------
     scipy.optimize.OptimizeResult
-        ``x``, coefficients or solution; ``residuals``; ``weights``, shape (n,), from 0 for an outlier to 1; ``mu``, the
-        control parameter; ``nit``, ``success``, ``message`` and ``status`` (0 converged, 1 maxiter, 3 every residual
-        is rejected, 4 rows with a weight do not determine all coefficients, 5 stationary but no minimum, 99 stopped).
+        ``x``, the coefficients; ``residuals``; ``weights``, shape (n,), from 0 for an outlier to 1; ``mu``, the control
+        parameter; ``nit``, ``success``, ``message`` and ``status`` (0 converged, 1 maxiter, 3 every residual is
+        rejected, 4 rows with a weight do not determine all coefficients, 5 stationary but no minimum, 99 stopped).
 
     Raises
     ------
@@ -91,10 +89,9 @@ def gnc(
     to five times the noise's leaves inliers their weight.
 
     The way begins at least squares, which passes close to rows of leverage, far out in X: annealing does not see them
-    as outliers. In linear models, where a row has a leverage above 1/2, the way is taken a second time without such
-    rows, which count again at its end, and the lower sum is the result. A group of rows of leverage that support each
-    other hides from this and defeats annealing, and so may one in a solver of your own: begin with known inliers, or
-    with the subsets of `RobustRegressor`.
+    as outliers. Where a row has a leverage above 1/2, the way is taken a second time without such rows, which count
+    again at its end, and the lower sum is the result. A group of rows of leverage that support each other hides from
+    this and defeats annealing: begin with known inliers, or with the subsets of `RobustRegressor`.
 
     Examples
     --------
@@ -107,6 +104,83 @@ def gnc(
     >>> print(gnc(np.c_[t, np.ones(200)], y, scale=0.5, schedule="truncated").x.round(1))
     [2. 1.]
     """
+    settings = _checked(alpha, scale, schedule, tol, maxiter, callback)
+    if callable(X) or callable(y):
+        raise TypeError("X and y are data; for a solver and residuals of your own there is gnc_custom")
+    return _annealed(_Linear(X, y, weights, settings.scale), known_inliers, settings)
+
+
+def gnc_custom(
+    solve: Callable[[Any], Any],
+    residuals: Callable[[Any], Any],
+    alpha: float | None = None,
+    scale: float | None = None,
+    *,
+    schedule: str = "alpha",
+    known_inliers: Any = None,
+    tol: float = 1e-8,
+    maxiter: int = 200,
+    callback: Callable[[OptimizeResult], Any] | None = None,
+) -> OptimizeResult:
+    """A solution of your own problem that is not lost to gross outliers, by way of easier problems.
+
+    What is minimized at the end is sum_i rho(r_i, alpha, scale), by your solver of the weighted least-squares problem.
+
+    Parameters
+    ----------
+    solve : callable
+        From weights, an array of shape (n,), to the solution, of any kind, that makes sum_i weights_i r_i^2 least. The
+        first weights are None, for all equal. Weights of your own are for you to multiply these by.
+    residuals : callable
+        From a solution to the residuals, an array of NumPy or CuPy of shape (n,): distances, signed or not.
+    alpha, scale, schedule, known_inliers, tol, maxiter, callback
+        As in `gnc`.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        As of `gnc`; ``x`` is the solution, and statuses 4 and 5 do not occur, since nothing is known of its unknowns.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `gnc`, and for residuals of another shape, or NaN or infinity among them.
+
+    Notes
+    -----
+    Schedules and their source as in `gnc`. What has a leverage in your problem is not known here: a group of points
+    that pulls the first solution to itself defeats annealing. Begin with known inliers then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrobust.optimize import gnc_custom
+    >>> points = np.array([[0.0, 0.1], [0.1, 0.0], [-0.1, 0.0], [0.0, -0.1], [9.0, 5.0], [-7.0, 8.0]])
+    >>> found = gnc_custom(
+    ...     lambda weights: np.average(points, axis=0, weights=weights),
+    ...     lambda centre: np.linalg.norm(points - centre, axis=1), alpha=-2.0, scale=0.5)
+    >>> print(abs(found.x).max() < 0.02, found.weights.round(2))
+    True [0.98 0.98 0.98 0.98 0.   0.  ]
+    """
+    settings = _checked(alpha, scale, schedule, tol, maxiter, callback)
+    for name, function in (("solve", solve), ("residuals", residuals)):
+        if not callable(function):
+            raise TypeError(f"{name} must be callable, got a {type(function).__name__}; for data there is gnc")
+    return _annealed(_Own(solve, residuals, settings.scale), known_inliers, settings)
+
+
+class _Settings(NamedTuple):
+    """The arguments that both functions take, checked."""
+
+    alpha: float | None  # None for truncated least squares
+    scale: float
+    schedule: str
+    tol: float
+    maxiter: int
+    stops: Callable[[Callable[[], OptimizeResult]], bool]
+
+
+def _checked(alpha: Any, scale: Any, schedule: Any, tol: Any, maxiter: Any, callback: Any) -> _Settings:
     if scale is None:
         raise TypeError("scale is missing: three to five times the noise of the inliers")
     scale, tol, maxiter = (
@@ -128,11 +202,12 @@ def gnc(
         alpha = number("alpha", alpha)
         if alpha > 2:
             raise ValueError(f"alpha must be at most 2, got {alpha:g}: above, the problem is convex, see irls")
-    if callable(X) != callable(y):
-        raise TypeError("give both a design and a target, or both a solver and a function for residuals")
-    if callable(X) and weights is not None:
-        raise TypeError("weights are for linear models: multiply by them in your own solver")
-    problem = _Own(X, y, scale) if callable(X) else _Linear(X, y, weights, scale)
+    return _Settings(alpha, scale, schedule, tol, maxiter, stops)
+
+
+def _annealed(problem: _Own | _Linear, known_inliers: Any, settings: _Settings) -> OptimizeResult:
+    """The result at the end of the schedule, taken once, and once more where rows have much leverage."""
+    alpha, scale, schedule, tol, maxiter, stops = settings
     xp = problem.xp
     known = _mask(xp, known_inliers, problem)
     nit, messages = 0, {3: _REJECTED}
@@ -149,7 +224,7 @@ def gnc(
         relative = (relative if known is None else xp.where(known, 1.0, relative)).astype(found.dtype)
         return OptimizeResult(x=x, residuals=found, weights=relative, mu=stage.mu, nit=nit)
 
-    def annealed(factors: Any) -> int:
+    def once(factors: Any) -> int:
         """How the way ended; the factors of rows are 1 at the end of the schedule."""
         nonlocal stage, nit
         relative, status, last, change = None, 1, nit + maxiter, math.inf
@@ -190,7 +265,7 @@ def gnc(
         each = xp.minimum(0.5 * z * z, 0.5) if alpha is None else loss(z, alpha, 1.0)
         return float(problem.weighted(each if known is None else xp.where(known, 0.5 * z * z, each)).sum())
 
-    status = annealed(None)
+    status = once(None)
     best = ended(result(), status, maxiter, messages)
     factors = None if status == 99 or (alpha is not None and alpha >= 1) else problem.without_leverage(known)
     if factors is not None:
@@ -198,7 +273,7 @@ def gnc(
             first = best.status not in (0, 1), cost()
             problem.solve(factors)
             stage = Stage.first(alpha, schedule, float(abs(problem.z * factors).max()))
-            status = annealed(factors)
+            status = once(factors)
             if status == 99 or (status not in (0, 1), cost()) < first:
                 best = ended(result(), status, maxiter, messages)
     return best

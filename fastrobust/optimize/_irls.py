@@ -27,7 +27,7 @@ def irls(
     scale: float,
     *,
     weights: Any = None,
-    start: Any = None,
+    x0: Any = None,
     tol: float = 1e-8,
     maxiter: int = 100,
     callback: Callable[[OptimizeResult], Any] | None = None,
@@ -44,7 +44,7 @@ def irls(
         the noise, such as 1.4826 times the median absolute residual of a fit with alpha = 1.
     weights : array, shape (n,), optional
         >= 0; 0 leaves a row out.
-    start : array, shape (k,), optional
+    x0 : array, shape (k,), optional
         Coefficients to begin with; without, those of least squares. Below alpha = 1 the problem has several minima, and
         the start decides: see `gnc`.
     tol : float
@@ -93,7 +93,7 @@ def irls(
     tol, maxiter, stops = number("tol", tol, positive=True), count("maxiter", maxiter), called(callback)
     model = LinearModel(X, y, weights, scale)
     weights, unit = model.weights, model.scale
-    gamma = model.solve(None) if start is None else model.gamma(start)
+    gamma = model.solve(None) if x0 is None else model.gamma(x0)
 
     def objective(residuals: Any) -> float:
         return float(loss(residuals, alpha, unit, reduction="sum", weights=weights))

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 
 from .. import curvature, loss_and_grad, nll_and_grad
+from .._arguments import ALPHA_RANGE
+from ._arrays import called
 from ._whitened import blocks
 
 Array = NDArray[np.float64]
-Tell = Callable[[str], None]
 
-ALPHA_RANGE = (0.0, 2.0)
 CLOSE = 1e-5  # where L-BFGS-B hands over to Newton: the projected gradient of the mean, in units of the scale
 GRADIENT = 1e-9  # where it goes on after all
 ROUNDING = 1e-12  # where Newton stops: another step changes nothing
@@ -59,6 +59,33 @@ class Point:
     value: float = math.inf
     gradient: float = math.inf
     iterations: int = 0
+
+
+class Stopped(Exception):
+    """The callback has ended the fit, at the point that it was shown."""
+
+    def __init__(self, point: Point) -> None:
+        super().__init__("stopped by the callback")
+        self.point = point
+
+
+class Tell:
+    """News of a fit for its callback, which may end the fit as SciPy's do, by StopIteration: after an iteration."""
+
+    def __init__(self, callback: Callable[[OptimizeResult], Any] | None) -> None:
+        self._stops, self.stopped = called(callback), False
+        self.offset = 0.0  # of the mean in the units of the data from that of the problem
+
+    def __call__(self, what: str, point: Point | None = None) -> None:
+        """Say what is done, and how far that is."""
+        shown = OptimizeResult(message=what)
+        if point is not None:
+            fun = point.value + self.offset
+            what = f"{what}: iteration {point.iterations}, mean {fun:.9g}"
+            shown = OptimizeResult(message=what, nit=point.iterations, fun=fun)
+        self.stopped = self.stopped or self._stops(lambda: shown)
+        if self.stopped and point is not None:
+            raise Stopped(point)
 
 
 class Problem:
@@ -140,7 +167,8 @@ class Problem:
         def progress(intermediate_result: Any) -> None:
             nonlocal steps
             steps += 1
-            tell(f"{what}: iteration {steps}, mean {intermediate_result.fun:.9g}")
+            point = self.point(origin + unit * intermediate_result.x)
+            tell(what, replace(point, value=float(intermediate_result.fun), iterations=steps))
 
         x0 = np.concatenate((np.zeros(k), self.theta(start)[k:]))
         options = {"maxcor": 20, "ftol": 0.0, "gtol": stop, "maxiter": 1000, "maxfun": 3000, "maxls": 40}
@@ -181,7 +209,7 @@ class Problem:
             if helped:
                 slow = next_.gradient > 0.2 * best.gradient
                 best, gradient = next_, next_gradient
-                tell(f"{what}: iteration {best.iterations}, mean {best.value:.9g}")
+                tell(what, best)
             elif fresh:
                 break
             fresh = False
@@ -190,7 +218,7 @@ class Problem:
         return best
 
     def hessian(self, point: Point, gradient: Array) -> Array:
-        """Of the coefficients exactly; in the directions of alpha and the scale by differences of gradients."""
+        """The second derivatives: of the coefficients exactly; for alpha and the scale by differences of gradients."""
         k, theta, unit = self.design.k, self.theta(point), self.unit(point)
         H = np.zeros((len(theta), len(theta)))
         for j in range(k, len(theta)):
@@ -208,7 +236,7 @@ class Problem:
         return H
 
     def polish(self, start: Point, tell: Tell, what: str) -> Point:
-        """To rounding, as far as that goes."""
+        """Descend to rounding, as far as that goes."""
         found = start
         for stop in (CLOSE, GRADIENT):
             if found.gradient > GRADIENT:

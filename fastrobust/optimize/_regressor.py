@@ -10,13 +10,17 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import OptimizeResult
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._meaning import check_rows
 from ._errors import CoefficientErrors, coefficient_errors
-from ._regression import LinearFit, fit_linear
+from ._linear_fit import LinearFit
+from ._private_sklearn import sample_weights
+from ._problem import Tell
+from ._regression import fit_linear
 
 
 class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -92,7 +96,7 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.fit_intercept = fit_intercept
 
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, callback: Callable[[str], None] | None = None
+        self, X: Any, y: Any, sample_weight: Any = None, *, callback: Callable[[OptimizeResult], Any] | None = None
     ) -> RobustRegressor:
         """Fit the model.
 
@@ -104,7 +108,9 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         sample_weight : array_like of shape (n_samples,), optional
             Nonnegative, not all 0. A weight of 2 is a repetition; 0 excludes the row.
         callback : callable, optional
-            Called with a line of text at each iteration.
+            Called as ``callback(intermediate_result)`` where a part of the work begins and after each iteration:
+            ``message`` says in a line which, and in iterations ``nit`` and ``fun``, the mean objective of the rows at
+            work, say how far it is. StopIteration ends the fit where it is.
 
         Raises
         ------
@@ -115,7 +121,7 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Warns
         -----
         ConvergenceWarning
-            Where the optimizer stopped early. Rows that lie exactly on a fit do not count as that.
+            Where the optimizer stopped early, or was stopped. Rows that lie exactly on a fit do not count as that.
         """
         alpha = _number("alpha", self.alpha, "a number in [-inf, inf]")
         scale = _number("scale", self.scale, "a positive finite number")
@@ -131,7 +137,7 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         check_rows(X=X, y=y, sample_weight=sample_weight)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            sample_weight = sample_weights(sample_weight, X)
             if not sample_weight.any():
                 raise ValueError("sample_weight must have a positive element, got only zeros")
             with np.errstate(over="ignore"):
@@ -140,14 +146,15 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                         "sample_weight sums to infinity: a weight counts repetitions, so divide the weights until they "
                         "sum to the number of observations"
                     )
+        tell = Tell(callback)
         found: LinearFit = fit_linear(
-            X, y, sample_weight, alpha=alpha, scale=scale, fit_intercept=bool(self.fit_intercept),
-            tell=callback or (lambda text: None),
+            X, y, sample_weight, alpha=alpha, scale=scale, fit_intercept=bool(self.fit_intercept), tell=tell,
         )  # fmt: skip
         if not (found.converged or found.exact_rows):
+            why = "other alpha or scale, or columns without far outliers, may help"
             warnings.warn(
                 f"the fit has not converged: the gradient is still {found.gradient:.1e} after {found.iterations} "
-                "iterations; other alpha or scale, or columns without far outliers, may help",
+                f"iterations; {'the callback stopped it' if tell.stopped else why}",
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -212,7 +219,7 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if len(X) != len(self.weights_):
             raise ValueError(f"X has {len(X)} rows, and the fit {len(self.weights_)}: give the rows of the fit")
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            sample_weight = sample_weights(sample_weight, X)
         if names is None:
             names = getattr(self, "feature_names_in_", [f"X[:, {j}]" for j in range(X.shape[1])])
         return coefficient_errors(

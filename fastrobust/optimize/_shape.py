@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult, brentq
 
 from .. import PartitionGrad, _truncated, log_partition_and_grad, loss, loss_and_grad
+from .._arguments import ALPHA_RANGE
 from .._meaning import check_rows
 from ._arrays import floats, library, number, weights_for
 
@@ -250,9 +251,12 @@ def _information(alpha: float, truncation: float) -> Any:
 
 def fit_shape(
     x: Any,
+    *,
     weights: Any = None,
-    alpha: float | tuple[float, float] | None = None,
-    scale: float | tuple[float, float] | None = None,
+    alpha: float | None = None,
+    scale: float | None = None,
+    alpha_range: tuple[float, float] = ALPHA_RANGE,
+    scale_range: tuple[float, float] = (0.0, math.inf),
     truncation: float | None = None,
 ) -> OptimizeResult:
     """Maximum-likelihood shape alpha and scale c of residuals.
@@ -263,12 +267,15 @@ def fit_shape(
         Residuals, centred at 0. CuPy arrays stay on their device.
     weights : array, broadcast to x, optional
         How often each residual counts, >= 0; 0 excludes it, whatever it is. Weights that sum to 1 are one residual.
-    alpha : float or (low, high), optional
-        Fixed, or bounds: (0, 32), and (-32, 32) with a truncation.
-    scale : float or (low, high), optional
-        Fixed, or bounds. Without, the scale is positive, and at least 1e-10 of the typical residual.
+    alpha, scale : float, optional
+        What is given is fixed, and its range does not matter.
+    alpha_range : (float, float)
+        Bounds of alpha, (0, 2) unless given. Beyond 2 the tails are lighter than the normal's; below 0 there is only a
+        truncated density.
+    scale_range : (float, float)
+        Bounds of the scale. With 0, the scale is positive, and at least 1e-10 of the typical residual.
     truncation : float, optional
-        tau > 0: the density is cut off at abs(x) = tau c, so that alpha may be negative. Residuals beyond lie outside
+        tau > 0: the density is cut off at abs(x) = tau c, and exists for every alpha. Residuals beyond lie outside
         of the density and are left out: the result is that alpha and c which the residuals within tau c have as
         their most likely ones. The further the others are, the less they matter.
 
@@ -309,12 +316,17 @@ def fit_shape(
     xp = library("x", x)
     tau = math.inf if truncation is None else _truncated.checked(truncation)
     truncated = math.isfinite(tau)
-    alphas = _bounds("alpha", alpha, (-32.0 if truncated else 0.0, 32.0))
+    alphas = _bounds("alpha", alpha, alpha_range)
     if alphas[0] < 0 and not truncated:
-        raise ValueError(f"alpha must not be negative without a truncation, got {alpha!r}: there is no density below 0")
-    given = _bounds("scale", scale, (0.0, math.inf))
-    if scale is not None and not (given[0] >= 0 and 0 < given[1] < math.inf):
+        what = f"alpha_range must not be negative without a truncation, got {alpha_range!r}"
+        if alpha is not None:
+            what = f"alpha must not be negative without a truncation, got {alpha!r}"
+        raise ValueError(f"{what}: there is no density below 0")
+    given = _bounds("scale", scale, scale_range)
+    if scale is not None and not 0 < given[1] < math.inf:
         raise ValueError(f"scale must be positive and finite, got {scale!r}")
+    if not (0 <= given[0] < math.inf and given[1] > 0):
+        raise ValueError(f"scale_range must be (low, high) with 0 <= low < inf and high > 0, got {scale_range!r}")
     check_rows(x=x, weights=weights)
     x = floats(xp, "x", x)
     weights = weights_for(xp, weights, x) if x.size else None
@@ -337,12 +349,14 @@ def fit_shape(
     unit = 1.0 if abs(math.log(typical)) < 25 else 2.0 ** round(math.log2(typical))
     if unit != 1:
         x, typical, largest = x / x.dtype.type(unit), typical / unit, min(largest / unit, _HUGE)
-    scales = floor, _ = _NEAREST * typical, 2 * max(largest, typical)
-    if scale is not None:
+    scales = floor, widest = _NEAREST * typical, 2 * max(largest, typical)
+    if given != (0, math.inf):
         low, high = (min(max(end / unit, _TINY), _HUGE) for end in given)
         if given[1] < _TINY * unit:
-            raise ValueError(f"scale = {scale!r} is over {1 / _TINY:g} times smaller than the residuals, about "
+            what = f"scale_range = {scale_range!r}" if scale is None else f"scale = {scale!r}"
+            raise ValueError(f"{what} is over {1 / _TINY:g} times smaller than the residuals, about "
                              f"{typical * unit:g}: give it in their unit")  # fmt: skip
+        high = high if math.isfinite(given[1]) else max(low, widest)
         scales = low if given[0] else min(floor, high), high
 
     residuals = _Residuals.ordered(xp, x, weights, tau)
@@ -413,15 +427,19 @@ def _typical(xp: Any, x: Any) -> float:
     return typical
 
 
-def _bounds(name: str, given: Any, default: tuple[float, float]) -> tuple[float, float]:
-    if given is None:
-        return default
-    if not isinstance(given, (tuple, list)):
-        fixed = number(name, given)
+def _bounds(name: str, fixed: Any, within: Any) -> tuple[float, float]:
+    """The bounds of a parameter; equal ones where it is fixed."""
+    if fixed is not None:
+        if isinstance(fixed, (tuple, list)):
+            raise TypeError(f"{name} must be a number or None, got {fixed!r}: bounds are {name}_range")
+        fixed = number(name, fixed)
         return fixed, fixed
-    if len(given) != 2:
-        raise ValueError(f"{name} must be a number or (low, high), got {given!r}")
-    low, high = (number(name, end) for end in given)
+    name = f"{name}_range"
+    try:
+        low, high = within
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be (low, high), got {within!r}") from None
+    low, high = number(name, low), number(name, high)
     if low > high:
-        raise ValueError(f"{name} must be (low, high) with low <= high, got {given!r}")
+        raise ValueError(f"{name} must be (low, high) with low <= high, got {within!r}")
     return low, high

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import loss, weight
-from ._problem import CLOSE, GRADIENT, Array, Point, Problem, Tell
+from ._problem import CLOSE, GRADIENT, Array, Point, Problem, Stopped, Tell
 
 HESSIAN = 40_000  # rows whose Hessian is good enough to begin with
 SAMPLE = 4000  # rows for the starts; more when there are many coefficients
@@ -34,12 +34,27 @@ def sample_size(k: int) -> int:
 
 
 def search(problem: Problem, ols: Array, rms: float, tell: Tell) -> Point:
-    """The best of several starts on a sample of the rows, polished on all of them."""
-    sample = _drawn(problem, sample_size(problem.design.k))
+    """The best of several starts on a sample of the rows, polished on all of them; or where the callback ends that."""
     least_squares = _least_squares(problem, ols, rms)
+    try:
+        best = _best_on_a_sample(problem, ols, least_squares, tell)
+    except Stopped as stop:
+        alpha = stop.point.alpha if problem.alpha is None else problem.alpha  # the first fit has another one
+        return problem.measured(replace(stop.point, alpha=alpha), 0)[0]
+    try:
+        return _on_all_rows(problem, best, least_squares, rms, tell)
+    except Stopped as stop:
+        return problem.measured(stop.point, stop.point.iterations)[0]
+
+
+def _best_on_a_sample(problem: Problem, ols: Array, least_squares: Point, tell: Tell) -> Point:
+    sample = _drawn(problem, sample_size(problem.design.k))
     starts = _starts(sample, ols, least_squares, tell)
     found = [sample.descend(start, tell, f"start {i} of {len(starts)}") for i, start in enumerate(starts, 1)]
-    best = min(found, key=lambda point: point.value)
+    return min(found, key=lambda point: point.value)
+
+
+def _on_all_rows(problem: Problem, best: Point, least_squares: Point, rms: float, tell: Tell) -> Point:
     what = f"fitting {problem.design.n:,} rows"
     # From the sample's optimum, restarted with its scale as the unit; and never worse than least squares. Where that
     # is a minimum, as for half of all normal errors, the way to it is long: alpha has a logarithmic pole in its slope.
@@ -109,7 +124,7 @@ def _point(problem: Problem, gamma: Array, alpha: float) -> Point:
 
 
 def medians(sizes: Array, weights: Array | None) -> Array:
-    """Of each row."""
+    """The weighted median of each row."""
     if weights is None:
         medians: Array = np.median(sizes, axis=1)
         return medians

@@ -128,7 +128,7 @@ class Corrected(NamedTuple):
         return cls(plain, z, target, rows, root, ratio, math.frexp(scale), columns, norms, height)
 
     def change(self, xp: Any, step: Any) -> Any:
-        """Of x, for a step in units of the columns."""
+        """The change of x for a step in units of the columns."""
         mantissa, exponent = self.scale
         with np.errstate(over="ignore", under="ignore"):
             return xp.ldexp(step / self.norms * mantissa, exponent - self.exponents)
@@ -152,7 +152,7 @@ class Corrected(NamedTuple):
         return float(abs((self.rows.T @ self.target) * columns).max()) * self.height * (self.height / other.height)
 
     def rounding(self, xp: Any, x: Any, eps: float) -> Any:
-        """What rounding does to residuals and to what they are differences of, in units of the corrected ones."""
+        """The effect of rounding on residuals and on what they are differences of, in units of the corrected ones."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             size = abs(self.rows) @ abs(self.in_columns(xp, x)) + self.bends * abs(self.z)
         return xp.where(self.bends > 0, eps * size, 0)

@@ -126,27 +126,27 @@ class LinearModel:
         return Q, map, columns
 
     def rounding(self, relative: Any) -> float:
-        """What rounding leaves of changes of the fitted values, in their unit, where rows have those weights."""
+        """The part of changes of fitted values that rounding leaves, in their unit, where rows have those weights."""
         weight = relative * self.share
         return 8 * float(np.finfo(np.float64).eps) * float((weight * abs(self.target)).max()) / float(weight.mean())
 
     def gamma(self, beta: Any) -> Any:
-        """For coefficients of X."""
-        given = floats(self.xp, "start", beta)
+        """The whitened coordinates of coefficients of X."""
+        given = floats(self.xp, "x0", beta)
         if given.shape != self.X.shape[1:]:
-            raise ValueError(f"start must have shape {self.X.shape[1:]}, one entry a column of X, got {given.shape}")
+            raise ValueError(f"x0 must have shape {self.X.shape[1:]}, one entry a column of X, got {given.shape}")
         with np.errstate(over="ignore"):
             found = self.xp.ldexp(double(given), self.columns - self.exponent)
         if not bool(self.xp.isfinite(found).all()):
-            raise ValueError(f"start must be finite, and so must X times it, got {beta!r}")
+            raise ValueError(f"x0 must be finite, and so must X times it, got {beta!r}")
         return self._of(found)
 
     def _of(self, scaled: Any) -> Any:
-        """For coefficients of X in units of the columns."""
+        """The whitened coordinates of coefficients of X in units of the columns."""
         return self.xp.linalg.lstsq(self.map, scaled, rcond=None)[0]
 
     def coefficients(self, gamma: Any) -> Any:
-        """Of X."""
+        """The coefficients of X at these coordinates."""
         with np.errstate(over="ignore", under="ignore"):
             found = self.xp.ldexp(self.map @ gamma, self.exponent - self.columns).astype(self.dtype)
         if not bool(self.xp.isfinite(found).all()):
@@ -154,16 +154,16 @@ class LinearModel:
         return found
 
     def residuals(self, gamma: Any) -> Any:
-        """In their unit; 0 for left-out rows."""
+        """The residuals in their unit; 0 for left-out rows."""
         return self.target - self.Q @ gamma
 
     def z(self, residuals: Any) -> Any:
-        """Those in units of the scale."""
+        """The residuals in units of the scale."""
         with np.errstate(over="ignore"):
             return self.xp.clip(residuals / self.scale, -_FAR, _FAR)
 
     def all_residuals(self, gamma: Any) -> Any:
-        """Those of left-out rows, too."""
+        """The residuals, with those of left-out rows, too."""
         xp, found = self.xp, self.residuals(gamma)
         unit = math.ldexp(1.0, self.exponent)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # left-out rows may hold anything
@@ -173,7 +173,7 @@ class LinearModel:
             return (found * unit).astype(self.dtype)
 
     def counted(self, relative: Any) -> Any:
-        """Those weights, 0 for left-out rows."""
+        """The weights of all rows, 0 for left-out ones."""
         return relative if self.weights is None else self.xp.where(self.share > 0, relative, 0)
 
     def sums(self, weights: Any, pull: Any) -> tuple[Any, Any]:

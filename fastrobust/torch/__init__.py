@@ -21,16 +21,18 @@ from ..kernels.compilers.alone import uninterrupted
 # ruff: noqa: E402
 # An exception out of a signal handler, as of Ctrl-C, would leave what cannot be imported again: halves of PyTorch's
 # compiler and of Numba, and operators, which are registered once.
-uninterrupted(lambda: [importlib.import_module(f".{name}", __name__) for name in ("_divergence", "_modules")])
+uninterrupted(
+    lambda: [importlib.import_module(f".{name}", __name__) for name in ("_divergence", "_modules", "_routes")]
+)
 
 from .. import LossGrad, PartitionGrad, _api
 from .._dispatch import remember
-from . import _autograd, _divergence, _kernels  # noqa: F401  _divergence registers itself
+from . import _divergence, _kernels, _routes  # noqa: F401  _divergence registers itself
 from ._distribution import Barron
 from ._lists import for_tensors
 from ._modules import AdaptiveLoss, RobustLoss, StudentTLoss
 
-remember(_kernels.PLAIN, _autograd)  # a compiler cannot trace the look-up that imports
+remember(_kernels.PLAIN, _routes)  # a compiler cannot trace the look-up that imports
 
 loss = for_tensors(_api.loss, __name__)
 influence = for_tensors(_api.influence, __name__)

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
-from torch.distributions.utils import broadcast_all
 
 from .. import _api, _density
 from .. import _arguments as arguments
-from . import _autograd, _kernels
+from . import _kernels, _private
+from ._arguments import difference, no_tensor, promoted
+from ._context import general, levels
 
 _ONE = torch.Size()
 
@@ -26,11 +27,11 @@ class Barron(Distribution):
 
     Parameters
     ----------
-    loc : float or Tensor
-        The centre, of which the density is symmetric. Integers take the dtype of the other tensors; where these are
-        integers, too, all become float64.
     alpha : float or Tensor
-        Shape, >= 0; infinity is one.
+        Shape, >= 0; infinity is one. Integers take the dtype of the other tensors; where these are integers, too, all
+        become float64.
+    loc : float or Tensor
+        The centre, of which the density is symmetric.
     scale : float or Tensor
         c > 0.
     validate_args : bool, optional
@@ -51,32 +52,32 @@ class Barron(Distribution):
     >>> import torch
     >>> from fastrobust.torch import Barron
     >>> _ = torch.manual_seed(0)
-    >>> normal = Barron(0.0, 2.0, 1.0)
+    >>> normal = Barron(2.0)
     >>> round(normal.log_prob(torch.tensor(1.0)).item(), 6), round(normal.cdf(torch.tensor(1.0)).item(), 6)
     (-1.418939, 0.841345)
-    >>> Barron(torch.zeros(3), 0.5, 2.0).sample((1000,)).shape
+    >>> Barron(0.5, loc=torch.zeros(3), scale=2.0).sample((1000,)).shape
     torch.Size([1000, 3])
     """
 
     arg_constraints = {
-        "loc": constraints.real,
         "alpha": constraints.greater_than_eq(0.0),
+        "loc": constraints.real,
         "scale": constraints.positive,
     }
     support = constraints.real
     has_rsample = True
 
-    def __init__(self, loc: Any, alpha: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.alpha, self.scale = broadcast_all(*_floating(loc=loc, alpha=alpha, scale=scale))
-        super().__init__(self.loc.shape, validate_args=validate_args)
+    def __init__(self, alpha: Any, loc: Any = 0.0, scale: Any = 1.0, validate_args: bool | None = None) -> None:
+        self.alpha, self.loc, self.scale = _private.broadcast_all(*_floating(alpha=alpha, loc=loc, scale=scale))
+        super().__init__(self.alpha.shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Barron:
         """The same distribution with that batch shape, without copies."""
-        new = self._get_checked_instance(Barron, _instance)
+        new = _private.new_instance(self, Barron, _instance)
         shape = torch.Size(batch_shape)
-        new.loc, new.alpha, new.scale = (p.expand(shape) for p in (self.loc, self.alpha, self.scale))
+        new.alpha, new.loc, new.scale = (p.expand(shape) for p in (self.alpha, self.loc, self.scale))
         super(Barron, new).__init__(shape, validate_args=False)
-        new._validate_args = self._validate_args
+        _private.validate_alike(new, self)
         return new
 
     @property
@@ -108,14 +109,14 @@ class Barron(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The logarithm of the density; see `fastrobust.nll`."""
-        if self._validate_args:
-            self._validate_sample(value)
+        if _private.validates(self):
+            _private.validate_sample(self, value)
         return -_api.nll(self._from_centre(value), self.alpha, self.scale)
 
     def cdf(self, value: Tensor) -> Tensor:
         """The probability of what is below; right in both tails."""
-        if self._validate_args:
-            self._validate_sample(value)
+        if _private.validates(self):
+            _private.validate_sample(self, value)
         return _cdf(self._from_centre(value) / self.scale, self._valid_alpha)
 
     def icdf(self, value: Tensor) -> Tensor:
@@ -125,13 +126,13 @@ class Barron(Distribution):
         return self.loc + self.scale * _quantile(value, self._valid_alpha)
 
     def _from_centre(self, value: Any) -> Tensor:
-        return _autograd.difference(value, self.loc) if isinstance(value, Tensor) else value - self.loc
+        return difference(value, self.loc) if isinstance(value, Tensor) else value - self.loc
 
     def rsample(self, sample_shape: Any = _ONE) -> Tensor:
-        """Samples that can be differentiated in loc, alpha and scale."""
-        shape = self._extended_shape(sample_shape)
+        """Samples that can be differentiated in alpha, loc and scale."""
+        shape = torch.Size(sample_shape) + self.batch_shape
         alpha = self._valid_alpha.expand(shape)
-        if torch._C._functorch.is_batchedtensor(alpha):
+        if _private.batched(alpha):
             raise NotImplementedError("vmap over samples: let loc, alpha and scale broadcast instead, or sample_shape")
         with torch.no_grad():
             z = _drawn(alpha.detach())
@@ -148,13 +149,13 @@ def _floating(**values: Any) -> list[Any]:
     tensors = [v for v in values.values() if isinstance(v, Tensor)]
     for name, value in values.items():
         if not isinstance(value, (Tensor, numbers.Real)):
-            raise _autograd.no_tensor(name, value)
+            raise no_tensor(name, value)
         if isinstance(value, Tensor) and value.is_complex():
             raise TypeError(f"{name} is a tensor of {value.dtype}: make it real")
     if not tensors:
         return list(values.values())
     floats = [t for t in tensors if t.is_floating_point()]
-    options: Any = {"dtype": _autograd.promoted(floats) if floats else torch.float64, "device": tensors[0].device}
+    options: Any = {"dtype": promoted(floats) if floats else torch.float64, "device": tensors[0].device}
     return [
         torch.full((), arguments.number(v), **options)
         if not isinstance(v, Tensor)
@@ -218,7 +219,7 @@ class _Implicit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         # create_graph=True, which a single torch.func.grad sets, too
-        if torch.is_grad_enabled() and sum(_autograd._levels()) != 1:
+        if torch.is_grad_enabled() and sum(levels()) != 1:
             raise NotImplementedError(
                 "icdf and rsample of Barron are differentiable once, in alpha and the probability"
             )
@@ -230,7 +231,7 @@ class _Implicit(torch.autograd.Function):
 def _followed(z: Tensor, p: Any, alpha: Tensor) -> Tensor:
     """z, with its derivatives if somebody may ask for them."""
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (p, alpha))
-    return _Implicit.apply(z, p, alpha) if wanted or _autograd._general() else z
+    return _Implicit.apply(z, p, alpha) if wanted or general() else z
 
 
 def _quantile(p: Tensor, alpha: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ def _between(p: Distribution, q: Distribution) -> Tensor:
 
 
 def _divergence(loc: Tensor, alpha: Tensor, scale: Tensor, loc_q: Tensor, alpha_q: Tensor, scale_q: Tensor) -> Tensor:
-    """Of columns of doubles."""
+    """The divergences of distributions given by columns of doubles."""
     ratio, centre = scale_q / scale, abs(loc_q - loc) / scale
     heavy = (alpha == 0) & (alpha_q >= 1)
     heavy = heavy | (torch.isinf(alpha_q) & ((alpha < 2) | ((alpha == 2) & (ratio <= 1))))
@@ -118,11 +118,11 @@ def _divergence(loc: Tensor, alpha: Tensor, scale: Tensor, loc_q: Tensor, alpha_
 
 
 def _barron(other: Distribution) -> Barron:
-    """The same distribution."""
+    """The same distribution, as a `Barron`."""
     if isinstance(other, Normal):
-        return Barron(other.loc, 2.0, other.scale, validate_args=False)
+        return Barron(2.0, other.loc, other.scale, validate_args=False)
     if isinstance(other, Cauchy):
-        return Barron(other.loc, 0.0, other.scale / math.sqrt(2), validate_args=False)
+        return Barron(0.0, other.loc, other.scale / math.sqrt(2), validate_args=False)
     assert isinstance(other, Barron)
     return other
 

@@ -20,10 +20,11 @@ from .. import _arguments as arguments
 from .. import _dispatch
 from .._backends import numpy as _numpy
 from ..kernels.compilers.alone import imported
+from . import _private
 
 PLAIN = (Tensor, torch.nn.Parameter)
 _HALVES = (torch.float16, torch.bfloat16)
-_WIDE = (torch.float32, torch.float64)
+WIDE = (torch.float32, torch.float64)
 
 
 def compute_type(dtype: torch.dtype) -> torch.dtype:
@@ -94,7 +95,7 @@ def _argument(value: Any, dtype: torch.dtype) -> Any:
 
 def numbers(family: str, x: Any, alpha: Any, scale: Any) -> tuple[float, float] | None:
     """The parameters as numbers if a short way to the CPU's kernels is open: `quick` and `quick_sums`."""
-    if type(x) not in PLAIN or not x.is_cpu or x.dtype not in _WIDE or not x.dim() or x.layout is not torch.strided:
+    if type(x) not in PLAIN or not x.is_cpu or x.dtype not in WIDE or not x.dim() or x.layout is not torch.strided:
         return None
     if type(alpha) in PLAIN and not alpha.dim() and alpha.dtype is x.dtype and alpha.is_cpu:
         alpha = alpha.item()
@@ -117,11 +118,11 @@ def quick(family: str, names: tuple[str, ...], x: Tensor, alpha: float, scale: f
 def quick_sums(family: str, wrt: tuple[str, ...], x: Tensor, alpha: float, scale: float, mean: bool) -> list[Tensor]:
     """`reduce` where `numbers` found some, without weights."""
     found = _numpy.reduce(family, wrt, _array(x), alpha, scale, "mean" if mean else "sum", None, None)
-    results = [torch.scalar_tensor(found.value, dtype=x.dtype, device="cpu")]  # not on the default device
+    results = [_private.scalar_tensor(found.value, dtype=x.dtype, device="cpu")]  # not on the default device
     for name in wrt:
         part: Any = getattr(found, "d" + name)
         results.append(
-            torch.from_numpy(part) if name == "x" else torch.scalar_tensor(part, dtype=x.dtype, device="cpu")
+            torch.from_numpy(part) if name == "x" else _private.scalar_tensor(part, dtype=x.dtype, device="cpu")
         )
     return results
 
@@ -184,7 +185,7 @@ def reduce(
             results = [
                 torch.from_numpy(a)
                 if hasattr(a, "strides") and a.ndim
-                else torch.scalar_tensor(float(a), dtype=compute, device="cpu")
+                else _private.scalar_tensor(float(a), dtype=compute, device="cpu")
                 for a in arrays
             ]
             results[1:] = [r.reshape(shapes.get(name, r.shape)) for name, r in zip(wrt, results[1:], strict=True)]
@@ -314,7 +315,6 @@ def sharded(
     """The operator on DTensors: each process on its part of x, the parameters cut alike or whole."""
     from torch.distributed.tensor import Replicate, Shard  # where DTensors are from
 
-    local_map = imported("torch.distributed.tensor.experimental").local_map
     shape = torch.broadcast_shapes(*(t.shape for t in (x, alpha, scale)))
     leading = next(t for t in (x, alpha, scale) if hasattr(t, "placements"))
     lead = len(shape) - leading.dim()
@@ -334,11 +334,10 @@ def sharded(
         )
 
     results = tuple(Replicate() if cut is None else Shard(cut) for cut in cuts)
-    whole = local_map(
+    whole = _private.local_map(
         lambda *args: tuple(elementwise(*args, family, list(names), dtype)),
-        out_placements=(results,) * len(names),
-        in_placements=tuple(map(placed, (x, alpha, scale))),
-        device_mesh=leading.device_mesh,
-        redistribute_inputs=True,
+        (results,) * len(names),
+        tuple(map(placed, (x, alpha, scale))),
+        leading.device_mesh,
     )
     return whole(x, alpha, scale)

@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from .. import _api
 from .. import _arguments as arguments
 from .._evaluate import check_reduction
-from . import _autograd, _kernels
+from ..kernels.losses.signatures import LOSS
+from . import _kernels
+from ._arguments import common_shape, difference, no_tensor, prepared, weights_for
+from ._reductions import fusible, pulled_back, watched, weighed
 
 Reduction = Literal["none", "sum", "mean"]
 
@@ -22,7 +25,7 @@ Reduction = Literal["none", "sum", "mean"]
 def _residual(input: Tensor, target: Tensor | None) -> Tensor:
     for name, value in (("input", input), ("target", target)):
         if not isinstance(value, Tensor) and (value is not None or name == "input"):
-            raise _autograd.no_tensor(name, value)
+            raise no_tensor(name, value)
     if target is None:
         return input
     if input.shape != target.shape:
@@ -31,7 +34,7 @@ def _residual(input: Tensor, target: Tensor | None) -> Tensor:
             "make their shapes equal, lest every element meet every other",
             stacklevel=3,
         )
-    return _autograd.difference(input, target)
+    return difference(input, target)
 
 
 def _check_dtype(dtype: torch.dtype | None) -> None:
@@ -43,7 +46,7 @@ SHIFT = arguments.SHIFT
 
 
 class _Axes:
-    """Where parameters lie in the residuals."""
+    """The place of parameters in the residuals."""
 
     def __init__(self, shape: int | Sequence[int], dim: int) -> None:
         try:
@@ -130,7 +133,7 @@ class RobustLoss(nn.Module):
             else:
                 setattr(self, name, value)
 
-    def forward(self, input: Tensor, target: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, target: Tensor | None = None, *, weights: Tensor | None = None) -> Tensor:
         """The loss of the residuals ``input - target``; weights (or a mask) as in `fastrobust.loss`."""
         residual = _residual(input, target)
         return _api.loss(residual, self.alpha, self.scale, reduction=self.reduction, weights=weights)
@@ -161,7 +164,7 @@ class AdaptiveLoss(nn.Module):
     dim : int
         The axis of the residuals along which a number of features lies: -1 the last, 1 the channels of images.
     alpha_range : (float, float)
-        Bounds of alpha, 0 <= low <= high; equal ones fix it.
+        Bounds of alpha, 0 <= low <= high, (0, 2) unless given; equal ones fix it.
     alpha_init : float, optional
         Within the range; its middle unless given.
     scale_min, scale_init : float
@@ -210,7 +213,7 @@ class AdaptiveLoss(nn.Module):
         shape: int | Sequence[int] = 1,
         *,
         dim: int = -1,
-        alpha_range: tuple[float, float] = (0.001, 1.999),
+        alpha_range: tuple[float, float] = arguments.ALPHA_RANGE,
         alpha_init: float | None = None,
         scale_min: float = 1e-5,
         scale_init: float = 1.0,
@@ -252,10 +255,10 @@ class AdaptiveLoss(nn.Module):
     def _scale(self) -> Tensor:
         return self.scales.scale(self.latent_scale, self._like, self.axes.shape)
 
-    def forward(self, input: Tensor, target: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, target: Tensor | None = None, *, weights: Tensor | None = None) -> Tensor:
         """The negative log-likelihood of ``input - target``; weights (or a mask) as in `fastrobust.nll`."""
         x = _residual(input, target)
-        if self.reduction in ("sum", "mean") and _autograd.fusible(
+        if self.reduction in ("sum", "mean") and fusible(
             (x, self.latent_alpha, self.latent_scale, self._like, weights)
         ):
             return _Fused.apply(x, self.latent_alpha, self.latent_scale, weights, self)
@@ -282,7 +285,7 @@ class _Fused(torch.autograd.Function):
         ctx: Any, x: Tensor, latent_alpha: Any, latent_scale: Any, weights: Any, module: AdaptiveLoss
     ) -> Tensor:
         axes, scales, (low, high) = module.axes, module.scales, module.alpha_range
-        wrt = tuple(n for n, need in zip(("x", "alpha", "scale"), ctx.needs_input_grad, strict=False) if need)
+        wrt = tuple(n for n, need in zip(LOSS.operands, ctx.needs_input_grad, strict=False) if need)
         mean = module.reduction == "mean"
         slopes: dict[str, Any] = {}
         single = axes.features == 1 and x.is_cpu
@@ -304,7 +307,7 @@ class _Fused(torch.autograd.Function):
             for name, g in zip(wrt, found[1:], strict=True)
         ]
         ctx.save_for_backward(*kept)
-        ctx.args = _autograd.watched(x, (latent_alpha, latent_scale, weights))
+        ctx.args = watched(x, (latent_alpha, latent_scale, weights))
         ctx.module = module
         return found[0]
 
@@ -314,7 +317,7 @@ class _Fused(torch.autograd.Function):
             # Without fusion, which would lead back here.
             return ctx.module._nll(x, latent_alpha, latent_scale, weights)
 
-        return *_autograd.pulled_back(ctx, gradient, again), None, None
+        return *pulled_back(ctx, gradient, again), None, None
 
 
 def _sigmoid(y: float) -> float:
@@ -323,7 +326,7 @@ def _sigmoid(y: float) -> float:
 
 def student_t_nll(x: Tensor, df: Any, scale: Any) -> tuple[Tensor, torch.dtype]:
     """The negative log-likelihood of Student's t, not in half precision; and the dtype that it should have."""
-    dtype, (x, df, scale) = _autograd._prepared("loss", x=x, df=df, scale=scale)
+    dtype, (x, df, scale) = prepared("loss", x=x, df=df, scale=scale)
     wide = _kernels.compute_type(dtype)
     x = x.to(wide)
     df, scale = (torch.as_tensor(p, dtype=torch.float64, device=x.device) for p in (df, scale))
@@ -405,15 +408,15 @@ class StudentTLoss(nn.Module):
     def _scale(self) -> Tensor:
         return self.scales.scale(self.latent_scale, self.log_df, self.axes.shape)
 
-    def forward(self, input: Tensor, target: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, target: Tensor | None = None, *, weights: Tensor | None = None) -> Tensor:
         """The negative log-likelihood of ``input - target``; weights (or a mask) as in `fastrobust.nll`."""
         x = _residual(input, target)
         df, scale = self.axes.placed(self._df(), x), self.axes.placed(self._scale(), x)
         if weights is not None:
-            weights = _autograd.weights_for(weights, x, _autograd._shape(x, df, scale))
+            weights = weights_for(weights, x, common_shape(x, df, scale))
             x = torch.where(weights == 0, 0.0, x)
         value, dtype = student_t_nll(x, df, scale)
-        return _autograd.weighed(value, weights, self.reduction).to(dtype)
+        return weighed(value, weights, self.reduction).to(dtype)
 
     def extra_repr(self) -> str:
         return f"{self.axes}, {self.scales}, reduction={self.reduction!r}"

@@ -22,93 +22,14 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, compiler, typing
-from numba.core.codegen import CPUCodeLibrary
-from numba.core.registry import cpu_target
-from numba.core.runtime import rtsys
-from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import lower_builtin, type_callable
+
+from .numba_private import scalar
 
 __all__ = ["bits", "constant", "fma", "from_bits", "homogeneous", "max", "min", "piecewise", "polynomial", "scalar"]
 
 _UINT = {types.float32: types.uint32, types.float64: types.uint64}
 _FLOAT = {u: f for f, u in _UINT.items()}
-
-
-class _Library(CPUCodeLibrary):  # type: ignore[misc]
-    """What Numba lowers a function to, as it is written, and the functions it calls.
-
-    Numba's own libraries optimize that for this processor at once, and PTX would depend on it.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(_context().codegen(), function.__qualname__)
-        self.text = ""
-        self.callees: dict[_Library, None] = {}  # a set in a fixed order, on which LLVM's result depends
-
-    def add_ir_module(self, module: Any) -> None:
-        for function in module.functions:
-            if not function.is_declaration and "noinline" not in function.attributes:
-                function.attributes.add("alwaysinline")
-        self.text = cgutils.normalize_ir_text(str(module))
-
-    def add_linking_library(self, library: Any) -> None:
-        # Numba's functions for Python's objects come with all that it lowers; nothing here calls them.
-        if library is not rtsys.library:
-            found = f"{self.name} calls {library.name}, which Numba compiles for this processor"
-            raise NotImplementedError(f"{found}; write what it does as a primitive or a scalar function")
-
-
-def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A scalar function: an ordinary Python function that Numba also lowers into its callers.
-
-    What ``numba.extending.register_jitable`` does, without machine code for each function on its own: that took a third
-    of a kernel's compilation, and does not exist for what only a GPU has.
-    """
-    lowered: dict[Any, Any] = {}
-
-    def find(args: Any) -> Any:
-        if args not in lowered:
-            lowered[args] = lower_function(function, args, None)
-        return lowered[args]
-
-    class Template(AbstractTemplate):  # type: ignore[misc]
-        key = function
-
-        def generic(self, args: Any, kws: Any) -> Any:
-            plain = tuple(map(types.unliteral, args))
-            return typing.signature(find(plain).signature.return_type, *plain)
-
-    infer_global(function, types.Function(Template))
-
-    @lower_builtin(function, types.VarArg(types.Any))
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        found = find(sig.args)
-        context.active_code_library.callees[found.library] = None
-        return context.call_internal(builder, found.fndesc, sig, args)
-
-    return function
-
-
-@functools.cache
-def _context() -> Any:
-    """Numba's context for this processor, without the output that ``NUMBA_DEBUG_JIT`` would write into the code.
-
-    That is kept for other processes, and also goes to GPUs.
-    """
-    return cpu_target.target_context.subtarget(debug_print=lambda builder, text: None)
-
-
-def lower_function(function: Callable[..., Any], arguments: Any, result: Any) -> Any:
-    """Numba's result of lowering a function to LLVM IR; nothing is made executable."""
-    flags = compiler.Flags()
-    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.error_model = "numpy"
-    flags.nrt = False
-    library = _Library(function)
-    return compiler.compile_extra(
-        cpu_target.typing_context, _context(), function, arguments, result, flags, {}, library
-    )
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:

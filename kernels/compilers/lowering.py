@@ -1,33 +1,31 @@
 """Numba -> LLVM IR, for any target: a Python function and all that it calls, in one module, inlined.
 
-Here and in `primitives` Numba's internals are used: `compile_extra`, and a code library of our own.  Numba's optimizes
-what it is given for the processor that compiles; here that is the business of `optimize`, for the processor that runs.
+Numba's own way optimizes what it is given for the processor that compiles (see `arithmetic.numba_private`, which goes
+round it); here that is the business of `optimize`, for the processor that runs.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llvmlite.binding as llvm
+
+if TYPE_CHECKING:
+    from ..arithmetic.numba_private import Lowered
 
 __all__ = ["link", "lower", "optimize"]
 
 
-def lower(function: Callable[..., Any], signature: Any) -> tuple[list[str], Any]:
-    """LLVM IR of a Python function and of all it calls, with Numba's description of it.  Nothing is made executable."""
-    from numba.core import sigutils
-    from numba.core.compiler_lock import global_compiler_lock
+def lower(function: Callable[..., Any], signature: Any) -> Lowered:
+    """A Python function and all it calls, in LLVM IR.  Nothing is made executable.
 
-    from ..arithmetic.primitives import lower_function
+    Numba is imported here, and not where a kernel comes from the cache.
+    """
+    from ..arithmetic.numba_private import lowered
 
-    with global_compiler_lock:
-        compiled = lower_function(function, *sigutils.normalize_signature(signature))
-    libraries = [compiled.library]
-    for library in libraries:
-        libraries += [callee for callee in library.callees if callee not in libraries]
-    return [library.text for library in libraries], compiled.fndesc
+    return lowered(function, signature)
 
 
 def link(machine: Any, modules: list[str], entry: str) -> Any:

@@ -99,9 +99,8 @@ def optimized(name: str, function: Callable[..., Any], signature: Any, entry: st
     ``entry`` is LLVM IR of what calls it, in which ``INNER`` stands for its name, and ``NAME`` begins the names of what
     is visible.
     """
-    modules, description = lower(function, signature)
+    inner = lower(function, signature)
     machine, _ = _target()
-    text = entry.replace("INNER", description.llvm_func_name).replace("NAME", name)
-    module = link(machine, [text, *modules], name)
+    module = link(machine, [inner.called_by(entry).replace("NAME", name), *inner.modules], name)
     optimize(machine, module, vectorize=True)
     return module

@@ -53,25 +53,24 @@ def _whole(payload: bytes) -> str:
 
 def compiled(function: Callable[..., Any], signature: Any, count: int, threads: int) -> str:
     """The PTX of a Python function of a pointer to int64, whose kernel takes so many words, in blocks of threads."""
-    modules, description = lower(function, signature)
-    inner = description.llvm_func_name
+    inner = lower(function, signature)
     parameters = ", ".join(f"i64 %w{i}" for i in range(count))
     stores = "\n".join(
         f"  %p{i} = getelementptr i64, ptr %words, i64 {i}\n  store i64 %w{i}, ptr %p{i}" for i in range(count)
     )
     entry = f"""
-declare i32 @"{inner}"(ptr, ptr, ptr)
+declare i32 @"INNER"(ptr, ptr, ptr)
 define ptx_kernel void @kernel({parameters}) {{
   %result = alloca ptr
   %error = alloca ptr
   %words = alloca [{count} x i64]
 {stores}
-  %status = call i32 @"{inner}"(ptr %result, ptr %error, ptr %words)
+  %status = call i32 @"INNER"(ptr %result, ptr %error, ptr %words)
   ret void
 }}
 !nvvm.annotations = !{{!0}}
 !0 = !{{ptr @kernel, !"maxntidx", i32 {threads}}}
 """
-    module = link(_machine(), [entry, *modules], "kernel")
+    module = link(_machine(), [inner.called_by(entry), *inner.modules], "kernel")
     optimize(_machine(), module, vectorize=False)
     return re.sub(r"^//.*\n", "", str(_machine().emit_assembly(module)), flags=re.M)

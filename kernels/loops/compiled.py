@@ -13,6 +13,8 @@ from .launch import THREADS
 
 __all__ = ["LOOP", "handler", "kernel", "ptx"]
 
+# The entries call ``INNER`` by Numba's calling convention, which `Lowered.called_by` checks.
+
 # The entry has NumPy's signature of an inner loop.  LLVM would stop at 256 bits on some CPUs that have 512.
 LOOP = """
 declare i32 @"INNER"(ptr, ptr, ptr, ptr, ptr)

@@ -16,16 +16,18 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import intp, types
-from numba.core import cgutils
+from numba import types
 from numba.extending import intrinsic
 
+from ..arithmetic.numba_private import alloca_once, get_or_insert_function
 from ..arithmetic.primitives import fma, min, scalar
 from ..compilers import native
 from ..losses import barron
 from ..losses.likelihood import FAMILIES, VALUES
-from ..losses.partition import PARTITION, log_partition, log_partition_parts
+from ..losses.partition import log_partition, log_partition_parts
+from ..losses.signatures import PARTITION
 from .launch import SUMS
+from .memory import WORDS, pointer, stack
 
 __all__ = ["BLOCK", "elementwise", "partition", "reduction"]
 
@@ -33,35 +35,9 @@ BLOCK = 256  # elements; 64, 128 and 512 are slower
 LANES = 16
 STREAM = 1 << 24  # bytes of output from which on they go past the caches
 
-_WORDS = types.CPointer(intp)
-SIGNATURE = types.void(_WORDS, _WORDS, _WORDS)
+SIGNATURE = types.void(WORDS, WORDS, WORDS)
 
 Floating = type[np.floating[Any]]
-
-
-@intrinsic
-def pointer(typing: Any, address: Any, like: Any) -> Any:
-    """The address as a pointer to numbers like ``like``."""
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
-
-    return types.CPointer(like)(address, like), lower
-
-
-@intrinsic(prefer_literal=True)
-def stack(typing: Any, count: Any, like: Any) -> Any:
-    """Memory for ``count`` numbers on the stack, aligned to 64 bytes."""
-    if not isinstance(count, types.IntegerLiteral):
-        return None
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        array = ir.ArrayType(context.get_value_type(sig.return_type.dtype), count.literal_value)
-        memory = cgutils.alloca_once(builder, array)
-        memory.align = 64
-        return builder.bitcast(memory, context.get_value_type(sig.return_type))
-
-    return types.CPointer(like)(count, like), lower
 
 
 @intrinsic(prefer_literal=True)
@@ -74,7 +50,7 @@ def _buffers(typing: Any, count: Any, like: Any) -> Any:
         element = context.get_value_type(sig.args[1])
         found = []
         for _ in range(count.literal_value):
-            memory = cgutils.alloca_once(builder, ir.ArrayType(element, BLOCK))
+            memory = alloca_once(builder, ir.ArrayType(element, BLOCK))
             memory.align = 64
             found.append(builder.bitcast(memory, element.as_pointer()))
         return context.make_tuple(builder, sig.return_type, found)
@@ -115,7 +91,7 @@ def _forget_flags(typing: Any) -> Any:
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         word = ir.IntType(32)
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(word, [word]), "feclearexcept")
+        function = get_or_insert_function(builder.module, ir.FunctionType(word, [word]), "feclearexcept")
         builder.call(function, [word(_ALL_FLAGS)])
         return context.get_dummy_value()
 

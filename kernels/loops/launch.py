@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..arithmetic import scaling
+from ..losses.signatures import LOSS
 
 __all__ = [
     "THREADS",
@@ -45,7 +46,7 @@ CHUNK = 4096  # partial sums that one warp of `cuda.fold` takes
 ROW = 2048  # elements of a row that a warp takes at a time
 LAYOUTS = ("shared", "columns", "rows", "each", "strided")
 DIMENSIONS = 4  # of the layout "strided"
-SUMS = ("value", "dalpha", "dscale")  # what a reduction sums up, in this order of partial sums
+SUMS = LOSS.sums  # what a reduction sums up, in this order of partial sums
 
 # Words of an elementwise kernel: the first are the same in all layouts, the outputs' addresses come last.
 N, X, ALPHA_AT, SCALE_AT, ALPHA, SCALE, ALPHA_STEP, SCALE_STEP, PERIOD, INNER, STRIDE = range(11)

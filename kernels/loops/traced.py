@@ -21,6 +21,7 @@ import numpy as np
 
 from ..arithmetic import primitives
 from ..losses import barron, likelihood, partition
+from ..losses.signatures import PARTITION
 
 __all__ = ["evaluate"]
 
@@ -34,7 +35,7 @@ def evaluate(
     """
     lifted = _Lifter(xp, lax, take)
     if family == "partition":
-        found = dict(zip(partition.PARTITION, lifted(partition.log_partition_parts)(x), strict=True))
+        found = dict(zip(PARTITION, lifted(partition.log_partition_parts)(x), strict=True))
         return tuple(found[name] for name in names)
     alpha, scale = parameters
     functions = likelihood.FAMILIES[family]

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..losses import signatures
+from ..losses.signatures import LOSS, PARTITION
+
 __all__ = ["FAMILIES", "OUTPUTS", "code_of", "code_of_sums", "ordered"]
 
 API_MAJOR, API_MINOR = 0, 5  # of the interface, as known here
@@ -41,9 +44,7 @@ MESSAGES = (
     "fastrobust: no memory for the sums",
 )
 
-FAMILIES = ("loss", "nll")
-OUTPUTS = ("value", "dx", "dalpha", "dscale", "weight", "curvature")
-PARTITION = ("value", "dalpha", "d2alpha")
+FAMILIES, OUTPUTS = tuple(signatures.FAMILIES), LOSS.outputs
 LAYOUTS = ("shared", "each")  # of what is elementwise; sums have "shared" and "columns"
 PARTITIONS = len(FAMILIES) << len(OUTPUTS)  # the first number of log Z
 SUMS = PARTITIONS + (1 << len(PARTITION))  # the first number of a reduction; there, the last bit says it is a mean
@@ -54,7 +55,7 @@ WORDS = KERNELS + KINDS * 4
 
 def code_of_sums(family: str, wrt: Sequence[str], mean: bool) -> int:
     """The number of the reduction with these gradients, out of x, alpha and scale."""
-    mask = sum(1 << ("x", "alpha", "scale").index(name) for name in wrt)
+    mask = sum(1 << LOSS.operands.index(name) for name in wrt)
     return SUMS + (((FAMILIES.index(family) << 3) + mask) << 1) + mean
 
 

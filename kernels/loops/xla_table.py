@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..losses.signatures import LOSS, PARTITION
 from . import compiled
 from .xla_frame import (
     FAMILIES,
@@ -15,7 +16,6 @@ from .xla_frame import (
     MESSAGE,
     MESSAGES,
     OUTPUTS,
-    PARTITION,
     PARTITIONS,
     RESOLVE,
     SUMS,
@@ -33,7 +33,7 @@ def _build(slot: int) -> int:
     dtype, layout = (np.float32, np.float64)[rest // 2], rest % 2
     if code >= SUMS:
         family, mask = divmod(code - SUMS, 8)
-        outputs = ("value", *_names(("dx", "dalpha", "dscale"), mask))
+        outputs = ("value", *_names(LOSS.gradients, mask))
         return compiled.kernel("reduction", FAMILIES[family], outputs, dtype, ("shared", "columns")[layout])
     if code >= PARTITIONS:
         return compiled.kernel("partition", _names(PARTITION, code - PARTITIONS), dtype)

@@ -21,12 +21,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .signatures import FAMILIES, LOSS
+
 # The floor and the cap of alpha, and what stands for 2, as in `barron`; |z| beyond which z^2/b could overflow.  In
 # double and in float32.
 _DOUBLE = 2.0**-70, 2.0**90, 2.0 - 2.0**-52, 2.0**400
 _SINGLE = 2.0**-40, 2.0**48, 2.0 - 2.0**-23, 2.0**48
-_FAMILIES = ("loss", "nll")
-_RULES = ("dx", "dalpha", "dscale", "weight", "curvature")
+_RULES = LOSS.outputs[1:]
 _SERIES = 0.02  # u below it: phi as a power series
 
 # Tanh-sinh nodes and weights for [0, 1]: exact enough for integrands with a logarithm at either end.
@@ -45,10 +46,10 @@ def slopes(
 
     ``get(names...)`` has other outputs; ``twice()`` is the second derivative in alpha, which only d/dalpha needs.
     """
-    if name not in _RULES or family not in _FAMILIES:
+    if name not in _RULES or family not in FAMILIES:
         raise ValueError(
             f"no rule for the derivatives of {name!r} of {family!r}: name must be one of {', '.join(_RULES)} (those of "
-            f"the value are outputs of its kernel), family one of {', '.join(_FAMILIES)}"
+            f"the value are outputs of its kernel), family one of {', '.join(FAMILIES)}"
         )
     x, alpha, scale = args
     u, rest, t, _, _ = _ratio(xp, x, alpha, scale)
@@ -57,7 +58,7 @@ def slopes(
     phi = _phi(xp, u, v, t)
     side = _sign(xp, alpha)
     factor = 1 - side * z * (z * rest)  # curvature = W factor
-    if name in ("dx", "dalpha", "dscale"):
+    if name in LOSS.gradients:
         (psi,) = get("dx")
         mixed = 0.5 * psi * phi
         if name == "dx":

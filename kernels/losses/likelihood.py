@@ -12,26 +12,27 @@ from typing import Any, NamedTuple
 from ..arithmetic.elementary import decompose, log_parts
 from ..arithmetic.primitives import scalar
 from . import barron
+from .signatures import LOSS
 
 # What `values` returns, in order; a kernel can write these and "dalpha".
-VALUES = ("value", "dx", "dscale", "weight", "curvature")
+VALUES = tuple(name for name in LOSS.outputs if name != "dalpha")
 
 
 @scalar
 def loss_shape(alpha, log_z, slope):
-    """What depends on alpha alone; the loss needs no log Z."""
+    """The numbers that depend on alpha alone; the loss needs no log Z."""
     return barron.shape(alpha)
 
 
 @scalar
 def nll_shape(alpha, log_z, slope):
-    """What depends on alpha alone: that of the loss, log Z(alpha) and its derivative."""
+    """The numbers that depend on alpha alone: those of the loss, log Z(alpha) and its derivative."""
     return *barron.shape(alpha), log_z, slope
 
 
 @scalar
 def nll_width(scale):
-    """What depends on c alone: that of the loss, and log c."""
+    """The numbers that depend on c alone: those of the loss, and log c."""
     T = type(scale)
     c, inv, inv2 = barron.width(scale)
     e, m, ml = decompose(c, T(0.0))

@@ -91,9 +91,6 @@ def log_partition_bend(alpha):
     return bend if a == a else a
 
 
-PARTITION = ("value", "dalpha", "d2alpha")  # what `log_partition_parts` returns, in order
-
-
 @scalar
 def log_partition_parts(alpha):
     """All of it, for kernels that store what is wanted."""

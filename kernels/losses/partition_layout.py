@@ -58,7 +58,7 @@ class Layout:
 
     @property
     def base(self) -> tuple[int, int, int]:
-        """What to subtract from the key, by region, to get the row."""
+        """The number to subtract from the key, by region, to get the row."""
         low_a, low_b, low_c = self.low
         rows_a = self.key(0) - low_a
         rows_b = self.key(0) - low_b + 1
@@ -106,7 +106,7 @@ class Layout:
 
     @property
     def stretch(self) -> float:
-        """On the first piece w = alpha * stretch - half, on the last w = (1/alpha) * stretch - half; a power of two."""
+        """A power of two: on the first piece w = alpha * stretch - half, on the last w = (1/alpha) * stretch - half."""
         return 2.0 ** (self.tail - self.split)
 
 

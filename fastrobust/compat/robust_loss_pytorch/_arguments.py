@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...torch import _autograd
+from ...torch._context import visible
 
 
 def tensor(name: str, value: Any) -> Tensor:
-    """As a tensor; arrays and lists keep their dtype, as far as PyTorch does."""
+    """The value as a tensor; arrays and lists keep their dtype, as far as PyTorch does."""
     try:
         return torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -23,7 +23,7 @@ def tensor(name: str, value: Any) -> Tensor:
 
 
 def floating(name: str, value: Any) -> Tensor:
-    """The same, and integers in PyTorch's default dtype."""
+    """The value as a tensor of floating-point numbers: integers in PyTorch's default dtype."""
     found = tensor(name, value)
     if found.is_complex():
         raise TypeError(f"{name} is a tensor of {found.dtype}: make it real")
@@ -42,7 +42,7 @@ def parameter(name: str, value: Any) -> float | Tensor:
 def positive(name: str, value: float | Tensor, zero: bool = False) -> float | Tensor:
     """Refuse what is not > 0, or not >= 0 where ``zero`` may be, as far as the elements can be seen."""
     if isinstance(value, Tensor):
-        if not _autograd.visible(value) or not value.numel():
+        if not visible(value) or not value.numel():
             return value
         least = value.min().item()
     else:
@@ -53,7 +53,7 @@ def positive(name: str, value: float | Tensor, zero: bool = False) -> float | Te
 
 
 def number(name: str, value: Any) -> float:
-    """As a float."""
+    """The value as a float."""
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):

@@ -58,4 +58,4 @@ class Distribution:
         """A sample for each pair of alpha and scale, which broadcast; see `fastrobust.torch.Barron`."""
         alpha = arguments.positive("alpha", arguments.floating("alpha", alpha), zero=True)
         scale = arguments.positive("scale", arguments.floating("scale", scale))
-        return Barron(0.0, alpha, scale, validate_args=True).sample()
+        return Barron(alpha, 0.0, scale, validate_args=True).sample()

@@ -1,0 +1,60 @@
+"""The one private interface of NumPy's that is used: its C function that makes a ufunc, reached without a C compiler.
+
+C extensions find it through a header that NumPy ships, by the same table and the same entry, so it moves only where a
+header says so.  There is nothing public to fall back on: where it is gone, an error says what moved, and pyproject.toml
+admits no NumPy that has not been tried.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+
+__all__ = ["ENTRY", "ufunc_over"]
+
+# The entry that is PyUFunc_FromFuncAndData(functions, data, types, ntypes, nin, nout, identity, name, doc, unused).
+ENTRY = 1
+_GONE = (
+    "NumPy {} has no {}, by which fastrobust makes ufuncs of its kernels: install a NumPy that its requirements admit"
+)
+_borrowed: list[Any] = []  # a ufunc points into these for ever
+
+
+def ufunc_over(address: int, name: str, dtype: Any, inputs: int, outputs: int) -> np.ufunc:
+    """The ufunc of one inner loop, at that address, of arguments and results that all have that dtype.
+
+    Raises
+    ------
+    ImportError
+        Where NumPy has no table of C functions under the name that it has had since NumPy 2.0.
+    """
+    create = ctypes.PYFUNCTYPE(
+        ctypes.py_object, *[ctypes.c_void_p] * 3, *[ctypes.c_int] * 4, *[ctypes.c_char_p] * 2, ctypes.c_int
+    )(_table()[ENTRY])
+    functions, data = (ctypes.c_void_p * 1)(address), (ctypes.c_void_p * 1)()
+    types = ctypes.create_string_buffer(bytes([np.dtype(dtype).num] * (inputs + outputs)))
+    label = ctypes.create_string_buffer(name.encode())
+    doc = ctypes.create_string_buffer(b"See the fastrobust function of that name.")
+    made = create(
+        ctypes.addressof(functions), ctypes.addressof(data), ctypes.addressof(types),
+        1, inputs, outputs, -1, ctypes.cast(label, ctypes.c_char_p), ctypes.cast(doc, ctypes.c_char_p), 0,
+    )  # fmt: skip
+    _borrowed.append((functions, data, types, label, doc))
+    return made  # type: ignore[no-any-return]
+
+
+def _table() -> Any:
+    """The table of NumPy's C functions for ufuncs, as an array of their addresses."""
+    try:
+        from numpy._core._multiarray_umath import _UFUNC_API
+    except ImportError:
+        where = "numpy._core._multiarray_umath._UFUNC_API"
+        raise ImportError(_GONE.format(np.__version__, where)) from None
+    address = ctypes.pythonapi.PyCapsule_GetPointer
+    address.restype, address.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    try:
+        return ctypes.cast(address(_UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))
+    except ValueError:  # it is no capsule, or one with a name
+        raise ImportError(_GONE.format(np.__version__, "table of C functions in _UFUNC_API")) from None

@@ -1,0 +1,81 @@
+"""A ufunc over large arrays: rows of parameters that repeat are made long enough, and threads take pieces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..._threads import in_threads
+from ...kernels.loops.panels import PARALLEL, TILE
+
+__all__ = ["call", "columns", "each_panel", "run", "tile"]
+
+PIECE = 1 << 23  # elements that a thread takes at most at a time, so that Ctrl-C is heeded soon
+
+
+def columns(x: Any, alpha: Any, scale: Any) -> int:
+    """How many trailing axes of x hold all that the parameters vary along; they repeat over the axes before."""
+    first = [x.ndim - a.ndim + min((i for i, n in enumerate(a.shape) if n > 1), default=a.ndim) for a in (alpha, scale)]
+    return int(x.ndim - min(first))
+
+
+def tile(parameter: Any, tail: tuple[int, ...], repeat: int) -> Any:
+    """A parameter over the trailing block of that shape, flat and repeated; a single number stays one."""
+    if parameter.size == 1:
+        return parameter.reshape(1)
+    inner = parameter.reshape(parameter.shape[max(0, parameter.ndim - len(tail)) :])  # leading axes have length 1
+    tile = np.empty((repeat, *tail), parameter.dtype)
+    tile[...] = inner
+    return tile.reshape(-1)
+
+
+def run(ufunc: np.ufunc, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
+    """Fill outs, all of the broadcast shape, on all cores if that pays."""
+    x, *parameters = arrays
+    shape = outs[0].shape
+    if x.shape == shape and all(a.flags.c_contiguous for a in (x, *outs)):
+        period = math.prod(shape[x.ndim - columns(x, *parameters) :]) if parameters else 1
+        flat = [o.reshape(-1) for o in outs]
+        if period == 1 or all(a.shape == shape and a.flags.c_contiguous for a in parameters):
+            arrays, outs = [a.reshape(-1) for a in arrays], flat
+        elif period < TILE // 2 and x.size > TILE:
+            # Short rows would be all loop overhead: repeat the parameters to a tile that the first-level cache holds.
+            tiles = [tile(a, shape[x.ndim - columns(x, *parameters) :], TILE // period) for a in parameters]
+            width = TILE // period * period
+            whole = x.size - x.size % width
+            rest = [a[: x.size - whole] for a in (x.reshape(-1)[whole:], *tiles)]
+            call(ufunc, rest, [o[whole:] for o in flat])
+            arrays = [x.reshape(-1)[:whole].reshape(-1, width), *tiles]
+            outs = [o[:whole].reshape(-1, width) for o in flat]
+    shape = outs[0].shape
+    if math.prod(shape) < PARALLEL:
+        call(ufunc, arrays, outs)
+        return
+    axis = int(np.argmax(shape))
+    views = [np.moveaxis(np.broadcast_to(a, shape), axis, 0) for a in arrays]
+    targets = [np.moveaxis(o, axis, 0) for o in outs]
+
+    def part(start: int, stop: int) -> None:
+        call(ufunc, [v[start:stop] for v in views], [o[start:stop] for o in targets])
+
+    in_threads(part, shape[axis], 256 if len(shape) == 1 else 1, PIECE * shape[axis] // math.prod(shape))
+
+
+def call(ufunc: np.ufunc, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
+    """The ufunc into outs.  A result too large for the type of an output is inf, without a warning."""
+    if all(o.dtype.char == ufunc.types[0][-1] for o in outs):
+        ufunc(*arrays, out=tuple(outs), casting="same_kind")
+    else:
+        with np.errstate(over="ignore", under="ignore"):
+            ufunc(*arrays, out=tuple(outs), casting="same_kind")
+
+
+def each_panel(part: Callable[[int, int], None], panels: int, size: int) -> None:
+    """part(first, last) over all panels of so many elements together, on all cores if there are elements enough."""
+    if size < PARALLEL:
+        part(0, panels)
+    else:
+        in_threads(part, panels, 1, PIECE * panels // size)

@@ -1,0 +1,66 @@
+"""Weights of elements, and the factors of a reduction: what results are multiplied by before they are rounded."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ... import _arguments as arguments
+from ...kernels.arithmetic import scaling
+from .operands import array
+
+__all__ = ["Factors", "broadcast", "factors", "weigh"]
+
+
+def broadcast(weights: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """The weights, broadcast to that shape, as array of that dtype; as they are if that has not the range."""
+    weights = np.asarray(array("weights", weights))
+    arguments.supported("weights", weights.dtype)
+    with contextlib.suppress(FloatingPointError), np.errstate(over="raise", under="raise"):
+        weights = weights.astype(dtype, copy=False)
+    try:
+        return np.broadcast_to(weights, shape)
+    except ValueError:
+        raise ValueError(
+            f"weights of shape {weights.shape} do not broadcast to the shape {shape} of the result"
+        ) from None
+
+
+def weigh(array: Any, weights: Any, lift: float = 1.0, factor: float = 1.0) -> None:
+    """array *= weights * lift * factor; a weight of 0 excludes an element, whatever its value."""
+    with np.errstate(all="ignore"):
+        if weights is not None:
+            array *= weights if lift == 1.0 else weights * array.dtype.type(lift)
+            np.copyto(array, 0, where=weights == 0)
+        if factor != 1.0:
+            array *= array.dtype.type(factor)
+
+
+class Factors(NamedTuple):
+    """What a reduction multiplies by: see `kernels.arithmetic.scaling`."""
+
+    dx: float  # each derivative in x, besides its weight
+    lift: float  # the weights
+    step: float  # what is summed
+    last: float  # its sum
+
+
+def factors(reduction: str, size: int, weights: Any, double: bool) -> tuple[Factors, Any]:
+    """Also the weights, which are multiplied here if all are subnormal: no power of two lifts these in one step."""
+    step = scaling.step(size, double)
+    if reduction == "sum":
+        return Factors(1.0, 1.0, step, 1.0 / step), weights
+    lift, total = 1.0, float(size)
+    if weights is not None:
+        total = float(weights.sum(dtype=np.float64))
+        about = np.finfo(weights.dtype)
+        if 0 < abs(total) < about.tiny and abs(weights).max() < about.tiny:
+            weights = weights * about.dtype.type(2.0**about.nmant)
+            total = float(weights.sum(dtype=np.float64))
+        apart = float((weights * scaling.APART).sum()) if double and math.isinf(total) else total
+        lift, total = scaling.lifted(total, apart, double)
+    factor = math.nan if total == 0 else 1.0 / total
+    return Factors(factor, lift, step, factor / step), weights

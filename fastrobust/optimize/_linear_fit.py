@@ -1,0 +1,137 @@
+"""The result of a linear regression: what was found in the fit's own units, said in those of the data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import weight
+from .._arguments import ALPHA_RANGE
+from ._problem import Array, Point, Problem
+from ._starts import sample_size
+from ._units import Data
+
+CONVERGED = 1e-5  # what counts as converged when rounding stops the line search earlier
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """A fitted model in the units of the data. Coefficients do not include the intercept."""
+
+    coefficients: Array
+    intercept: float
+    alpha: float
+    alpha_range: tuple[float, float]  # where it was sought
+    scale: float
+    residuals: Array
+    weights: Array  # relative to a residual of zero: 1 counts fully
+    value: float  # the mean of the negative log-likelihood, or of the loss where alpha was fixed below 0
+    gradient: float
+    iterations: int  # those on all rows
+    converged: bool
+    exact_rows: int  # where an estimated scale shrank to nothing, the rows that lie exactly on the fit; else 0
+    ols_coefficients: Array
+    ols_intercept: float
+    ols_rms: float  # the root mean square residual; 0 where only rounding is left
+    centre: Array  # of the columns
+    triangle: Array  # R of the QR factors of the centred columns, each row as often as its weight says
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What was found, in the fit's own units."""
+
+    data: Data
+    problem: Problem
+    R: Array  # of the QR factors of the columns, with the roots of the weights
+    ols: Array  # coefficients of least squares, in the design's terms
+    rms: float  # the root mean square of its residuals
+    exact_ols: bool  # whether only rounding is left of those
+    best: Point
+
+    @property
+    def enough(self) -> float:
+        """The gradient from which on it counts as converged: a large mean is known to so many digits only."""
+        return CONVERGED * max(1.0, self.best.value)  # far outliers at alpha >= 2
+
+    @property
+    def exact(self) -> bool:
+        """Whether an estimated scale has shrunk to nothing."""
+        best, floor = self.best, self.problem.floor
+        # Where over half of the rows agree exactly, the optimizer cannot come to rest.
+        collapsing = best.gradient > self.enough and best.scale < 1e-6 * self.rms
+        return self.problem.scale is None and (self.exact_ols or collapsing or best.scale <= 10 * floor)
+
+
+def linear_fit(
+    found: Solution, X: NDArray[Any], y: NDArray[Any], sample_weight: Array | None, scale: float | None
+) -> LinearFit:
+    """The solution for all rows of the data, in their units; a fixed scale stays the number that was given."""
+    best, problem, units, total = found.best, found.problem, found.data.units, found.data.total
+    if not (math.isfinite(best.value) and math.isfinite(best.gradient)):
+        raise ValueError(
+            f"the loss is infinite at alpha = {best.alpha:g}, scale = {units.outside(best.scale):g}: "
+            "raise scale, or lower alpha"
+        )
+    residuals = _all_residuals(found, X, y)
+    exact_rows = _rows_on_it(found, residuals, sample_weight) if found.exact else 0
+    relative: Array = residuals / best.scale
+    weight(relative, best.alpha, 1.0, out=relative)
+    residuals *= units.y_spread
+    residuals *= units.y_unit
+    coefficients, intercept = _in_units(found, best.gamma)
+    ols_coefficients, ols_intercept = _in_units(found, found.ols)
+    if not (np.isfinite(coefficients).all() and math.isfinite(intercept)):
+        raise ValueError("a coefficient is beyond a double's range: give the columns in other units, or centre them")
+    is_loss = problem.alpha is not None and problem.alpha < 0
+    count = len(y) if sample_weight is None else float(sample_weight.sum())
+    return LinearFit(
+        coefficients=coefficients,
+        intercept=intercept,
+        alpha=best.alpha,
+        alpha_range=(problem.low, ALPHA_RANGE[1]),
+        scale=units.outside(best.scale) if scale is None else scale,
+        residuals=residuals,
+        weights=relative,
+        value=best.value + (0.0 if is_loss else units.log_size),
+        gradient=best.gradient,
+        iterations=best.iterations,
+        converged=best.gradient <= found.enough,
+        exact_rows=exact_rows,
+        ols_coefficients=ols_coefficients,
+        ols_intercept=ols_intercept,
+        ols_rms=0.0 if found.exact_ols else units.outside(found.rms),
+        centre=units.centre * units.x_unit,
+        # The weights within are those of rows merged, of mean 1.
+        triangle=found.R * math.sqrt(count / total) * units.x_unit,
+    )
+
+
+def _first(found: Solution, gamma: Array) -> float:
+    """The intercept among coefficients in the design's terms, 0 without one."""
+    return float(gamma[0]) if found.data.units.intercept else 0.0
+
+
+def _in_units(found: Solution, gamma: Array) -> tuple[Array, float]:
+    """Coefficients and intercept in the data's units, of those in the design's terms."""
+    return found.data.units.linear(found.problem.design.coefficients(gamma), _first(found, gamma))
+
+
+def _all_residuals(found: Solution, X: NDArray[Any], y: NDArray[Any]) -> Array:
+    """Those of all rows, in the order of the data, in the fit's units."""
+    best, design = found.best, found.problem.design
+    if len(y) == design.n > sample_size(X.shape[1] + 1):  # the same rows in the same order
+        return found.problem.residuals(best.gamma)
+    return found.data.units.residuals(X, y, design.coefficients(best.gamma), _first(found, best.gamma))
+
+
+def _rows_on_it(found: Solution, residuals: Array, sample_weight: Array | None) -> int:
+    """How many rows that count lie exactly on the fit."""
+    on_it = np.abs(residuals) <= max(found.best.scale, 100 * found.problem.floor)
+    if sample_weight is not None:
+        on_it &= sample_weight > 0
+    return int(np.count_nonzero(on_it))

@@ -1,0 +1,124 @@
+"""Arguments of the functions on tensors: dtypes, devices and shapes checked and brought together; no derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _arguments as arguments
+from . import _kernels, _private
+from ._context import compiling
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_PROMOTED = {(a, b): torch.promote_types(a, b) for a in FLOATS for b in FLOATS}
+
+
+def no_tensor(name: str, value: Any) -> TypeError:
+    """The error for an argument that is none."""
+    if isinstance(value, torch.fx.Proxy):
+        return TypeError(
+            f"{name} is a Proxy of torch.fx, whose symbolic tracing cannot look into fastrobust: take "
+            "torch.export.export, or keep the function that calls it whole with torch.fx.wrap"
+        )
+    return TypeError(f"{name} is a {type(value).__name__}: make it a tensor with torch.as_tensor()")
+
+
+def prepared(family: str, **values: Any) -> tuple[torch.dtype, list[Any]]:
+    """Dtype of the result, and x and the parameters: tensors on one device, numbers as they are."""
+    arguments.check_numbers(values.get("alpha", 1.0), values.get("scale", 1.0), family)
+    name, x = next(iter(values.items()))
+    for what, value in values.items():
+        if not isinstance(value, (Tensor, *arguments.NUMBERS)):
+            raise no_tensor(what, value)
+        if isinstance(value, Tensor) and (
+            value.layout is not torch.strided
+            or value.is_complex()
+            or (value.is_floating_point() and value.dtype not in FLOATS)
+            or value.is_quantized
+        ):
+            raise TypeError(
+                f"{what} is a tensor of {value.dtype}, {value.layout}, which fastrobust does not take: make it a dense "
+                "tensor of float16, bfloat16, float32 or float64"
+            )
+    if not x.is_floating_point():
+        x = x.double()
+    elif x.dtype in (torch.float16, torch.bfloat16) and _private.autocast(x.device.type):
+        x = x.float()
+    found = [x]
+    for what, value in list(values.items())[1:]:
+        if isinstance(value, Tensor) and value.device != x.device:
+            if value.dim() or not value.is_cpu:
+                raise ValueError(f"{what} is on {value.device} and {name} on {x.device}: move one with .to()")
+            value = value.to(x.device, non_blocking=True)  # else the GPU would be waited for
+        found.append(value)
+    return promoted(found), found
+
+
+def promoted(values: Sequence[Any]) -> torch.dtype:
+    """The dtype of all values, by PyTorch's rule: tensors without axes give way.  Dynamo knows no `result_type`."""
+    floats = [v for v in values if isinstance(v, Tensor) and v.is_floating_point()]
+    dtypes = [v.dtype for v in floats if v.dim()] or [v.dtype for v in floats]
+    found = dtypes[0]
+    for dtype in dtypes[1:]:
+        found = _PROMOTED[found, dtype]
+    return found
+
+
+def difference(value: Tensor, other: Tensor) -> Tensor:
+    """value - other; of integers in double, since small ones wrap around and single precision lacks large ones."""
+    if value.is_floating_point() and other.is_floating_point():
+        return value - other
+    if value.is_complex() or other.is_complex():
+        return value - other  # which is refused by name
+    floats = [t for t in (value, other) if t.is_floating_point()]
+    found = value.double() - other.double()
+    return found.to(floats[0].dtype) if floats else found
+
+
+def common_shape(x: Tensor, alpha: Any, scale: Any) -> torch.Size:
+    """The common shape, or an error that names the arguments."""
+    if compiling() or _private.modes():  # whose lengths may be symbols
+        return _kernels.broadcast(x, alpha, scale)
+    shapes = {n: v for n, v in (("x", x), ("alpha", alpha), ("scale", scale)) if isinstance(v, Tensor)}
+    return torch.Size(arguments.broadcast(**shapes))
+
+
+def tensors(x: Tensor, alpha: Any, scale: Any) -> Any:
+    """Numbers as tensors of the computing type."""
+    return [x, *(p if isinstance(p, Tensor) else _tensor(p, x) for p in (alpha, scale))]
+
+
+def _tensor(number: float, x: Tensor) -> Tensor:
+    """A number as a tensor of the computing type.
+
+    The compiler has numbers as inputs of its program, but only where they meet tensors in arithmetic; elsewhere, as in
+    `torch.full`, each is a constant, and each new one another program.
+    """
+    options: Any = {"dtype": _kernels.compute_type(x.dtype), "device": x.device}
+    if compiling():
+        return torch.ones((), **options) * arguments.number(number)
+    return torch.full((), arguments.number(number), **options)
+
+
+def weights_for(weights: Any, x: Tensor, shape: torch.Size) -> Tensor:
+    """The weights as a tensor that broadcasts to the shape of the result."""
+    if not isinstance(weights, Tensor):
+        weights = torch.as_tensor(weights, dtype=_kernels.compute_type(x.dtype), device=x.device)
+    if weights.is_complex():
+        raise TypeError(f"weights has dtype {weights.dtype}, which fastrobust does not take: make it real")
+    if weights.device != x.device:
+        raise ValueError(f"weights is on {weights.device} and x on {x.device}: move one with .to()")
+    if not weights.is_floating_point():
+        weights = weights.to(_kernels.compute_type(x.dtype))
+    try:
+        fits = torch.broadcast_shapes(weights.shape, shape) == shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"weights of shape {tuple(weights.shape)} do not broadcast to the shape {tuple(shape)} of the result"
+        )
+    return weights

@@ -1,0 +1,69 @@
+"""The threads of a CUDA kernel, as intrinsics: where one stands in the grid, and sums over the 32 of a warp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import int64, types
+from numba.extending import intrinsic
+
+from ..arithmetic.primitives import scalar
+
+__all__ = ["thread", "threads", "warp_sum"]
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+
+def _register(name: str) -> Any:
+    @intrinsic
+    def read(typing: Any) -> Any:
+        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            function = builder.module.declare_intrinsic(
+                f"llvm.nvvm.read.ptx.sreg.{name}", (), ir.FunctionType(_I32, ())
+            )
+            return builder.zext(builder.call(function, ()), _I64)
+
+        return int64(), lower
+
+    return read
+
+
+_thread_in_block, _block_size, _block, _blocks = (_register(n) for n in ("tid.x", "ntid.x", "ctaid.x", "nctaid.x"))
+
+
+@scalar
+def thread():
+    """Index of this thread in the grid."""
+    return _block() * _block_size() + _thread_in_block()
+
+
+@scalar
+def threads():
+    """How many threads the grid has."""
+    return _blocks() * _block_size()
+
+
+@intrinsic
+def _shuffle_down(typing: Any, x: Any, offset: Any) -> Any:
+    """The double of the thread so many lanes further in the warp, as two halves."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_I32, [_I32] * 4)
+        function = builder.module.declare_intrinsic("llvm.nvvm.shfl.sync.down.i32", (), kind)
+        bits, by = builder.bitcast(args[0], _I64), builder.trunc(args[1], _I32)
+        halves = [builder.trunc(bits, _I32), builder.trunc(builder.lshr(bits, _I64(32)), _I32)]
+        low, high = (builder.zext(builder.call(function, [_I32(-1), half, by, _I32(31)]), _I64) for half in halves)
+        return builder.bitcast(builder.or_(low, builder.shl(high, _I64(32))), ir.DoubleType())
+
+    return types.float64(types.float64, int64), lower
+
+
+@scalar
+def warp_sum(x):
+    """The sum over a warp's 32 threads, in the first of them, by halves."""
+    offset = 16
+    while offset > 0:
+        x += _shuffle_down(x, offset)
+        offset //= 2
+    return x
