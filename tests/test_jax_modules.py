@@ -194,7 +194,8 @@ def test_parameters_and_weights_of_student_t() -> None:
 
 
 def test_errors() -> None:
-    x, student = jnp.ones(3), StudentTLoss()
+    x, two, key, at = jnp.ones(3), jnp.ones(2), jax.random.key(0), getattr
+    student, adaptive = StudentTLoss(), frj.AdaptiveLoss().init()
     for error, message, call in (
         (ValueError, "reduction must be", lambda: RobustLoss(reduction="max")),
         (ValueError, "scale must be positive", lambda: RobustLoss(1.0, 0.0)),
@@ -215,6 +216,28 @@ def test_errors() -> None:
         (TypeError, "loc has dtype complex64", lambda: Barron(1.0, jnp.ones(2, complex))),
         (ValueError, r"batch_shape \(3,\) does not expand to \(\)", lambda: Barron(x).expand(())),
         (TypeError, "value has dtype complex64", lambda: Barron(1.0).log_prob(1j * x)),
+        (TypeError, "alpha: JAX makes no array of this NoneType", lambda: Barron(None)),
+        *(
+            (
+                ValueError,
+                r"value of shape \(3,\) does not broadcast with batch_shape \(2,\)",
+                lambda n=n: at(Barron(two), n)(x),
+            )
+            for n in ("log_prob", "cdf", "icdf")
+        ),
+        (ValueError, r"batch_shape \(3,\) does not expand to \(2,\)", lambda: Barron(x).expand((2,))),
+        (TypeError, r"batch_shape must be a tuple of lengths, as \(3,\) or \(\), got 3", lambda: Barron(x).expand(3)),
+        (TypeError, "sample_shape must be a tuple of lengths.* got 3$", lambda: Barron(1.0).sample(key, 3)),
+        (TypeError, r"sample_shape must be a tuple of lengths.* got \(-1,\)", lambda: Barron(1.0).sample(key, (-1,))),
+        (TypeError, r"key must be a random key, as jax.random.key\(0\), got 0$", lambda: Barron(1.0).sample(0)),
+        (TypeError, r"got an array of shape \(2,\): vmap", lambda: Barron(1.0).sample(jax.random.split(key))),
+        (TypeError, "dtype must be .* got foo", lambda: student.init((), "foo")),
+        (TypeError, "shape must be a length or a tuple of lengths, got '1'", lambda: student.init("1")),
+        (TypeError, "^x: JAX makes no array of this str", lambda: frj.AdaptiveLoss().apply(adaptive, "1")),
+        (TypeError, r"params\['df'\]: JAX makes no array", lambda: student.apply({"df": "1", "scale": 0.0}, x)),
+        (TypeError, "positional", lambda: student.apply(student.init(), x, x)),
+        (TypeError, "positional", lambda: frj.AdaptiveLoss().apply(adaptive, x, x)),
+        (TypeError, r"^loss\(\): too many positional", lambda: frj.loss(x, 1.0, 1.0, x)),
     ):
         with pytest.raises(error, match=message):
             call()
@@ -258,9 +281,32 @@ def test_integrals_are_those_of_the_distribution_for_scipy(dtype: str) -> None:
         for one, other in zip(found, truth, strict=True):
             assert one.dtype == jnp.dtype(dtype) and one.shape == other.shape
             np.testing.assert_allclose(one, other, rtol=2e-5 if single else 1e-12, atol=1e-38)
+        np.testing.assert_allclose(ours.stddev, known.std(), rtol=2e-5 if single else 1e-12)
+        assert ours.mode.tolist() == [0.25] * SHAPES.size and ours.mode.dtype == jnp.dtype(dtype)
         assert np.array_equal(ours.mean, np.where(SHAPES > 0, 0.25, NAN), equal_nan=True)
         small = np.array([5e-3, 0.02, 0.1], dtype)
         np.testing.assert_allclose(Barron(small).variance, barron.var(small), rtol=5e-5 if single else 1e-12)
+
+
+def test_single_precision_is_as_good_as_its_documentation_says() -> None:
+    """Against the distribution for SciPy in double, at the same points."""
+    from fastrobust.stats import barron
+
+    rng, n = np.random.default_rng(7), 4000
+    alpha = np.where(rng.random(n) < 0.5, rng.uniform(0, 4, n), 10 ** rng.uniform(-3, 3, n)).astype("f")
+    x = (rng.choice([-1, 1], n) * 10 ** rng.uniform(-3, 2.5, n)).astype("f")
+    p = np.where(rng.random(n) < 0.5, 10 ** rng.uniform(-30, -0.3, n), 0.5 + rng.uniform(-0.1, 0.1, n)).astype("f")
+    wide, ours = alpha.astype("d"), Barron(alpha)
+    rho = np.where(x < 0, fr.loss(x.astype("d"), wide, 1.0), 0.0)
+    for found, truth, bound in (
+        (ours.cdf(x), barron.cdf(x.astype("d"), wide), lambda t: 5e-7 * (1 + rho) * t + 1e-37),
+        (ours.icdf(p), barron.ppf(p.astype("d"), wide), lambda t: np.maximum(3e-5 * abs(t), 1e-6)),
+        (ours.entropy(), barron.entropy(wide), lambda t: 5e-7 * abs(t)),
+        (ours.variance, barron.var(wide), lambda t: np.where(alpha < 0.1, 1e-4, 2e-6) * t),
+    ):
+        seen = abs(truth) < 3e38
+        assert seen.sum() > 0.9 * n
+        assert np.all(abs(np.asarray(found, "d") - truth)[seen] <= bound(truth)[seen])
 
 
 def test_where_there_is_no_distribution_nothing_is_a_number() -> None:

@@ -57,7 +57,10 @@ def _for_jax(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def converted(*args: object, **options: object) -> object:
-        given = signature.bind(*args, **options)
+        try:
+            given = signature.bind(*args, **options)
+        except TypeError as error:
+            raise TypeError(f"{function.__name__}(): {error}") from None
         # As numbers: once arrays of JAX, they are elements that give NaN.
         alpha, scale = (given.arguments.get(name, 1.0) for name in ("alpha", "scale"))
         untruncated = likelihood and given.arguments.get("truncation") is None

@@ -51,6 +51,10 @@ class RobustLoss:
     ValueError
         For a number ``scale <= 0`` and an unknown reduction.
 
+    Notes
+    -----
+    The formula, its source and its accuracy stand with `fastrobust.loss`. Differentiable to every order.
+
     Examples
     --------
     >>> import jax, jax.numpy as jnp
@@ -71,7 +75,11 @@ class RobustLoss:
         arguments.check_numbers(self.alpha, self.scale, "loss")
 
     def __call__(self, x: Any, *, weights: Any = None) -> jax.Array:
-        """The loss of the residuals x; weights (or a mask) as in `fastrobust.loss`."""
+        """The loss of the residuals x; weights (or a mask) as in `fastrobust.loss`.
+
+        Of x's dtype promoted with that of alpha and scale where they are arrays; integers become JAX's default dtype.
+        Of the shape to which the three broadcast, or () if reduced.
+        """
         alpha, scale = (jnp.asarray(p) if isinstance(p, tuple) else p for p in (self.alpha, self.scale))
         weights = None if weights is None else array("weights", weights)
         value = _api.loss(array("x", x), alpha, scale, reduction=self.reduction, weights=weights)
