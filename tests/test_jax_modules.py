@@ -318,6 +318,33 @@ def test_where_there_is_no_distribution_nothing_is_a_number() -> None:
     assert jnp.isnan(Barron(1.0).cdf(NAN))
 
 
+@pytest.mark.slow
+def test_the_distribution_by_the_operations_of_xla(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on TPUs, and on GPUs without CuPy: the same numbers, samples too."""
+    from fastrobust.jax import _calls
+
+    def everything() -> list[Any]:
+        ours, key = Barron(jnp.array([0.0, 0.3, 2.0, 4.0]), 0.2, 0.7), jax.random.key(0)
+        slopes = jax.grad(lambda d: d.sample(key).sum() + d.cdf(0.3).sum())(ours)
+        return [
+            ours.cdf(0.9),
+            ours.icdf(0.3),
+            ours.variance,
+            ours.entropy(),
+            ours.log_prob(2.0),
+            *jax.tree.leaves(slopes),
+        ]
+
+    expected = everything()
+    monkeypatch.setattr(_calls, "backend", lambda: "composite")
+    jax.clear_caches()
+    try:
+        for one, other in zip(everything(), expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5)
+    finally:
+        jax.clear_caches()
+
+
 # --- derivatives
 
 
