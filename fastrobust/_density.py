@@ -1,47 +1,148 @@
 """Integrals of Barron's density exp(-rho(x, alpha, 1))/Z(alpha), for any array library and alpha >= 0.
 
-``xp`` is the library: NumPy, PyTorch.  Everything is over arrays of doubles that broadcast, one pass for each node of
-the quadrature, so that memory does not grow with the number of nodes.
+``xp`` is the library: NumPy, PyTorch, or a namespace of such functions that has `total`, `settled`, `repeated` and
+`fixed` of its own, for a compiler that would unroll the loops here.  Everything is over arrays of one dtype that
+broadcast, one pass for each node of the quadrature, so that memory does not grow with the number of nodes.
 
 Tails: with w = sqrt(2 rho) the density becomes exp(-w^2/2) (w/psi) dw, and w/psi lies between exp(w^2/4), at alpha = 0,
 and something below 1.  So one rule takes algebraic and exponential tails alike: w = w0 + L exp(tau - exp(-tau)), which
 crowds towards the end of the tail, where singularities are near.  Only 1/psi is evaluated; exp(-w^2/2) is known.
 
-Errors: `log_tail` less -rho(z) is within 1e-14 for alpha from 0 to infinity (2.3e-15 found, at z = 1e3, alpha = 0).
-To this adds the rounding of rho(z), which the density has as well: 7.5e-14 of the tail at z = 10, alpha = 3, where rho
-is 450.
+Errors in float64: `log_tail` less -rho(z) is within 1e-14 for alpha from 0 to infinity (2.3e-15 found, at z = 1e3,
+alpha = 0).  To this adds the rounding of rho(z), which the density has as well: 7.5e-14 of the tail at z = 10,
+alpha = 3, where rho is 450.
 `log_moment`: 5e-13, at alpha = 7e-4, order 4; 1e-13 for order 2; a few units of the last place from alpha = 0.1 on.
+In float32, which has fewer nodes: `log_tail` 5e-7 (1 + rho), `expected_loss` 5e-7 of itself, quantiles 3e-5 of
+themselves or 1e-6, second moments 1e-4 of themselves, at alpha = 0.003, and 2e-6 from 0.1 on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from . import _api
 
-_STEP = 0.1  # at 0.11 the same errors, at 0.13 5e-13: alpha = 0.3 and below, where w/psi is singular at 2.5 + 2.5i
-_TAU = [_STEP * i for i in range(-36, 38)]  # from exp(-40) to exp(3.7) = 40: what is beyond is below 1e-17
-_NODES = [math.exp(tau - math.exp(-tau)) for tau in _TAU]
-_WEIGHTS = [_STEP * (1 + math.exp(-tau)) * y for tau, y in zip(_TAU, _NODES, strict=True)]
-
 _NEWTON = 60  # steps at most; three to six suffice
 
+# --- what depends on the dtype
 
-def _fixed(alpha: Any) -> Any:
-    """A constant of that value: where the nodes are need not be differentiated."""
-    return alpha.detach() if hasattr(alpha, "detach") else alpha
+_Columns = tuple[list[float], ...]
+
+
+def _of_tails(step: float, first: int, end: int) -> _Columns:
+    """y = exp(tau - exp(-tau)) and the weights of it, tau from first * step on."""
+    taus = [step * i for i in range(first, end)]
+    nodes = [math.exp(tau - math.exp(-tau)) for tau in taus]
+    return nodes, [step * (1 + math.exp(-tau)) * y for tau, y in zip(taus, nodes, strict=True)]
+
+
+def _of_moments(step: float, first: int, end: int) -> _Columns:
+    """sinh(tau) and its derivative."""
+    taus = [step * i for i in range(first, end)]
+    return [math.sinh(tau) for tau in taus], [math.cosh(tau) for tau in taus]
+
+
+class _Precision(NamedTuple):
+    """The ends of a dtype's range, and the nodes that its digits ask for."""
+
+    least: float  # alpha: the formulas have their limits at 0, 2 and infinity within what these ends leave out
+    most: float
+    gap: float  # abs(alpha - 2)
+    rho: float
+    far: float  # of log x: beyond, s/b + 1 is s/b
+    start: float  # the least w at which to divide by the density
+    step: float  # of Newton's method, relative: the error is squared
+    tails: _Columns
+    moments: _Columns
+    spacing: float  # of the latter
+
+
+_DOUBLE = _Precision(
+    least=1e-250,
+    most=1e250,
+    gap=1e-17,
+    rho=1e280,
+    far=300.0,
+    start=1e-16,
+    step=1e-9,
+    # At 0.11 the same errors, at 0.13 5e-13: alpha = 0.3 and below, where w/psi is singular at 2.5 + 2.5i.  From
+    # exp(-40) to exp(3.7) = 40: what is beyond is below 1e-17.
+    tails=_of_tails(0.1, -36, 38),
+    # At 0.03 1e-12, at alpha = 0.02: the integrand has a bend far to the left of a wide peak.
+    moments=_of_moments(0.025, -180, 117),
+    spacing=0.025,
+)
+_SINGLE = _Precision(
+    least=1e-18,
+    most=1e18,
+    gap=1e-8,
+    rho=1e28,
+    far=40.0,
+    start=1e-8,
+    step=1e-4,
+    tails=_of_tails(0.15, -19, 18),
+    moments=_of_moments(0.1, -38, 27),
+    spacing=0.1,
+)
+
+
+def _precision(value: Any) -> _Precision:
+    return _SINGLE if value.dtype.itemsize == 4 else _DOUBLE
+
+
+# --- loops, for libraries that have none of their own
+
+
+def _fixed(xp: Any, value: Any) -> Any:
+    """As a constant: where the nodes are need not be differentiated."""
+    if hasattr(xp, "fixed"):
+        return xp.fixed(value)
+    return value.detach() if hasattr(value, "detach") else value
+
+
+def _total(xp: Any, term: Callable[..., Any], columns: _Columns) -> Any:
+    """The sum of term(*row) over the rows of the columns."""
+    if hasattr(xp, "total"):
+        return xp.total(term, columns)
+    total = 0.0
+    for row in zip(*columns, strict=True):
+        total = total + term(*row)
+    return total
+
+
+def _settled(xp: Any, step: Callable[[Any], tuple[Any, Any]], value: Any, most: int) -> Any:
+    """The value after steps, which also say where another one is wanted; at most that many."""
+    if hasattr(xp, "settled"):
+        return xp.settled(step, value, most)
+    for _ in range(most):
+        value, moving = step(value)
+        if not bool(moving.any()):
+            break
+    return value
+
+
+def _repeated(xp: Any, step: Callable[[Any], Any], values: Any, times: int) -> Any:
+    """The values after that many steps."""
+    if hasattr(xp, "repeated"):
+        return xp.repeated(step, values, times)
+    for _ in range(times):
+        values = step(values)
+    return values
+
+
+# --- tails
 
 
 class _Inverse:
     """x as a function of w = sqrt(2 rho(x, alpha, 1)), and dx/dw = w/psi."""
 
     def __init__(self, xp: Any, alpha: Any) -> None:
-        # The formulas have their limits at 0, 2 and infinity within what these ends leave out, and no 0/0.
+        ends = _precision(alpha)
         self.xp = xp
-        self.a = xp.clip(alpha, 1e-250, 1e250)
-        self.b = xp.clip(abs(self.a - 2), 1e-17, None)
+        self.a = xp.clip(alpha, ends.least, ends.most)
+        self.b = xp.clip(abs(self.a - 2), ends.gap, None)
         self.low = self.a < 3
         self.linear = xp.where(self.low, self.a, 0.0)
 
@@ -85,17 +186,19 @@ def _length(w: Any) -> Any:
 
 def _log_rest(xp: Any, w: Any, inverse: _Inverse) -> Any:
     """log of the integral of exp(-rho(x)) beyond w, less -w^2/2."""
-    length, own, total = _length(w), inverse.exponent(w), 0.0  # exp(own) alone may overflow
-    for y, weight in zip(_NODES, _WEIGHTS, strict=True):
+    length, own = _length(w), inverse.exponent(w)  # exp(own) alone may overflow
+
+    def term(y: Any, weight: Any) -> Any:
         v = y * length
-        total = total + weight * inverse.slope(w + v, -v * (w + 0.5 * v) - own)
-    return xp.log(total * length) + own
+        return weight * inverse.slope(w + v, -v * (w + 0.5 * v) - own)
+
+    return xp.log(_total(xp, term, _precision(w).tails) * length) + own
 
 
 def log_tail(xp: Any, z: Any, alpha: Any) -> Any:
     """log of the probability beyond z >= 0, finite where the probability underflows.  Not to be differentiated."""
     rho = _api.loss(z, alpha, 1.0)
-    w = xp.sqrt(2 * xp.clip(rho, None, 1e280))
+    w = xp.sqrt(2 * xp.clip(rho, None, _precision(rho).rho))
     return _log_rest(xp, w, _Inverse(xp, alpha)) - rho - _api.log_partition(alpha)
 
 
@@ -106,39 +209,38 @@ def upper_quantile(xp: Any, tail: Any, alpha: Any) -> Any:
     positive = xp.where(tail > 0, tail, 0.25)
     target, log_z, inverse = xp.log(positive), _api.log_partition(alpha), _Inverse(xp, alpha)
     w = xp.sqrt(xp.clip(-2 * xp.log(2 * positive), 0.0, None)) + 0.0 * log_z
-    for _ in range(_NEWTON):
+    limits = _precision(w)
+
+    def newton(w: Any) -> tuple[Any, Any]:
         rest = _log_rest(xp, w, inverse)
-        at = xp.clip(w, 1e-16, None)
+        at = xp.clip(w, limits.start, None)
         step = (rest - 0.5 * w * w - log_z - target) / inverse.slope(at, -rest)
         w = xp.clip(w + step, 0.0, None)
-        if not bool((abs(step) > 1e-9 * (1 + w)).any()):  # the error is squared
-            break
+        return w, abs(step) > limits.step * (1 + w)
+
+    w = _settled(xp, newton, w, _NEWTON)
     # Half of the probability lies beyond 0, exactly; Newton's method stops at 0 give or take rounding. NaN stays NaN.
     z = inverse.x(w)
     found = xp.where((tail < 0.5) | xp.isnan(z), z, 0.0)
     return xp.where(tail > 0, found, xp.where((tail == 0) & (alpha >= 0), math.inf, math.nan))
 
 
-def _beyond(xp: Any, z: Any, alpha: Any) -> Iterator[tuple[Any, Any]]:
-    """Points x > z >= 0 and their weights, for integrals of functions of x that fall off as the density does.
-
-    The points move with z and not with alpha, so such sums can be differentiated in both.
-    """
-    inverse, start = _Inverse(xp, _fixed(alpha)), _fixed(z)
-    w = xp.sqrt(2 * xp.clip(_api.loss(start, _fixed(alpha), 1.0), None, 1e280))
-    length = _length(w)
-    for y, weight in zip(_NODES, _WEIGHTS, strict=True):
-        at = w + y * length
-        yield z + xp.clip(inverse.x(at) - start, 0.0, None), weight * length * inverse.slope(at)
-
-
 def _integral(xp: Any, z: Any, alpha: Any, integrand: Callable[[Any], Any]) -> Any:
-    """The integral of integrand(rho) exp(-rho)/Z from z >= 0 to infinity."""
-    total = 0.0
-    for x, weight in _beyond(xp, z, alpha):
-        rho = _api.loss(x, alpha, 1.0)
-        total = total + weight * integrand(rho) * xp.exp(-rho)
-    return total * xp.exp(-_api.log_partition(alpha))
+    """The integral of integrand(rho) exp(-rho)/Z from z >= 0 to infinity.
+
+    The points move with z and not with alpha, so the sum can be differentiated in both.
+    """
+    shape, start = _fixed(xp, alpha), _fixed(xp, z)
+    limits, inverse = _precision(shape), _Inverse(xp, shape)
+    w = xp.sqrt(2 * xp.clip(_api.loss(start, shape, 1.0), None, limits.rho))
+    length = _length(w)
+
+    def term(y: Any, weight: Any) -> Any:
+        at = w + y * length
+        rho = _api.loss(z + xp.clip(inverse.x(at) - start, 0.0, None), alpha, 1.0)
+        return weight * length * inverse.slope(at) * integrand(rho) * xp.exp(-rho)
+
+    return _total(xp, term, limits.tails) * xp.exp(-_api.log_partition(alpha))
 
 
 def tail(xp: Any, z: Any, alpha: Any) -> Any:
@@ -153,52 +255,55 @@ def expected_loss(xp: Any, alpha: Any) -> Any:
 
 # --- moments
 
-_FAR = 300.0  # of log x: beyond, s/b + 1 is s/b
 _BISECTIONS = 60
-_MOMENT_STEP = 0.025  # at 0.03 1e-12, at alpha = 0.02: the integrand has a bend far to the left of a wide peak
-_MOMENT_NODES = [_MOMENT_STEP * i for i in range(-180, 117)]
 
 
 def log_peak(xp: Any, power: float, alpha: Any) -> Any:
-    """The log x at which x^power exp(-rho) is largest, where x psi = power >= 2; `_FAR` at most."""
-    low, high = xp.full_like(alpha, -1.0), xp.full_like(alpha, _FAR)
-    for _ in range(_BISECTIONS):
+    """The log x at which x^power exp(-rho) is largest, where x psi = power >= 2; `far` at most."""
+
+    def halved(ends: tuple[Any, Any]) -> tuple[Any, Any]:
+        low, high = ends
         middle = 0.5 * (low + high)
         x = xp.exp(middle)
         below = _api.influence(x, alpha, 1.0) < power / x
-        low, high = xp.where(below, middle, low), xp.where(below, high, middle)
-    return high
+        return xp.where(below, middle, low), xp.where(below, high, middle)
+
+    ends = xp.full_like(alpha, -1.0), xp.full_like(alpha, _precision(alpha).far)
+    return _repeated(xp, halved, ends, _BISECTIONS)[1]
 
 
 def log_moment(xp: Any, order: int, alpha: Any) -> Any:
     """log E |x|^order for an even order; infinite for alpha below 1e-5, where it is 10^9000 and more."""
     # Over log x, about the peak of x^(order+1) exp(-rho): to the right it falls off as a normal density or faster, to
     # the left exponentially.  Its width goes from 0.3 (alpha = inf) to 1/sqrt(alpha (order + 1)).
-    shape, power = _fixed(alpha), order + 1
+    shape, power, limits = _fixed(xp, alpha), order + 1, _precision(alpha)
     centre = log_peak(xp, power, shape)
     x, small = xp.exp(centre), xp.clip(shape, 1e-5, 1.0)
-    far = centre >= _FAR
+    far = centre >= limits.far
     slope = x * (_api.influence(x, shape, 1.0) + x * _api.curvature(x, shape, 1.0))  # of x psi, over log x
     width = 1 / xp.sqrt(xp.where(far, small * power, xp.clip(slope, 1e-5, None)))
     centre = xp.where(far, xp.log(power / (2 - small)) / small + 0.5 * xp.log(2 - small), centre)
     top = power * centre - _loss_far(xp, centre, shape)
-    total = 0.0
-    for tau in _MOMENT_NODES:
-        log_x = centre + width * math.sinh(tau)
+
+    def term(place: Any, weight: Any) -> Any:
+        log_x = centre + width * place
         rho = _loss_far(xp, log_x, alpha)
-        total = total + math.cosh(tau) * xp.exp(power * log_x - rho - top)
-    found = xp.log(2 * _MOMENT_STEP * width * total) + top - _api.log_partition(alpha)
+        return weight * xp.exp(power * log_x - rho - top)
+
+    total = _total(xp, term, limits.moments)
+    found = xp.log(2 * limits.spacing * width * total) + top - _api.log_partition(alpha)
     return xp.where(shape < 1e-5, math.inf, found)
 
 
 def _loss_far(xp: Any, log_x: Any, alpha: Any) -> Any:
-    """rho at x that may exceed a double if alpha < 1, as the moments need it."""
+    """rho at x that may exceed the dtype if alpha < 1, as the moments need it."""
+    end = _precision(log_x).far
     small = xp.clip(alpha, 1e-5, 1.0)
     b = 2 - small
-    far = b / small * xp.expm1(small * (xp.clip(log_x, _FAR, None) - 0.5 * xp.log(b)))
-    return xp.where(log_x < _FAR, _api.loss(xp.exp(xp.clip(log_x, None, _FAR)), alpha, 1.0), far)
+    far = b / small * xp.expm1(small * (xp.clip(log_x, end, None) - 0.5 * xp.log(b)))
+    return xp.where(log_x < end, _api.loss(xp.exp(xp.clip(log_x, None, end)), alpha, 1.0), far)
 
 
 def second_moment(xp: Any, alpha: Any) -> Any:
-    """E x^2 at scale 1; infinite at alpha = 0, and below 0.00031, where it exceeds a double."""
+    """E x^2 at scale 1; infinite at alpha = 0, and where it exceeds the dtype (below 0.00031 in double)."""
     return xp.exp(log_moment(xp, 2, alpha))

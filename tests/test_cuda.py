@@ -405,7 +405,14 @@ def test_log_partition(storage: str) -> None:
 
 
 def reduced(
-    definition: Definition, storage: str, x: Any, alpha: Any, scale: Any, weights: Any, mean: bool, multiprocessors: int = 2
+    definition: Definition,
+    storage: str,
+    x: Any,
+    alpha: Any,
+    scale: Any,
+    weights: Any,
+    mean: bool,
+    multiprocessors: int = 2,
 ) -> tuple[Any, ...]:
     """value, dx, dalpha, dscale of a reduction."""
     dtype, simulated = DTYPES[storage], Simulated(multiprocessors)

@@ -666,7 +666,9 @@ def test_the_adaptive_loss_of_images_and_what_is_fixed() -> None:
     masked = frj.AdaptiveLoss(alpha_range=(2, 2), scale_min=1.0)
     assert not any(p.weak_type for p in params.values()) and hash(frj.AdaptiveLoss([0.0, 1.0]))
     assert masked.init() == {} and masked == frj.AdaptiveLoss(alpha_range=(2, 2), scale_min=1.0) and hash(masked)
-    np.testing.assert_allclose(masked.apply({}, x, mask), fr.nll(x[mask], 2.0, 1.0, reduction="mean"), rtol=1e-6)
+    np.testing.assert_allclose(
+        masked.apply({}, x, weights=mask), fr.nll(x[mask], 2.0, 1.0, reduction="mean"), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["_adaptive", "_calls"])

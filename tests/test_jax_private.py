@@ -209,6 +209,9 @@ DOCUMENTED = {
     *("jax.ffi", "jax.ffi.ffi_call", "jax.ffi.register_ffi_target", "jax.lax", "jax.nn", "jax.nn.sigmoid"),
     *("jax.lax.platform_dependent", "jax.lax.pmax", "jax.lax.psum", "jax.lax.scan", "jax.lax.stop_gradient"),
     *("jax.nn.softplus", "jax.numpy", "jax.sharding", "jax.sharding.NamedSharding", "jax.sharding.PartitionSpec"),
+    *("jax.errors.TracerArrayConversionError", "jax.lax.fori_loop", "jax.lax.while_loop", "jax.random"),
+    *("jax.random.fold_in", "jax.random.uniform", "jax.tree_util", "jax.tree_util.GetAttrKey"),
+    *("jax.tree_util.register_pytree_with_keys_class", "jax.eval_shape"),
 }
 INTERIOR = {
     *("_src", "buffer_callback", "custom_partitioning", "def_partition", "extended", "interpreters"),

@@ -1,7 +1,8 @@
-"""The same functions for JAX: under jit, grad, vmap, jvp, shard_map, and whatever these compose to.
+"""The same functions for JAX, the losses with fixed and learned parameters, and the distribution.
 
-They are those of `fastrobust`, which take arrays of JAX and return such. Here NumPy arrays and numbers are taken, too,
-and the results are always arrays of JAX.
+Under jit, grad, vmap, jvp, shard_map, and whatever these compose to. The functions are those of `fastrobust`, which
+take arrays of JAX and return such. Here NumPy arrays, lists and numbers are taken, too, and the results are always
+arrays of JAX.
 
 `jax.export` asks for the consent to calls of compiled code, of which JAX cannot know that later versions will find the
 same; on CPUs these functions make such calls, by the name "fastrobust". They are numbered alike in all processes with
@@ -42,6 +43,9 @@ from ..kernels.losses.definition import Definition
 from ._adaptive import AdaptiveLoss
 from ._autodiff import array
 from ._calls import backend
+from ._distribution import Barron
+from ._robust import RobustLoss
+from ._student import StudentTLoss
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
@@ -52,7 +56,10 @@ def _for_jax(function: _Function, definition: Definition) -> _Function:
 
     @functools.wraps(function)
     def converted(*args: object, **options: object) -> object:
-        given = signature.bind(*args, **options)
+        try:
+            given = signature.bind(*args, **options)
+        except TypeError as error:
+            raise TypeError(f"{function.__name__}(): {error}") from None
         # As numbers: once arrays of JAX, they are elements that give NaN.
         checked = definition if given.arguments.get("truncation") is None else LOSS
         arguments.check_numbers(checked, [given.arguments.get(name) for name in checked.operands])
@@ -62,6 +69,7 @@ def _for_jax(function: _Function, definition: Definition) -> _Function:
                 given.arguments[name] = array(name, value)
         return function(*given.args, **given.kwargs)
 
+    converted.__module__ = __name__  # where pickle finds it
     return cast(_Function, converted)
 
 
@@ -77,8 +85,11 @@ nll_and_grad = _for_jax(_api.nll_and_grad, NLL)
 
 __all__ = [
     "AdaptiveLoss",
+    "Barron",
     "LossGrad",
     "PartitionGrad",
+    "RobustLoss",
+    "StudentTLoss",
     "backend",
     "curvature",
     "influence",

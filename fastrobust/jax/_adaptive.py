@@ -1,10 +1,10 @@
-"""The adaptive loss: a description without state, and parameters that are a plain pytree."""
+"""The adaptive loss: a description without state, and parameters that are a plain pytree; how a scale is learned."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -12,7 +12,38 @@ import jax.numpy as jnp
 
 from .. import _api
 from .. import _arguments as arguments
-from .._evaluate import check_reduction
+from .._call import check_reduction
+from ._autodiff import array
+
+
+def parameters(starts: dict[str, float], shape: Any, dtype: Any) -> dict[str, jax.Array]:
+    """An array of that shape for each name, full of its number; of JAX's default dtype unless one is given."""
+    try:
+        dtype = jnp.result_type(float if dtype is None else dtype)  # not a weak type, which one step would change
+        known = jnp.issubdtype(dtype, jnp.floating)
+    except TypeError:
+        known = False
+    if not known:
+        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}")
+    try:
+        return {name: jnp.full(shape, start, dtype) for name, start in starts.items()}
+    except TypeError:
+        raise TypeError(f"shape must be a length or a tuple of lengths, got {shape!r}") from None
+
+
+def check_parameters(params: Any, wanted: Iterable[str]) -> None:
+    """Refuse what `init` has not made."""
+    if not isinstance(params, dict) or not set(wanted) <= params.keys():
+        raise ValueError(f"params must be those of init(), a dict with {sorted(wanted)}, got {params!r:.200}")
+    for name in wanted:
+        array(f"params[{name!r}]", params[name])
+
+
+def learned_scale(params: dict[str, jax.Array], least: float, start: float) -> Any:
+    """least + (start - least) softplus(params["scale"] + log(e - 1)); a number where the two are equal."""
+    if least == start:
+        return start
+    return least + (start - least) * jax.nn.softplus(params["scale"] + arguments.SHIFT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,15 +105,10 @@ class AdaptiveLoss:
         The shape broadcasts with the residuals: () for one pair, (channels, 1, 1) for one for each channel of images.
         """
         low, high, start = arguments.alpha_range(self.alpha_range, self.alpha_init)
-        dtype = jnp.result_type(float if dtype is None else dtype)  # not a weak type, which one step would change
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}")
-        params = {}
-        if low < high:
-            params["alpha"] = jnp.full(shape, math.log((start - low) / (high - start)), dtype)
+        starts = {"alpha": math.log((start - low) / (high - start))} if low < high else {}
         if self.scale_min < self.scale_init:
-            params["scale"] = jnp.zeros(shape, dtype)
-        return params
+            starts["scale"] = 0.0
+        return parameters(starts, shape, dtype)
 
     def alpha(self, params: dict[str, jax.Array]) -> Any:
         """The shape parameters, low + (high - low) sigmoid(params["alpha"]); a number where fixed."""
@@ -91,16 +117,17 @@ class AdaptiveLoss:
 
     def scale(self, params: dict[str, jax.Array]) -> Any:
         """The scales, min + (init - min) softplus(params["scale"] + log(e - 1)); a number where fixed."""
-        if self.scale_min == self.scale_init:
-            return self.scale_init
-        return self.scale_min + (self.scale_init - self.scale_min) * jax.nn.softplus(params["scale"] + arguments.SHIFT)
+        return learned_scale(params, self.scale_min, self.scale_init)
 
-    def apply(self, params: dict[str, jax.Array], x: Any, weights: Any = None) -> jax.Array:
-        """The negative log-likelihood of the residuals x; weights (or a mask) as in `fastrobust.nll`."""
-        wanted = self.init().keys()
-        if not isinstance(params, dict) or not wanted <= params.keys():
-            raise ValueError(f"params must be those of init(), a dict with {sorted(wanted)}, got {params!r:.200}")
-        x = jnp.asarray(x)
-        weights = None if weights is None else jnp.asarray(weights)
-        value = _api.nll(x, self.alpha(params), self.scale(params), reduction=self.reduction, weights=weights)
+    def apply(self, params: dict[str, jax.Array], x: Any, *, weights: Any = None) -> jax.Array:
+        """The negative log-likelihood of the residuals x; weights (or a mask) as in `fastrobust.nll`.
+
+        Of x's dtype promoted with that of the parameters; integers become JAX's default dtype. Of the shape to which x
+        and the parameters broadcast, or () if reduced. TypeError and ValueError name the argument that is refused.
+        """
+        check_parameters(params, self.init())
+        weights = None if weights is None else array("weights", weights)
+        value = _api.nll(
+            array("x", x), self.alpha(params), self.scale(params), reduction=self.reduction, weights=weights
+        )
         return value  # type: ignore[no-any-return]

@@ -43,10 +43,15 @@ def array(name: str, value: Any) -> Any:
 def _prepared(definition: Definition, operands: Sequence[Any]) -> tuple[Any, list[Any]]:
     """Dtype of the result, and the operands as arrays of the computing type.  Python numbers take that of the rest."""
     arguments.check_numbers(definition, operands)
-    leading = definition.operands[0]
+    return _converted(definition.operands, operands)
+
+
+def _converted(names: Sequence[str], operands: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """`_prepared` of operands with these names, without a look at their values."""
+    leading = names[0]
     arrays: dict[str, Any] = {
         n: v if n != leading and isinstance(v, arguments.NUMBERS) else array(n, v)
-        for n, v in zip(definition.operands, operands, strict=True)
+        for n, v in zip(names, operands, strict=True)
     }
     found = [a for a in arrays.values() if not isinstance(a, arguments.NUMBERS) and a.dtype.kind not in "biu"]
     x = arrays[leading]
@@ -70,12 +75,12 @@ def _in_dtype(options: dict[str, Any], operands: Sequence[Any]) -> Sequence[Any]
     return jnp.asarray(first).astype(arguments.requested(options["dtype"])), *others
 
 
-def _shape(definition: Definition, args: Sequence[Any]) -> tuple[int, ...]:
+def _shape(names: Sequence[str], args: Sequence[Any]) -> tuple[int, ...]:
     """The common shape, some of whose lengths may be symbols, or an error that names the operands."""
     try:
         return tuple(jnp.broadcast_shapes(*(a.shape for a in args)))
     except ValueError:
-        return arguments.broadcast(**dict(zip(definition.operands, args, strict=True)))
+        return arguments.broadcast(**dict(zip(names, args, strict=True)))
 
 
 # --- derivatives
@@ -172,7 +177,7 @@ def _evaluated(definition: Definition, names: tuple[str, ...], dtype: Any, *oper
 def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[Any], options: dict[str, Any]) -> Any:
     """The named outputs for each element: an array, or a tuple of them."""
     dtype, args = _prepared(definition, _in_dtype(options, operands))
-    _shape(definition, args)
+    _shape(definition.operands, args)
     results = _evaluated(definition, names, dtype, *args)
     return results[0] if len(names) == 1 else results
 
@@ -234,12 +239,12 @@ def _sums_jvp(
 _sums.defjvp(_sums_jvp, symbolic_zeros=True)
 
 
-def _weights(definition: Definition, weights: Any, args: Sequence[Any], relative: bool = False) -> Any:
+def _weights(names: Sequence[str], weights: Any, args: Sequence[Any], relative: bool = False) -> Any:
     """The weights as an array of the computing type that broadcasts to the shape of the result.
 
     Doubles become floats; times a power of two before, so that they are in reach, where only their ratios matter.
     """
-    shape = _shape(definition, args)
+    shape = _shape(names, args)
     weights = array("weights", weights)
     if relative and weights.dtype == np.float64 != args[0].dtype:
         weights = _calls.lifted(weights, weights.shape, np.float64)
@@ -258,7 +263,7 @@ def weighted(
 ) -> Any:
     """`evaluate`, each output multiplied by the weights; a weight of 0 excludes an element, whatever its value."""
     dtype, args = _prepared(definition, _in_dtype(options, operands))
-    results = _weighted(definition, names, dtype, tuple(args), _weights(definition, weights, args))
+    results = _weighted(definition, names, dtype, tuple(args), _weights(definition.operands, weights, args))
     return results[0] if len(names) == 1 else results
 
 
@@ -269,8 +274,8 @@ def reduce(
     if out is not None and any(entry is not None for entry in out):
         raise TypeError("out: not taken for arrays of JAX, which cannot be written to")
     dtype, args = _prepared(definition, operands)
-    _shape(definition, args)
-    weights = None if weights is None else _weights(definition, weights, args, reduction == "mean")
+    _shape(definition.operands, args)
+    weights = None if weights is None else _weights(definition.operands, weights, args, reduction == "mean")
     found = _summed(definition, wrt, reduction == "mean", dtype, tuple(args), weights)
     results = dict(zip(arguments.outputs(wrt), found, strict=True))
     return tuple(results.get(name) for name in ("value", *definition.gradients))

@@ -1,7 +1,17 @@
-"""The same functions, differentiable, on tensors; and the modules of this loss.
+"""The same functions, differentiable, on tensors; the modules of this loss, and the distribution.
 
 The functions are those of `fastrobust`: they take tensors on the CPU or a CUDA device, with autograd of any order,
-`torch.func`, forward mode, `torch.compile` and `torch.export`.
+`torch.func`, forward mode, `torch.compile` and `torch.export`. Here lists and Python numbers give tensors, too: as
+residuals of PyTorch's default dtype, on the device of the parameters, and lists as parameters and weights of the
+residuals' dtype and device. Arrays of NumPy are what they are to `fastrobust`: they give arrays of NumPy, and together
+with tensors they are an error.
+
+>>> import numpy as np
+>>> import fastrobust.torch as frt
+>>> frt.loss([3.0, 4.0], [1.0, 2.0], 1.0)
+tensor([2.1623, 8.0000])
+>>> frt.loss(np.array([3.0, 4.0]), [1.0, 2.0], 1.0)
+array([2.16227766, 8.        ])
 """
 
 import importlib
@@ -15,29 +25,28 @@ uninterrupted(
     lambda: [importlib.import_module(f".{name}", __name__) for name in ("_divergence", "_modules", "_routes")]
 )
 
-from .. import (
-    LossGrad,
-    PartitionGrad,
-    curvature,
-    influence,
-    log_partition,
-    log_partition_and_grad,
-    loss,
-    loss_and_grad,
-    nll,
-    nll_and_grad,
-    weight,
-)
+from .. import LossGrad, PartitionGrad, _api
 from .._dispatch import remember
 from .._evaluate import definitions
 from . import _divergence, _kernels, _routes  # noqa: F401  _divergence registers itself
 from ._distribution import Barron
+from ._lists import for_tensors
 from ._modules import AdaptiveLoss, RobustLoss, StudentTLoss
 
 # A compiler cannot trace look-ups that import.
 remember(_kernels.PLAIN, _routes)
 for _name in ("loss", "nll", "log_partition"):
     definitions[_name]
+
+loss = for_tensors(_api.loss, __name__)
+influence = for_tensors(_api.influence, __name__)
+weight = for_tensors(_api.weight, __name__)
+curvature = for_tensors(_api.curvature, __name__)
+nll = for_tensors(_api.nll, __name__)
+log_partition = for_tensors(_api.log_partition, __name__)
+log_partition_and_grad = for_tensors(_api.log_partition_and_grad, __name__)
+loss_and_grad = for_tensors(_api.loss_and_grad, __name__)
+nll_and_grad = for_tensors(_api.nll_and_grad, __name__)
 
 __all__ = [
     "AdaptiveLoss",

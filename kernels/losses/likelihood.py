@@ -59,7 +59,8 @@ def prepared(alpha, scale, log_z):
     log = log_parts(m - T(1.0), T(0.0), m, ml, e)[0]
     # 1/c is NaN where c is not valid, 0 where c is infinite.
     log = log if abs(inv) > T(0.0) else (inv if inv != inv else scale)
-    return Prepared(*barron.shape(alpha), c, inv, inv2, log_z.value, log_z.slope, log)
+    values = (*barron.shape(alpha), c, inv, inv2, log_z.value, log_z.slope, log)
+    return Prepared(*values)
 
 
 @scalar
