@@ -11,7 +11,7 @@ import numpy as np
 import oracle
 import points
 import pytest
-from bounds import BOUNDS
+from bounds import BOUNDS, WITNESSES
 from mpmath import mpf
 
 import fastrobust as fr
@@ -96,6 +96,19 @@ def test_worst_cases_stay_within_bounds() -> None:
         value = float(attack.COMPUTE[case.function](fr, *args)[0])
         truth, at_least = attack.truth_of(case.function, case.x, case.alpha, case.scale, case.dtype)
         assert oracle.ulp_error(value, truth, case.dtype, at_least) <= BOUNDS[case.function][case.dtype], case
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("function", WITNESSES)
+def test_witnesses_beside_the_code_come_near_the_bounds(function: str, dtype: str) -> None:
+    """A bound that nothing comes near says nothing: at the witness the error is a twentieth of it at least."""
+    operands = WITNESSES[function][DTYPES.index(dtype)]
+    x, alpha, scale = (0.0, *operands, 1.0) if function.startswith("log_partition") else operands
+    kind = np.dtype(dtype).type
+    value = float(attack.COMPUTE[function](fr, *(np.array([v], kind) for v in (x, alpha, scale)))[0])
+    truth, at_least = attack.truth_of(function, x, alpha, scale, dtype)
+    error, bound = oracle.ulp_error(value, truth, dtype, at_least), BOUNDS[function][dtype]
+    assert bound / 20 <= error <= bound
 
 
 # (dtype, x, alpha, scale, output, truth): measured defects of the reference implementations.

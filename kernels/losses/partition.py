@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic.primitives import bits, constant, from_bits, max, min, piecewise, scalar
-from .definition import Definition, Domain, Library, Stage
+from .definition import Bound, Definition, Domain, Library, Stage
 from .partition_layout import LAYOUT
 
 __all__ = ["LOG_PARTITION", "log_partition"]
@@ -119,6 +119,11 @@ ALPHA = Domain(
     "loss",
 )
 
+BOUNDS = {  # the largest errors found are 0.57 and 0.60, 2.02 and 1.98 units
+    "value": Bound(2, 4, ((1.4986697435379028,), (6.0548354558967136e-15,)), relative_to="1"),
+    "dalpha": Bound(8, 32, ((6.826267719268799,), (8.511228872106829,))),
+}
+
 LOG_PARTITION = Definition(
     name="log_partition",
     data=("alpha",),
@@ -127,4 +132,5 @@ LOG_PARTITION = Definition(
     stages=(Stage(values, None, ORDERS),),
     domains={"alpha": ALPHA},
     slopes=slopes,
+    bounds=BOUNDS,
 )
