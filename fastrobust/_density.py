@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from . import _api
+from .kernels.losses.inverse import Inverse, loss_at_log
 
 _NEWTON = 60  # steps at most; three to six suffice
 
@@ -135,48 +136,10 @@ def _repeated(xp: Any, step: Callable[[Any], Any], values: Any, times: int) -> A
 # --- tails
 
 
-class _Inverse:
-    """x as a function of w = sqrt(2 rho(x, alpha, 1)), and dx/dw = w/psi."""
-
-    def __init__(self, xp: Any, alpha: Any) -> None:
-        ends = _precision(alpha)
-        self.xp = xp
-        self.a = xp.clip(alpha, ends.least, ends.most)
-        self.b = xp.clip(abs(self.a - 2), ends.gap, None)
-        self.low = self.a < 3
-        self.linear = xp.where(self.low, self.a, 0.0)
-
-    def _at(self, w: Any) -> tuple[Any, Any]:
-        """(psi/w)^2 exp(2 e) and e, the exponent in dx/dw."""
-        # With r = w^2/2 and q = log1p(a r/b) it is 1 + x^2/b = exp(2 q/a).  Below 3, x^2 is formed from d = (2/a-1) q
-        # as exp(d) (a r - b expm1(-d)): near alpha = 2, exp(2 q/a) is large and multiplied by b.  Above 3 this cancels.
-        xp, r = self.xp, 0.5 * w * w
-        q = xp.log1p(r * (self.a / self.b))
-        d = (2 - self.a) / self.a * q
-        m = self.b * xp.expm1(xp.where(self.low, -d, 2 / self.a * q))
-        return xp.where(self.low, self.linear * r - m, m), xp.where(self.low, 0.5 * d, d)
-
-    def x(self, w: Any) -> Any:
-        square, exponent = self._at(w)
-        return self.xp.sqrt(square) * self.xp.exp(self.xp.where(self.low, exponent, 0.0))
-
-    def log_x(self, w: Any) -> Any:
-        """log x, where x may exceed a double."""
-        square, exponent = self._at(w)
-        return 0.5 * self.xp.log(square) + self.xp.where(self.low, exponent, 0.0)
-
-    def log_slope(self, w: Any) -> Any:
-        """log dx/dw for w > 0."""
-        square, exponent = self._at(w)
-        return self.xp.log(w) - 0.5 * self.xp.log(square) + exponent
-
-    def exponent(self, w: Any) -> Any:
-        return self._at(w)[1]
-
-    def slope(self, w: Any, exponent: Any = 0.0) -> Any:
-        """dx/dw for w > 0, times exp(exponent)."""
-        square, own = self._at(w)
-        return w / self.xp.sqrt(square) * self.xp.exp(own + exponent)
+def inverse_of(xp: Any, alpha: Any) -> Inverse:
+    """x as a function of w = sqrt(2 rho), within the ends of alpha's dtype."""
+    ends = _precision(alpha)
+    return Inverse(xp, alpha, ends.least, ends.most, ends.gap)
 
 
 def _length(w: Any) -> Any:
@@ -184,7 +147,7 @@ def _length(w: Any) -> Any:
     return 2 / (2 + w)
 
 
-def _log_rest(xp: Any, w: Any, inverse: _Inverse) -> Any:
+def _log_rest(xp: Any, w: Any, inverse: Inverse) -> Any:
     """log of the integral of exp(-rho(x)) beyond w, less -w^2/2."""
     length, own = _length(w), inverse.exponent(w)  # exp(own) alone may overflow
 
@@ -199,7 +162,7 @@ def log_tail(xp: Any, z: Any, alpha: Any) -> Any:
     """log of the probability beyond z >= 0, finite where the probability underflows.  Not to be differentiated."""
     rho = _api.loss(z, alpha, 1.0)
     w = xp.sqrt(2 * xp.clip(rho, None, _precision(rho).rho))
-    return _log_rest(xp, w, _Inverse(xp, alpha)) - rho - _api.log_partition(alpha)
+    return _log_rest(xp, w, inverse_of(xp, alpha)) - rho - _api.log_partition(alpha)
 
 
 def upper_quantile(xp: Any, tail: Any, alpha: Any) -> Any:
@@ -207,7 +170,7 @@ def upper_quantile(xp: Any, tail: Any, alpha: Any) -> Any:
     # Newton's steps on log tail(w), which is concave and falls: from wherever the first step starts, it lands at or
     # beyond the solution, and the others approach from there.
     positive = xp.where(tail > 0, tail, 0.25)
-    target, log_z, inverse = xp.log(positive), _api.log_partition(alpha), _Inverse(xp, alpha)
+    target, log_z, inverse = xp.log(positive), _api.log_partition(alpha), inverse_of(xp, alpha)
     w = xp.sqrt(xp.clip(-2 * xp.log(2 * positive), 0.0, None)) + 0.0 * log_z
     limits = _precision(w)
 
@@ -231,7 +194,7 @@ def _integral(xp: Any, z: Any, alpha: Any, integrand: Callable[[Any], Any]) -> A
     The points move with z and not with alpha, so the sum can be differentiated in both.
     """
     shape, start = _fixed(xp, alpha), _fixed(xp, z)
-    limits, inverse = _precision(shape), _Inverse(xp, shape)
+    limits, inverse = _precision(shape), inverse_of(xp, shape)
     w = xp.sqrt(2 * xp.clip(_api.loss(start, shape, 1.0), None, limits.rho))
     length = _length(w)
 
@@ -298,9 +261,7 @@ def log_moment(xp: Any, order: int, alpha: Any) -> Any:
 def _loss_far(xp: Any, log_x: Any, alpha: Any) -> Any:
     """rho at x that may exceed the dtype if alpha < 1, as the moments need it."""
     end = _precision(log_x).far
-    small = xp.clip(alpha, 1e-5, 1.0)
-    b = 2 - small
-    far = b / small * xp.expm1(small * (xp.clip(log_x, end, None) - 0.5 * xp.log(b)))
+    far = loss_at_log(xp, xp.clip(log_x, end, None), xp.clip(alpha, 1e-5, 1.0))
     return xp.where(log_x < end, _api.loss(xp.exp(xp.clip(log_x, None, end)), alpha, 1.0), far)
 
 

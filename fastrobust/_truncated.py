@@ -8,7 +8,6 @@ By quadrature over the public functions, for any array library, so that what dif
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any, NamedTuple
 
@@ -21,9 +20,9 @@ from ._types import LossGrad, PartitionGrad
 from .kernels.arithmetic import scaling
 from .kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL
 from .kernels.losses.definition import Definition
+from .kernels.losses.inverse import where_loss_is
+from .kernels.losses.truncation import rule
 
-_SPACING = 0.04  # of log x between nodes near x = 1: the integrand at alpha = inf is analytic for |Im log x| < 0.22
-_REACH = 38.0  # the nodes go to within e^-38 of both ends, relative to 1 and to tau
 _LONGEST = 1e280  # beyond, the nodes would overflow; the integral is that to here, or infinite where it grows with tau
 
 
@@ -41,29 +40,6 @@ def checked(truncation: Any) -> float:
     if not (real and truncation > 0):
         raise ValueError(f"truncation must be a positive number, in units of the scale, got {truncation!r}")
     return number(truncation)
-
-
-@functools.lru_cache(maxsize=64)
-def rule(tau: float) -> tuple[Any, Any]:
-    """Nodes in (0, tau) and weights that sum to 1: x = tau/(1 + exp(-pi sinh t)), double exponential at both ends."""
-    size = max(math.log(tau), 0.0)
-    step = _SPACING / math.hypot(math.pi, size)
-    below, above = (math.ceil(math.asinh(reach / math.pi) / step) for reach in (_REACH + size, _REACH))
-    t = step * np.arange(-below, above + 1)
-    low, high = np.exp(-math.pi * np.sinh(t)), np.exp(math.pi * np.sinh(t))
-    x, weights = tau / (1 + low), step * math.pi * np.cosh(t) / (1 + low) / (1 + high)
-    x.flags.writeable = weights.flags.writeable = False
-    return x, weights
-
-
-def _end(xp: Any, alpha: Any, rho: float) -> Any:
-    """The x where the loss is about that: beyond, derivatives would overflow."""
-    alpha = alpha.detach() if hasattr(alpha, "detach") else alpha
-    a = xp.where(alpha < 1e-6, 1e-6, xp.where(alpha > 1e6, 1e6, alpha))
-    b = abs(a - 2) + 1e-9
-    log = xp.log1p(rho * a / b) * 2 / a
-    log = xp.where(log < 1400, log, 1400.0)
-    return xp.sqrt(-b * xp.expm1(-log)) * xp.exp(0.5 * log)
 
 
 def _wide(xp: Any, array: Any) -> Any:
@@ -109,7 +85,8 @@ def _prepared(alpha: Any, tau: float) -> _Prepared:
         x, weights = (xp.tensor(part.tolist(), dtype=wide.dtype, device=alpha.device) for part in rule(tau))
     else:
         x, weights = (xp.asarray(part, dtype=wide.dtype) for part in rule(tau))
-    end = _end(xp, wide, 740.0)
+    # Beyond, derivatives would overflow.
+    end = where_loss_is(xp, wide.detach() if hasattr(wide, "detach") else wide, 740.0)
     return _Prepared(xp, wide, xp.where(x < end, x, end), weights, dtype)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 
 from .. import _arguments as arguments
 from .._call import check_reduction
+from ..kernels.losses import student_t
 from ..kernels.losses.catalogue import LOSS
 from . import _autodiff, _calls
 from ._adaptive import check_parameters, learned_scale, parameters
@@ -102,28 +102,10 @@ def _reduced(reduction: str, dtype: Any, weights: Any, x: Any, df: Any, scale: A
         none = weights == 0
         x = jnp.where(none, 0.0, x)
         df, scale = (p if p.size == 1 else jnp.where(none, 1.0, p) for p in (df, scale))
-    value = _nll(x, df, scale)
+    constant = student_t.log_normalization(jnp, df) + jnp.log(scale)
+    value = student_t.log_tail(jnp, x, df, scale) + constant
     if reduction != "none":
         (value,) = _calls.total(LOSS, (value,), (), reduction == "mean", (x, df, scale), weights)
     elif weights is not None:
         value = jnp.where(weights == 0, 0.0, value * weights)
     return value.astype(dtype)
-
-
-def _nll(x: Any, df: Any, scale: Any) -> Any:
-    """log Gamma(a) - log Gamma(a + 1/2) + log(2 pi a)/2 + log c + (a + 1/2) log(1 + z^2/df), a = df/2."""
-    # The two log Gamma cancel for a large a: their difference is that at b = a + steps, by its expansion in 1/b, and
-    # the logarithm of a product of factors near 1.
-    a, steps = 0.5 * df, 16 if x.dtype == jnp.float64 else 4
-    b = a + steps
-    y = 1 / (b * b)
-    last = 31 / 18432 - y * 691 / 180224
-    expansion = (1 / 8 + y * (-1 / 192 + y * (1 / 640 + y * (-17 / 14336 + y * last)))) / b
-    product = jnp.sqrt(a / b)
-    for k in range(steps):
-        product = product * (1 + 0.5 / (a + k))
-    constant = jnp.log(product) + expansion + 0.5 * math.log(2 * math.pi) + jnp.log(scale)
-    t = x / (scale * jnp.sqrt(df))
-    big = abs(t) > 1e15  # where t^2 may overflow, and 1 is nothing beside it
-    small, far = jnp.where(big, 0.0, t), jnp.where(big, abs(t), 1.0)
-    return (a + 0.5) * jnp.where(big, 2 * jnp.log(far), jnp.log1p(small * small)) + constant

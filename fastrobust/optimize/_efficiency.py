@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from .. import curvature, influence
-from .._truncated import rule
+from ..kernels.losses.truncation import rule
 from ._arrays import number
 
 # Over the normal density to 40, beyond which it is nothing; as dense in log x around a small scale as around 1.

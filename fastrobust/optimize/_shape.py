@@ -18,6 +18,7 @@ from scipy.optimize import OptimizeResult, brentq
 from .. import PartitionGrad, _truncated, log_partition_and_grad, loss, loss_and_grad
 from .._arguments import ALPHA_RANGE
 from .._meaning import check_rows
+from ..kernels.losses.truncation import rule
 from ._arrays import floats, library, number, weights_for
 
 # Where the search begins: alpha at which the slope is looked at, on a sample of at most so many residuals.
@@ -239,7 +240,7 @@ class _Fit:
 
 def _information(alpha: float, truncation: float) -> Any:
     """Fisher's information about (alpha, log c) in one residual, by quadrature over the density."""
-    x, weights = _truncated.rule(min(truncation, _FAR))
+    x, weights = rule(min(truncation, _FAR))
     with np.errstate(over="ignore", invalid="ignore"):
         found = loss_and_grad(x, alpha, 1.0, wrt=("alpha", "scale"))
     density = weights * np.exp(-found.value)

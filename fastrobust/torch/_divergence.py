@@ -55,7 +55,7 @@ def _nodes(alpha: Tensor, centre: Tensor, last: float) -> tuple[Tensor, Tensor, 
         w.append(torch.clip(way if start is None else start + step * way, min=1e-20))
         log_weight.append(torch.log(length * weights).flatten(1))
     sign = torch.cat([torch.full_like(part, -1.0 if i == 0 else 1.0) for i, part in enumerate(w)], 1)
-    inverse, joined = _density._Inverse(torch, alpha), torch.cat(w, 1)
+    inverse, joined = _density.inverse_of(torch, alpha), torch.cat(w, 1)
     return inverse.log_x(joined), sign, torch.cat(log_weight, 1) + inverse.log_slope(joined)
 
 

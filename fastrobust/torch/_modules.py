@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .. import _api
 from .. import _arguments as arguments
 from .._call import check_reduction
+from ..kernels.losses import student_t
 from ..kernels.losses.catalogue import LOSS, NLL
 from . import _kernels
 from ._arguments import common_shape, difference, no_tensor, prepared, weights_for
@@ -331,20 +332,9 @@ def student_t_nll(x: Tensor, df: Any, scale: Any) -> tuple[Tensor, torch.dtype]:
     wide = _kernels.compute_type(dtype)
     x = x.to(wide)
     df, scale = (torch.as_tensor(p, dtype=torch.float64, device=x.device) for p in (df, scale))
-    # log Gamma(a) - log Gamma(a + 1/2) + log(a)/2, a = df/2: for a large a by its expansion, since the two cancel.
-    a = 0.5 * df
-    large = a > 30
-    near, far = torch.where(large, 1.0, a), torch.where(large, a, 30.0)
-    y = 1 / (far * far)
-    expansion = (1 / 8 + y * (-1 / 192 + y * (1 / 640 - y * 17 / 14336))) / far
-    exact = torch.lgamma(near) - torch.lgamma(near + 0.5) + 0.5 * torch.log(near)
-    constant = torch.where(large, expansion, exact) + 0.5 * math.log(2 * math.pi) + torch.log(scale)
-    z = (x / scale.to(wide)).abs()
-    big = z > 1e15  # where z^2 may overflow, and 1 is nothing beside z^2/df
-    small = torch.where(big, 1.0, z)
-    log = torch.log1p(small * small / df.to(wide))
-    log = torch.where(big, 2 * torch.log(torch.where(big, z, 1.0)) - torch.log(df).to(wide), log)
-    return (0.5 * (df + 1)).to(wide) * log + constant.to(wide), dtype
+    constant = student_t.log_normalization(torch, df) + torch.log(scale)
+    tail = student_t.log_tail(torch, x, df.to(wide), scale.to(wide))
+    return tail + constant.to(wide), dtype
 
 
 class StudentTLoss(nn.Module):
