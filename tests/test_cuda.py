@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import itertools
+import math
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import numpy as np
 import points
 import ptx_on_cpu
 import pytest
+from toy import TOY
 
 import fastrobust as fr
 from fastrobust._dispatch import backend
@@ -536,3 +538,37 @@ def test_a_misaligned_vector_faults_as_on_a_gpu() -> None:
     words = [64, x.ctypes.data | 4, 0, 0, launch.number(1.0), launch.number(1.0), 0, 0, 1, 1, 1, x.ctypes.data]
     with pytest.raises(MemoryError, match="misaligned"):
         launcher(("elementwise", LOSS, ("value",), "float32", "shared"))(1, 32, words)
+
+
+@pytest.mark.parametrize("layout", launch.LAYOUTS)
+def test_a_definition_of_somebody_elses_has_the_bits_of_the_cpu(layout: str) -> None:
+    """Two data operands and two parameters, of a definition that is one file outside of the package."""
+    rng = np.random.default_rng(5)
+    shape = {"rows": (3, 5000), "strided": (40, 60)}.get(layout, (200, 12))
+    x, target = (aligned(rng.standard_normal(math.prod(shape))).reshape(shape) for _ in range(2))
+    sizes: tuple[int, ...] = {"columns": shape[-1:], "rows": (3, 1), "each": shape, "strided": (40, 1)}.get(layout, ())
+    width = aligned(rng.uniform(0.5, 2, math.prod(sizes))).reshape(sizes)
+    tilt = aligned(rng.standard_normal(math.prod(sizes))).reshape(sizes)
+    if layout == "strided":
+        x, target = x[:, ::2], target[:, ::-2]
+    outs = [Guarded(x.size, x.dtype) for _ in TOY.outputs]
+    simulated = Simulated()
+    given = launch.operands(simulated.device, [array(x), array(target)], [array(width), array(tilt)])
+    addresses = [out.array.ctypes.data for out in outs]
+    launch.elementwise(simulated.device, TOY, TOY.outputs, "float64", given, addresses)
+    assert simulated.launched[0][-1] == layout
+    expected = backend(x).evaluate(TOY, TOY.outputs, (x, target, width, tilt), {})
+    for name, out, other in zip(TOY.outputs, outs, expected, strict=True):
+        assert out.intact()
+        assert_same_bits(out.array, np.ascontiguousarray(other).reshape(-1), name)
+    if not given.reducible:
+        return
+    names = ("value", *TOY.gradients)
+    targets = {name: Guarded(x.size, x.dtype) for name in ("dx", "dtarget")}
+    targets |= {"value": Guarded(1, x.dtype)} | {name: Guarded(width.size, x.dtype) for name in ("dwidth", "dtilt")}
+    places = {name: target.array.ctypes.data for name, target in targets.items()}
+    launch.reduction(simulated.device, TOY, names, "float64", given, 0, 0, 1 / x.size, places)
+    sums = backend(x).reduce(TOY, TOY.operands, (x, target, width, tilt), "mean", None, None)
+    for name, other in zip(names, sums, strict=True):
+        assert targets[name].intact()
+        np.testing.assert_allclose(targets[name].array, np.reshape(other, -1), rtol=1e-13, atol=1e-15, err_msg=name)
