@@ -401,7 +401,10 @@ assert interrupted and not modules, (interrupted, modules)
 @needs_signals
 @pytest.mark.parametrize(
     ("framework", "modules"),
-    [("torch", "sympy.functions fastrobust.torch._modules"), ("jax", "numba.core.types fastrobust.jax._calls")],
+    [
+        ("torch", "sympy.functions fastrobust.torch._modules"),
+        ("jax", "fastrobust.kernels.losses.partition fastrobust.jax._calls"),
+    ],
 )
 def test_an_exception_from_a_signal_in_the_middle_of_a_part_leaves_it_importable(
     framework: str, modules: str, warm: Path
