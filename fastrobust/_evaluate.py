@@ -18,19 +18,32 @@ if TYPE_CHECKING:
 _DEFINITIONS = "fastrobust.kernels.losses.catalogue"  # which needs NumPy, so it is imported at the first call
 
 
-class _Definitions(dict["str | Definition", "tuple[Definition, tuple[str, ...], tuple[str, ...]]"]):
-    """For a name or a definition: the definition, its operands, and the names of the value and the derivatives in them.
+_Found = tuple["Definition", tuple[str, ...], tuple[str, ...]]
 
-    A dictionary, since the compiler of PyTorch would warn of a `functools.cache`.
+
+class _Definitions(dict[str, _Found]):
+    """By name: the definition, its operands, and the names of the value and the derivatives in them.
+
+    A dictionary, since the compiler of PyTorch would warn of a `functools.cache`; and of names alone, since it takes
+    the keys apart.
     """
 
-    def __missing__(self, family: str | Definition) -> tuple[Definition, tuple[str, ...], tuple[str, ...]]:
-        found: Definition = imported(_DEFINITIONS).named(family) if isinstance(family, str) else family
-        self[family] = found, WRT if found.operands == WRT else found.operands, ("value", *found.gradients)
-        return self[family]
+    def __missing__(self, name: str) -> _Found:
+        self[name] = _described(imported(_DEFINITIONS).named(name))
+        return self[name]
+
+
+def _described(definition: Definition) -> _Found:
+    operands = WRT if definition.operands == WRT else definition.operands
+    return definition, operands, ("value", *definition.gradients)
 
 
 definitions = _Definitions()
+
+
+def _found(family: str | Definition) -> _Found:
+    """What a call needs of a definition, or of that with a name."""
+    return definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
 
 
 def _with_options(target: Backend, function: str, leading: str, x: Any, options: dict[str, Any]) -> Backend:
@@ -43,7 +56,7 @@ def output_of(
     function: str, family: str | Definition, output: str, operands: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
     """The output for each element, for the public function of that name."""
-    definition, taken, _ = definitions[family]
+    definition, taken, _ = _found(family)
     target = common(taken, operands)
     if options:
         target = _with_options(target, function, taken[0], operands[0], options)
@@ -54,7 +67,7 @@ def value_of(
     family: str | Definition, operands: tuple[Any, ...], reduction: str, weights: Any, options: dict[str, Any]
 ) -> Any:
     """The value for each element, weighted, or its sum or mean."""
-    definition, taken, _ = definitions[family]
+    definition, taken, _ = _found(family)
     target = common(taken, operands, weights)
     if options:
         target = _with_options(target, definition.name, taken[0], operands[0], options)
@@ -78,7 +91,7 @@ def value_and_grad(
     family: str | Definition, operands: tuple[Any, ...], reduction: str, weights: Any, wrt: Sequence[str], out: Any
 ) -> Sequence[Any]:
     """The value and the derivatives in all operands, None where not wanted; for each element, or of sums."""
-    definition, taken, every = definitions[family]
+    definition, taken, every = _found(family)
     target = common(taken, operands, weights)
     ordered, names = taken, every
     if wrt is not taken:

@@ -27,7 +27,10 @@ TREE = Path(fr.__file__).parent.parent
 HOSTS = ("generic", "znver3", "skylake-avx512") if native.host_is_x86() else ("generic", "cortex-a72", "neoverse-n1")
 GRADIENTS = ("value", "dx", "dalpha", "dscale")
 # One that needed local memory if Numba had compiled for AVX2; one that differed by the order of a set of addresses.
-TEXTS = [("elementwise", "loss", GRADIENTS, "float32", "each"), ("partition", ("value", "dalpha"), "float32")]
+TEXTS = [
+    ("elementwise", "loss", GRADIENTS, "float32", "each"),
+    ("elementwise", "log_partition", ("value", "dalpha"), "float32", "shared"),
+]
 
 
 def start(script: str, cache: Path, **settings: str) -> subprocess.Popen[str]:
@@ -56,13 +59,22 @@ def on_every_host(script: str, folder: Path) -> list[str]:
     return [ended(process) for process in running]
 
 
+PTX = """
+        from fastrobust.kernels.loops import compiled
+        from fastrobust.kernels.losses.catalogue import named
+
+        def ptx(kind, which, *what):
+            return compiled.ptx(kind, named(which) if what else which, *what)
+"""
+
+
 def test_ptx_is_the_same_whatever_processor_compiles_it(tmp_path: Path) -> None:
     """And whatever was compiled before it: the order differs, too."""
     script = f"""
-        from fastrobust.kernels.loops import compiled
+        {PTX}
         import os
         backwards = int(os.environ["PYTHONHASHSEED"]) % 2
-        found = {{what: compiled.ptx(*what) for what in {TEXTS}[:: -1 if backwards else 1]}}
+        found = {{what: ptx(*what) for what in {TEXTS}[:: -1 if backwards else 1]}}
         print([found[what] for what in {TEXTS}])
     """
     first, *others = on_every_host(script, tmp_path)
@@ -87,14 +99,14 @@ def test_all_that_is_portable_is_the_same_whatever_processor_compiles_it(tmp_pat
     layouts = ("shared", "columns", "rows", "each", "strided")
     texts: list[Any] = [("elementwise", "nll", GRADIENTS, s, layout) for s in storages for layout in layouts]
     texts += [("reduction", "nll", GRADIENTS, s, layout) for s in storages for layout in layouts[:3]]
-    texts += [("partition", ("value", "dalpha", "d2alpha"), s) for s in storages]
+    texts += [("elementwise", "log_partition", ("value", "dalpha", "d2alpha"), s, "shared") for s in storages]
     texts += [("elementwise", "loss", (o,), "float32", "shared") for o in ("value", "dx", "weight", "curvature")]
     texts += [("fold", "float32"), ("total", "float32"), ("total", "float64")]
     script = f"""
-        from fastrobust.kernels.loops import compiled
+        {PTX}
         import hashlib
         for what in {texts}:
-            print(what, hashlib.sha256(compiled.ptx(*what).encode()).hexdigest())
+            print(what, hashlib.sha256(ptx(*what).encode()).hexdigest())
         try:
             import jax.export, jax.numpy as jnp, fastrobust.jax as frj
         except ImportError:
@@ -218,7 +230,8 @@ def test_numba_cpu_name_chooses_the_vectors(name: str, width: int, tmp_path: Pat
         import numpy as np
         from fastrobust.kernels.compilers import native
         from fastrobust.kernels.loops import compiled, cpu
-        function = cpu.elementwise("loss", ("weight",), np.float32, "shared")
+        from fastrobust.kernels.losses.catalogue import LOSS
+        function = cpu.elementwise(LOSS, ("weight",), np.float32, "shared")
         print(native.optimized("k", function, cpu.SIGNATURE, compiled.LOOP))
     """
     ir = ended(start(script, tmp_path / "cache", NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=""))

@@ -27,6 +27,7 @@ from numba.extending import intrinsic
 
 import fastrobust
 from fastrobust.kernels.arithmetic import numba_private as private
+from fastrobust.kernels.arithmetic import primitives
 from fastrobust.kernels.compilers import native
 from fastrobust.kernels.loops import compiled, cpu
 
@@ -35,7 +36,7 @@ GUARDED = KERNELS / "arithmetic" / "numba_private.py"
 WORDS = types.CPointer(intp)
 
 
-@private.scalar
+@primitives.scalar
 def twice(x: Any) -> Any:
     return x + x
 
@@ -401,7 +402,8 @@ def test_what_is_public_is_free() -> None:
     assert not interior(
         "import numba.extending\nimport llvmlite.binding as llvm\nfrom llvmlite import ir\n"
         "from numba import intp, types\n"
-        "from numba.extending import intrinsic, lower_builtin, type_callable\nfrom .numba_private import scalar\n"
+        "from numba.extending import intrinsic, lower_builtin, type_callable\n"
+        "from .numba_private import register_scalar\n"
         "from ..arithmetic import numba_private as n\nn.alloca_once(builder, ir.IntType(8))\n"
         "text = 'numba and llvmlite'\n"
     )

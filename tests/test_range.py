@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import oracle
 import pytest
+from test_names import Library
 
 import fastrobust as fr
 from fastrobust.kernels.losses import higher
@@ -362,8 +363,8 @@ def test_second_derivatives_too(name: str, dtype: Any, power: int, far: int) -> 
 
     def found(shift: int) -> list[Any]:
         args = np.ldexp(x, shift), alpha, np.ldexp(np.full(3, 1.125, dtype), shift)
-        have = {"dx": fr.influence(*args), "weight": fr.weight(*args), "curvature": fr.curvature(*args)}
-        return higher.slopes(np, name, "loss", args, lambda *names: [have[n] for n in names], lambda: alpha)
+        rows = higher.slopes(Library(args), name, args, (True, False, True))  # type: ignore[arg-type]
+        return [alpha if name == "dalpha" and i == 1 else row for i, row in enumerate(rows)]
 
     with np.errstate(over="ignore", under="ignore"):
         for order, got, plain in zip(orders[name], found(power), found(0), strict=True):

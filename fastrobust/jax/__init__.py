@@ -33,7 +33,7 @@ from typing import TypeVar, cast
 from ..kernels.compilers.alone import uninterrupted
 
 # ruff: noqa: E402
-# An exception out of a signal handler, as of Ctrl-C, would leave a half of what is imported, which cannot be imported again.
+# An exception out of a signal handler, as of Ctrl-C, would leave a half of a module, which cannot be imported again.
 uninterrupted(lambda: importlib.import_module("._autodiff", __name__))
 
 from .. import LossGrad, PartitionGrad, _api

@@ -241,7 +241,8 @@ def _stages(
     definition: Definition, outputs: tuple[str, ...], zero: Any, at: Callable[..., Any], flags_of: Callable[..., Any]
 ) -> Callable[..., Any]:
     """stages(data, n, prepared, flags, carried, out): a loop over the block for each stage that the outputs need."""
-    needed = max(k for k, stage in enumerate(definition.stages) if set(stage.outputs) & set(outputs))
+    stage_of = [k for k, stage in enumerate(definition.stages) for _ in stage.outputs]
+    needed = max(stage_of[definition.found.index(name)] for name in outputs)
 
     def after(stages: tuple[Any, ...], before: tuple[Any, ...]) -> Callable[..., Any]:
         (function, kind, names), rest = stages[0], stages[1:]

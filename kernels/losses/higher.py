@@ -25,6 +25,7 @@ from .definition import Library
 
 __all__ = ["COSTLY", "dalpha_twice", "slopes"]
 
+_RULES = "dx", "dalpha", "dscale", "weight", "curvature"
 COSTLY = frozenset({("dalpha", "alpha")})  # `dalpha_twice`
 
 # The floor and the cap of alpha, and what stands for 2, as in `barron`; |z| beyond which z^2/b could overflow.  In
@@ -46,6 +47,11 @@ def slopes(
     library: Library, name: str, operands: Sequence[Any], wanted: Sequence[bool], with_log_c: bool = False
 ) -> list[Any]:
     """Rules of differentiation of rho, or of rho + log c: see `definition.Definition`."""
+    if name not in _RULES:
+        raise ValueError(
+            f"no rule for the derivatives of {name!r}: it must be one of {', '.join(_RULES)} (those of the value are "
+            "outputs of its kernel)"
+        )
     xp = library.xp
     x, alpha, scale = operands
     u, rest, t, _, _ = _ratio(xp, x, alpha, scale)
