@@ -238,7 +238,7 @@ def _fuse(cp: Any, work: str, data: Any) -> Made:
 
     @cp.fuse()
     def value(x: Any, a: Any, c: Any) -> Any:
-        b = abs(a - 2)
+        b = cp.abs(a - 2)  # what is fused knows no abs() of Python's
         return b / a * (((x / c) ** 2 / b + 1) ** (a / 2) - 1)
 
     calls = [functools.partial(value, x, a, c) for x, a, c, _ in data]

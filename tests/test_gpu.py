@@ -159,6 +159,7 @@ def test_tensors_have_the_bits_of_the_cpu(torch: Any) -> None:
             torch.testing.assert_close(one.cpu(), other, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 def test_tensors_on_another_stream_and_no_waiting(torch: Any) -> None:
     """A late producer on PyTorch's current stream; a training step does not wait for the GPU."""
     import fastrobust.torch as frt
@@ -169,8 +170,8 @@ def test_tensors_on_another_stream_and_no_waiting(torch: Any) -> None:
     fr.loss(x, 0.5, 1.5).sum().backward()
     big, stream = torch.ones(6000, 6000, device="cuda"), torch.cuda.Stream()
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         with torch.cuda.stream(stream):
             for _ in range(20):
                 big = big @ big * 1e-4
