@@ -87,7 +87,7 @@ def check_reduction(reduction: Any) -> None:
 
 def check_options(name: str, options: dict[str, Any], taken: frozenset[str] = _OPTIONS, why: str = "") -> None:
     """Refuse options that the function of that name does not take."""
-    if unknown := options.keys() - taken:
+    if unknown := [option for option in options if option not in taken]:  # sets of keys end PyTorch 2.11's compiler
         from difflib import get_close_matches  # a millisecond that no other call needs
 
         if not why:

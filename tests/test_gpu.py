@@ -169,11 +169,12 @@ def test_tensors_on_another_stream_and_no_waiting(torch: Any) -> None:
     criterion(x).backward()  # kernels are loaded
     fr.loss(x, 0.5, 1.5).sum().backward()
     big, stream = torch.ones(6000, 6000, device="cuda"), torch.cuda.Stream()
+    big = big @ big * 1e-4  # cuBLAS is loaded
     torch.cuda.synchronize()
     try:
         torch.cuda.set_sync_debug_mode("error")
         with torch.cuda.stream(stream):
-            for _ in range(20):
+            for _ in range(150):  # a second or so, in which a busy host gets through a step
                 big = big @ big * 1e-4
             late = x.detach() + 3 + 0 * big[0, 0].clamp(0, 0)
             late.requires_grad_()

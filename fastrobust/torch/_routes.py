@@ -55,7 +55,7 @@ def _prepared(
 
 def _options(options: dict[str, Any], x: Any) -> Any:
     """x, in the dtype that is wanted; refuses what a ufunc takes and tensors do not."""
-    if unknown := options.keys() - {"out", "dtype"}:
+    if unknown := [option for option in options if option not in ("out", "dtype")]:
         raise TypeError(f"{', '.join(sorted(unknown))}: not taken for tensors, only out and dtype are")
     if options.get("dtype") is None:
         return x
