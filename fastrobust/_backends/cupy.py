@@ -40,12 +40,18 @@ _captured: list[Any] = []
 
 @contextlib.contextmanager
 def _on(number: int) -> Iterator[None]:
-    """The device.  Memory of a call that is captured in a graph is kept: every replay writes to it again."""
+    """The device.  Memory of a call that is captured in a graph is kept: every replay writes to it again.
+
+    Not that of another library's allocator, as PyTorch's, which has memory for each graph and counts what lives in it.
+    """
     with cupy.cuda.Device(number):
         if not cupy.cuda.get_current_stream().is_capturing():
             yield
             return
         allocate = cupy.cuda.get_allocator()
+        if isinstance(getattr(allocate, "__self__", None), cupy.cuda.PythonFunctionAllocator):
+            yield
+            return
 
         def keep(size: int) -> Any:
             _captured.append(allocate(size))
