@@ -57,3 +57,18 @@ def fake_cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     importlib.import_module("fastrobust._backends.cupy")
     yield found
     sys.modules.pop("fastrobust._backends.cupy", None)
+
+
+@pytest.fixture(params=["ffi", "composite"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Both ways of JAX on CPUs: by the compiled kernels, and by XLA's operations."""
+    import jax
+
+    from fastrobust.jax import _calls
+
+    if request.param == "composite":
+        monkeypatch.setattr(_calls, "backend", lambda: "composite")
+        jax.clear_caches()
+    yield request.param
+    if request.param == "composite":
+        jax.clear_caches()

@@ -62,17 +62,6 @@ def double() -> Iterator[None]:
         jax.config.update("jax_enable_x64", False)
 
 
-@pytest.fixture(params=["ffi", "composite"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Both ways: by the compiled kernels, and by XLA's operations."""
-    if request.param == "composite":
-        monkeypatch.setattr(_calls, "backend", lambda: "composite")
-        jax.clear_caches()
-    yield request.param
-    if request.param == "composite":
-        jax.clear_caches()
-
-
 def arguments() -> tuple[Any, Any, Any]:
     rng = np.random.default_rng(0)
     return rng.normal(size=(4, 3)), np.array([0.3, 1.1, 2.6]), np.array(0.7)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import jax.export  # noqa: E402, F811
 import jax.numpy as jnp  # noqa: E402
 from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
 from jax.test_util import check_grads  # noqa: E402
+from test_jax import double  # noqa: E402
 
 import fastrobust as fr  # noqa: E402
 from fastrobust._backends import numpy as on_numpy  # noqa: E402
@@ -36,27 +35,6 @@ from fastrobust.kernels.losses.definition import Definition, Stage  # noqa: E402
 TOY = toy.TOY
 ALL = TOY.operands
 compiled = pytest.mark.skipif(_calls.backend() != "ffi", reason="XLA calls no compiled kernels here")
-
-
-@contextlib.contextmanager
-def double() -> Iterator[None]:
-    """With float64, which JAX does not have by default."""
-    jax.config.update("jax_enable_x64", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_x64", False)
-
-
-@pytest.fixture(params=["ffi", "composite"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Both ways: by the compiled kernels, and by XLA's operations."""
-    if request.param == "composite":
-        monkeypatch.setattr(_calls, "backend", lambda: "composite")
-        jax.clear_caches()
-    yield request.param
-    if request.param == "composite":
-        jax.clear_caches()
 
 
 def operands(*shapes: tuple[int, ...], seed: int = 0, dtype: Any = "f8") -> list[Any]:

@@ -8,7 +8,7 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import mpmath
@@ -22,6 +22,7 @@ jax = pytest.importorskip("jax")
 import jax.numpy as jnp  # noqa: E402
 from jax.sharding import PartitionSpec  # noqa: E402
 from jax.test_util import check_grads  # noqa: E402
+from test_jax import double  # noqa: E402
 
 import fastrobust as fr  # noqa: E402
 import fastrobust.jax as frj  # noqa: E402
@@ -29,16 +30,6 @@ from fastrobust.jax import Barron, RobustLoss, StudentTLoss  # noqa: E402
 
 INF, NAN = math.inf, math.nan
 REDUCTIONS = ("none", "sum", "mean")
-
-
-@contextlib.contextmanager
-def double() -> Iterator[None]:
-    """With float64, which JAX does not have by default."""
-    jax.config.update("jax_enable_x64", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_x64", False)
 
 
 @functools.cache

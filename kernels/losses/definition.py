@@ -108,7 +108,6 @@ class Definition:
     slopes: Callable[[Library, str, Sequence[Any], Sequence[bool]], list[Any]] | None = None
     costly: frozenset[tuple[str, str]] = frozenset()  # outputs, and operands in which their derivatives are long sums
     bounds: Mapping[str, Bound] = field(default_factory=dict)
-    doc: str = ""
     module: str = ""  # where it is defined
     edition: int = field(default=0, init=False)  # how often that name was defined before, as in a notebook
 
