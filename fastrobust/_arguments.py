@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .kernels.losses.definition import Definition
+from .kernels.losses.definition import Definition, Domain
 
 NUMBERS = (float, int)  # what takes the dtype of the rest
 _HALF = ("float16", "bfloat16")
@@ -76,10 +76,16 @@ def _is_number(value: Any) -> bool:
 
 def check_numbers(definition: Definition, operands: Sequence[Any]) -> None:
     """Refuse numbers that the definition has no meaning for; bad elements of arrays give NaN instead, as NaN does."""
-    for name, domain in definition.domains.items():
-        value = operands[definition.operands.index(name)]
+    for k, domain in _limited(definition):
+        value = operands[k]
         if _is_number(value) and value == value and not domain.holds(value):
             raise ValueError(domain.error.format(_shown(value)))
+
+
+@functools.cache
+def _limited(definition: Definition) -> tuple[tuple[int, Domain], ...]:
+    """The positions of the operands with a domain, and the domains."""
+    return tuple((definition.operands.index(name), domain) for name, domain in definition.domains.items())
 
 
 def number(value: float | np.floating[Any] | np.integer[Any]) -> float:
@@ -124,12 +130,12 @@ def scale_range(least: Any, start: Any) -> tuple[float, float]:
 _broadcast = functools.lru_cache(np.broadcast_shapes)  # which takes 5 us
 
 
-def broadcast(**arrays: Any) -> tuple[int, ...]:
-    """The common shape."""
+def broadcast(names: Iterable[str], arrays: Iterable[Any]) -> tuple[int, ...]:
+    """The common shape of the arrays of these names."""
     try:
-        return _broadcast(*(a.shape for a in arrays.values()))
+        return _broadcast(*[a.shape for a in arrays])
     except ValueError:
-        shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in arrays.items())
+        shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in zip(names, arrays, strict=True))
         raise ValueError(
             f"shapes do not broadcast: {shapes}. Compared from the last axis, each pair must be equal or 1"
         ) from None

@@ -232,7 +232,7 @@ def _listed(values: _Values) -> str:
 def _broadcast(values: _Values) -> tuple[int, ...]:
     """The shape of the result."""
     arrays = {n: plain.array(n, v) for n, v in values.items() if n != "weights" and not np.isscalar(v)}
-    return arguments.broadcast(**arrays)
+    return arguments.broadcast(arrays, arrays.values())
 
 
 def _check_dimensions(sizes: dict[Any, int], values: _Values) -> None:

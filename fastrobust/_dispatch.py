@@ -48,12 +48,13 @@ def backend(value: Any, name: str = "x") -> Backend:
 
 def common(names: Sequence[str], operands: Sequence[Any], weights: Any = None) -> Backend:
     """The backend for the first of these operands, which the others and weights must fit."""
-    found = _known.get(type(operands[0]))
+    first = type(operands[0])
+    found = _known.get(first)
     if found is None or (weights is not None and type(weights) not in _NUMBERS):
         return _common(names, operands, weights)
     for value in operands:
         kind = type(value)
-        if kind is not float and _known.get(kind) is not found and kind not in _NUMBERS:
+        if kind is not float and kind is not first and _known.get(kind) is not found and kind not in _NUMBERS:
             return _common(names, operands, weights)
     return found
 

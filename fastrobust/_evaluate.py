@@ -18,32 +18,27 @@ if TYPE_CHECKING:
 _DEFINITIONS = "fastrobust.kernels.losses.catalogue"  # which needs NumPy, so it is imported at the first call
 
 
-_Found = tuple["Definition", tuple[str, ...], tuple[str, ...]]
+_Described = tuple["Definition", tuple[str, ...], tuple[str, ...]]
 
 
-class _Definitions(dict[str, _Found]):
+class _Definitions(dict[str, _Described]):
     """By name: the definition, its operands, and the names of the value and the derivatives in them.
 
     A dictionary, since the compiler of PyTorch would warn of a `functools.cache`; and of names alone, since it takes
     the keys apart.
     """
 
-    def __missing__(self, name: str) -> _Found:
+    def __missing__(self, name: str) -> _Described:
         self[name] = _described(imported(_DEFINITIONS).named(name))
         return self[name]
 
 
-def _described(definition: Definition) -> _Found:
+def _described(definition: Definition) -> _Described:
     operands = WRT if definition.operands == WRT else definition.operands
     return definition, operands, ("value", *definition.gradients)
 
 
 definitions = _Definitions()
-
-
-def _found(family: str | Definition) -> _Found:
-    """What a call needs of a definition, or of that with a name."""
-    return definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
 
 
 def _with_options(target: Backend, function: str, leading: str, x: Any, options: dict[str, Any]) -> Backend:
@@ -56,7 +51,7 @@ def output_of(
     function: str, family: str | Definition, output: str, operands: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
     """The output for each element, for the public function of that name."""
-    definition, taken, _ = _found(family)
+    definition, taken, _ = definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
     target = common(taken, operands)
     if options:
         target = _with_options(target, function, taken[0], operands[0], options)
@@ -67,7 +62,7 @@ def value_of(
     family: str | Definition, operands: tuple[Any, ...], reduction: str, weights: Any, options: dict[str, Any]
 ) -> Any:
     """The value for each element, weighted, or its sum or mean."""
-    definition, taken, _ = _found(family)
+    definition, taken, _ = definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
     target = common(taken, operands, weights)
     if options:
         target = _with_options(target, definition.name, taken[0], operands[0], options)
@@ -76,7 +71,8 @@ def value_of(
             return target.evaluate(definition, ("value",), operands, options)
         return target.weighted(definition, ("value",), operands, weights, options)
     check_reduction(reduction)
-    check_options(definition.name, options, frozenset(("out",)), f" together with reduction={reduction!r}")
+    if options:
+        check_options(definition.name, options, frozenset(("out",)), f" together with reduction={reduction!r}")
     out = options.get("out")
     if out is not None:
         if isinstance(out, tuple):
@@ -91,12 +87,12 @@ def value_and_grad(
     family: str | Definition, operands: tuple[Any, ...], reduction: str, weights: Any, wrt: Sequence[str], out: Any
 ) -> Sequence[Any]:
     """The value and the derivatives in all operands, None where not wanted; for each element, or of sums."""
-    definition, taken, every = _found(family)
+    definition, taken, every = definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
     target = common(taken, operands, weights)
     ordered, names = taken, every
     if wrt is not taken:
         ordered = check_wrt(wrt, taken)
-        names = ("value", *("d" + name for name in ordered))
+        names = ("value", *["d" + name for name in ordered])
     if out is not None:
         out = check_out(out, every)
     if type(reduction) is not str or reduction != "none":

@@ -211,7 +211,7 @@ def _check_shapes(xp: Any, weights: Any, **values: Any) -> None:
     if any(type(n) is not int for a in arrays.values() for n in a.shape):  # symbols of JAX's or of PyTorch's tracers
         together, shape = xp.broadcast_shapes, tuple(xp.broadcast_shapes(*(a.shape for a in arrays.values())))
     else:
-        together, shape = np.broadcast_shapes, broadcast(**arrays)
+        together, shape = np.broadcast_shapes, broadcast(arrays, arrays.values())
     if weights is None:
         return
     try:

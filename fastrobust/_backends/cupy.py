@@ -140,7 +140,8 @@ def _arguments(
 
 def _shape(found: dict[str, Any]) -> tuple[int, ...]:
     """The common shape of what are arrays."""
-    return arguments.broadcast(**{name: value for name, value in found.items() if isinstance(value, cupy.ndarray)})
+    arrays = {name: value for name, value in found.items() if isinstance(value, cupy.ndarray)}
+    return arguments.broadcast(arrays, arrays.values())
 
 
 def _contiguous(array: Any) -> Any:

@@ -80,7 +80,7 @@ def _shape(names: Sequence[str], args: Sequence[Any]) -> tuple[int, ...]:
     try:
         return tuple(jnp.broadcast_shapes(*(a.shape for a in args)))
     except ValueError:
-        return arguments.broadcast(**dict(zip(names, args, strict=True)))
+        return arguments.broadcast(names, args)
 
 
 # --- derivatives

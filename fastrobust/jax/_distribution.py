@@ -131,7 +131,7 @@ class Barron:
         try:
             self.batch_shape  # noqa: B018  whose lengths may be symbols
         except ValueError:
-            arguments.broadcast(**arrays)
+            arguments.broadcast(arrays, arrays.values())
 
     # --- a pytree
 

@@ -82,7 +82,7 @@ def common_shape(names: Sequence[str], operands: Sequence[Any]) -> torch.Size:
     if compiling() or _private.modes():  # whose lengths may be symbols
         return _kernels.broadcast(operands)
     shapes = {n: v for n, v in zip(names, operands, strict=True) if isinstance(v, Tensor)}
-    return torch.Size(arguments.broadcast(**shapes))
+    return torch.Size(arguments.broadcast(shapes, shapes.values()))
 
 
 def tensors(operands: Sequence[Any]) -> list[Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 from ... import _arguments as arguments
 from ...kernels.loops.panels import PARALLEL
 from ...kernels.losses.definition import Definition
-from .operands import by_position, overlap, prepared, unchecked
+from .operands import by_position, numbers, overlap, prepared, unchecked
 from .pieces import call, run
 from .ufuncs import layout, ufunc_for
 from .weights import broadcast, weigh
@@ -25,11 +25,13 @@ def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[
             return ufunc_for(definition, names, x.dtype.type, "shared")(*operands)
         if _simple(options, x):
             return ufunc_for(definition, names, x.dtype.type, "shared")(*operands, **options)
+    elif not options and numbers(definition, operands):
+        return ufunc_for(definition, names, np.float64, "shared")(*operands)
     dtype, arrays = prepared(definition, operands, options.get("dtype"))
     plain = all(type(a) is np.ndarray or isinstance(a, np.generic) for a in arrays)
     shape = None
     if plain or by_position(arrays):
-        shape = arguments.broadcast(**dict(zip(definition.operands, arrays, strict=True)))  # before compiling a kernel
+        shape = arguments.broadcast(definition.operands, arrays)  # before compiling a kernel
     kind = layout(arrays[len(definition.data) :])
     ufunc = ufunc_for(definition, names, arguments.compute_type(dtype), kind)
     given = None if shape is None else arguments.given(options.get("out"), names, dict.fromkeys(names, shape))
@@ -52,7 +54,7 @@ def weighted(
     if unknown := options.keys() - {"out"}:
         raise TypeError(f"{', '.join(sorted(unknown))}: not taken together with weights; multiply the result yourself")
     dtype, arrays = prepared(definition, operands)
-    shape = arguments.broadcast(**dict(zip(definition.operands, arrays, strict=True)))
+    shape = arguments.broadcast(definition.operands, arrays)
     compute: Any = arguments.compute_type(dtype)
     given = arguments.given(options.get("out"), names, dict.fromkeys(names, shape))
     weights = broadcast(weights, shape, compute)
@@ -61,9 +63,9 @@ def weighted(
         weights = weights.copy()
     results = [np.empty_like(arrays[0], compute, shape=shape) for _ in names]
     run(ufunc_for(definition, names, compute, layout(arrays[len(definition.data) :])), definition, arrays, results)
-    for i, (result, out) in enumerate(zip(results, given, strict=True)):
-        weigh(result, weights)
-        with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(all="ignore"):
+        for i, (result, out) in enumerate(zip(results, given, strict=True)):
+            weigh(result, weights)
             if out is None:
                 results[i] = result.astype(dtype, copy=False)[()]
             else:

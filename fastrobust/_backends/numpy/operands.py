@@ -12,7 +12,7 @@ import numpy as np
 from ... import _arguments as arguments
 from ...kernels.losses.definition import Definition
 
-__all__ = ["LARGEST", "array", "by_position", "limits", "number", "overlap", "prepared", "unchecked"]
+__all__ = ["LARGEST", "array", "by_position", "limits", "number", "numbers", "overlap", "prepared", "unchecked"]
 
 LARGEST = float(np.finfo(np.float32).max)
 _DOUBLE, _SINGLE = np.dtype(np.float64), np.dtype(np.float32)  # which almost every array of that kind has
@@ -30,11 +30,11 @@ def array(name: str, value: Any) -> Any:
 
 def number(value: float, dtype: Any) -> Any:
     """A Python number as 0-d array; what the dtype cannot hold is infinite, which a parameter may be."""
+    value = arguments.number(value)
+    if abs(value) <= LARGEST:
+        return np.asarray(value, dtype)
     with np.errstate(over="ignore"):
-        try:
-            return np.asarray(float(value), dtype)
-        except OverflowError:
-            return np.asarray(math.inf if value > 0 else -math.inf, dtype)
+        return np.asarray(value, dtype)
 
 
 def prepared(definition: Definition, operands: Sequence[Any], dtype: Any = None) -> tuple[np.dtype[Any], list[Any]]:
@@ -44,9 +44,8 @@ def prepared(definition: Definition, operands: Sequence[Any], dtype: Any = None)
     of the rest.
     """
     names, first = definition.operands, operands[0]
-    plain = dtype is None and set(map(type, operands)) == {np.ndarray} and len({id(a.dtype) for a in operands}) == 1
-    if plain and first.dtype.char in "fd" and first.dtype.isnative:
-        return first.dtype, list(operands)  # nothing to look at
+    if dtype is None and _alike(operands):
+        return first.dtype, list(operands)
     arguments.check_numbers(definition, operands)
     if type(first) is int and names[0] in definition.domains:
         first = number(first, np.float64)[()]  # of any size, as parameters are
@@ -68,6 +67,15 @@ def prepared(definition: Definition, operands: Sequence[Any], dtype: Any = None)
     return dtype, results
 
 
+def _alike(operands: Sequence[Any]) -> bool:
+    """Whether there is nothing to look at: plain arrays of one type, which has a kernel."""
+    first = operands[0]
+    for a in operands:
+        if type(a) is not np.ndarray or a.dtype is not first.dtype:
+            return False
+    return first.dtype.char in "fd" and bool(first.dtype.isnative)
+
+
 def by_position(arrays: Iterable[Any]) -> bool:
     """Whether all broadcast by the position of their axes; xarray's do by the names of these, pandas's by an index."""
     return all(hasattr(a, "shape") and not (hasattr(a, "dims") or hasattr(a, "index")) for a in arrays)
@@ -83,10 +91,10 @@ def overlap(out: Any, array: Any) -> bool:
 
 @functools.cache
 def limits(definition: Definition) -> tuple[float | None, ...]:
-    """For each operand what a number must exceed to need no attention, if it is a parameter.
+    """For each operand what a number must exceed to need no attention.
 
-    That lies below the least if this is itself inside: NumPy's scalars are compared in their own precision, to which
-    the limit is rounded, and nothing outside may be taken for inside.
+    None for data, which are arrays.  It lies below the least if this is itself inside: NumPy's scalars are compared in
+    their own precision, to which the limit is rounded, and nothing outside may be taken for inside.
     """
     found: list[float | None] = [None for _ in definition.data]
     for name in definition.parameters:
@@ -106,10 +114,25 @@ def unchecked(definition: Definition, operands: Sequence[Any]) -> bool:
     if dtype is not _DOUBLE and dtype is not _SINGLE and (dtype.char not in "fd" or not dtype.isnative):
         return False
     for low, value in zip(limits(definition), operands):  # noqa: B905 - strict takes time
-        kind = type(value)
-        if low is None:
-            if value is not x and (kind is not np.ndarray or value.dtype is not dtype or value.shape != x.shape):
+        if type(value) is float:
+            if low is None or not low < value <= LARGEST:
                 return False
-        elif (kind is not float and kind is not int and kind is not dtype.type) or not low < value <= LARGEST:
+        elif (value is not x or low is not None) and not _fits(value, x, low):
             return False
+    return True
+
+
+def _fits(value: Any, x: Any, low: float | None) -> bool:
+    """Whether it is data of x's kind and shape, or a number that needs no attention, if that is what is wanted."""
+    if low is None:
+        return type(value) is np.ndarray and value.dtype is x.dtype and bool(value.shape == x.shape)
+    return (type(value) is int or type(value) is x.dtype.type) and low < value <= LARGEST
+
+
+def numbers(definition: Definition, operands: Sequence[Any]) -> bool:
+    """Whether all operands are numbers of Python's that need no attention."""
+    for value in operands:
+        if type(value) is not float or not abs(value) <= LARGEST:
+            return False
+    arguments.check_numbers(definition, operands)
     return True

@@ -69,7 +69,8 @@ def run(ufunc: np.ufunc, definition: Definition, arrays: Sequence[Any], outs: Se
 
 def call(ufunc: np.ufunc, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
     """The ufunc into outs.  A result too large for the type of an output is inf, without a warning."""
-    if all(o.dtype.char == ufunc.types[0][-1] for o in outs):
+    char = ufunc.types[0][-1]
+    if all(o.dtype.char == char for o in outs):
         ufunc(*arrays, out=tuple(outs), casting="same_kind")
     else:
         with np.errstate(over="ignore", under="ignore"):

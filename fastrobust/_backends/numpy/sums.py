@@ -20,7 +20,7 @@ from ...kernels.losses.definition import Definition
 from .operands import overlap, prepared, unchecked
 from .pieces import call, columns, each_panel, run, tile
 from .ufuncs import ufunc_for
-from .weights import Factors, broadcast, factors, weigh
+from .weights import Factors, broadcast, factors, unweighted, weigh
 
 __all__ = ["reduce"]
 
@@ -110,7 +110,7 @@ def _reduce_small(
     x = data[0]
     T, size = x.dtype.type, x.size
     plan = _plan(definition, wrt, T)
-    by, _ = factors(reduction, size, None, T is np.float64)
+    by = unweighted(reduction, size, T is np.float64)
     numbers, sums = plan.numbers(*parameters, by.slope, 1.0, by.step), plan.sums()
     base = ctypes.addressof(numbers)
     after = base + plan.size
@@ -151,7 +151,7 @@ def _reduce(
     leading, names = len(definition.data), arguments.outputs(definition.operands)
     dtype, arrays = prepared(definition, operands)
     compute = arguments.compute_type(dtype)
-    shape = arguments.broadcast(**dict(zip(definition.operands, arrays, strict=True)))
+    shape = arguments.broadcast(definition.operands, arrays)
     if weights is not None:
         weights = np.ascontiguousarray(broadcast(weights, shape, compute))
         compute = np.float64 if weights.dtype == np.float64 else compute
@@ -254,13 +254,15 @@ class _Sums(NamedTuple):
         """So many sums of each panel: of ``height`` rows of ``width`` elements, and of what is left of the last row."""
         data, by, size, item = self.data, self.by, self.data[0].size, self.data[0].itemsize
         kernel = _panel(self.definition, self.outputs, data[0].dtype.type, layout)
-        starts, ends = [a.ctypes.data for a in data], [t.ctypes.data for t in tiles]
-        weights_at = 0 if self.weights is None else self.weights.ctypes.data
-        slopes_at = [0 if slope is None else slope.ctypes.data for slope in self.slopes]
+        starts, ends = [_address(a) for a in data], [_address(t) for t in tiles]
+        weights_at = 0 if self.weights is None else _address(self.weights)
+        slopes_at = [0 if slope is None else _address(slope) for slope in self.slopes]
         rows, rest = divmod(size, width)
         whole = -(-rows // height)
         sums = np.zeros((whole + (rest > 0), slots))
+        sums_at = _address(sums)
         at = ((ctypes.c_double if item == 8 else ctypes.c_float) * 3)(by.slope, by.lift, by.step)
+        factors_at = ctypes.addressof(at)
         along, across = [width * item] * len(data), [item if t.size > 1 else 0 for t in tiles]
         steps = (ctypes.c_ssize_t * (len(across) + 2 * len(along) + 1))(*along, *across, width * item, *along)
         words = ctypes.c_ssize_t * (len(steps) + 2)
@@ -273,12 +275,12 @@ class _Sums(NamedTuple):
                     dims = (ctypes.c_ssize_t * 2)(1, rest)
                 offset = begin * item
                 addresses = words(
-                    *(start + offset for start in starts),
+                    *[start + offset for start in starts],
                     *ends,
                     weights_at and weights_at + offset,
-                    *(slope and slope + offset for slope in slopes_at),
-                    ctypes.addressof(at),
-                    sums[panel].ctypes.data,
+                    *[slope and slope + offset for slope in slopes_at],
+                    factors_at,
+                    sums_at + panel * slots * sums.itemsize,
                 )
                 kernel(addresses, dims, steps, None)
 

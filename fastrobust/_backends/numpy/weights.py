@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from ... import _arguments as arguments
 from ...kernels.arithmetic import scaling
 from .operands import array
 
-__all__ = ["Factors", "broadcast", "factors", "weigh"]
+__all__ = ["Factors", "broadcast", "factors", "unweighted", "weigh"]
 
 
 def broadcast(weights: Any, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -30,13 +31,15 @@ def broadcast(weights: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 def weigh(array: Any, weights: Any, lift: float = 1.0, factor: float = 1.0) -> None:
-    """array *= weights * lift * factor; a weight of 0 excludes an element, whatever its value."""
-    with np.errstate(all="ignore"):
-        if weights is not None:
-            array *= weights if lift == 1.0 else weights * array.dtype.type(lift)
-            np.copyto(array, 0, where=weights == 0)
-        if factor != 1.0:
-            array *= array.dtype.type(factor)
+    """array *= weights * lift * factor; a weight of 0 excludes an element, whatever its value.
+
+    Elements tell of overflow and NaN: call it where NumPy's warnings are off.
+    """
+    if weights is not None:
+        array *= weights if lift == 1.0 else weights * array.dtype.type(lift)
+        np.copyto(array, 0, where=weights == 0)
+    if factor != 1.0:
+        array *= array.dtype.type(factor)
 
 
 class Factors(NamedTuple):
@@ -50,17 +53,22 @@ class Factors(NamedTuple):
 
 def factors(reduction: str, size: int, weights: Any, double: bool) -> tuple[Factors, Any]:
     """Also the weights, which are multiplied here if all are subnormal: no power of two lifts these in one step."""
-    step = scaling.step(size, double)
-    if reduction == "sum":
-        return Factors(1.0, 1.0, step, 1.0 / step), weights
-    lift, total = 1.0, float(size)
-    if weights is not None:
+    if weights is None or reduction == "sum":
+        return unweighted(reduction, size, double), weights
+    total = float(weights.sum(dtype=np.float64))
+    about = np.finfo(weights.dtype)
+    if 0 < abs(total) < about.tiny and abs(weights).max() < about.tiny:
+        weights = weights * about.dtype.type(2.0**about.nmant)
         total = float(weights.sum(dtype=np.float64))
-        about = np.finfo(weights.dtype)
-        if 0 < abs(total) < about.tiny and abs(weights).max() < about.tiny:
-            weights = weights * about.dtype.type(2.0**about.nmant)
-            total = float(weights.sum(dtype=np.float64))
-        apart = float((weights * scaling.APART).sum()) if double and math.isinf(total) else total
-        lift, total = scaling.lifted(total, apart, double)
-    factor = math.nan if total == 0 else 1.0 / total
+    apart = float((weights * scaling.APART).sum()) if double and math.isinf(total) else total
+    lift, total = scaling.lifted(total, apart, double)
+    step, factor = scaling.step(size, double), math.nan if total == 0 else 1.0 / total
     return Factors(factor, lift, step, factor / step), weights
+
+
+@functools.lru_cache
+def unweighted(reduction: str, size: int, double: bool) -> Factors:
+    """The factors of a sum, or of a mean without weights."""
+    step = scaling.step(size, double)
+    factor = 1.0 if reduction == "sum" else 1.0 / size if size else math.nan
+    return Factors(factor, 1.0, step, factor / step)
