@@ -243,7 +243,7 @@ def log_partition_and_grad(alpha: Any, *, truncation: float | None = None) -> Pa
     [1.18549523, -0.19287002]
     """
     if truncation is not None:
-        return _truncated().log_partition_and_grad(alpha, truncation)  # type: ignore[no-any-return]
+        return _truncated().log_partition_and_grad(alpha, truncation)
     return PartitionGrad(*_evaluate.value_and_grad("log_partition", (alpha,), "none", None, ("alpha",), None))
 
 

@@ -383,7 +383,7 @@ class _Barron(rv_continuous):  # type: ignore[misc]
             raise TypeError("data must be real numbers without a mask: give data.compressed()")
         _check("data", data)
         if str(options.get("method", "mle")).lower() != "mle" or isinstance(data, CensoredData):
-            return super().fit(data, *args, **options)  # type: ignore[no-any-return]
+            return super().fit(data, *args, **options)
         names = ("falpha", "f0", "fix_alpha")
         fixed = [found for name in names if (found := options.pop(name, None)) is not None]
         floc, fscale, within = (options.pop(name, None) for name in ("floc", "fscale", "alpha_range"))

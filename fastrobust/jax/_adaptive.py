@@ -130,4 +130,4 @@ class AdaptiveLoss:
         value = _api.nll(
             array("x", x), self.alpha(params), self.scale(params), reduction=self.reduction, weights=weights
         )
-        return value  # type: ignore[no-any-return]
+        return value

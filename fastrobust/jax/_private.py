@@ -111,6 +111,6 @@ def buffer_callback() -> Callable[..., Any] | None:
     GPUs run XLA's own operations then.
     """
     try:
-        return imported("jax.experimental.buffer_callback").buffer_callback  # type: ignore[no-any-return]
+        return imported("jax.experimental.buffer_callback").buffer_callback
     except ImportError:
         return None

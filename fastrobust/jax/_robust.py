@@ -84,4 +84,4 @@ class RobustLoss:
         alpha, scale = (jnp.asarray(p) if isinstance(p, tuple) else p for p in (self.alpha, self.scale))
         weights = None if weights is None else array("weights", weights)
         value = _api.loss(array("x", x), alpha, scale, reduction=self.reduction, weights=weights)
-        return value  # type: ignore[no-any-return]
+        return value

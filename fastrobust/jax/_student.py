@@ -93,7 +93,7 @@ class StudentTLoss:
         _autodiff._shape(_OPERANDS, args)
         if weights is not None:
             weights = _autodiff._weights(_OPERANDS, weights, args, self.reduction == "mean")
-        return _reduced(self.reduction, dtype, weights, *args)  # type: ignore[no-any-return]
+        return _reduced(self.reduction, dtype, weights, *args)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), inline=True)

@@ -42,7 +42,7 @@ def ufunc_over(address: int, name: str, dtype: Any, inputs: int, outputs: int) -
         1, inputs, outputs, -1, ctypes.cast(label, ctypes.c_char_p), ctypes.cast(doc, ctypes.c_char_p), 0,
     )  # fmt: skip
     _borrowed.append((functions, data, types, label, doc))
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def _table() -> Any:
