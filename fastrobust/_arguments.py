@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .kernels.losses.definition import Definition, Domain
+from .kernels.losses.definition import Definition
 
 NUMBERS = (float, int)  # what takes the dtype of the rest
 _HALF = ("float16", "bfloat16")
@@ -76,16 +76,10 @@ def _is_number(value: Any) -> bool:
 
 def check_numbers(definition: Definition, operands: Sequence[Any]) -> None:
     """Refuse numbers that the definition has no meaning for; bad elements of arrays give NaN instead, as NaN does."""
-    for k, domain in _limited(definition):
+    for k, domain in definition.limited:
         value = operands[k]
         if _is_number(value) and value == value and not domain.holds(value):
             raise ValueError(domain.error.format(_shown(value)))
-
-
-@functools.cache
-def _limited(definition: Definition) -> tuple[tuple[int, Domain], ...]:
-    """The positions of the operands with a domain, and the domains."""
-    return tuple((definition.operands.index(name), domain) for name, domain in definition.domains.items())
 
 
 def number(value: float | np.floating[Any] | np.integer[Any]) -> float:

@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
 from toy import TOY  # noqa: E402
 
 import fastrobust.torch  # noqa: E402, F401  registers the operators
+from fastrobust import _evaluate  # noqa: E402
 from fastrobust.torch import _kernels, _routes  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:::torch")  # deprecations of its own
@@ -324,6 +325,23 @@ def test_compiled(name: str, backend: str) -> None:
             close([compiled(*args)], [function(*args)])
         if name not in ("gradients", "slopes"):  # sums of all first derivatives: a second derivative
             close(*(torch.autograd.grad(f(*args).sum(), args, materialize_grads=True) for f in (compiled, function)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_public_way_is_compiled() -> None:
+    """By the definition itself, as a user of it calls it: checks, numbers and reductions in one program."""
+
+    def everything(x: Any, target: Any, width: Any) -> tuple[Any, ...]:
+        operands = (x, target, width, 0.3)
+        mean = _evaluate.value_of(TOY, operands, "mean", None, {})
+        return mean, *_evaluate.value_and_grad(TOY, operands, "none", None, ("x", "tilt"), None)
+
+    args = operands()[:3]
+    found = torch.compile(everything, fullgraph=True, backend="aot_eager")(*args)
+    expected = everything(*args)
+    assert [part is None for part in found] == [False, False, False, True, True, False]
+    close(*([part for part in parts if part is not None] for parts in (found, expected)))
+    close(*(torch.autograd.grad(f(*args)[0], args) for f in (everything, torch.compile(everything, backend="eager"))))
 
 
 def test_numbers_in_compiled_programs() -> None:

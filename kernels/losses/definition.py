@@ -110,11 +110,16 @@ class Definition:
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     module: str = ""  # where it is defined
     edition: int = field(default=0, init=False)  # how often that name was defined before, as in a notebook
+    limited: tuple[tuple[int, Domain], ...] = field(default=(), init=False)  # operands with a domain, by position
+        default=(), init=False
+    )  # positions of operands with a domain, and it
 
     def __post_init__(self) -> None:
         if not self.module:
             object.__setattr__(self, "module", sys._getframe(2).f_globals["__name__"])
         _check(self)
+        limited = tuple((self.operands.index(name), domain) for name, domain in self.domains.items())
+        object.__setattr__(self, "limited", limited)
         before = known.get(self.name)
         object.__setattr__(self, "edition", 0 if before is None else before.edition + 1)
         known[self.name] = self
