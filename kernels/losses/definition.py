@@ -111,8 +111,6 @@ class Definition:
     module: str = ""  # where it is defined
     edition: int = field(default=0, init=False)  # how often that name was defined before, as in a notebook
     limited: tuple[tuple[int, Domain], ...] = field(default=(), init=False)  # operands with a domain, by position
-        default=(), init=False
-    )  # positions of operands with a domain, and it
 
     def __post_init__(self) -> None:
         if not self.module:
