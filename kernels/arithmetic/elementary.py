@@ -74,7 +74,7 @@ def power_of_two(n):
 
 @scalar
 def quarter_scale(n):
-    """f, g with f^3 g = 2^n: four factors reach any exponent, and none goes against the sign of n."""
+    """Two powers f, g with f^3 g = 2^n: four factors reach any exponent, and none goes against the sign of n."""
     T = type(n)
     n = min(max(n, -SCALE_MAX(n)), SCALE_MAX(n))
     q = (fma(n, T(0.25), _ROUND(n))) - _ROUND(n)
@@ -163,11 +163,11 @@ def exp_parts(y, yl):
 
 @scalar
 def lifted(total, apart, zero):
-    """2^-k for weights like ``zero`` of that sum, and their sum after it, as doubles: see `scaling.lifted`."""
+    """The power 2^-k for weights like ``zero`` of that sum, and the sum after it, as doubles: see `scaling.lifted`."""
     over = (abs(total) > LARGEST) & (abs(apart) <= LARGEST)
-    found = apart if over else total
-    i = bits(found)
+    sum_in_range = apart if over else total
+    i = bits(sum_in_range)
     U = type(i)
     biased = min(max(U(U(i << U(1)) >> U(53)), U(_LEAST(zero))), U(_MOST(zero)))
     lift = from_bits(U(U(U(2045) - biased) << U(52)))
-    return lift * APART if over else lift, found * lift
+    return lift * APART if over else lift, sum_in_range * lift

@@ -52,9 +52,9 @@ _STATUS, _BEFORE = "i32", [("ptr", "retptr"), ("ptr", "excinfo")]
 
 
 class _Library(CPUCodeLibrary):  # type: ignore[misc]
-    """What Numba lowers a function to, as it is written, and the functions it calls.
+    """The LLVM IR that Numba lowers a function to, as it is written, and the functions it calls.
 
-    Numba's own libraries optimize that for this processor at once, and PTX would depend on it.
+    Numba's own libraries optimize it for this processor at once, and PTX would depend on that.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -64,20 +64,22 @@ class _Library(CPUCodeLibrary):  # type: ignore[misc]
         self.callees: dict[_Library, None] = {}  # a set in a fixed order, on which LLVM's result depends
 
     def add_ir_module(self, module: Any) -> None:
+        """Keep the module as text, with its functions' types, and have them inlined where Numba does not forbid it."""
         for function in module.functions:
             if function.is_declaration:
                 continue
             if "noinline" not in function.attributes:
                 function.attributes.add("alwaysinline")
-            result = _kind(function.ftype.return_type), ""
-            self.kinds[function.name] = [result, *((_kind(part.type), part.name) for part in function.args)]
+            returned = _kind(function.ftype.return_type), ""
+            self.kinds[function.name] = [returned, *((_kind(part.type), part.name) for part in function.args)]
         self.text = str(module).encode().decode("latin1")  # which is how llvmlite hands text to LLVM
 
     def add_linking_library(self, library: Any) -> None:
+        """Refuse a call of what Numba has compiled by itself."""
         # Numba's functions for Python's objects come with all that it lowers; nothing here calls them.
         if library is not rtsys.library:
-            found = f"{self.name} calls {library.name}, which Numba compiles for this processor"
-            raise NotImplementedError(f"{found}; write what it does as a primitive or a scalar function")
+            problem = f"{self.name} calls {library.name}, which Numba compiles for this processor"
+            raise NotImplementedError(f"{problem}; write what it does as a primitive or a scalar function")
 
 
 def _kind(kind: Any) -> str:
@@ -88,7 +90,7 @@ def _kind(kind: Any) -> str:
 def register_scalar(function: Callable[..., Any]) -> None:
     """Have a Python function lowered into its callers: see `primitives.scalar`.
 
-    What ``numba.extending.register_jitable`` does, without machine code for each function on its own: that took a third
+    This is ``numba.extending.register_jitable`` without machine code for each function on its own, which took a third
     of a kernel's compilation, and does not exist for what only a GPU has.
     """
     known: dict[Any, Any] = {}
@@ -99,6 +101,8 @@ def register_scalar(function: Callable[..., Any]) -> None:
         return known[args]
 
     class Template(AbstractTemplate):  # type: ignore[misc]
+        """The type of a call: that of what the lowered function returns."""
+
         key = function
 
         def generic(self, args: Any, kws: Any) -> Any:
@@ -109,9 +113,9 @@ def register_scalar(function: Callable[..., Any]) -> None:
 
     @lower_builtin(function, types.VarArg(types.Any))
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        found = find(sig.args)
-        context.active_code_library.callees[found.library] = None
-        return context.call_internal(builder, found.fndesc, sig, args)
+        callee = find(sig.args)
+        context.active_code_library.callees[callee.library] = None
+        return context.call_internal(builder, callee.fndesc, sig, args)
 
 
 @functools.cache
@@ -157,10 +161,10 @@ class Lowered(NamedTuple):
             raise RuntimeError(f"{where} has moved: {_STATUS} ({known}, ...) is {status} ({told}) now")
         wanted = [kind for kind, _ in self.kind]
         uses = re.findall(r'\b(?:declare|call) (\w+) @"INNER"\(([^)]*)\)', text)
-        for result, given in uses:
-            found = [result, *(part.split()[0] for part in given.split(","))]
-            if found != wanted:
-                raise RuntimeError(f"{where}: the text calls {self.name} with {found}, and its types are {wanted}")
+        for returned, given in uses:
+            called = [returned, *(part.split()[0] for part in given.split(","))]
+            if called != wanted:
+                raise RuntimeError(f"{where}: the text calls {self.name} with {called}, and its types are {wanted}")
         if len(uses) < 2:
             raise RuntimeError(f"the text that calls {self.name} does not declare and call INNER")
         return text.replace("INNER", self.name)

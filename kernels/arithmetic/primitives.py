@@ -39,6 +39,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _declare(function: _Function, kind: str, *content: Any) -> _Function:
+    """Return the function, and have `lowerings` tell Numba of it when something is compiled."""
     declared.append((function, kind, content))
     return function
 
@@ -52,7 +53,7 @@ def scalar(function: _Function) -> _Function:
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c`` with one rounding."""
+    """The sum ``a * b + c`` with one rounding."""
     T = type(a)
     if not (np.isfinite(a) and np.isfinite(b) and np.isfinite(c)):
         return T(a * b + c)
@@ -82,12 +83,12 @@ def from_bits(u: Any) -> Any:
 
 
 def min(a: Any, b: Any) -> Any:
-    """The builtin, of two numbers: the second if it is beyond the first, which counts for NaN and for 0 and -0."""
+    """The smaller of two numbers: the second if it is below the first, which counts for NaN and for 0 and -0."""
     return builtins.min(a, b)
 
 
 def max(a: Any, b: Any) -> Any:
-    """The builtin, of two numbers."""
+    """The larger of two numbers: the second if it is above the first."""
     return builtins.max(a, b)
 
 
@@ -129,6 +130,8 @@ def _clenshaw(p: Any, q: Any, c: Sequence[Any], fma: Callable[..., Any], mul: Ca
 def _series(
     arity: int, evaluate: Callable[..., Any], single: Sequence[float], double: Sequence[float]
 ) -> Callable[..., Any]:
+    """A polynomial of ``arity`` arguments, which ``evaluate`` sums up from the coefficients of their dtype."""
+
     def value(*args: Any) -> Any:
         T = type(args[0])
         table = [T(c) for c in (single if args[0].itemsize == 4 else double)]

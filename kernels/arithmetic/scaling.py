@@ -20,22 +20,22 @@ EXPONENTS = {False: (-127, 149), True: (-1022, 1022)}  # k for which 2^-k is a f
 
 
 def step(count: int, double: bool) -> float:
-    """2^-j for so many terms."""
+    """The factor 2^-j for so many doubles; floats need none, since they are summed in double."""
     return 2.0 ** -(max(count, 1) - 1).bit_length() if double else 1.0
 
 
 def lifted(total: float, apart: float, double: bool) -> tuple[float, float]:
-    """2^-k for weights of that sum, and their sum after it: what `elementary.lifted` does.
+    """The power 2^-k for weights of that sum, and their sum after it, as `elementary.lifted` has them in kernels.
 
     ``apart`` is the sum of `APART` times the weights, which counts where ``total`` is infinite; ``double`` says whether
     the weights are doubles or floats.
     """
     over = math.isinf(total) and math.isfinite(apart)
-    found = apart if over else total
+    sum_in_range = apart if over else total
     least, most = EXPONENTS[double]
-    exponent = min(max(math.frexp(found)[1], least), most) if math.isfinite(found) else most
+    exponent = min(max(math.frexp(sum_in_range)[1], least), most) if math.isfinite(sum_in_range) else most
     lift = 2.0**-exponent
-    return lift * APART if over else lift, found * lift
+    return lift * APART if over else lift, sum_in_range * lift
 
 
 # --- for array libraries that differentiate and trace: ``xp`` is the library
@@ -52,7 +52,7 @@ def divided(xp: Any, plain: Any, apart: Any, count: Any) -> Any:
 
 
 def inverse_power(xp: Any, size: Any) -> Any:
-    """The power of two by which that becomes about 1."""
+    """The power of two that brings ``size`` to about 1; 1 where it is 0, infinite or NaN."""
     usual = (size > 0) & (size < math.inf)
     most = 120.0 if "32" in str(size.dtype) else 1000.0
     power = xp.floor(xp.log2(xp.where(usual, size, xp.ones_like(size))))

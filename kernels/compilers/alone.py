@@ -1,4 +1,4 @@
-"""What must be done alone and whole: the imports and the compilation of a first call.
+"""The imports and the compilation of a first call, which must be done alone and whole.
 
 Two things break a process for good.  A child forked while another thread imports a module never gets that module: the
 lock on it is held by a thread that the child lacks.  And an exception out of a signal handler, as of Ctrl-C, in the
@@ -30,21 +30,21 @@ _lock = threading.RLock()
 
 
 def alone(work: Callable[[], Result]) -> Result:
-    """work(), while no other thread does such work, no child is born, and no signal handler cuts it short."""
+    """Return work(), while no other thread does such work, no child is born, and no signal handler cuts it short."""
     with _lock:
         return uninterrupted(work)
 
 
 def imported(module: str) -> ModuleType:
     """The module of that name, whole."""
-    found = sys.modules.get(module)
-    if found is None or getattr(getattr(found, "__spec__", None), "_initializing", False):
+    loaded = sys.modules.get(module)
+    if loaded is None or getattr(getattr(loaded, "__spec__", None), "_initializing", False):
         return alone(lambda: importlib.import_module(module))
-    return found
+    return loaded
 
 
 def uninterrupted(work: Callable[[], Result]) -> Result:
-    """work(), with the signals that arrive meanwhile handled when it is done: all, since any handler may raise."""
+    """Return work(), and handle the signals that arrive meanwhile when it is done: all, since any handler may raise."""
     handlers: dict[int, Any] = {}
     arrived: dict[int, None] = {}
 
@@ -52,6 +52,7 @@ def uninterrupted(work: Callable[[], Result]) -> Result:
         arrived[number] = None
 
     def restore() -> None:
+        """Put all handlers back, then have them called for what has arrived, also if one of them raises."""
         try:
             while handlers:
                 number = next(reversed(handlers))

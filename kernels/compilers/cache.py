@@ -32,7 +32,7 @@ Loaded = TypeVar("Loaded")
 
 
 def _flags(*names: str) -> int:
-    """Those that this system has."""
+    """The flags of these names that this system has, together."""
     return sum(getattr(os, name, 0) for name in names)
 
 
@@ -44,12 +44,12 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _flags("O_CLOEXEC", "O_BINARY")
 
 
 def directory() -> Path | None:
-    """Where compiled kernels are kept, or None if the cache is off or there is no home directory.
+    """The directory where compiled kernels are kept, or None if the cache is off or there is no home directory.
 
     Raises
     ------
     Unsafe
-        If that is not to be found out.
+        If ``FASTROBUST_CACHE_DIR`` names no directory.
     """
     chosen = os.environ.get("FASTROBUST_CACHE_DIR")
     if chosen is not None:
@@ -89,15 +89,15 @@ def _absolute(chosen: str) -> Path:
 def _opened(create: bool = False) -> Iterator[Opened | None]:
     """The cache's directory, or None if there is none that may be used, with a warning if it is not safe."""
     with contextlib.ExitStack() as stack:
-        found = None
+        folder = None
         try:
             if (where := directory()) is not None:
-                found = stack.enter_context(opened(str(where), create))
+                folder = stack.enter_context(opened(str(where), create))
         except Unsafe as why:
             _warn(str(why))
         except OSError:
             pass  # missing, read-only, not a directory
-        yield found
+        yield folder
 
 
 _warned: set[str] = set()
@@ -123,8 +123,8 @@ def kernels() -> list[str]:
     where = directory()
     if where is None:
         return []
-    with opened(str(where), create=False) as found:
-        return [name for name in found.entries() if _OURS.fullmatch(name) and name.endswith(".o")]
+    with opened(str(where), create=False) as folder:
+        return [name for name in folder.entries() if _OURS.fullmatch(name) and name.endswith(".o")]
 
 
 def clear() -> int:
@@ -138,17 +138,17 @@ def clear() -> int:
     removed = 0
     where = directory()
     if where is not None:
-        with contextlib.suppress(OSError), opened(str(where), create=False) as found:
-            for name in filter(_OURS.fullmatch, found.entries()):
+        with contextlib.suppress(OSError), opened(str(where), create=False) as folder:
+            for name in filter(_OURS.fullmatch, folder.entries()):
                 with contextlib.suppress(OSError):  # a directory, or somebody else has been faster
-                    os.unlink(found.name(name), dir_fd=found.handle)
+                    os.unlink(folder.name(name), dir_fd=folder.handle)
                     removed += 1
     return removed
 
 
 @functools.cache
 def _versions() -> str:
-    """What compiled code depends on besides the sources: whoever compiles, and for whom it was written."""
+    """The versions that compiled code depends on besides the sources: of who compiles, and of what runs it."""
     return " ".join([platform.python_version(), *(f"{n} {version(n)}" for n in ("numpy", "numba", "llvmlite"))])
 
 
@@ -161,7 +161,9 @@ def name_of(kind: str, what: tuple[Any, ...]) -> str:
 def fetch(
     name: str, modules: tuple[str, ...] | None, target: str, make: Callable[[], bytes], load: Callable[[bytes], Loaded]
 ) -> Loaded:
-    """What `load` makes of the payload of that name for that target: from the cache, or made and put there.
+    """The kernel of that name for that target, loaded from the cache, or made and put there.
+
+    ``make`` returns its payload, and `load` makes of one what is returned.
 
     ``modules`` are those of this package that `make` uses, and what they import; None: others too, and it is not kept.
     """
@@ -184,11 +186,11 @@ def fetch(
 
 def read(key: str) -> bytes | None:
     """The payload kept under that key, if it is whole and this user's own."""
-    with _opened() as found:
-        if found is None:
+    with _opened() as folder:
+        if folder is None:
             return None
         try:
-            file = os.open(found.name(f"{key}.o"), _READ, dir_fd=found.handle)
+            file = os.open(folder.name(f"{key}.o"), _READ, dir_fd=folder.handle)
         except OSError:
             return None
         try:
@@ -202,12 +204,13 @@ def read(key: str) -> bytes | None:
 
 
 def _content(file: int) -> bytes:
+    """All bytes of a file, which stays open."""
     with open(file, "rb", closefd=False) as stream:
         return stream.read()
 
 
 def _own(status: os.stat_result) -> bool:
-    """Whether only this user can have written it: a regular file with no other name, and not too large for a kernel."""
+    """Tell whether it is this user's alone: a regular file with no other name, and not too large for a kernel."""
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or status.st_size > LARGEST:
         return False
     return not hasattr(os, "geteuid") or (
@@ -216,22 +219,23 @@ def _own(status: os.stat_result) -> bool:
 
 
 def _digest(key: str, payload: bytes) -> bytes:
+    """The digest that a file begins with: of its key too, so that it is not taken for another kernel's."""
     return hashlib.sha256(key.encode() + payload).digest()
 
 
 def write(key: str, payload: bytes) -> None:
-    """Keep the payload, if the directory lets."""
-    with _opened(create=True) as found:
-        if found is None:
+    """Keep the payload under that key, if the directory can be written."""
+    with _opened(create=True) as folder:
+        if folder is None:
             return
-        at = found.handle
-        temporary = found.name(f"{key}{os.urandom(8).hex()}.tmp")
+        at = folder.handle
+        temporary = folder.name(f"{key}{os.urandom(8).hex()}.tmp")
         try:
             handle = os.open(temporary, _WRITE, 0o600, dir_fd=at)
             try:
                 with open(handle, "wb") as file:
                     file.write(_digest(key, payload) + payload)
-                os.replace(temporary, found.name(f"{key}.o"), src_dir_fd=at, dst_dir_fd=at)
+                os.replace(temporary, folder.name(f"{key}.o"), src_dir_fd=at, dst_dir_fd=at)
             except BaseException:
                 os.unlink(temporary, dir_fd=at)
                 raise

@@ -27,7 +27,7 @@ _libraries: dict[str, Any] = {}  # owners of loaded code; never unloaded, since 
 
 
 def host_is_x86() -> bool:
-    """Whether this is an x86 processor."""
+    """Tell whether this is an x86 processor."""
     return platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
 
 
@@ -40,8 +40,8 @@ def _target() -> tuple[Any, str]:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     cpu = os.environ.get("NUMBA_CPU_NAME", llvm.get_host_cpu_name())
-    own = sorted(llvm.get_host_cpu_features().flatten().split(","))  # its order varies by process
-    features = os.environ.get("NUMBA_CPU_FEATURES", "" if cpu.lower() == "generic" else ",".join(own))
+    host = sorted(llvm.get_host_cpu_features().flatten().split(","))  # its order varies by process
+    features = os.environ.get("NUMBA_CPU_FEATURES", "" if cpu.lower() == "generic" else ",".join(host))
     target = llvm.Target.from_default_triple()
     # The small code model needs code and constants within 2 GiB: JITLink keeps them in one mapping.
     model = "small" if _JITLINK else "jitdefault"
@@ -55,6 +55,7 @@ def addresses(
     """The addresses of symbols in the object of that name, which those modules make; loaded once."""
 
     def load(payload: bytes) -> Any:
+        """The object as a library of this process."""
         # LLVM loads a processor's code on any other's, and takes the name of a library even if that fails.
         if payload[:_HEADER] != _header():
             raise ValueError("an object for another processor")
@@ -79,12 +80,13 @@ _HEADER = {"win32": 2, "darwin": 12}.get(sys.platform, 20)  # bytes up to where 
 
 @functools.cache
 def _header() -> bytes:
-    """How every object for this processor begins."""
+    """The bytes with which every object for this processor begins."""
     return bytes(_target()[0].emit_object(llvm.parse_assembly("")))[:_HEADER]
 
 
 @functools.cache
 def _linker() -> Any:
+    """LLVM's linker, which loads all kernels of the process."""
     _target()
     return llvm.create_lljit_compiler(use_jit_link=_JITLINK)
 

@@ -43,11 +43,11 @@ class Opened:
         self.path, self.handle = path, handle
 
     def name(self, entry: str) -> str:
-        """What an entry is called relative to the handle, or in full where there are none."""
+        """The path of an entry: relative to the handle, or in full where there are no handles."""
         return os.path.join(self.path, entry) if self.handle is None else entry
 
     def entries(self) -> list[str]:
-        """The names in it."""
+        """The names of all entries."""
         if self.handle is None:
             return os.listdir(self.path)
         readable = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.handle)  # which the handle need not be
@@ -81,7 +81,7 @@ def opened(path: str, create: bool) -> Iterator[Opened]:
 
 
 def _walk(path: str, create: bool) -> int:
-    """The directory's file descriptor."""
+    """The file descriptor of the directory; every step to it from the root has been checked."""
     rest, links, shown = _parts(path), 0, "/"
     handle = os.open("/", _STEP)
     try:
@@ -117,7 +117,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _status(handle: int, name: str, create: bool) -> os.stat_result:
-    """Of an entry itself, which is made a directory if it is missing."""
+    """The status of an entry, not of what it links to; a directory is made if it is missing and ``create``."""
     try:
         return os.stat(name, dir_fd=handle, follow_symlinks=False)
     except FileNotFoundError:
@@ -129,7 +129,7 @@ def _status(handle: int, name: str, create: bool) -> os.stat_result:
 
 
 def _trusted() -> tuple[int, ...]:
-    """This user, and who may do anything anyway."""
+    """The numbers of this user and of those who may do anything anyway."""
     return os.geteuid(), 0, os.stat("/").st_uid
 
 
@@ -146,12 +146,13 @@ def _check(path: str, at: str, status: os.stat_result, last: bool) -> None:
 
 
 def _refuse(path: str, why: str, remedy: str = "") -> NoReturn:
+    """Raise the error that says why a directory is not used, and what to do about it."""
     another = "set FASTROBUST_CACHE_DIR to a directory that is private"
     raise Unsafe(f"the directory {path!r} is not safe, since {why}: {remedy and remedy + ', or '}{another}")
 
 
 def _alone_in(group: int) -> bool:
-    """Whether this is the user's private group, which many systems give each user and let write by default.
+    """Tell whether this is the user's private group, which many systems give each user and let write by default.
 
     Root's is not: containers run unknown users in it.
     """
@@ -159,8 +160,8 @@ def _alone_in(group: int) -> bool:
     import pwd
 
     try:
-        user, found = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
+        user, record = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
     except KeyError:
         return False
-    own = group != 0 and group == user.pw_gid and found.gr_name == user.pw_name
-    return own and set(found.gr_mem) <= {user.pw_name}
+    private = group != 0 and group == user.pw_gid and record.gr_name == user.pw_name
+    return private and set(record.gr_mem) <= {user.pw_name}

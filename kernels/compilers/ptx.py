@@ -26,6 +26,7 @@ _texts: dict[str, str] = {}
 
 @functools.cache
 def _machine() -> Any:
+    """LLVM's target machine for the oldest GPU that runs the kernels."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     return llvm.Target.from_triple(_TRIPLE).create_target_machine(cpu=CAPABILITY, opt=3)

@@ -21,6 +21,8 @@ _IMPORT = re.compile(r"^[ \t]*from[ \t]+(\.+)([\w.]*)[ \t]+import[ \t]+(\([^)]*\
 
 
 class _Source(NamedTuple):
+    """A module as far as a kernel's key needs it."""
+
     content: bytes  # its digest
     imports: tuple[str, ...]  # names of modules, from the root
 
@@ -32,7 +34,7 @@ def read(root: Path) -> dict[str, _Source]:
         for file in root.rglob("*.py")
         if not {"tools", "__pycache__"} & set(file.relative_to(root).parts)
     }
-    found = {}
+    sources = {}
     for name, file in files.items():
         content = file.read_bytes()
         tables = sorted(file.parent.glob("*.npy")) if b".npy" in content else []
@@ -40,36 +42,38 @@ def read(root: Path) -> dict[str, _Source]:
         for table in tables:
             digest.update(table.name.encode() + hashlib.sha256(table.read_bytes()).digest())
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        found[name] = _Source(digest.digest(), _imports(content.decode(), package, files))
-    return found
+        sources[name] = _Source(digest.digest(), _imports(content.decode(), package, files))
+    return sources
 
 
 def _name(file: Path) -> str:
+    """The name of the module in a file, from the root; that of a package for its ``__init__``."""
     parts = file.with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def _imports(text: str, package: str, known: Iterable[str]) -> tuple[str, ...]:
     """The modules of this package that a module's text imports, at its top or later."""
-    found = set()
+    imported = set()
     for dots, path, names in _IMPORT.findall(text):
         base = package.split(".") if package else []
         base = base[: len(base) - (len(dots) - 1)] + path.split(".") * bool(path)
         words = [re.split(r"\s+as\s+", word.strip())[0] for word in re.sub(r"#.*|[()]", "", names).split(",")]
-        found |= {".".join(base), *(".".join([*base, word]) for word in words)}
-        found |= {".".join(base[:i]) for i in range(len(base))}  # packages, which run first
-    return tuple(sorted(found & set(known)))
+        imported |= {".".join(base), *(".".join([*base, word]) for word in words)}
+        imported |= {".".join(base[:i]) for i in range(len(base))}  # packages, which run first
+    return tuple(sorted(imported & set(known)))
 
 
 def reached(sources: dict[str, _Source], modules: Iterable[str]) -> list[str]:
     """The names of the modules and of all that they import, sorted."""
-    found = list(modules)
-    for name in found:
-        found += [other for other in sources[name].imports if other not in found]
-    return sorted(found)
+    names = list(modules)
+    for name in names:
+        names += [other for other in sources[name].imports if other not in names]
+    return sorted(names)
 
 
 def _digest(sources: dict[str, _Source], modules: Iterable[str]) -> bytes:
+    """The digest of the modules and of all that they import, by name and content."""
     total = hashlib.sha256()
     for name in reached(sources, modules):
         total.update(name.encode() + b"\n" + sources[name].content)
@@ -86,5 +90,5 @@ def digest(*modules: str) -> bytes:
 
 
 def unchanged(*modules: str) -> bool:
-    """Whether these sources are still what they were; else what was imported meanwhile may not be what a key says."""
+    """Tell whether the sources are still what they were; else what was imported since may not be what a key says."""
     return _digest(read(_ROOT), modules) == digest(*modules)

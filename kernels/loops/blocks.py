@@ -23,7 +23,7 @@ BLOCK = 256  # elements; 64, 128 and 512 are slower
 
 @intrinsic(prefer_literal=True)
 def buffers(typing: Any, count: Any, like: Any) -> Any:
-    """That many times memory for a block.  Apart, so that what is written to one and never read can be removed."""
+    """Memory for ``count`` blocks, each apart, so that what is written to one and never read can be removed."""
     if not isinstance(count, types.IntegerLiteral):
         return None
     if count.literal_value == 0:
@@ -32,13 +32,14 @@ def buffers(typing: Any, count: Any, like: Any) -> Any:
         )
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """Memory on the stack, aligned to 64 bytes and reserved where the function begins."""
         element = context.get_value_type(sig.args[1])
-        found = []
+        memories = []
         for _ in range(count.literal_value):
             memory = alloca_once(builder, ir.ArrayType(element, BLOCK))
             memory.align = 64
-            found.append(builder.bitcast(memory, element.as_pointer()))
-        return context.make_tuple(builder, sig.return_type, found)
+            memories.append(builder.bitcast(memory, element.as_pointer()))
+        return context.make_tuple(builder, sig.return_type, memories)
 
     return types.UniTuple(types.CPointer(like), count.literal_value)(count, like), lower
 
@@ -48,6 +49,7 @@ def keeper(kind: type[Any]) -> Callable[..., Any]:
 
     @intrinsic
     def keep(typing: Any, memory: Any, i: Any, values: Any) -> Any:
+        """A store for each field; the type is looked at, so that fields cannot end in each other's buffers."""
         if getattr(values, "instance_class", None) is not kind:
             return None  # a stage that returns something else than it says
 
@@ -63,6 +65,7 @@ def keeper(kind: type[Any]) -> Callable[..., Any]:
 
 
 def _load(builder: Any, memory: Any, count: int, i: Any) -> list[Any]:
+    """Element i of each of ``count`` buffers, as LLVM's values."""
     places = [builder.gep(builder.extract_value(memory, j), [i]) for j in range(count)]
     return [builder.load(place) for place in places]
 
@@ -102,15 +105,17 @@ def recaller_of_all(kinds: tuple[type[Any], ...]) -> Callable[..., Any]:
 
     @intrinsic
     def recall_all(typing: Any, memories: Any, i: Any) -> Any:
-        found = [_named(kind, memory) for kind, memory in zip(kinds, memories, strict=True)]
+        """The loads of all memories, each written out as a named tuple of its type."""
+        named = [_named(kind, memory) for kind, memory in zip(kinds, memories, strict=True)]
 
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            """A tuple of the tuples, memory by memory."""
             parts = []
-            for j, kind in enumerate(found):
+            for j, kind in enumerate(named):
                 memory = builder.extract_value(args[0], j)
                 parts.append(context.make_tuple(builder, kind, _load(builder, memory, kind.count, args[1])))
             return context.make_tuple(builder, sig.return_type, parts)
 
-        return types.BaseTuple.from_types(found)(memories, i), lower
+        return types.BaseTuple.from_types(named)(memories, i), lower
 
     return recall_all

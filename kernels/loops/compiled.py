@@ -36,8 +36,8 @@ define ptr @"NAME"(ptr %frame) #0 {
   %result = alloca ptr
   %error = alloca ptr
   %status = call i32 @"INNER"(ptr %result, ptr %error, ptr %frame, ptr @"NAME_table")
-  %found = load ptr, ptr %result
-  ret ptr %found
+  %answer = load ptr, ptr %result
+  ret ptr %answer
 }
 define void @"NAME_task"(ptr %data) #0 {
   %result = alloca ptr
@@ -85,8 +85,8 @@ def handler(words: int) -> tuple[int, int, int]:
 
         return native.compiled(name, xla.handler, xla.SIGNATURE, _HANDLER.replace("WORDS", str(words)))
 
-    found = native.addresses(name, ("loops.xla",), (name, f"{name}_task", f"{name}_table"), compiled)
-    return found[0], found[1], found[2]
+    symbols = native.addresses(name, ("loops.xla",), (name, f"{name}_task", f"{name}_table"), compiled)
+    return symbols[0], symbols[1], symbols[2]
 
 
 def ptx(kind: str, *what: Any) -> str:

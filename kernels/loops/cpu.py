@@ -62,6 +62,7 @@ def _stream(typing: Any, address: Any, buffer: Any, first: Any) -> Any:
     """Copy `BLOCK` elements from buffer[first:] to an address that is a multiple of 64, past the caches."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """Loads and nontemporal stores of 64 bytes, a line of the cache each."""
         line = ir.VectorType(ir.IntType(32), 16)
         count = BLOCK * sig.args[1].dtype.bitwidth // 8 // 64
         source = builder.bitcast(builder.gep(args[1], [args[2]]), line.as_pointer())
@@ -69,9 +70,9 @@ def _stream(typing: Any, address: Any, buffer: Any, first: Any) -> Any:
         hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
         for i in range(count):
             step = [ir.Constant(ir.IntType(64), i)]
-            value = builder.load(builder.gep(source, step))
-            value.align = 64
-            store = builder.store(value, builder.gep(target, step))
+            content = builder.load(builder.gep(source, step))
+            content.align = 64
+            store = builder.store(content, builder.gep(target, step))
             store.align = 64
             store.set_metadata("nontemporal", hint)
         return context.get_dummy_value()
@@ -95,6 +96,8 @@ def _storer(moves: tuple[tuple[int, int], ...]) -> Callable[..., Any]:
 
     @intrinsic
     def store(typing: Any, buffer: Any, i: Any, values: Any) -> Any:
+        """A store for each move; outputs that nobody wants have none."""
+
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             for j, k in moves:
                 place = builder.gep(args[0], [builder.add(args[1], ir.Constant(args[1].type, j * BLOCK))])
@@ -111,6 +114,7 @@ def _fetcher(zero: Any) -> Callable[..., Any]:
     size = zero.itemsize
 
     def fetch(address, step, m, buffer):
+        """A whole contiguous block is left where it is; all else is copied to the buffer."""
         if step == size and m == BLOCK:
             return pointer(address, zero)
         for i in range(m):
@@ -123,10 +127,11 @@ def _fetcher(zero: Any) -> Callable[..., Any]:
 
 
 def _deliverer(zero: Any) -> Callable[..., Any]:
-    """deliver(address, step, m, buffer): m elements from the buffer to where they belong."""
+    """deliver(address, step, m, buffer, first): m elements of buffer[first:] to where they belong."""
     size = zero.itemsize
 
     def deliver(address, step, m, buffer, first):
+        """Contiguous outputs in a loop of their own, which can be vectorized."""
         if step == size:
             target = pointer(address, zero)
             for i in range(m):
@@ -142,7 +147,7 @@ LAYOUTS = ("shared", "each", "columns")
 
 
 def _preparer(definition: Definition, zero: Any, layout: str) -> Callable[..., Any]:
-    """prepare(parameters, n, memory): what is prepared of n parameters, or of the shared ones.
+    """prepare(parameters, n, memory): the results of the stages that prepare, for n parameters or for the shared ones.
 
     ``parameters`` are pointers, ``memory`` that of `_memory`: it is returned for shared ones, else there.
     """
@@ -157,22 +162,22 @@ def _preparer(definition: Definition, zero: Any, layout: str) -> Callable[..., A
     def after(stages: tuple[Any, ...], before: tuple[Any, ...]) -> Callable[..., Any]:
         """The loop of the first of the stages, and those of the others."""
         (function, kind, _), rest = stages[0], stages[1:]
-        keep, found = keeper(kind), recaller_of_all(before)
+        keep, recall_before = keeper(kind), recaller_of_all(before)
         size = len(kind._fields)
 
         def last(parameters, n, carried, memory):
             for i in range(n):
-                keep(memory, i, function(*(recall(parameters, i) + found(carried, i))))
+                keep(memory, i, function(*(recall(parameters, i) + recall_before(carried, i))))
 
         if not rest:
             return scalar(last)
         following = after(rest, (*before, kind))
 
         def loop(parameters, n, carried, memory):
-            own = buffers(size, zero)
+            left = buffers(size, zero)
             for i in range(n):
-                keep(own, i, function(*(recall(parameters, i) + found(carried, i))))
-            following(parameters, n, carried + (own,), memory)  # noqa: RUF005 - for Numba
+                keep(left, i, function(*(recall(parameters, i) + recall_before(carried, i))))
+            following(parameters, n, carried + (left,), memory)  # noqa: RUF005 - for Numba
 
         return scalar(loop)
 
@@ -212,6 +217,7 @@ def _evaluator(definition: Definition, outputs: tuple[str, ...], zero: Any, layo
 
     # Three copies of the stages, for the three cases.
     def evaluate_shared(data, n, prepared, out):
+        """One case for the block: the quick ones if no element is outside the limit that all share."""
         quick, limit = ordinary(prepared)
         beyond = 0
         for i in range(n):
@@ -224,11 +230,12 @@ def _evaluator(definition: Definition, outputs: tuple[str, ...], zero: Any, layo
             stages(data, n, prepared, (False, False), (), out)
 
     def evaluate_each(data, n, prepared, out):
+        """One case for the block, the quick one if all elements allow it; those near 2 count as extreme."""
         beyond = 0
         for i in range(n):
-            own = at(prepared, i)
-            quick, limit = ordinary(own)
-            beyond |= not (quick & (not close(own)) & (not outside(*(recall(data, i) + (limit,)))))  # noqa: RUF005
+            p = at(prepared, i)
+            quick, limit = ordinary(p)
+            beyond |= not (quick & (not close(p)) & (not outside(*(recall(data, i) + (limit,)))))  # noqa: RUF005
         if beyond != 0:
             stages(data, n, prepared, (True, False), (), out)
         else:
@@ -245,15 +252,16 @@ def _stages(
     needed = max(stage_of[definition.found.index(name)] for name in outputs)
 
     def after(stages: tuple[Any, ...], before: tuple[Any, ...]) -> Callable[..., Any]:
+        """The loop of the first of the stages, and those of the others; ``before`` are the types of what is carried."""
         (function, kind, names), rest = stages[0], stages[1:]
         store = _storer(tuple((j, names.index(name)) for j, name in enumerate(outputs) if name in names))
-        found = recaller_of_all(before)
+        recall_before = recaller_of_all(before)
 
         @scalar
         def plain(data, n, prepared, flags, carried, out):
             for i in range(n):
-                own = at(prepared, i)
-                arguments = recall(data, i) + (own,) + found(carried, i) + flags_of(own, flags)  # noqa: RUF005
+                p = at(prepared, i)
+                arguments = recall(data, i) + (p,) + recall_before(carried, i) + flags_of(p, flags)  # noqa: RUF005
                 store(out, i, function(*arguments)[0])
 
         if not rest:
@@ -269,10 +277,11 @@ def _stages(
         following, keep, size = after(rest, (*before, kind)), keeper(kind), len(kind._fields)
 
         def carrying(data, n, prepared, flags, carried, out):
+            """The loop `plain`, with buffers for what later stages need of each element."""
             left = buffers(size, zero)
             for i in range(n):
-                own = at(prepared, i)
-                arguments = recall(data, i) + (own,) + found(carried, i) + flags_of(own, flags)  # noqa: RUF005
+                p = at(prepared, i)
+                arguments = recall(data, i) + (p,) + recall_before(carried, i) + flags_of(p, flags)  # noqa: RUF005
                 values, rest_of = function(*arguments)
                 store(out, i, values)
                 keep(left, i, rest_of)
@@ -289,15 +298,15 @@ def _fetcher_of(first: int, count: int, fetch: Callable[..., Any]) -> Callable[.
         return scalar(lambda args, steps, start, m, memory: ())
 
     @scalar
-    def one(k, memory, args, steps, start, m):
+    def fetch_one(k, memory, args, steps, start, m):
         return fetch(args[first + k] + start * steps[first + k], steps[first + k], m, memory)
 
-    of_all = each_of(one, count)
+    of_all = each_of(fetch_one, count)
     return scalar(lambda args, steps, start, m, memory: of_all((memory,), (args, steps, start, m)))
 
 
 def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
-    """Inner loop of the operands -> outputs.
+    """The inner loop of a ufunc: operands -> outputs.
 
     In the layout "shared" the strides of the parameters should be 0; it is right, but slow, if they are not.
     """
@@ -312,6 +321,7 @@ def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floatin
     whole = layout == "each"
 
     def loop(args, dims, steps):
+        """Blocks one after the other: fetched, prepared where parameters vary, evaluated, delivered or streamed."""
         n = dims[0]
         of_data, of_parameters, of_prepared = buffers(leading, zero), buffers(parameters_count, zero), memory()
         out = stack(total, zero)
@@ -348,7 +358,7 @@ def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floatin
 
 
 def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
-    """Sums over a panel of rows by columns, in one pass: value, and of the derivatives those named in ``outputs``.
+    """The loop that sums over a panel of rows by columns, in one pass: value, and the derivatives in ``outputs``.
 
     With d data and p parameters:
 
@@ -394,11 +404,11 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
 
     fetch_data = each_of(row_of, leading)
 
-    def stepped(found, step, before):
-        return fma(np.float64(found), step, before)
+    def stepped(term, step, before):
+        return fma(np.float64(term), step, before)
 
-    def plainly(found, step, before):  # the step of floats is 1
-        return before + np.float64(found)
+    def plainly(term, step, before):  # the step of floats is 1
+        return before + np.float64(term)
 
     added = scalar(stepped if size == 8 else plainly)
 
@@ -410,6 +420,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
 
     @scalar
     def fold(partial, slot):
+        """The sum of a slot's partial sums, the second half added to the first until one is left."""
         half = LANES // 2
         while half > 0:
             for j in range(half):
@@ -430,6 +441,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
     store = store if stored else store_nothing
 
     def panel(args, dims, steps):
+        """Blocks of columns, within each row by row: evaluated, weighted, stored, and summed up into the slots."""
         rows, n = dims[0], dims[1]
         of_data, of_weights, out = buffers(leading, zero), stack(BLOCK, zero), stack(total, zero)
         of_parameters, of_prepared = buffers(parameters_count, zero), memory()

@@ -30,7 +30,7 @@ def elementwise(definition: Definition, outputs: tuple[str, ...], storage: str, 
 
 
 def outsider(definition: Definition, count: int) -> Callable[..., Any]:
-    """outside(data, limit): whether one of so many elements needs the extreme case."""
+    """outside(data, limit): the flag that one of so many elements needs the extreme case."""
     is_outside = cases(definition).outside
     each = each_of(scalar(lambda k, data, limit: is_outside(data, limit)), count)
     return scalar(lambda data, limit: any_of(each((data,), (limit,))))
@@ -38,13 +38,13 @@ def outsider(definition: Definition, count: int) -> Callable[..., Any]:
 
 def quick_elements(definition: Definition, count: int) -> Callable[..., Any]:
     """quickly(data, prepared, close): the results of so many elements with shared parameters, none of them extreme."""
-    found = element(definition)
-    each = each_of(scalar(lambda k, data, prepared, close: found(data, prepared, False, close)), count)
+    evaluate = element(definition)
+    each = each_of(scalar(lambda k, data, prepared, close: evaluate(data, prepared, False, close)), count)
     return scalar(lambda data, prepared, close: each((data,), (prepared, close)))
 
 
 def storer_of_four(store_one: Callable[..., Any]) -> Callable[..., Any]:
-    """store(words, i, stride, results): what was found for four elements a stride apart."""
+    """store(words, i, stride, results): write the results of four elements a stride apart."""
 
     @scalar
     def store(k, result, words, i, stride):
@@ -55,12 +55,14 @@ def storer_of_four(store_one: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _shared(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
+    """The kernel with one number for each parameter: prepared once for a thread."""
     count, load, load_one, prepared = memory.count, words.elements, words.element, words.prepared
-    found, quickly, outside = element(definition), quick_elements(definition, count), outsider(definition, count)
+    evaluate, quickly, outside = element(definition), quick_elements(definition, count), outsider(definition, count)
     ordinary, _, is_close, _ = cases(definition)
     store, store_one, size = memory.storer(moves, count), memory.storer(moves, 1), words.at.n
 
     def kernel(words):
+        """Elements of 16 bytes at a time, then one for each of the first threads."""
         n = words[size]
         p = prepared(words, 0)
         quick, limit = ordinary(p)
@@ -70,7 +72,7 @@ def _shared(definition: Definition, moves: list[Any], memory: Storage, words: Wo
             data = load(words, i)
             if not quick or outside(data, limit):
                 for k in range(i, min(i + count, n)):  # n keeps LLVM from writing this out
-                    store_one(words, k, (found(load_one(words, k), p, True, close),))
+                    store_one(words, k, (evaluate(load_one(words, k), p, True, close),))
             elif close:
                 store(words, i, quickly(data, p, True))
             else:
@@ -78,21 +80,22 @@ def _shared(definition: Definition, moves: list[Any], memory: Storage, words: Wo
             i += threads() * count
         i = n - n % count + thread()
         if i < n:
-            store_one(words, i, (found(load_one(words, i), p, True, close),))
+            store_one(words, i, (evaluate(load_one(words, i), p, True, close),))
 
     return kernel
 
 
 def _strip(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
-    """What "columns" and "rows" do: elements a stride apart that share their parameters, four at a time."""
+    """The common part of "columns" and "rows": elements a stride apart that share parameters, four at a time."""
     load_four, load_one, prepared = words.four, words.element, words.prepared
-    found, quickly, outside = element(definition), quick_elements(definition, 4), outsider(definition, 4)
+    evaluate, quickly, outside = element(definition), quick_elements(definition, 4), outsider(definition, 4)
     ordinary, _, is_close, _ = cases(definition)
     store_one = memory.storer(moves, 1)
     store_four = storer_of_four(store_one)
 
     @scalar
     def strip(words, i, end, stride, column):
+        """The elements i, i + stride, ... below ``end``; where not all four are ordinary, one by one as extreme."""
         p = prepared(words, column)
         quick, limit = ordinary(p)
         close = is_close(p)
@@ -102,7 +105,7 @@ def _strip(definition: Definition, moves: list[Any], memory: Storage, words: Wor
             if m < 4 or not quick or outside(data, limit):
                 for k in range(m):
                     j = i + k * stride
-                    store_one(words, j, (found(load_one(words, j), p, True, close),))
+                    store_one(words, j, (evaluate(load_one(words, j), p, True, close),))
             elif close:
                 store_four(words, i, stride, quickly(data, p, True))
             else:
@@ -113,7 +116,7 @@ def _strip(definition: Definition, moves: list[Any], memory: Storage, words: Wor
 
 
 def _columns(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
-    """The stride is a multiple of period times inner, so that a thread keeps its column."""
+    """The kernel in which a thread keeps its column: the stride is a multiple of period times inner."""
     strip, column_of, at = _strip(definition, moves, memory, words), words.column_of, words.at
     size, stride = at.n, at.stride
 
@@ -126,12 +129,14 @@ def _columns(definition: Definition, moves: list[Any], memory: Storage, words: W
 
 
 def _rows(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
+    """The kernel in which a warp takes rows, or parts of rows, whose elements share their parameters."""
     strip, at = _strip(definition, moves, memory, words), words.at
     column_of, parts_of_row, part_of_warp, size, inner = (
         words.column_of, words.parts_of_row, words.part_of_warp, at.n, at.inner
     )  # fmt: skip
 
     def kernel(words):
+        """One part of a row after the other, a lane every 32nd element."""
         warp = thread() // 32
         while warp < words[size] // words[inner] * parts_of_row(words):
             first, end = part_of_warp(words, warp)
@@ -142,9 +147,14 @@ def _rows(definition: Definition, moves: list[Any], memory: Storage, words: Word
 
 
 def _with_each(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
+    """The kernel with parameters for each element, which are loaded like the data.
+
+    Elements that are loaded together take the quick case that is not `close` if all of them may; else they are done one
+    by one.
+    """
     count, load, load_one = memory.count, words.elements, words.element
     several, prepare, prepared, size = words.several, words.prepare, words.prepared, words.at.n
-    found = element(definition)
+    evaluate = element(definition)
     ordinary, outside, is_close, _ = cases(definition)
     store, store_one = memory.storer(moves, count), memory.storer(moves, 1)
 
@@ -156,16 +166,17 @@ def _with_each(definition: Definition, moves: list[Any], memory: Storage, words:
 
     @scalar
     def quickly(k, data, parameters):
-        return found(data, prepare(parameters), False, False)
+        return evaluate(data, prepare(parameters), False, False)
 
     specials, elements = each_of(special, count), each_of(quickly, count)
 
     @scalar
     def alone(words, i):
         p = prepared(words, i)
-        store_one(words, i, (found(load_one(words, i), p, True, is_close(p)),))
+        store_one(words, i, (evaluate(load_one(words, i), p, True, is_close(p)),))
 
     def kernel(words):
+        """``count`` elements at a time, and those alone that are special or the last."""
         n = words[size]
         i = thread() * count
         while i < n:
@@ -184,9 +195,10 @@ def _with_each(definition: Definition, moves: list[Any], memory: Storage, words:
 
 
 def _strided(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
+    """The kernel for any strides: one element at a time, in the extreme case, which is right for all."""
     at, load_one, parameter, prepare = words.at, memory.load_one, words.parameter, words.prepare
     data_count, parameters_count = len(definition.data), len(definition.parameters)
-    found, store_one = element(definition), memory.storer(moves, 1)
+    evaluate, store_one = element(definition), memory.storer(moves, 1)
     is_close = cases(definition).close
     size, first, extents, strides = at.n, at.data, at.extents, at.strides
 
@@ -206,6 +218,7 @@ def _strided(definition: Definition, moves: list[Any], memory: Storage, words: W
     )
 
     def kernel(words):
+        """The offsets of an element in all operands from its index, axis by axis, then the element."""
         i = thread()
         while i < words[size]:
             rest, offsets = i, start(0)
@@ -214,7 +227,7 @@ def _strided(definition: Definition, moves: list[Any], memory: Storage, words: W
                 offsets = step((offsets,), (words, rest % extent, axis))
                 rest //= extent
             p = prepared(words, offsets)
-            store_one(words, i, (found(data((offsets,), (words,)), p, True, is_close(p)),))
+            store_one(words, i, (evaluate(data((offsets,), (words,)), p, True, is_close(p)),))
             i += threads()
 
     return kernel

@@ -32,7 +32,7 @@ class Storage:
         )
 
         def place(builder: Any, address: Any, index: Any) -> Any:
-            """Global memory, which the compiler is told."""
+            """The place of an element, said to be in global memory, so that loads need not ask which it is."""
             byte = builder.add(address, builder.mul(index, _I64(self.bits // 8)))
             return builder.inttoptr(byte, ir.PointerType(stored, 1))
 
@@ -42,13 +42,14 @@ class Storage:
             return math.gcd(16, self.count * self.bits // 8, k * self.bits // 8)
 
         def fetch(builder: Any, address: Any, index: Any, count: int) -> list[Any]:
-            found = []
+            """Loads of ``count`` elements from that index on, then their widening."""
+            elements = []
             first = place(builder, address, index)
             for k in range(count):
                 loaded = builder.load(builder.gep(first, [_I64(k)]))
                 loaded.align = aligned(k) if count > 1 else self.bits // 8
-                found.append(loaded)
-            return [self.widen(builder, loaded) for loaded in found]
+                elements.append(loaded)
+            return [self.widen(builder, loaded) for loaded in elements]
 
         def put(builder: Any, address: Any, index: Any, values: list[Any]) -> None:
             first = place(builder, address, index)
@@ -58,7 +59,7 @@ class Storage:
 
         @intrinsic
         def load(typing: Any, address: Any, index: Any) -> Any:
-            """`count` elements from an address that is a multiple of their size, and at most of 16."""
+            """``count`` elements from an address that is a multiple of their size, and at most of 16."""
 
             def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
                 return context.make_tuple(builder, sig.return_type, fetch(builder, args[0], args[1], self.count))
@@ -75,6 +76,7 @@ class Storage:
         self.load, self.load_one, self._put = load, load_one, put
 
     def widen(self, builder: Any, value: Any) -> Any:
+        """A stored number as one that is computed with: the halves as float32, exactly."""
         if self.name == "float16":
             return builder.fpext(value, ir.FloatType())
         if self.name == "bfloat16":
@@ -82,6 +84,7 @@ class Storage:
         return value
 
     def narrow(self, builder: Any, value: Any) -> Any:
+        """A computed number as it is stored: rounded to nearest, ties to even; for bfloat16, NaN is kept apart."""
         if self.name == "float16":
             return builder.fptrunc(value, ir.HalfType())
         if self.name == "bfloat16":
@@ -94,13 +97,18 @@ class Storage:
         return value
 
     def storer(self, moves: Sequence[tuple[int, tuple[int, ...]]], count: int) -> Callable[..., Any]:
-        """store(args, i, results): ``count`` elements from i on; for each move (word, path), the part of each result
-        at that path goes to the address in args[word]."""
+        """store(words, i, results): write ``count`` elements from i on.
+
+        For each move (word, path), the part of each result at that path goes to the address in words[word].
+        """
         put = self._put
 
         @intrinsic
         def store(typing: Any, words: Any, i: Any, results: Any) -> Any:
+            """The stores of all moves, each to memory of its own."""
+
             def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+                """The parts of all results at a move's path, written together."""
                 for word, path in moves:
                     address = builder.load(builder.gep(args[0], [_I64(word)]))
                     values = [builder.extract_value(args[2], [k, *path]) for k in range(count)]

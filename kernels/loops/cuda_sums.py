@@ -60,9 +60,10 @@ def _inverse(total):
 
 
 def _weigher(definition: Definition, outputs: tuple[str, ...], zero: Any) -> Callable[..., Any]:
-    """weigh(results, weight, factors): what is summed, then derivatives in data, weighted; a weight of 0 excludes.
+    """weigh(results, weight, factors): the terms of the sums, then derivatives in data, all of them weighted.
 
-    The factors are that of the derivatives in data, lift and step: see `scaling`.
+    A weight of 0 excludes an element, whatever its results.  The factors are that of the derivatives in data, lift and
+    step: see `scaling`.
     """
     one, doubles = type(zero)(1), zero.itemsize == 8
     sums = summed(definition, outputs)
@@ -91,8 +92,8 @@ def _weigher(definition: Definition, outputs: tuple[str, ...], zero: Any) -> Cal
 
     def weigh(results, weight, factors):
         w, none = weight_of(weight, factors)
-        found = each_sum((pick_sums(results),), (w, none, factors[2]))
-        return found + each_slope((pick_slopes(results),), (w, none, factors[0]))
+        terms = each_sum((pick_sums(results),), (w, none, factors[2]))
+        return terms + each_slope((pick_slopes(results),), (w, none, factors[0]))
 
     def weigh_without_slopes(results, weight, factors):
         w, none = weight_of(weight, factors)
@@ -114,7 +115,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], storage: str, la
     read = Words(definition, memory, layout)
     zero, count, at = memory.zero, memory.count, read.at
     load, load_one, load_four, prepared = read.elements, read.element, read.four, read.prepared
-    found, weigh = element(definition), _weigher(definition, outputs, zero)
+    evaluate, weigh = element(definition), _weigher(definition, outputs, zero)
     ordinary, _, is_close, _ = cases(definition)
     outside = outsider(definition, count)
     load_weights, load_weight = read.own.load, read.own.load_one
@@ -127,20 +128,20 @@ def reduction(definition: Definition, outputs: tuple[str, ...], storage: str, la
     read_total, put_sum = doubles.load_one, doubles.storer([(at.partials, ())], 1)
     same, cast, one, double_zero = repeated(count), type(zero), type(zero)(1), doubles.zero
     pick = picker(tuple(range(sums_count)))
-    none = repeated(sums_count)
+    start = repeated(sums_count)
     size_at, stride_at, period_at, inner_at = at.n, at.stride, at.period, at.inner
     weights_at, total_at, factor_at, step_at = at.weights, at.total, at.factor, at.step
 
     @scalar
     def quickly(k, data, weight, p, close, factors):
-        return weigh(found(data, p, False, close), weight, factors)
+        return weigh(evaluate(data, p, False, close), weight, factors)
 
     elements = each_of(quickly, count)
 
     @scalar
     def single(words, i, p, close, factors):
         weight = load_weight(words[weights_at], i) if words[weights_at] != 0 else one
-        return (weigh(found(load_one(words, i), p, True, close), weight, factors),)
+        return (weigh(evaluate(load_one(words, i), p, True, close), weight, factors),)
 
     add_several, add_single = (each_of(_adder(zero, n), sums_count) for n in (count, 1))
     picks, pick_alone = each_of(scalar(lambda k, result: pick(result)), count), repeated(1)
@@ -176,11 +177,12 @@ def reduction(definition: Definition, outputs: tuple[str, ...], storage: str, la
     four_weights = each_of(strided_weight, 4)
 
     def over_all(words):
+        """The kernel "shared": ``count`` elements at a time where they are ordinary, else one by one."""
         n, factors = words[size_at], common(words)
         p = prepared(words, 0)
         quick, limit = ordinary(p)
         close = is_close(p)
-        sums = none(0.0)
+        sums = start(0.0)
         i = thread() * count
         while i < n:
             rest = i
@@ -210,7 +212,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], storage: str, la
         p = prepared(words, column)
         quick, limit = ordinary(p)
         close = is_close(p)
-        sums = none(0.0)
+        sums = start(0.0)
         while i < end:
             left = min(4, (end - i + stride - 1) // stride)
             if left == 4 and quick:
@@ -234,6 +236,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], storage: str, la
     column_of, parts_of_row, part_of_warp = read.column_of, read.parts_of_row, read.part_of_warp
 
     def over_columns(words):
+        """The kernel "columns": one strip for each thread below the stride, whose sums are a group's."""
         factors, stride, first = common(words), words[stride_at], thread()
         if first < stride:
             period, inner, column = words[period_at], words[inner_at], column_of(words, first)
@@ -242,6 +245,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], storage: str, la
             put(words, group * period + column, stride, sums)
 
     def over_rows(words):
+        """The kernel "rows": a warp sums rows, or parts of rows, each with one number for each parameter."""
         factors, period, parts = common(words), words[period_at], parts_of_row(words)
         size = words[size_at] // words[inner_at] * parts
         warp, lane = thread() // 32, thread() % 32
@@ -266,15 +270,16 @@ def total(storage: str) -> Made:
     load_one, put_sums = memory.load_one, doubles.storer([(2, ())], 1)
 
     def kernel(words):
-        found, apart, i = 0.0, 0.0, thread()
+        """A thread's weights in both sums, then those of its warp."""
+        plain, apart, i = 0.0, 0.0, thread()
         while i < words[0]:
             weight = np.float64(load_one(words[1], i))
-            found += weight
+            plain += weight
             apart += weight * APART
             i += threads()
-        found, apart = warp_sum(found), warp_sum(apart)
+        plain, apart = warp_sum(plain), warp_sum(apart)
         if thread() % 32 == 0:
-            put_sums(words, thread() // 32, (found,))
+            put_sums(words, thread() // 32, (plain,))
             put_sums(words, (threads() + thread()) // 32, (apart,))
 
     return kernel, 3
@@ -292,24 +297,25 @@ def fold(storage: str) -> Made:
     store_double, store_last = doubles.storer([(4, ())], 1), memory.storer([(4, ())], 1)
 
     def kernel(words):
+        """A chunk of a column for each warp; the first lane writes its sum."""
         groups, columns, chunk = words[1], words[2], words[3]
         parts = (groups + chunk - 1) // chunk
         warp, lane = thread() // 32, thread() % 32
         while warp < parts * columns:
             part, column = warp // columns, warp % columns
-            found, g = 0.0, part * chunk + lane
+            partial, g = 0.0, part * chunk + lane
             while g < min(groups, (part + 1) * chunk):
-                found += load(words[0], g * columns + column)
+                partial += load(words[0], g * columns + column)
                 g += 32
-            found = warp_sum(found)
+            partial = warp_sum(partial)
             if lane == 0:
                 if words[5] != 0:
                     factor = number(words[7], double_zero)
                     if words[6] != 0:
                         factor *= _inverse(lifted(load(words[6], 0), load(words[6], 1), zero)[1])
-                    store_last(words, warp, (cast(found * factor),))
+                    store_last(words, warp, (cast(partial * factor),))
                 else:
-                    store_double(words, warp, (found,))
+                    store_double(words, warp, (partial,))
             warp += threads() // 32
 
     return kernel, 8

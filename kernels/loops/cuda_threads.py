@@ -16,8 +16,12 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 def _register(name: str) -> Any:
+    """An intrinsic that reads one of PTX's special registers."""
+
     @intrinsic
     def read(typing: Any) -> Any:
+        """The register as a word; its 32 bits are unsigned."""
+
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             function = builder.module.declare_intrinsic(
                 f"llvm.nvvm.read.ptx.sreg.{name}", (), ir.FunctionType(_I32, ())
@@ -34,13 +38,13 @@ _thread_in_block, _block_size, _block, _blocks = (_register(n) for n in ("tid.x"
 
 @scalar
 def thread():
-    """Index of this thread in the grid."""
+    """The index of this thread in the grid."""
     return _block() * _block_size() + _thread_in_block()
 
 
 @scalar
 def threads():
-    """How many threads the grid has."""
+    """The number of threads in the grid."""
     return _blocks() * _block_size()
 
 
@@ -49,6 +53,7 @@ def _shuffle_down(typing: Any, x: Any, offset: Any) -> Any:
     """The double of the thread so many lanes further in the warp, as two halves."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """A shuffle of each half, since PTX moves 32 bits at a time."""
         kind = ir.FunctionType(_I32, [_I32] * 4)
         function = builder.module.declare_intrinsic("llvm.nvvm.shfl.sync.down.i32", (), kind)
         bits, by = builder.bitcast(args[0], _I64), builder.trunc(args[1], _I32)

@@ -37,7 +37,7 @@ def number(typing: Any, word: Any, like: Any) -> Any:
 
 
 class Words:
-    """What the words of a kernel with these operands say, as scalar functions; parameters are in the computing type."""
+    """The words of a kernel with these operands, read by scalar functions; parameters are in the computing type."""
 
     def __init__(self, definition: Definition, memory: Storage, layout: str) -> None:
         zero, at, count = memory.zero, Places(definition, layout), memory.count
@@ -74,50 +74,50 @@ class Words:
         self.four = scalar(lambda words, i, stride: four((), (words, i, stride)))  # of four a stride apart
 
         @scalar
-        def one(words, k, index):
-            """A parameter by value if it has no address."""
+        def parameter(words, k, index):
+            """The element of parameter k at that index, or the number itself if it has no address."""
             address = words[addresses + k]
             return number(words[values + k], zero) if address == 0 else load_one(address, index)
 
-        self.parameter = one
+        self.parameter = parameter
 
         @scalar
         def stepped(k, words, i):
-            return one(words, k, i * words[steps + k])
+            return parameter(words, k, i * words[steps + k])
 
         same = repeated(count)
 
         @scalar
         def several(k, words, i):
-            """As many as there are elements in 16 bytes, one for each of those or one for all."""
-            return load(words[addresses + k], i) if words[steps + k] != 0 else same(one(words, k, 0))
+            """Parameter k for as many elements as are in 16 bytes: one number for each of those or one for all."""
+            return load(words[addresses + k], i) if words[steps + k] != 0 else same(parameter(words, k, 0))
 
         if parameters_count:
             each_stepped, each_several = each_of(stepped, parameters_count), each_of(several, parameters_count)
             self.parameters = scalar(lambda words, i: each_stepped((), (words, i)))  # of an element or column
             self.several = scalar(lambda words, i: transposed(each_several((), (words, i))))
         else:
-            none = repeated(count)
+            repeat = repeated(count)
             self.parameters = scalar(lambda words, i: ())
-            self.several = scalar(lambda words, i: none(()))
+            self.several = scalar(lambda words, i: repeat(()))
         parameters = self.parameters
         self.prepared = scalar(lambda words, i: prepare_all(parameters(words, i)))
 
         @scalar
         def parts_of_row(words):
-            """How many warps share a row."""
+            """The number of warps that share a row."""
             return (words[inner] + ROW - 1) // ROW
 
         @scalar
         def part_of_warp(words, warp):
-            """First and end of the elements that a warp takes: a row or a part of it."""
+            """The first and the end of the elements that a warp takes: a row or a part of it."""
             row, part = warp // parts_of_row(words), warp % parts_of_row(words)
             first, end = row * words[inner] + part * ROW, (row + 1) * words[inner]
             return first, min(first + ROW, end)
 
         @scalar
         def column_of(words, i):
-            """Which of the parameters along an axis belong to element i."""
+            """The place along the parameters' axis to which element i belongs."""
             return i // words[inner] % words[period]
 
         self.parts_of_row, self.part_of_warp, self.column_of = parts_of_row, part_of_warp, column_of

@@ -1,4 +1,4 @@
-"""Which CUDA kernels to launch, with which words and grids: for every backend whose arrays lie on a GPU.
+"""The choice of CUDA kernels, their words and grids: for every backend whose arrays lie on a GPU.
 
 Arrays come as addresses, shapes and strides, so that no framework is needed here, nor Numba where the kernels are in
 the cache.  Storage is what the memory holds, one of "float16", "bfloat16", "float32", "float64"; the two halves are
@@ -50,7 +50,7 @@ DIMENSIONS = 4  # of the layout "strided"
 
 
 class Places:
-    """Where the words of a kernel lie: those of all kernels first, the outputs' addresses last."""
+    """The places of the words that a kernel gets: those of all kernels first, the outputs' addresses last."""
 
     def __init__(self, definition: Definition, layout: str) -> None:
         data, parameters = len(definition.data), len(definition.parameters)
@@ -71,7 +71,7 @@ class Places:
 
 
 def summed(definition: Definition, outputs: Sequence[str]) -> tuple[str, ...]:
-    """What a reduction with these outputs sums up, in the order of its partial sums."""
+    """The names of what a reduction with these outputs sums up, in the order of its partial sums."""
     return tuple(name for name in definition.sums if name in outputs)
 
 
@@ -84,7 +84,7 @@ class Array(NamedTuple):
 
 
 class Device(NamedTuple):
-    """How to run kernels: on the current stream of the arrays' device."""
+    """A GPU that runs kernels, on the current stream of the arrays' device."""
 
     multiprocessors: int
     launch: Callable[[tuple[object, ...], int, Sequence[int]], None]  # what `ptx.kernel` takes, blocks, words
@@ -92,7 +92,7 @@ class Device(NamedTuple):
 
 
 def number(value: float) -> int:
-    """The word of a number."""
+    """The word of a number: the bits of its double."""
     return int(struct.unpack("q", struct.pack("d", value))[0])
 
 
@@ -111,33 +111,33 @@ class Operands(NamedTuple):
 
     @property
     def plannable(self) -> bool:
-        """Whether the kernels have as many axes."""
+        """Tell whether there are no more axes than the kernels have."""
         return len(self.extents) <= DIMENSIONS
 
     @property
     def reducible(self) -> bool:
-        """Whether `reduction` takes them: a view that repeats an element has more gradients than sums."""
+        """Tell whether `reduction` takes them: a view that repeats an element has more gradients than sums."""
         sizes = [math.prod(p.shape) if isinstance(p, Array) else 1 for p in self.parameters]
         plain = all(size == (self.period if step else 1) for size, step in zip(sizes, self.steps, strict=True))
         return self.n > 0 and plain and self.layout in ("shared", "columns", "rows")
 
 
 def operands(device: Device, data: Sequence[Array], parameters: Sequence[Array | float]) -> Operands:
-    """Look at data, which have the shape of the result, and at parameters that broadcast in it."""
+    """Look at data, which have the shape of the result, and at parameters that broadcast in it, for the best layout."""
     shape = data[0].shape
     extents, strides = _joined(data, parameters)
     ours = strides[len(data) :]
     dense = [math.prod(extents[i + 1 :]) for i in range(len(extents))]
-    contiguous = all(own == dense for own in strides[: len(data)])
-    varying = {i for own in ours for i, stride in enumerate(own) if stride}
+    contiguous = all(each == dense for each in strides[: len(data)])
+    varying = {i for each in ours for i, stride in enumerate(each) if stride}
     layout, period, inner, steps = "strided", 1, 1, (0,) * len(parameters)
     if contiguous and not varying:
         layout = "shared"
-    elif contiguous and len(extents) == 1 and all(own[0] in (0, 1) for own in ours):
-        layout, steps = "each", tuple(own[0] for own in ours)
+    elif contiguous and len(extents) == 1 and all(each[0] in (0, 1) for each in ours):
+        layout, steps = "each", tuple(each[0] for each in ours)
     elif contiguous and len(extents) > 1 and len(varying) == 1:
         (axis,) = varying
-        period, inner, steps = extents[axis], math.prod(extents[axis + 1 :]), tuple(own[axis] for own in ours)
+        period, inner, steps = extents[axis], math.prod(extents[axis + 1 :]), tuple(each[axis] for each in ours)
         if period * inner <= device.multiprocessors * BLOCKS * THREADS:
             layout = "columns"
         elif inner >= 32:  # threads of a warp
@@ -152,26 +152,28 @@ def _joined(data: Sequence[Array], parameters: Sequence[Array | float]) -> tuple
     spread += [_spread(p, shape) if isinstance(p, Array) else (0,) * len(shape) for p in parameters]
     extents: list[int] = []
     strides: list[tuple[int, ...]] = []
-    for extent, *own in zip(shape, *spread, strict=True):
+    for extent, *along in zip(shape, *spread, strict=True):
         if extent == 1:
             continue
-        if strides and all(before == extent * now for before, now in zip(strides[-1], own, strict=True)):
+        if strides and all(before == extent * now for before, now in zip(strides[-1], along, strict=True)):
             extents[-1] *= extent
-            strides[-1] = tuple(own)
+            strides[-1] = tuple(along)
         else:
             extents.append(extent)
-            strides.append(tuple(own))
-    return extents, [list(own) for own in zip(*strides, strict=True)] or [[] for _ in spread]
+            strides.append(tuple(along))
+    return extents, [list(each) for each in zip(*strides, strict=True)] or [[] for _ in spread]
 
 
 def _spread(parameter: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Its strides along the axes of that shape."""
+    """The parameter's strides along the axes of that shape, 0 where it is repeated."""
     lead = len(shape) - len(parameter.shape)
-    own = zip(parameter.shape, parameter.strides, strict=True)
-    return (0,) * lead + tuple(0 if extent == 1 else stride for extent, stride in own)
+    axes = zip(parameter.shape, parameter.strides, strict=True)
+    return (0,) * lead + tuple(0 if extent == 1 else stride for extent, stride in axes)
 
 
 class _Plan(NamedTuple):
+    """The layout, grid and words with which a kernel is launched."""
+
     layout: str
     blocks: int
     words: list[int]
@@ -179,7 +181,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(device: Device, storage: str, given: Operands, addresses: Sequence[int]) -> _Plan:
-    """Grid and words of an elementwise kernel or a reduction that uses these addresses too.
+    """The grid and words of an elementwise kernel or a reduction that uses these addresses too.
 
     Memory that is not aligned to 16 bytes takes another layout.
     """
@@ -198,14 +200,14 @@ def _plan(device: Device, storage: str, given: Operands, addresses: Sequence[int
     if layout == "columns":
         blocks = max(blocks, -(-period * inner // THREADS))
     stride = blocks * THREADS // (period * inner) * (period * inner)  # of "columns"
-    values = [(p.address, 0.0) if isinstance(p, Array) else (0, p) for p in given.parameters]
-    addressed, numbers = [at for at, _ in values], [number(value) for _, value in values]
+    pairs = [(p.address, 0.0) if isinstance(p, Array) else (0, p) for p in given.parameters]
+    addressed, numbers = [at for at, _ in pairs], [number(value) for _, value in pairs]
     words = [n, *(array.address for array in given.data), *addressed, *numbers, *given.steps, period, inner, stride]
     if layout == "strided":
         lead = DIMENSIONS - len(given.extents)
         words += ([1] * lead + given.extents)[1:]
-        for own in given.strides:
-            words += [0] * lead + own
+        for each in given.strides:
+            words += [0] * lead + each
     sums = {"shared": blocks * THREADS // 32, "columns": stride, "rows": threads // 32}.get(layout, 0)
     return _Plan(layout, max(1, blocks), words, sums)
 
@@ -236,7 +238,7 @@ def reduction(
     factor: float,
     targets: dict[str, int],
 ) -> None:
-    """Sums times 1/total (on the device, see `total`) or the factor; derivatives in data likewise, by element.
+    """Launch the sums times 1/total (on the device, see `total`) or the factor; derivatives in data likewise.
 
     ``targets`` are addresses by name of output.  ``weights`` is the address of contiguous ones of the computing type,
     or 0; gradients have the parameters' shapes.
@@ -274,7 +276,7 @@ def total(device: Device, storage: str, n: int, weights: int, target: int) -> No
 def _fold(
     device: Device, storage: str, source: int, groups: int, columns: int, target: int, total_at: int, factor: float
 ) -> None:
-    """Sums over the groups, until one is left for each column."""
+    """Launch sums over the groups, until one is left for each column."""
     while True:
         parts = -(-groups // CHUNK)
         destination = target if parts == 1 else device.scratch(parts * columns)

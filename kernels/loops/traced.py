@@ -1,9 +1,9 @@
 """The scalar functions over whole arrays, for libraries that trace programs and have compilers of their own: JAX.
 
 The formulas are those of the definitions themselves: their sources are read and evaluated on arrays, with a select for
-each conditional expression, and the primitives in the library's operations.  A product with
-its rounding error takes seventeen of them instead of an fma, so this is slow beside compiled kernels; it is for where
-there are none.  Nearly as accurate: the emulated fma rounds twice, and subnormal numbers may be flushed to 0.
+each conditional expression, and the primitives in the library's operations.  A product with its rounding error takes
+seventeen of them instead of an fma, so this is slow beside compiled kernels; it is for where there are none.  It is
+nearly as accurate: the emulated fma rounds twice, and subnormal numbers may be flushed to 0.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ def evaluate(
         carried += (lifted(stage.function)(*parameters, *carried),)
     prepared: Any = carried[-1] if carried else definition.prepared(*parameters) if parameters else ()
     flags = () if definition.cases is None else (True, lifted(definition.cases.close)(prepared))
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     carried = ()
     for stage in definition.stages:
         outputs, left = lifted(stage.function)(*data, prepared, *carried, *flags)
-        found |= zip(stage.outputs, outputs, strict=True)
+        by_name |= zip(stage.outputs, outputs, strict=True)
         carried += () if stage.carries is None else (left,)
     common = xp.broadcast_shapes(*(operand.shape for operand in operands))
-    return tuple(xp.broadcast_to(found[name], common) for name in names)
+    return tuple(xp.broadcast_to(by_name[name], common) for name in names)
 
 
 @functools.cache
 def _parsed(function: FunctionType) -> ast.FunctionDef:
     """The source of a function, parsed."""
-    (found,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-    assert isinstance(found, ast.FunctionDef)
-    return found
+    (statement,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    assert isinstance(statement, ast.FunctionDef)
+    return statement
 
 
 _OPERATORS: dict[type, Callable[..., Any]] = {
@@ -68,6 +68,7 @@ _OPERATORS: dict[type, Callable[..., Any]] = {
 
 
 def _assign(names: dict[str, Any], target: Any, value: Any) -> None:
+    """Give the target's name its value, or each name of a tuple its part."""
     if isinstance(target, ast.Name):
         names[target.id] = value
         return
@@ -76,7 +77,7 @@ def _assign(names: dict[str, Any], target: Any, value: Any) -> None:
 
 
 class _Lifter:
-    """Scalar functions, for one library."""
+    """A maker of functions over arrays, of one library, from scalar functions."""
 
     def __init__(self, xp: Any, lax: Any, take: Callable[..., Any]) -> None:
         self.xp, self.lax, self.take = xp, lax, take
@@ -86,25 +87,26 @@ class _Lifter:
         self.builtins = {"type": self.type, "abs": xp.abs}
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function over arrays."""
+        """The scalar function as one over arrays, made once."""
         if function not in self.done:
             self.done[function] = self.lift(function)
         return self.done[function]
 
     def lift(self, function: Any) -> Callable[..., Any]:
+        """The function over arrays, made anew: a primitive has a counterpart, all else is read."""
         if function.__module__ == primitives.__name__:
             return self.primitive(function)
         return functools.partial(self.run, function)
 
     def run(self, function: FunctionType, *args: Any) -> Any:
-        """The function, statement by statement."""
+        """The results of the function for these arguments, statement by statement."""
         definition = _parsed(function)
         names = dict(zip((a.arg for a in definition.args.args), args, strict=True))
         value = functools.partial(self.value, names, function.__globals__)
         for statement in definition.body:
             match statement:
-                case ast.Return(value=ast.AST() as result):
-                    return value(result)
+                case ast.Return(value=ast.AST() as expression):
+                    return value(expression)
                 case ast.Assign(targets=[target]):
                     _assign(names, target, value(statement.value))
                 case ast.AugAssign(target=ast.Name(id=name)):
@@ -116,7 +118,10 @@ class _Lifter:
         return None
 
     def value(self, names: dict[str, Any], known: dict[str, Any], node: Any) -> Any:
-        """Of an expression."""
+        """The value of an expression: ``names`` are those of the function, ``known`` those of its module.
+
+        Only the kinds of expressions occur that scalar functions are written with; any other is an error.
+        """
         value = functools.partial(self.value, names, known)
 
         def several(nodes: Sequence[Any]) -> list[Any]:
@@ -151,7 +156,7 @@ class _Lifter:
         raise NotImplementedError(ast.unparse(node))
 
     def named(self, value: Any) -> Any:
-        """What a name means in a lifted function: functions are lifted."""
+        """The meaning of a name in a lifted function: functions are lifted."""
         return self(value) if isinstance(value, FunctionType) else value
 
     def primitive(self, function: Any) -> Callable[..., Any]:
@@ -177,10 +182,12 @@ class _Lifter:
         return function
 
     def type(self, value: Any) -> Callable[[Any], Any]:
+        """A cast to that array's dtype, of numbers and arrays: the ``type(x)`` of scalar functions."""
         dtype = np.dtype(value.dtype)
         return lambda v: dtype.type(v) if isinstance(v, (int, float)) else v.astype(dtype)
 
     def select(self, test: Any, yes: Any, no: Any) -> Any:
+        """A conditional expression: by element, part by part for tuples, or at once if the test is a constant."""
         if isinstance(test, bool):
             return yes if test else no
         if isinstance(yes, tuple):
@@ -188,11 +195,12 @@ class _Lifter:
         return self.xp.where(test, yes, no)
 
     def bits(self, value: Any) -> Any:
+        """The bits of floating-point numbers as unsigned integers, or the other way round."""
         kind = {"float32": "uint32", "uint32": "float32", "float64": "uint64", "uint64": "float64"}[value.dtype.name]
         return self.lax.bitcast_convert_type(value, np.dtype(kind))
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
-        """a b + c, of which the product is exact (Dekker) and the sum rounded twice."""
+        """The sum a b + c, of which the product is exact (Dekker) and the sum rounded twice."""
         T = self.type(a)
         factor = T(4097.0 if a.dtype.itemsize == 4 else 134217729.0)
         a, b = self.xp.asarray(a), self.xp.asarray(b)
@@ -202,10 +210,11 @@ class _Lifter:
         total = plain + c
         back = total - plain
         rest = (plain - (total - back)) + (c - back)
-        found = total + (rest + error)
-        return self.xp.where(abs(found) < np.inf, found, total)
+        corrected = total + (rest + error)
+        return self.xp.where(abs(corrected) < np.inf, corrected, total)
 
     def split(self, a: Any, factor: Any) -> tuple[Any, Any]:
+        """The number as a sum of two with half as many digits (Veltkamp)."""
         big = factor * a
         high = big - (big - a)
         return high, a - high

@@ -22,18 +22,20 @@ def each_of(function: Callable[..., Any], count: int) -> Callable[..., Any]:
 
     @intrinsic
     def each(typing: Any, owns: Any, others: Any) -> Any:
+        """The type of one call, found from those of the parts, is that of all."""
         kind = typing.resolve_value_type(function)
         sig = typing.resolve_function_type(kind, (types.int64, *(own.dtype for own in owns), *others), {})
         empty = sig.return_type == types.none
 
         def lower(context: Any, builder: Any, whole: Any, args: Any) -> Any:
+            """A call for each k, with the parts of the tuples taken out."""
             call = context.get_function(kind, sig)
             rest = [builder.extract_value(args[1], j) for j in range(len(others))]
-            found = []
+            results = []
             for k in range(count):
                 own = [builder.extract_value(args[0], [j, k]) for j in range(len(owns))]
-                found.append(call(builder, [_I64(k), *own, *rest]))
-            return context.get_dummy_value() if empty else context.make_tuple(builder, whole.return_type, found)
+                results.append(call(builder, [_I64(k), *own, *rest]))
+            return context.get_dummy_value() if empty else context.make_tuple(builder, whole.return_type, results)
 
         return (types.none if empty else types.UniTuple(sig.return_type, count))(owns, others), lower
 
@@ -45,14 +47,15 @@ def fold_of(function: Callable[..., Any], count: int) -> Callable[..., Any]:
 
     @intrinsic
     def fold(typing: Any, total: Any, parts: Any) -> Any:
+        """The calls in a row; the function must return the type of the total."""
         kind = typing.resolve_value_type(function)
         sig = typing.resolve_function_type(kind, (total, parts.dtype), {})
 
         def lower(context: Any, builder: Any, whole: Any, args: Any) -> Any:
-            call, found = context.get_function(kind, sig), args[0]
+            call, so_far = context.get_function(kind, sig), args[0]
             for k in range(count):
-                found = call(builder, [found, builder.extract_value(args[1], k)])
-            return found
+                so_far = call(builder, [so_far, builder.extract_value(args[1], k)])
+            return so_far
 
         return total(total, parts), lower
 
@@ -61,13 +64,13 @@ def fold_of(function: Callable[..., Any], count: int) -> Callable[..., Any]:
 
 @intrinsic
 def any_of(typing: Any, flags: Any) -> Any:
-    """Whether one of a tuple of flags is set."""
+    """Tell whether one of a tuple of flags is set."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        found = builder.extract_value(args[0], 0)
+        either = builder.extract_value(args[0], 0)
         for k in range(1, sig.args[0].count):
-            found = builder.or_(found, builder.extract_value(args[0], k))
-        return found
+            either = builder.or_(either, builder.extract_value(args[0], k))
+        return either
 
     return flags.dtype(flags), lower
 
@@ -90,9 +93,11 @@ def picker(places: tuple[int, ...]) -> Callable[..., Any]:
 
     @intrinsic
     def pick(typing: Any, values: Any) -> Any:
+        """The parts are of one type, so that any of them make such a tuple."""
+
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            found = [builder.extract_value(args[0], place) for place in places]
-            return context.make_tuple(builder, sig.return_type, found)
+            picked = [builder.extract_value(args[0], place) for place in places]
+            return context.make_tuple(builder, sig.return_type, picked)
 
         return types.UniTuple(values.dtype, len(places))(values), lower
 
@@ -106,6 +111,7 @@ def transposed(typing: Any, rows: Any) -> Any:
     kind = types.UniTuple(rows.dtype.dtype, height)
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """A tuple of the parts j of all rows, for each j."""
         columns = [
             context.make_tuple(builder, kind, [builder.extract_value(args[0], [i, j]) for i in range(height)])
             for j in range(width)

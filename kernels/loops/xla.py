@@ -28,7 +28,7 @@ SIGNATURE = intp(WORDS, WORDS)
 
 @scalar
 def _fits(frame, code):
-    """Whether there are as many operands and results as the code says."""
+    """Tell whether there are as many operands and results as the code says."""
     weights = code >> f.HAS_WEIGHTS & 1
     count = ones(f.mask_of(code)) + (code >> f.IS_SUM & 1)
     operands = f.operands_of(code)
@@ -42,7 +42,7 @@ def _fits(frame, code):
 
 @scalar
 def _executed(frame, table):
-    """Do what the frame says."""
+    """Do what the frame asks for: look at its buffers, plan the work, do it.  Returns an error of XLA's, or 0."""
     code = pointer(pointer(pointer(frame[f.FRAME_ATTRS[1]], WORD)[0], WORD)[f.SCALAR_VALUE], WORD)[0]
     if code < 0:
         return failed(frame, table, BAD_TYPES, f.INVALID_ARGUMENT)
@@ -91,7 +91,7 @@ def _executed(frame, table):
 
 
 def handler(frame, table):
-    """A call by XLA; or, without a table, by one of its threads, of which ``frame`` is the plan."""
+    """Answer a call by XLA; or, without a table, by one of its threads, which is given a plan as ``frame``."""
     if address_of(table) == 0:
         before = swap_modes(PLAIN_MODES)
         take_part(frame)

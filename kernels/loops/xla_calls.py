@@ -51,13 +51,13 @@ def described(frame, table):
 
 @scalar
 def buffer_of(frame, vector, i):
-    """Operand or result i."""
+    """The buffer of operand or result i; ``vector`` says where the frame has the list."""
     return pointer(pointer(frame[vector[1]], WORD)[i], WORD)
 
 
 @scalar
 def elements_of(buffer):
-    """How many a buffer has."""
+    """The number of elements in a buffer."""
     total = 1
     for axis in range(buffer[f.BUFFER_RANK]):
         total *= pointer(buffer[f.BUFFER_DIMS], WORD)[axis]
@@ -66,7 +66,7 @@ def elements_of(buffer):
 
 @scalar
 def threads_of(frame):
-    """How many threads XLA has."""
+    """The number of XLA's threads, at most 64; 1 if it does not say."""
     count, args = scratch(1, WORD), scratch(4, WORD)
     api = pointer(frame[f.FRAME_API], WORD)
     count[0] = 1

@@ -75,19 +75,19 @@ AT_DATA, AT_OPERANDS, IS_SUM, IS_MEAN, HAS_WEIGHTS, IS_DOUBLE, VARIES, AT_DIGEST
 
 @scalar
 def mask_of(code):
-    """Which outputs or derivatives."""
+    """The mask in a code or key: a bit for each output or derivative."""
     return code & ((1 << OUTPUTS_MAX) - 1)
 
 
 @scalar
 def data_of(code):
-    """How many data operands."""
+    """The number of data operands in a code or key."""
     return 1 + (code >> AT_DATA & 15)
 
 
 @scalar
 def operands_of(code):
-    """How many operands."""
+    """The number of operands in a code or key."""
     return 1 + (code >> AT_OPERANDS & 15)
 
 
@@ -112,9 +112,9 @@ def _digest_of(definition: Definition) -> int:
 def definition_of(code: int) -> Definition:
     """The definition whose digest is in a code or key."""
     digest = code >> AT_DIGEST
-    found = {one for one in (*_coded.values(), *known.values()) if _digest_of(one) == digest}
-    if len(found) == 1:
-        return found.pop()
+    matching = {candidate for candidate in (*_coded.values(), *known.values()) if _digest_of(candidate) == digest}
+    if len(matching) == 1:
+        return matching.pop()
     raise LookupError(
         "a program calls kernels of a definition that is not known here: import the module that defines it before the "
         "program runs, and if that has changed since the program was exported, export it again"
@@ -137,6 +137,7 @@ def _base(definition: Definition) -> int:
 
 
 def _mask(of: tuple[str, ...], names: Iterable[str]) -> int:
+    """A bit for each of the names, at its place in ``of``; another name is an error."""
     return sum(1 << of.index(name) for name in names)
 
 

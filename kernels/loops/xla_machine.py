@@ -34,6 +34,7 @@ def scratch(typing: Any, count: Any, like: Any) -> Any:
         return None
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """Memory reserved where the function begins, once, also in a loop."""
         array = ir.ArrayType(context.get_value_type(sig.return_type.dtype), count.literal_value)
         with builder.goto_entry_block():
             memory = builder.alloca(array)
@@ -45,7 +46,7 @@ def scratch(typing: Any, count: Any, like: Any) -> Any:
 
 @intrinsic
 def ones(typing: Any, word: Any) -> Any:
-    """How many of its bits are 1."""
+    """The number of a word's bits that are 1."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.ctpop(args[0])
@@ -80,7 +81,7 @@ def run_kernel(typing: Any, kernel: Any, args: Any, dims: Any, steps: Any) -> An
 
 @intrinsic
 def add_at(typing: Any, memory: Any, i: Any, amount: Any) -> Any:
-    """memory[i] += amount in one step, for all threads to see; what was there before."""
+    """Add to memory[i] in one step, for all threads to see; returns what was there before."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.atomic_rmw("add", builder.gep(args[0], [args[1]]), args[2], "seq_cst")
@@ -92,6 +93,8 @@ def _c_function(name: str, arguments: int) -> Any:
     """A function of the C library, from words to a word."""
 
     def typed(typing: Any, *args: Any) -> Any:
+        """A call of the function by its name, which the process has."""
+
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             word = ir.IntType(64)
             kind = ir.FunctionType(word, [word] * arguments)
@@ -112,6 +115,7 @@ def swap_modes(typing: Any, modes: Any) -> Any:
     """Set the modes of floating-point arithmetic and return those before; XLA's threads flush subnormals to 0."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """The register MXCSR on x86, through memory; elsewhere FPCR, of ARM."""
         word, module = ir.IntType(64), builder.module
         if native.host_is_x86():
             half = ir.IntType(32)

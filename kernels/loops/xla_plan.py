@@ -51,19 +51,22 @@ SLOPES = STEPS + OPERANDS_MAX
 
 @scalar
 def planned(frame, plan):
-    """How the operands lie along the axes of the results; how many elements, or -1 if they do not fit."""
+    """Write into the plan how the operands lie along the axes of the results.
+
+    Returns how many elements the results have, or -1 if the operands do not fit.
+    """
     operands, item = plan[INPUTS], plan[ITEM]
     like = buffer_of(frame, f.FRAME_RETS, 0)
     rank, lengths = like[f.BUFFER_RANK], pointer(like[f.BUFFER_DIMS], WORD)
     if rank > AXES:
         return -1
     total, used = 1, 0
-    own = scratch(OPERANDS_MAX, WORD)  # the strides of contiguous operands
+    dense = scratch(OPERANDS_MAX, WORD)  # the strides of contiguous operands
     for k in range(operands):
         buffer = buffer_of(frame, f.FRAME_ARGS, k)
         if buffer[f.BUFFER_RANK] != rank:
             return -1
-        own[k] = item
+        dense[k] = item
         plan[OPERANDS + k] = buffer[f.BUFFER_DATA]
     for i in range(rank):
         axis = rank - 1 - i
@@ -75,9 +78,9 @@ def planned(frame, plan):
             if m != n and m != 1:
                 return -1
             place = STRIDES + k * AXES + used
-            plan[place] = own[k] if m > 1 else 0
+            plan[place] = dense[k] if m > 1 else 0
             joined = joined and plan[place] == plan[place - 1] * plan[LENGTHS + used - 1]
-            own[k] *= m
+            dense[k] *= m
         if n != 1:
             if joined:
                 plan[LENGTHS + used - 1] *= n
@@ -95,7 +98,7 @@ def planned(frame, plan):
 
 @scalar
 def choose(plan, total):
-    """The mode of a plan and how many units of work it has."""
+    """Write into the plan its mode and how many units of work it has."""
     n, used, item = plan[LENGTHS], plan[AXES_USED], plan[ITEM]
     plan[TILED] = min(TILE, COPIES // plan[INPUTS])
     if used == 1:
@@ -116,9 +119,9 @@ def choose(plan, total):
 
 @scalar
 def varying(plan):
-    """Whether a call of the kernel has parameters for each element, of the modes for results by element."""
+    """Tell whether a call of the kernel has parameters for each element, of the modes for results by element."""
     copied = plan[MODE] == TILES or plan[MODE] == GATHER
-    found = False
+    varies = False
     for k in range(plan[DATA], plan[INPUTS]):
-        found = found or copied or plan[STRIDES + k * AXES] != 0
-    return found
+        varies = varies or copied or plan[STRIDES + k * AXES] != 0
+    return varies

@@ -67,7 +67,7 @@ def _reducer(zero: Any) -> Any:
 
     @scalar
     def fold(sums, panels, slots):
-        """The sums of all panels in the first one: the second half is added to the first, until one is left."""
+        """Fold the sums of all panels into the first: the second half is added to the first, until one is left."""
         while panels > 1:
             half = (panels + 1) // 2
             for i in range((panels - half) * slots):
@@ -76,7 +76,7 @@ def _reducer(zero: Any) -> Any:
 
     @scalar
     def deliver(sums, at, plan, period, count, address, factor):
-        """Gradients of a parameter, one or as many as columns, from the sums by column of all repetitions."""
+        """Write the gradients of a parameter, one or as many as columns, from the sums by column of all repetitions."""
         out = pointer(address, zero)
         alone = 0.0
         for p in range(period):

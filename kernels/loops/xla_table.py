@@ -43,6 +43,7 @@ def _asked(key: int) -> int:
 
 
 def _chosen(known: tuple[str, ...], mask: int) -> tuple[str, ...]:
+    """The names whose bits are set in the mask."""
     return tuple(name for i, name in enumerate(known) if mask >> i & 1)
 
 
@@ -74,6 +75,7 @@ def handler() -> int:
 
 
 def _table(address: int) -> Any:
+    """The handler's table at that address, as words that Python reads and writes in place."""
     return (ctypes.c_int64 * f.WORDS).from_address(address)
 
 

@@ -34,13 +34,14 @@ def take_part(plan):
 
 @scalar
 def leave(plan):
+    """Forget a shared plan; the last of its users frees the memory."""
     if add_at(plan, USERS, -1) == 1:
         free(address_of(plan))
 
 
 @scalar
 def _share(frame, table, plan, threads):
-    """The plan on several threads; False if there is no memory for it."""
+    """Do the plan's work on several threads; False if there is no memory for it."""
     address = malloc(8 * SHARED)
     if address == 0:
         return False
@@ -71,7 +72,7 @@ def _share(frame, table, plan, threads):
 
 @scalar
 def work(frame, table, plan, elements):
-    """All units of a plan, on several threads if there are elements enough."""
+    """Do all units of a plan, on several threads if there are elements enough."""
     if elements >= PARALLEL and plan[UNITS] > 1:
         threads = threads_of(frame)
         if threads > 1 and _share(frame, table, plan, threads):

@@ -50,7 +50,7 @@ SUMMED = 2 * f.OPERANDS_MAX + 3  # words for a kernel that sums, at most
 
 @scalar
 def _evaluate(plan, at, n, args, steps):
-    """The kernel on n elements of operands at these addresses, to the results from the element ``at`` on."""
+    """Run the kernel on n elements of operands at these addresses, to the results from the element ``at`` on."""
     dims, first = scratch(1, WORD), plan[INPUTS]
     dims[0] = n
     for j in range(plan[COUNT]):
@@ -61,7 +61,7 @@ def _evaluate(plan, at, n, args, steps):
 
 @scalar
 def _rows(plan, first, last):
-    """Rows of the last axis, or a part of the only one."""
+    """Do rows of the last axis, or a part of the only one."""
     args, steps, index = scratch(ARRAYS, WORD), scratch(ARRAYS, WORD), scratch(AXES, WORD)
     operands, used, n = plan[INPUTS], plan[AXES_USED], plan[LENGTHS]
     for k in range(operands):
@@ -98,6 +98,7 @@ def _copier(zero: Any) -> Any:
 
     @scalar
     def tiles(plan, first, last, total, copies):
+        """Repeat the parameters to the length of a tile, once, and take the data where they are."""
         n, data, operands = plan[LENGTHS], plan[DATA], plan[INPUTS]
         width = plan[TILED] // n * n
         args, steps = scratch(ARRAYS, WORD), scratch(ARRAYS, WORD)
@@ -146,23 +147,24 @@ def _copier(zero: Any) -> Any:
 
     @scalar
     def contiguous(plan, k):
-        """Whether an operand has its elements in the order of the results."""
-        found, own = True, size
+        """Tell whether an operand has its elements in the order of the results."""
+        in_order, dense = True, size
         for axis in range(plan[AXES_USED]):
-            found = found and plan[STRIDES + k * AXES + axis] == own
-            own *= plan[LENGTHS + axis]
-        return found
+            in_order = in_order and plan[STRIDES + k * AXES + axis] == dense
+            dense *= plan[LENGTHS + axis]
+        return in_order
 
     @scalar
     def constant(plan, k):
-        """Whether an operand is one number."""
-        found = True
+        """Tell whether an operand is one number."""
+        single = True
         for axis in range(plan[AXES_USED]):
-            found = found and plan[STRIDES + k * AXES + axis] == 0
-        return found
+            single = single and plan[STRIDES + k * AXES + axis] == 0
+        return single
 
     @scalar
     def gather(plan, first, last, total, copies):
+        """Copy the operands tile by tile, but for those in order; a single number is copied once."""
         args, steps, index = scratch(ARRAYS, WORD), scratch(ARRAYS, WORD), scratch(AXES, WORD)
         operands, tile = plan[INPUTS], plan[TILED]
         for k in range(operands):
@@ -179,6 +181,7 @@ def _copier(zero: Any) -> Any:
 
     @scalar
     def copied(plan, first, last, copies):
+        """Do tiles in the mode `TILES` or `GATHER`, as the plan says."""
         total = 1
         for axis in range(plan[AXES_USED]):
             total *= plan[LENGTHS + axis]
@@ -195,7 +198,7 @@ _copied4, _copied8 = _copier(np.float32(0)), _copier(np.float64(0))
 
 @scalar
 def _panels(plan, first, last):
-    """Sums of panels, the last of which may be the rest of a row."""
+    """Do the sums of panels, the last of which may be the rest of a row."""
     args, dims, steps = scratch(SUMMED, WORD), scratch(2, WORD), scratch(SUMMED, WORD)
     item, width, height, data, operands = plan[ITEM], plan[WIDTH], plan[HEIGHT], plan[DATA], plan[INPUTS]
     slopes, row = operands + 1, width * item
@@ -219,7 +222,7 @@ def _panels(plan, first, last):
 
 @scalar
 def span(plan, first, last):
-    """Units of work from first to last."""
+    """Do the units of work from first to last, the end excluded."""
     if plan[MODE] == SUMS:
         _panels(plan, first, last)
     elif plan[MODE] == LINE or plan[MODE] == ROWS:

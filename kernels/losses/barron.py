@@ -74,7 +74,7 @@ _difference = homogeneous(*c.DIFFERENCE)
 
 
 class Prepared(NamedTuple):
-    """What depends on alpha and c alone."""
+    """The numbers that depend on alpha and c alone, for all x."""
 
     alpha: Any  # as it was given
     k: Any  # of alpha floored and capped, as all that follows
@@ -90,7 +90,7 @@ class Prepared(NamedTuple):
 
 
 class Log(NamedTuple):
-    """What `logarithm` leaves: t = log1p(u) and what it is made of; 1 + u = 2^e m, see `log_parts`."""
+    """The logarithm left by the first stage: t = log1p(u) and what it is made of; 1 + u = 2^e m, see `log_parts`."""
 
     t: Any
     t_low: Any
@@ -104,7 +104,7 @@ class Log(NamedTuple):
 
 
 class Exp(NamedTuple):
-    """What `values` leaves of E = exp(k t) = 2^n (1 + r): 1 + r, n and the polynomial p(r)."""
+    """The parts that `values` leaves of E = exp(k t) = 2^n (1 + r): 1 + r, n and the polynomial p(r)."""
 
     g: Any
     g_low: Any
@@ -114,13 +114,13 @@ class Exp(NamedTuple):
 
 @scalar
 def prepared(alpha, scale):
-    """What depends on alpha and c alone."""
+    """The stage that prepares: alpha and c looked at once, for all x."""
     return Prepared(*shape(alpha), *width(scale))
 
 
 @scalar
 def shape(alpha):
-    """What depends on alpha alone: the fields of `Prepared` up to 1/k^2."""
+    """The numbers that depend on alpha alone: the fields of `Prepared` up to 1/k^2."""
     T = type(alpha)
     a = _ALPHA_MIN(alpha) if abs(alpha) < _ALPHA_MIN(alpha) else alpha
     a = _BELOW_TWO(alpha) if alpha == T(2.0) else a
@@ -171,7 +171,7 @@ def _limits(prepared):
 
 @scalar
 def _unit(c):
-    """2^-j and j: 1 and 0 unless c is so small, or so large, that 1/c^2 might leave the range."""
+    """The unit of c as 2^-j and j: 1 and 0 unless c is so small, or so large, that 1/c^2 might leave the range."""
     T = type(c)
     large, small = c > _C_MOST(c), c < _C_LEAST(c)
     down = _UNIT_DOWN(c) if large else (_UNIT_UP(c) if small else T(1.0))
@@ -180,7 +180,7 @@ def _unit(c):
 
 @scalar
 def width(scale):
-    """What depends on c alone: the fields of `Prepared` from c on."""
+    """The numbers that depend on c alone: the fields of `Prepared` from c on."""
     T = type(scale)
     infinite = scale > _FINITE(scale)
     valid = scale >= _NORMAL(scale)
@@ -221,9 +221,9 @@ def outside(x, limit):
 
 @scalar
 def _substitute(x, prepared, extreme):
-    """z, s, u in two words each: k t is conditioned by up to 88 (709) with respect to them.
+    """The substitution z = x/c, s = z^2, u = s/b, in two words each: k t is conditioned by up to 88 (709) on them.
 
-    Also whether x is so big that it was scaled down, and the x taken.
+    Before them come a flag, whether x is so big that it was scaled down, and the x taken.
     """
     b, bl, inv_b = prepared.b, prepared.b_low, prepared.inverse_b
     c, inv_c = prepared.c, prepared.inverse_c
@@ -240,7 +240,7 @@ def _substitute(x, prepared, extreme):
 
 @scalar
 def logarithm(x, prepared, extreme, close):
-    """First stage, see `Log`."""
+    """The first stage: t = log1p(u) in two words, with what it is made of, see `Log`; it has no outputs."""
     T = type(x)
     one, zero, half = T(1.0), T(0.0), T(0.5)
     big, _, _, _, _, _, u, ul = _substitute(x, prepared, extreme)
@@ -262,7 +262,11 @@ def logarithm(x, prepared, extreme, close):
 
 @scalar
 def values(x, prepared, log, extreme, close):
-    """Second stage: rho, d/dx, d/dc, weight, curvature."""
+    """The second stage: rho, d/dx, d/dc, weight and curvature, by the formulas above.
+
+    rho is a multiple of expm1(k t), all others of E v = 2^(n-e) (1 + r)/m, whose power of two is applied last, so that
+    a result is right where E overflows and where v underflows.
+    """
     T = type(x)
     alpha, k, b, ratio = prepared.alpha, prepared.k, prepared.b, prepared.ratio
     inv_c, inv_c2 = prepared.inverse_c, prepared.inverse_c2
@@ -319,7 +323,7 @@ def values(x, prepared, log, extreme, close):
 
 @scalar
 def dalpha(x, prepared, log, exp, extreme, close):
-    """Third stage: d rho/dalpha = sign/2 [E phi(kt)/k^2 - E phi(t)], in three regimes.
+    """The third stage: d rho/dalpha = sign/2 [E phi(kt)/k^2 - E phi(t)], in three regimes.
 
     For small t the two terms agree to three orders: the true value is s^3/(24 b^2).  All of it is computed in units of
     2^max(n, 0), so that E may exceed the largest number where the result does not.
@@ -387,14 +391,14 @@ def dalpha(x, prepared, log, exp, extreme, close):
     direct = (w - a) + (wl - al)
 
     far = factored if close else direct
-    value = half * sign * (near if max(t, abs(kt)) < one else far)
+    slope = half * sign * (near if max(t, abs(kt)) < one else far)
     # It falls off as alpha^-2 beyond the cap; two factors, since the square underflows before the result.
     beyond = _ALPHA_MAX(x) / abs(alpha) if extreme & (abs(alpha) > _ALPHA_MAX(x)) else one
     f, g = quarter_scale(up)
-    value = ((value * f) * (f * beyond)) * (f * (g * beyond)) if extreme else value
-    value = zero * t if extreme & (abs(alpha) > _FINITE(alpha)) else value
-    value = _limits(prepared)[4] + zero * prepared.inverse_c if extreme & (abs(x) > _FINITE(x)) else value
-    return (value,), ()
+    slope = ((slope * f) * (f * beyond)) * (f * (g * beyond)) if extreme else slope
+    slope = zero * t if extreme & (abs(alpha) > _FINITE(alpha)) else slope
+    slope = _limits(prepared)[4] + zero * prepared.inverse_c if extreme & (abs(x) > _FINITE(x)) else slope
+    return (slope,), ()
 
 
 # A stage's flags are constants, so what one does not use costs nothing.

@@ -1,4 +1,4 @@
-"""What all that is generic over losses knows of one: its definition.
+"""The definition of a loss: all that code which is generic over losses knows of it.
 
 A definition says what a function of several operands takes and gives, holds its scalar code, its rules of
 differentiation and its accuracy, and has nothing to do with where it runs.  The loops of every target, the operators of
@@ -54,7 +54,7 @@ class Cases(NamedTuple):
 
 
 class Domain(NamedTuple):
-    """Which numbers an operand may be; elements of arrays beyond it give NaN or infinity instead of an error."""
+    """The numbers that an operand may be; elements of arrays beyond it give NaN or infinity instead of an error."""
 
     least: float
     open: bool  # whether the least is itself outside
@@ -127,7 +127,7 @@ class Definition:
 
     @property
     def __name__(self) -> str:
-        """The name in those of kernels."""
+        """The name that kernels' names contain; editions of a definition differ in it."""
         return f"{self.name}.{self.edition}" if self.edition else self.name
 
     @functools.cached_property
@@ -196,6 +196,7 @@ def prepare(definition: Definition) -> Scalar:
         return scalar((lambda parameters: kind(*parameters)) if definition.parameters else (lambda parameters: ()))
 
     def after(stages: tuple[Stage, ...]) -> Scalar:
+        """One function for several stages, of a tuple of the parameters and of what is prepared before."""
         function, *rest = stages[0].function, *stages[1:]
         if not rest:
             return scalar(lambda arguments: function(*arguments))
@@ -213,6 +214,7 @@ def element(definition: Definition) -> Scalar:
     """
 
     def after(stages: tuple[Stage, ...]) -> Scalar:
+        """One function for several stages, of a tuple of their arguments and the flags: the outputs of all."""
         (function, carries, _), rest = stages[0], stages[1:]
         if not rest:
             return scalar(lambda arguments, flags: function(*(arguments + flags))[0])
@@ -236,10 +238,10 @@ def element(definition: Definition) -> Scalar:
 @functools.cache
 def cases(definition: Definition) -> Cases:
     """The cases as functions, the second of a tuple of data; where a definition has none, all elements are ordinary."""
-    found = definition.cases
-    if found is None:
+    written = definition.cases
+    if written is None:
         return Cases(
             scalar(lambda prepared: (True, True)), scalar(lambda data, limit: False), scalar(lambda prepared: False), ()
         )
-    outside = found.outside
-    return found._replace(outside=scalar(lambda data, limit: outside(*(data + (limit,)))))  # noqa: RUF005 - for Numba
+    outside = written.outside
+    return written._replace(outside=scalar(lambda data, limit: outside(*(data + (limit,)))))  # noqa: RUF005 - for Numba

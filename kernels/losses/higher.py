@@ -46,7 +46,11 @@ _WEIGHTS = [
 def slopes(
     library: Library, name: str, operands: Sequence[Any], wanted: Sequence[bool], with_log_c: bool = False
 ) -> list[Any]:
-    """Rules of differentiation of rho, or of rho + log c: see `definition.Definition`."""
+    """Rules of differentiation of rho, or of rho + log c: see `definition.Definition`.
+
+    Each is one of the kernels' outputs times a function of x, c and u, by the formulas above; only the integral, d2
+    rho/dalpha^2, costs a sum, and is left out where it is not wanted.
+    """
     if name not in _RULES:
         raise ValueError(
             f"no rule for the derivatives of {name!r}: it must be one of {', '.join(_RULES)} (those of the value are "
@@ -69,8 +73,8 @@ def slopes(
         if name == "dalpha":
             twice = dalpha_twice(xp, x, alpha, scale, library.fold) if wanted[1] else None
             return [mixed, twice, -z * mixed]
-        own = 1 / scale if with_log_c else 0.0
-        return [-psi * (1 + factor) / scale, -z * mixed, (psi * (2 + factor) * z - own) / scale]
+        of_log_c = 1 / scale if with_log_c else 0.0
+        return [-psi * (1 + factor) / scale, -z * mixed, (psi * (2 + factor) * z - of_log_c) / scale]
     # The weight, and then the curvature.
     (weight,) = library.get("weight")
     dx, dalpha = -side * weight * (z * rest) / scale, 0.5 * weight * phi
@@ -98,24 +102,26 @@ def dalpha_twice(xp: Any, x: Any, alpha: Any, scale: Any, fold: Callable[..., An
     # With p = expm1(k t y)/expm1(k t), the exponential is in the measure and what is left is smooth but for log p.
 
     def step(total: Any, p: Any, rest: Any, weight: Any) -> Any:
+        """Add the integrand at the node p, of which ``rest`` is 1 - p."""
         log = xp.where(decays, xp.log(xp.exp(falling) - rest * xp.expm1(falling)), xp.log1p(p * rising))
         y = t * xp.where(flat, p, log / safe)
         gone = -xp.expm1(-y)
         phi = _phi(xp, xp.expm1(y), gone, y)
         return total + weight * (0.5 * b * phi * phi + side * gone * gone)
 
-    # The middle one is 1 - p, without rounding.
+    # The second of a row is 1 - p, without rounding.
     total = fold(step, 0.0 * t, list(zip(_NODES, reversed(_NODES), _WEIGHTS, strict=True)))
-    found = 0.25 * t * xp.where(flat, 1.0, growth / safe) * total
-    return xp.where(abs(alpha) > _limits(xp, alpha)[1], 0.0, found)
+    second = 0.25 * t * xp.where(flat, 1.0, growth / safe) * total
+    return xp.where(abs(alpha) > _limits(xp, alpha)[1], 0.0, second)
 
 
 def _limits(xp: Any, alpha: Any) -> tuple[float, float, float, float]:
+    """The floor and the cap of alpha, what stands for 2, and the largest |z|, in the dtype of alpha."""
     return _DOUBLE if xp.finfo(alpha.dtype).bits == 64 else _SINGLE
 
 
 def _ratio(xp: Any, x: Any, alpha: Any, scale: Any) -> tuple[Any, Any, Any, Any, Any]:
-    """u, 1/(1+u), t, k and b; where z^2 could overflow, u is only a large number."""
+    """The ratio u = z^2/b, with 1/(1+u), t, k and b; where z^2 could overflow, u is only a large number."""
     low, high, below_two, most = _limits(xp, alpha)
     alpha = xp.where(abs(alpha) < low, low, alpha)
     alpha = xp.where(alpha == 2, below_two, alpha)
@@ -131,7 +137,7 @@ def _ratio(xp: Any, x: Any, alpha: Any, scale: Any) -> tuple[Any, Any, Any, Any,
 
 
 def _phi(xp: Any, u: Any, v: Any, t: Any) -> Any:
-    """t - v, t = log1p(u), v = u/(1+u); for small u they agree to first order, and the difference is a power series."""
+    """The difference t - v, t = log1p(u), v = u/(1+u); for small u, where they agree to first order, a power series."""
     small = u < _SERIES
     w = xp.where(small, u, 0.0)
     series = 0.0 * w

@@ -1,4 +1,4 @@
-"""rho at scale 1 the other way round, and where x itself leaves the range, in operations that array libraries share.
+"""The inverse of rho at scale 1, and rho where x itself leaves the range, in operations that array libraries share.
 
 With w = sqrt(2 rho(x, alpha, 1)), r = w^2/2 and q = log1p(alpha r/b) it is 1 + x^2/b = exp(2 q/alpha).  ``xp`` is the
 array library; what it differentiates, it differentiates here.
@@ -12,7 +12,7 @@ __all__ = ["Inverse", "loss_at_log", "where_loss_is"]
 
 
 class Inverse:
-    """x as a function of w = sqrt(2 rho(x, alpha, 1)), and dx/dw = w/psi, for alpha >= 0.
+    """The residual x as a function of w = sqrt(2 rho(x, alpha, 1)), and dx/dw = w/psi, for alpha >= 0.
 
     The formulas have their limits at 0, 2 and infinity within what ``least``, ``most`` and ``gap`` leave out: alpha is
     held between the first two, and away from 2 by the third.
@@ -26,7 +26,7 @@ class Inverse:
         self.linear = xp.where(self.low, self.a, 0.0)
 
     def _at(self, w: Any) -> tuple[Any, Any]:
-        """(psi/w)^2 exp(2 e) and e, the exponent in dx/dw."""
+        """The square psi^2 exp(2 e) and e, the exponent in dx/dw = w/psi = w exp(e)/sqrt(square)."""
         # Below 3, x^2 is formed from d = (2/a - 1) q as exp(d) (a r - b expm1(-d)): near alpha = 2, exp(2 q/a) is large
         # and multiplied by b.  Above 3 this cancels.
         xp, r = self.xp, 0.5 * w * w
@@ -41,12 +41,12 @@ class Inverse:
         return self.xp.sqrt(square) * self.xp.exp(self.xp.where(self.low, exponent, 0.0))
 
     def log_x(self, w: Any) -> Any:
-        """log x, where x may leave the range."""
+        """The logarithm of x, where x may leave the range."""
         square, exponent = self._at(w)
         return 0.5 * self.xp.log(square) + self.xp.where(self.low, exponent, 0.0)
 
     def log_slope(self, w: Any) -> Any:
-        """log dx/dw for w > 0."""
+        """The logarithm of dx/dw for w > 0."""
         square, exponent = self._at(w)
         return self.xp.log(w) - 0.5 * self.xp.log(square) + exponent
 
@@ -55,13 +55,13 @@ class Inverse:
         return self._at(w)[1]
 
     def slope(self, w: Any, exponent: Any = 0.0) -> Any:
-        """dx/dw for w > 0, times exp(exponent)."""
-        square, own = self._at(w)
-        return w / self.xp.sqrt(square) * self.xp.exp(own + exponent)
+        """The derivative dx/dw for w > 0, times exp(exponent)."""
+        square, e = self._at(w)
+        return w / self.xp.sqrt(square) * self.xp.exp(e + exponent)
 
 
 def loss_at_log(xp: Any, log_x: Any, alpha: Any) -> Any:
-    """rho at exp(log_x) for 0 < alpha <= 1, so far out that x^2/b + 1 is x^2/b; x itself may leave the range."""
+    """The loss at exp(log_x) for 0 < alpha <= 1, so far out that x^2/b + 1 is x^2/b; x itself may leave the range."""
     b = 2 - alpha
     return b / alpha * xp.expm1(alpha * (log_x - 0.5 * xp.log(b)))
 

@@ -19,14 +19,14 @@ __all__ = ["NLL"]
 
 
 class LogZ(NamedTuple):
-    """log Z(alpha) and its derivative."""
+    """The logarithm of Z(alpha) and its derivative."""
 
     value: Any
     slope: Any
 
 
 class Prepared(NamedTuple):
-    """What depends on alpha and c alone: the fields of `barron.Prepared`, by the same names, and three more."""
+    """The numbers that depend on alpha and c alone: those of `barron.Prepared`, by the same names, and three more."""
 
     alpha: Any
     k: Any
@@ -46,33 +46,33 @@ class Prepared(NamedTuple):
 
 @scalar
 def looked_up(alpha, scale):
-    """First: a stage of its own, since the look-ups would keep others from being vectorized."""
+    """The first stage that prepares: log Z, on its own, since the look-ups would keep others from being vectorized."""
     return LogZ(*log_partition(alpha))
 
 
 @scalar
 def prepared(alpha, scale, log_z):
-    """Second: what depends on alpha and c alone."""
+    """The second stage that prepares: what the loss needs of alpha and c, and log c."""
     T = type(scale)
     c, inv, inv2 = barron.width(scale)
     e, m, ml = decompose(c, T(0.0))
     log = log_parts(m - T(1.0), T(0.0), m, ml, e)[0]
     # 1/c is NaN where c is not valid, 0 where c is infinite.
     log = log if abs(inv) > T(0.0) else (inv if inv != inv else scale)
-    values = (*barron.shape(alpha), c, inv, inv2, log_z.value, log_z.slope, log)
-    return Prepared(*values)
+    fields = (*barron.shape(alpha), c, inv, inv2, log_z.value, log_z.slope, log)
+    return Prepared(*fields)
 
 
 @scalar
 def values(x, prepared, log, extreme, close):
-    """`barron.values` for the negative log-likelihood; weight and curvature are those of the loss."""
+    """The second stage: `barron.values` with rho + log c + log Z; weight and curvature are those of the loss."""
     (value, dx, dscale, weight, curvature), exp = barron.values(x, prepared, log, extreme, close)
     return (value + (prepared.log_c + prepared.log_z), dx, dscale + prepared.inverse_c, weight, curvature), exp
 
 
 @scalar
 def dalpha(x, prepared, log, exp, extreme, close):
-    """`barron.dalpha` for the negative log-likelihood."""
+    """The third stage: `barron.dalpha` and the derivative of log Z."""
     (slope,), nothing = barron.dalpha(x, prepared, log, exp, extreme, close)
     return (slope + prepared.log_z_slope,), nothing
 

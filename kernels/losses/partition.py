@@ -1,4 +1,4 @@
-"""log Z(alpha), the log partition function of Barron's density, and its derivative, from piecewise polynomials.
+"""The log partition function of Barron's density, log Z(alpha), and its derivatives, from piecewise polynomials.
 
 Z(alpha) = int exp(-rho(x, alpha, 1)) dx exists for alpha >= 0 only (Barron 2019, eq. 17); for alpha < 0 it diverges.
 `tools/partition_table.py` computes the tables, `partition_layout` says where they keep what.
@@ -45,7 +45,7 @@ _infinity, _nan = constant(float("inf")), constant(float("nan"))
 
 @scalar
 def _locate(a):
-    """Row and local variable of a valid alpha; what log Z - value is; dw/dalpha."""
+    """The row of the table for a valid alpha, w in it, log Z less the tabulated value, and dw/dalpha."""
     T = type(a)
     in_a, in_b = a < T(1.0), a < T(2.0)
     i = bits(abs(a if in_a else a - T(2.0)))  # abs of both: alpha may be -0
@@ -68,7 +68,7 @@ def _locate(a):
 
 @scalar
 def log_partition(alpha):
-    """log Z(alpha) and its derivative; inf and NaN for alpha < 0.  At 2 the derivative is that at 2 - epsilon."""
+    """The pair of log Z(alpha) and its derivative: inf and NaN for alpha < 0; at 2 the derivative at 2 - epsilon."""
     T = type(alpha)
     valid = alpha >= T(0.0)
     a = alpha if valid else T(1.0)
@@ -106,7 +106,7 @@ ORDERS = "value", "dalpha", "d2alpha"  # each the derivative of the one before
 
 
 def slopes(library: Library, name: str, operands: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
-    """Rules of differentiation: two derivatives are tabulated."""
+    """Rules of differentiation: each output is the derivative of the one before; two derivatives are tabulated."""
     if name == ORDERS[-1]:
         raise NotImplementedError("a third derivative of log Z in alpha was asked for: two are available")
     return library.get(ORDERS[ORDERS.index(name) + 1])

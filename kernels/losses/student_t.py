@@ -13,7 +13,7 @@ __all__ = ["log_normalization", "log_tail"]
 
 
 def log_normalization(xp: Any, df: Any) -> Any:
-    """log Gamma(a) - log Gamma(a + 1/2) + log(2 pi a)/2, a = n/2: minus the logarithm of the density at 0."""
+    """Minus the logarithm of the density at 0: log Gamma(a) - log Gamma(a + 1/2) + log(2 pi a)/2, a = n/2."""
     # The two log Gamma cancel for a large a: their difference is that at b = a + steps, by its expansion in 1/b, and
     # the logarithm of a product of factors near 1.
     a, steps = 0.5 * df, 16 if df.dtype.itemsize == 8 else 4
@@ -28,7 +28,7 @@ def log_normalization(xp: Any, df: Any) -> Any:
 
 
 def log_tail(xp: Any, x: Any, df: Any, scale: Any) -> Any:
-    """(n + 1)/2 log(1 + z^2/n): minus the logarithm of the density, relative to that at 0."""
+    """Minus the logarithm of the density, relative to that at 0: (n + 1)/2 log(1 + z^2/n)."""
     t = x / (scale * xp.sqrt(df))
     big = abs(t) > 1e15  # where t^2 may overflow, and 1 is nothing beside it
     small, far = xp.where(big, 0.0, t), xp.where(big, abs(t), 1.0)
