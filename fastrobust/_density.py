@@ -23,14 +23,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import _api
-from ._types import Array, Namespace, Shaped
+from ._types import Array, Namespace, NDArray, Shaped
 from .kernels.losses.inverse import Inverse, loss_at_log
 
 if TYPE_CHECKING:
     import jax
     import torch
 
-_Array = TypeVar("_Array", "torch.Tensor", "jax.Array", Array)  # arguments and results are of one library
+_Array = TypeVar("_Array", "torch.Tensor", "jax.Array", NDArray, Array)  # arguments and results are of one library
 _State = TypeVar("_State")
 
 _NEWTON = 60  # steps at most; three to six suffice
