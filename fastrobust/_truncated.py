@@ -27,8 +27,6 @@ from .kernels.losses.truncation import rule
 if TYPE_CHECKING:
     import torch
 
-    from ._containers import Opened
-
 _Array: TypeAlias = "Array | torch.Tensor"  # what any of the libraries has
 
 _LONGEST = 1e280  # beyond, the nodes would overflow; the integral is that to here, or infinite where it grows with tau
@@ -71,7 +69,7 @@ def _array(xp: Namespace, value: Any) -> _Array:
     return xp.asarray(value) if isinstance(value, (*NUMBERS, list, tuple)) or np.isscalar(value) else value
 
 
-def _opened(definition: Definition, operands: tuple[ArrayLike, ...], weights: ArrayLike | None = None) -> Opened | None:
+def _opened(definition: Definition, operands: tuple[ArrayLike, ...], weights: ArrayLike | None = None) -> Any:
     """Containers as plain arrays, and what labels results; None where there are none."""
     target = common(definition.operands, operands, weights)
     return target.opened(definition, operands, weights) if hasattr(target, "opened") else None
