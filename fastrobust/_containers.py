@@ -126,7 +126,7 @@ class Opened(NamedTuple):
     """The arguments as plain arrays, and what labels results."""
 
     operands: tuple[ArrayLike, ...]
-    weights: ArrayLike | None
+    weights: Any  # None where there are none
     whole: _Wrap  # for the broadcast shape
     wraps: dict[str, _Wrap]  # for what has the shape of an argument, by the argument's name
     labelled: bool = True

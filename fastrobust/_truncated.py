@@ -265,7 +265,7 @@ def _for_numbers(function: Callable[[ArrayLike, float], Any], alpha: _Array | fl
 
 
 @np.errstate(all="ignore")
-def _weighed(xp: Namespace, value: _Array, weights: _Array | None, reduction: str) -> _Array:
+def _weighed(xp: Namespace, value: _Array, weights: _Array | None, reduction: str) -> Any:
     """The elements times their weights, or the sum of these, or the mean by the weights; all in double."""
     if reduction == "none":
         return value if weights is None else value * _wide(xp, weights)
