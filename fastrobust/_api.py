@@ -12,15 +12,16 @@ from types import ModuleType
 from typing import Any, Literal
 
 from . import _call, _evaluate
-from ._types import LossGrad, PartitionGrad
+from ._types import ArrayLike, LossGrad, PartitionGrad, Shaped
 from .kernels.compilers.alone import imported
 
 Reduction = Literal["none", "sum", "mean"]
+Out = Shaped | tuple[Shaped | None, ...] | None  # memory for a result, as a ufunc takes it
 
 
 def loss(
-    x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weights: Any = None, out: Any = None,
-    **options: Any,
+    x: ArrayLike, alpha: ArrayLike, scale: ArrayLike, *, reduction: Reduction = "none",
+    weights: ArrayLike | None = None, out: Out = None, **options: Any,
 ) -> Any:  # fmt: skip
     """General robust loss rho(x, alpha, c).
 
@@ -79,7 +80,7 @@ def loss(
     return _evaluate.value_of("loss", (x, alpha, scale), reduction, weights, options)
 
 
-def influence(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any) -> Any:
+def influence(x: ArrayLike, alpha: ArrayLike, scale: ArrayLike, *, out: Out = None, **options: Any) -> Any:
     """Influence psi(x, alpha, c) = d rho/dx.
 
     Parameters, returns and errors as in `loss`, ``out`` among them, without reduction and weights; ``options`` are the
@@ -100,7 +101,7 @@ def influence(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any
     return _evaluate.output_of("influence", "loss", "dx", (x, alpha, scale), options)
 
 
-def weight(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any) -> Any:
+def weight(x: ArrayLike, alpha: ArrayLike, scale: ArrayLike, *, out: Out = None, **options: Any) -> Any:
     """Weight psi(x, alpha, c)/x of iteratively reweighted least squares; 1/c^2 at x = 0.
 
     Parameters, returns and errors as in `loss`, ``out`` among them, without reduction and weights; ``options`` are the
@@ -121,7 +122,7 @@ def weight(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any) -
     return _evaluate.output_of("weight", "loss", "weight", (x, alpha, scale), options)
 
 
-def curvature(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any) -> Any:
+def curvature(x: ArrayLike, alpha: ArrayLike, scale: ArrayLike, *, out: Out = None, **options: Any) -> Any:
     """Curvature d^2 rho/dx^2; negative in the tails for alpha < 1.
 
     Parameters, returns and errors as in `loss`, ``out`` among them, without reduction and weights; ``options`` are the
@@ -143,8 +144,8 @@ def curvature(x: Any, alpha: Any, scale: Any, *, out: Any = None, **options: Any
 
 
 def nll(
-    x: Any, alpha: Any, scale: Any, *, reduction: Reduction = "none", weights: Any = None,
-    truncation: float | None = None, out: Any = None, **options: Any,
+    x: ArrayLike, alpha: ArrayLike, scale: ArrayLike, *, reduction: Reduction = "none",
+    weights: ArrayLike | None = None, truncation: float | None = None, out: Out = None, **options: Any,
 ) -> Any:  # fmt: skip
     """Negative log-likelihood rho(x, alpha, c) + log c + log Z(alpha).
 
@@ -179,11 +180,11 @@ def nll(
 
 
 def _truncated() -> ModuleType:
-    """Imported where it is needed: it needs NumPy."""
+    """The module of the truncated density, imported where it is needed, since it needs NumPy."""
     return imported("fastrobust._truncated")
 
 
-def log_partition(alpha: Any, *, truncation: float | None = None, out: Any = None, **options: Any) -> Any:
+def log_partition(alpha: ArrayLike, *, truncation: float | None = None, out: Out = None, **options: Any) -> Any:
     """Log partition function log Z(alpha), Z(alpha) = int exp(-rho(x, alpha, 1)) dx, for alpha in [0, inf].
 
     Parameters
@@ -229,7 +230,7 @@ def log_partition(alpha: Any, *, truncation: float | None = None, out: Any = Non
     return _evaluate.value_of("log_partition", (alpha,), "none", None, options)
 
 
-def log_partition_and_grad(alpha: Any, *, truncation: float | None = None) -> PartitionGrad:
+def log_partition_and_grad(alpha: ArrayLike, *, truncation: float | None = None) -> PartitionGrad:
     """log Z(alpha) and its derivative, as `PartitionGrad`.
 
     Parameters as in `log_partition`, without options. The derivative has a logarithmic pole at 2; there it is that at
@@ -248,14 +249,14 @@ def log_partition_and_grad(alpha: Any, *, truncation: float | None = None) -> Pa
 
 
 def loss_and_grad(
-    x: Any,
-    alpha: Any,
-    scale: Any,
+    x: ArrayLike,
+    alpha: ArrayLike,
+    scale: ArrayLike,
     *,
     reduction: Reduction = "none",
-    weights: Any = None,
+    weights: ArrayLike | None = None,
     wrt: Sequence[str] = _call.WRT,
-    out: Sequence[Any] | None = None,
+    out: Sequence[Shaped | None] | None = None,
 ) -> LossGrad:
     """Loss rho and its partial derivatives in x, alpha and c, in one pass.
 
@@ -298,15 +299,15 @@ def loss_and_grad(
 
 
 def nll_and_grad(
-    x: Any,
-    alpha: Any,
-    scale: Any,
+    x: ArrayLike,
+    alpha: ArrayLike,
+    scale: ArrayLike,
     *,
     reduction: Reduction = "none",
-    weights: Any = None,
+    weights: ArrayLike | None = None,
     truncation: float | None = None,
     wrt: Sequence[str] = _call.WRT,
-    out: Sequence[Any] | None = None,
+    out: Sequence[Shaped | None] | None = None,
 ) -> LossGrad:
     """Negative log-likelihood and its partial derivatives in x, alpha and c, in one pass.
 
@@ -325,6 +326,5 @@ def nll_and_grad(
         if out is not None:
             raise TypeError("nll_and_grad does not take out together with truncation: leave one of them out")
         _call.check_reduction(reduction)
-        found: LossGrad = _truncated().nll_and_grad(x, alpha, scale, reduction, weights, wrt, truncation)
-        return found
+        return _truncated().nll_and_grad(x, alpha, scale, reduction, weights, wrt, truncation)
     return LossGrad(*_evaluate.value_and_grad("nll", (x, alpha, scale), reduction, weights, wrt, out))

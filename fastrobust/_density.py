@@ -20,10 +20,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import _api
+from ._types import Array, Namespace, NDArray, Shaped
 from .kernels.losses.inverse import Inverse, loss_at_log
+
+if TYPE_CHECKING:
+    import jax
+    import torch
+
+_Array = TypeVar("_Array", "torch.Tensor", "jax.Array", NDArray, Array)  # arguments and results are of one library
+_State = TypeVar("_State")
 
 _NEWTON = 60  # steps at most; three to six suffice
 
@@ -89,31 +97,32 @@ _SINGLE = _Precision(
 )
 
 
-def _precision(value: Any) -> _Precision:
+def _precision(value: Shaped) -> _Precision:
+    """The limits and the nodes for the dtype of that array."""
     return _SINGLE if value.dtype.itemsize == 4 else _DOUBLE
 
 
 # --- loops, for libraries that have none of their own
 
 
-def _fixed(xp: Any, value: Any) -> Any:
-    """As a constant: where the nodes are need not be differentiated."""
+def _fixed(xp: Namespace, value: _Array) -> _Array:
+    """The value as a constant: where the nodes are need not be differentiated."""
     if hasattr(xp, "fixed"):
         return xp.fixed(value)
     return value.detach() if hasattr(value, "detach") else value
 
 
-def _total(xp: Any, term: Callable[..., Any], columns: _Columns) -> Any:
+def _total(xp: Namespace, term: Callable[[float, float], _Array], columns: _Columns) -> _Array:
     """The sum of term(*row) over the rows of the columns."""
     if hasattr(xp, "total"):
         return xp.total(term, columns)
-    total = 0.0
+    total: Any = 0.0
     for row in zip(*columns, strict=True):
         total = total + term(*row)
     return total
 
 
-def _settled(xp: Any, step: Callable[[Any], tuple[Any, Any]], value: Any, most: int) -> Any:
+def _settled(xp: Namespace, step: Callable[[_Array], tuple[_Array, _Array]], value: _Array, most: int) -> _Array:
     """The value after steps, which also say where another one is wanted; at most that many."""
     if hasattr(xp, "settled"):
         return xp.settled(step, value, most)
@@ -124,48 +133,48 @@ def _settled(xp: Any, step: Callable[[Any], tuple[Any, Any]], value: Any, most: 
     return value
 
 
-def _repeated(xp: Any, step: Callable[[Any], Any], values: Any, times: int) -> Any:
-    """The values after that many steps."""
+def _repeated(xp: Namespace, step: Callable[[_State], _State], state: _State, times: int) -> _State:
+    """The state after that many steps."""
     if hasattr(xp, "repeated"):
-        return xp.repeated(step, values, times)
+        return xp.repeated(step, state, times)
     for _ in range(times):
-        values = step(values)
-    return values
+        state = step(state)
+    return state
 
 
 # --- tails
 
 
-def inverse_of(xp: Any, alpha: Any) -> Inverse:
+def inverse_of(xp: Namespace, alpha: Shaped) -> Inverse:
     """x as a function of w = sqrt(2 rho), within the ends of alpha's dtype."""
     ends = _precision(alpha)
     return Inverse(xp, alpha, ends.least, ends.most, ends.gap)
 
 
-def _length(w: Any) -> Any:
-    """Over which the tail falls off in w."""
+def _length(w: _Array) -> _Array:
+    """The length over which the tail falls off in w."""
     return 2 / (2 + w)
 
 
-def _log_rest(xp: Any, w: Any, inverse: Inverse) -> Any:
-    """log of the integral of exp(-rho(x)) beyond w, less -w^2/2."""
-    length, own = _length(w), inverse.exponent(w)  # exp(own) alone may overflow
+def _log_rest(xp: Namespace, w: _Array, inverse: Inverse) -> _Array:
+    """The logarithm of the integral of exp(-rho(x)) beyond w, less -w^2/2."""
+    length, exponent = _length(w), inverse.exponent(w)  # exp(exponent) alone may overflow
 
-    def term(y: Any, weight: Any) -> Any:
+    def term(y: float, weight: float) -> _Array:
         v = y * length
-        return weight * inverse.slope(w + v, -v * (w + 0.5 * v) - own)
+        return weight * inverse.slope(w + v, -v * (w + 0.5 * v) - exponent)
 
-    return xp.log(_total(xp, term, _precision(w).tails) * length) + own
+    return xp.log(_total(xp, term, _precision(w).tails) * length) + exponent
 
 
-def log_tail(xp: Any, z: Any, alpha: Any) -> Any:
-    """log of the probability beyond z >= 0, finite where the probability underflows.  Not to be differentiated."""
+def log_tail(xp: Namespace, z: _Array, alpha: _Array) -> _Array:
+    """The logarithm of the probability beyond z >= 0, finite where that underflows.  Not to be differentiated."""
     rho = _api.loss(z, alpha, 1.0)
     w = xp.sqrt(2 * xp.clip(rho, None, _precision(rho).rho))
     return _log_rest(xp, w, inverse_of(xp, alpha)) - rho - _api.log_partition(alpha)
 
 
-def upper_quantile(xp: Any, tail: Any, alpha: Any) -> Any:
+def upper_quantile(xp: Namespace, tail: _Array, alpha: _Array) -> _Array:
     """The z >= 0 beyond which the probability is ``tail``: 0 for 1/2, infinite for 0.  Not to be differentiated."""
     # Newton's steps on log tail(w), which is concave and falls: from wherever the first step starts, it lands at or
     # beyond the solution, and the others approach from there.
@@ -174,7 +183,8 @@ def upper_quantile(xp: Any, tail: Any, alpha: Any) -> Any:
     w = xp.sqrt(xp.clip(-2 * xp.log(2 * positive), 0.0, None)) + 0.0 * log_z
     limits = _precision(w)
 
-    def newton(w: Any) -> tuple[Any, Any]:
+    def newton(w: _Array) -> tuple[_Array, _Array]:
+        """One step towards the w of that tail, and where another one is wanted."""
         rest = _log_rest(xp, w, inverse)
         at = xp.clip(w, limits.start, None)
         step = (rest - 0.5 * w * w - log_z - target) / inverse.slope(at, -rest)
@@ -184,11 +194,11 @@ def upper_quantile(xp: Any, tail: Any, alpha: Any) -> Any:
     w = _settled(xp, newton, w, _NEWTON)
     # Half of the probability lies beyond 0, exactly; Newton's method stops at 0 give or take rounding. NaN stays NaN.
     z = inverse.x(w)
-    found = xp.where((tail < 0.5) | xp.isnan(z), z, 0.0)
-    return xp.where(tail > 0, found, xp.where((tail == 0) & (alpha >= 0), math.inf, math.nan))
+    inside = xp.where((tail < 0.5) | xp.isnan(z), z, 0.0)
+    return xp.where(tail > 0, inside, xp.where((tail == 0) & (alpha >= 0), math.inf, math.nan))
 
 
-def _integral(xp: Any, z: Any, alpha: Any, integrand: Callable[[Any], Any]) -> Any:
+def _integral(xp: Namespace, z: _Array, alpha: _Array, integrand: Callable[[_Array], _Array | float]) -> _Array:
     """The integral of integrand(rho) exp(-rho)/Z from z >= 0 to infinity.
 
     The points move with z and not with alpha, so the sum can be differentiated in both.
@@ -198,7 +208,7 @@ def _integral(xp: Any, z: Any, alpha: Any, integrand: Callable[[Any], Any]) -> A
     w = xp.sqrt(2 * xp.clip(_api.loss(start, shape, 1.0), None, limits.rho))
     length = _length(w)
 
-    def term(y: Any, weight: Any) -> Any:
+    def term(y: float, weight: float) -> _Array:
         at = w + y * length
         rho = _api.loss(z + xp.clip(inverse.x(at) - start, 0.0, None), alpha, 1.0)
         return weight * length * inverse.slope(at) * integrand(rho) * xp.exp(-rho)
@@ -206,13 +216,13 @@ def _integral(xp: Any, z: Any, alpha: Any, integrand: Callable[[Any], Any]) -> A
     return _total(xp, term, limits.tails) * xp.exp(-_api.log_partition(alpha))
 
 
-def tail(xp: Any, z: Any, alpha: Any) -> Any:
+def tail(xp: Namespace, z: _Array, alpha: _Array) -> _Array:
     """The probability beyond z >= 0, for derivatives in z and alpha; rho(z) must not overflow."""
     return _integral(xp, z, alpha, lambda rho: 1.0)
 
 
-def expected_loss(xp: Any, alpha: Any) -> Any:
-    """E rho."""
+def expected_loss(xp: Namespace, alpha: _Array) -> _Array:
+    """The expectation of rho, which the entropy is made of."""
     return 2 * _integral(xp, xp.zeros_like(alpha), alpha, lambda rho: rho)
 
 
@@ -221,10 +231,11 @@ def expected_loss(xp: Any, alpha: Any) -> Any:
 _BISECTIONS = 60
 
 
-def log_peak(xp: Any, power: float, alpha: Any) -> Any:
+def log_peak(xp: Namespace, power: float, alpha: _Array) -> _Array:
     """The log x at which x^power exp(-rho) is largest, where x psi = power >= 2; `far` at most."""
 
-    def halved(ends: tuple[Any, Any]) -> tuple[Any, Any]:
+    def halved(ends: tuple[_Array, _Array]) -> tuple[_Array, _Array]:
+        """The half of the interval of log x in which x psi passes the power."""
         low, high = ends
         middle = 0.5 * (low + high)
         x = xp.exp(middle)
@@ -235,8 +246,8 @@ def log_peak(xp: Any, power: float, alpha: Any) -> Any:
     return _repeated(xp, halved, ends, _BISECTIONS)[1]
 
 
-def log_moment(xp: Any, order: int, alpha: Any) -> Any:
-    """log E |x|^order for an even order; infinite for alpha below 1e-5, where it is 10^9000 and more."""
+def log_moment(xp: Namespace, order: int, alpha: _Array) -> _Array:
+    """The logarithm of E |x|^order, even order; infinite for alpha below 1e-5, where it is 10^9000 and more."""
     # Over log x, about the peak of x^(order+1) exp(-rho): to the right it falls off as a normal density or faster, to
     # the left exponentially.  Its width goes from 0.3 (alpha = inf) to 1/sqrt(alpha (order + 1)).
     shape, power, limits = _fixed(xp, alpha), order + 1, _precision(alpha)
@@ -248,23 +259,23 @@ def log_moment(xp: Any, order: int, alpha: Any) -> Any:
     centre = xp.where(far, xp.log(power / (2 - small)) / small + 0.5 * xp.log(2 - small), centre)
     top = power * centre - _loss_far(xp, centre, shape)
 
-    def term(place: Any, weight: Any) -> Any:
+    def term(place: float, weight: float) -> _Array:
         log_x = centre + width * place
         rho = _loss_far(xp, log_x, alpha)
         return weight * xp.exp(power * log_x - rho - top)
 
     total = _total(xp, term, limits.moments)
-    found = xp.log(2 * limits.spacing * width * total) + top - _api.log_partition(alpha)
-    return xp.where(shape < 1e-5, math.inf, found)
+    log_expectation = xp.log(2 * limits.spacing * width * total) + top - _api.log_partition(alpha)
+    return xp.where(shape < 1e-5, math.inf, log_expectation)
 
 
-def _loss_far(xp: Any, log_x: Any, alpha: Any) -> Any:
-    """rho at x that may exceed the dtype if alpha < 1, as the moments need it."""
+def _loss_far(xp: Namespace, log_x: _Array, alpha: _Array) -> _Array:
+    """The loss at x that may exceed the dtype if alpha < 1, as the moments need it."""
     end = _precision(log_x).far
     far = loss_at_log(xp, xp.clip(log_x, end, None), xp.clip(alpha, 1e-5, 1.0))
     return xp.where(log_x < end, _api.loss(xp.exp(xp.clip(log_x, None, end)), alpha, 1.0), far)
 
 
-def second_moment(xp: Any, alpha: Any) -> Any:
-    """E x^2 at scale 1; infinite at alpha = 0, and where it exceeds the dtype (below 0.00031 in double)."""
+def second_moment(xp: Namespace, alpha: _Array) -> _Array:
+    """The variance at scale 1; infinite at alpha = 0, and where it exceeds the dtype (below 0.00031 in double)."""
     return xp.exp(log_moment(xp, 2, alpha))

@@ -15,7 +15,7 @@ from ._dispatch import origins, shown
 # --- what a value is
 
 
-def is_a(value: Any, library: str, *names: str) -> bool:
+def is_a(value: object, library: str, *names: str) -> bool:
     """Tell whether it is of that library's class of one of these names, or derived from it."""
     kind = type(value)
     return any(
@@ -23,51 +23,56 @@ def is_a(value: Any, library: str, *names: str) -> bool:
     )
 
 
-def is_series(value: Any) -> bool:
+def is_series(value: object) -> bool:
+    """Tell whether it is a Series of pandas, or of a class derived from it."""
     return is_a(value, "pandas", "Series")
 
 
-def is_index(value: Any) -> bool:
+def is_index(value: object) -> bool:
+    """Tell whether it is labels of pandas, which may be numbers and so the argument of a loss."""
     return is_a(value, "pandas", "Index")
 
 
-def is_named(value: Any) -> bool:
+def is_named(value: object) -> bool:
     """Tell whether it has names for its dimensions."""
     return is_a(value, "xarray", "DataArray", "Variable")
 
 
-def is_masked(value: Any) -> bool:
+def is_masked(value: object) -> bool:
+    """Tell whether it has a mask of NumPy's or of Astropy's."""
     return isinstance(value, np.ma.MaskedArray) or is_a(value, "astropy", "Masked")
 
 
 def is_lazy(value: Any) -> bool:
+    """Tell whether it is a collection of Dask's, or an array of xarray's over one."""
     return "dask" in origins(type(value)) or (is_named(value) and value.chunks is not None)
 
 
-def is_container(value: Any) -> bool:
+def is_container(value: object) -> bool:
+    """Tell whether it takes part in NumPy's ufuncs without being an array or a scalar of NumPy's own class."""
     return bool(getattr(value, "__array_ufunc__", None)) and not (
         type(value) in (np.ndarray, np.memmap) or isinstance(value, np.generic)
     )
 
 
-def has_rules(value: Any) -> bool:
+def has_rules(value: object) -> bool:
     """Tell whether its class has rules of its own for what comes out of arithmetic."""
-    kind = type(value)
     if not isinstance(value, np.ndarray):
         return not is_index(value)
+    kind = type(value)
     usual = (np.ndarray.__array_wrap__, np.memmap.__array_wrap__)
-    own = kind.__array_ufunc__ is not np.ndarray.__array_ufunc__ or kind.__array_wrap__ not in usual
-    return own and not is_a(value, "astropy", "Column")  # whose rule is about scalars
+    special = kind.__array_ufunc__ is not np.ndarray.__array_ufunc__ or kind.__array_wrap__ not in usual
+    return special and not is_a(value, "astropy", "Column")  # whose rule is about scalars
 
 
-def _held(name: str, value: Any) -> tuple[str, Any]:
+def _held(name: str, value: Any) -> tuple[str, object]:
     """The array to whose axes xarray gives names, which may have a mask or a unit; what else there is holds nothing."""
     if is_named(value) and not is_lazy(value) and is_container(value.data):
         return f"{name}.data", value.data
     return name, None
 
 
-def _unit(value: Any) -> Any:
+def _unit(value: object) -> object:
     """The unit that it has, if any.  Attributes of pandas and xarray are names of the user's."""
     if "pandas" in origins(type(value)) or "xarray" in origins(type(value)):
         return None
@@ -78,7 +83,8 @@ def _unit(value: Any) -> Any:
 # --- what is refused
 
 
-def _check_units(name: str, value: Any) -> None:
+def _check_units(name: str, value: object) -> None:
+    """Refuse a value with a unit, and say how its library gives the numbers."""
     if (unit := _unit(value)) is not None:
         calls = {"to_value": "to_value(unit)", "m_as": "m_as(unit)", "quantity": "quantity.to_value(unit)"}
         way = next((f"{name}.{call}" for method, call in calls.items() if hasattr(value, method)), "its numbers")
@@ -108,7 +114,7 @@ def check(name: str, value: Any) -> None:
     _check_units(*_held(name, value))
 
 
-def check_only_labels(name: str, value: Any) -> None:
+def check_only_labels(name: str, value: object) -> None:
     """Refuse what has more to say than its numbers and its labels."""
     if is_masked(value):
         raise TypeError(
@@ -133,7 +139,7 @@ def check_only_labels(name: str, value: Any) -> None:
 # --- for functions that make arrays of whatever they get
 
 
-def check_plain(name: str, value: Any) -> None:
+def check_plain(name: str, value: object) -> None:
     """Refuse all that ``numpy.asarray`` would strip of something: for libraries that could not give it back."""
     if is_container(value):
         check(name, value)
@@ -142,7 +148,7 @@ def check_plain(name: str, value: Any) -> None:
             raise TypeError(f"{name} is a {shown(value)}, whose labels would be lost: give numpy.asarray({name})")
 
 
-def check_rows(**values: Any) -> None:
+def check_rows(**values: object) -> None:
     """Refuse what ``numpy.asarray`` would drop in silence: masks, units, laziness, and rows in different orders."""
     rows = {}
     for name, value in values.items():
@@ -165,7 +171,7 @@ def check_rows(**values: Any) -> None:
             )
 
 
-def _rows(value: Any) -> tuple[Any, Any]:
+def _rows(value: Any) -> tuple[object, Any]:
     """The dimension of the rows and their labels, where there are any."""
     if is_a(value, "pandas", "Series", "DataFrame"):
         return None, value.index

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from scipy.stats import CensoredData, FitError, rv_continuous
@@ -13,11 +13,18 @@ from scipy.stats import CensoredData, FitError, rv_continuous
 from . import _density, curvature, influence, log_partition, loss, nll, weight
 from ._arguments import ALPHA_RANGE
 from ._meaning import check_rows
+from ._types import ArrayLike, NDArray, Options
 from .optimize import fit_shape
 from .optimize._arrays import number
 from .optimize._private_scipy import parameters, shape_info
 
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
 __all__ = ["barron"]
+
+_Method = Callable[..., Any]  # of SciPy's, which has no types
+_Generator: TypeAlias = "np.random.Generator | np.random.RandomState"
 
 _BLOCK = 1 << 13  # points for which one node of a quadrature is computed at a time; they stay in the cache
 _PROPOSALS = 1 << 14
@@ -31,14 +38,15 @@ _NARROWEST = 1e-100  # fixed scales, in units of the deviations: of smaller ones
 # --- arguments
 
 
-def _check(name: str, value: Any) -> None:
+def _check(name: str, value: object) -> None:
     """Refuse what has no real numbers, or what SciPy would drop in silence."""
     check_rows(**{name: value})
-    if getattr(getattr(value, "dtype", None), "kind", "") in ("c", "m", "M"):  # complex numbers and times
-        raise TypeError(f"{name} has dtype {value.dtype}: give real numbers, in one unit")
+    dtype = getattr(value, "dtype", None)
+    if getattr(dtype, "kind", "") in ("c", "m", "M"):  # complex numbers and times
+        raise TypeError(f"{name} has dtype {dtype}: give real numbers, in one unit")
 
 
-def _checked(method: Callable[..., Any], *leading: str) -> Callable[..., Any]:
+def _checked(method: _Method, *leading: str) -> _Method:
     """A method of SciPy's, of these arguments and the parameters, that takes numbers only.
 
     SciPy makes arrays of whatever it gets, without the mask, the unit or the labels.
@@ -46,18 +54,19 @@ def _checked(method: Callable[..., Any], *leading: str) -> Callable[..., Any]:
     names = (*leading, "alpha", "loc", "scale")
 
     @functools.wraps(method)
-    def one(self: Any, *args: Any, **options: Any) -> Any:
+    def checked(self: _Barron, *args: object, **options: object) -> Any:
+        """The method itself, once all its arguments are looked at together and one by one."""
         given = dict(zip(names, args, strict=False)) | {n: v for n, v in options.items() if n in names}
         for name, value in given.items():
             _check(name, value)
         check_rows(**given)
         return method(self, *args, **options)
 
-    return one
+    return checked
 
 
-def _in_blocks(function: Callable[[Any, Any], Any], x: Any, alpha: Any) -> Any:
-    """function(x, alpha), block by block, in double; infinite results are no surprise."""
+def _in_blocks(function: Callable[[NDArray, NDArray], NDArray], x: NDArray, alpha: NDArray) -> NDArray:
+    """The function of x and alpha, block by block, in double; it may well be infinite, which gives no warning."""
     x, alpha = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(alpha, np.float64))
     shape, x, alpha = x.shape, x.reshape(-1), alpha.reshape(-1)
     if alpha.size and np.all(alpha == alpha[0]):
@@ -70,18 +79,20 @@ def _in_blocks(function: Callable[[Any, Any], Any], x: Any, alpha: Any) -> Any:
     return result.reshape(shape)
 
 
-def _log_tail(z: Any, alpha: Any) -> Any:
+def _log_tail(z: NDArray, alpha: NDArray) -> NDArray:
+    """The logarithm of the probability beyond z >= 0 at scale 1."""
     return _in_blocks(functools.partial(_density.log_tail, np), z, alpha)
 
 
-def _upper_quantile(tail: Any, alpha: Any) -> Any:
+def _upper_quantile(tail: NDArray, alpha: NDArray) -> NDArray:
+    """The z >= 0 at scale 1 beyond which the probability is ``tail``."""
     return _in_blocks(functools.partial(_density.upper_quantile, np), tail, alpha)
 
 
 # --- samples
 
 
-def _widest(alpha: Any) -> Any:
+def _widest(alpha: NDArray | float) -> NDArray:
     """The largest x exp(-rho/2); sqrt(2) at alpha = 0, where it is only approached."""
     alpha = np.asarray(alpha, np.float64)
     x = np.exp(_density.log_peak(np, 2.0, alpha))
@@ -91,10 +102,13 @@ def _widest(alpha: Any) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def _widest_of_one(alpha: float) -> float:
+    """The width for one shape, remembered from call to call, since samples are often drawn one by one."""
     return float(_widest(alpha))
 
 
-def _accepted(alpha: Any, widest: Any, count: int, random_state: Any) -> tuple[Any, Any]:
+def _accepted(
+    alpha: NDArray | float, widest: NDArray | float, count: int, random_state: _Generator
+) -> tuple[NDArray, NDArray]:
     """Proposals v/u with (u, v) uniform on (0, 1] x [-widest, widest], and which of them to keep: u^2 <= exp(-rho)."""
     u, x = random_state.random((2, count))
     np.subtract(1.0, u, out=u)
@@ -106,35 +120,35 @@ def _accepted(alpha: Any, widest: Any, count: int, random_state: Any) -> tuple[A
     return x, np.log(u, out=u) <= rho
 
 
-def _samples(alpha: float, count: int, random_state: Any) -> Any:
-    """Of one shape."""
-    result, filled, widest = np.empty(count), 0, _widest_of_one(alpha)
+def _samples(alpha: float, count: int, random_state: _Generator) -> NDArray:
+    """The samples of one shape, at location 0 and scale 1."""
+    samples, filled, widest = np.empty(count), 0, _widest_of_one(alpha)
     while filled < count:
         proposed = min(_PROPOSALS, int(1.5 * (count - filled)) + 8)
         x, keep = _accepted(alpha, widest, proposed, random_state)
         x = x[keep][: count - filled]
-        result[filled : filled + x.size] = x
+        samples[filled : filled + x.size] = x
         filled += x.size
-    return result
+    return samples
 
 
-def _samples_of_each(alpha: Any, random_state: Any) -> Any:
-    """One for each element of alpha, a vector."""
+def _samples_of_each(alpha: NDArray, random_state: _Generator) -> NDArray:
+    """One sample for each element of alpha, a vector."""
     shapes, which = np.unique(alpha, return_inverse=True)
-    widest, result = _widest(shapes)[which], np.empty(alpha.size)
+    widest, samples = _widest(shapes)[which], np.empty(alpha.size)
     for start in range(0, alpha.size, _PROPOSALS):
         left = np.arange(start, min(start + _PROPOSALS, alpha.size))
         while left.size:
             x, keep = _accepted(alpha[left], widest[left], left.size, random_state)
-            result[left[keep]] = x[keep]
+            samples[left[keep]] = x[keep]
             left = left[~keep]
-    return result
+    return samples
 
 
 # --- fitting
 
 
-def _centre(x: Any, alpha: float, scale: float, loc: float) -> float:
+def _centre(x: NDArray, alpha: float, scale: float, loc: float) -> float:
     """The location of largest likelihood next to that one."""
     for _ in range(_STEPS):
         z = (x - loc) / scale
@@ -148,7 +162,7 @@ def _centre(x: Any, alpha: float, scale: float, loc: float) -> float:
     return loc
 
 
-def _loss_and_scale(x: Any, locs: Any, alpha: float, scale: float | None) -> tuple[Any, Any, Any]:
+def _loss_and_scale(x: NDArray, locs: NDArray, alpha: float, scale: float | None) -> tuple[NDArray, NDArray, NDArray]:
     """The mean negative log-likelihoods that reweighting reaches from some locations, less log Z; locations, scales."""
     if scale is None:
         scales = np.median(abs(x - locs[:, None]), axis=1)
@@ -166,9 +180,11 @@ def _loss_and_scale(x: Any, locs: Any, alpha: float, scale: float | None) -> tup
     return loss(z, alpha, 1.0).mean(axis=1) + np.log(scales), locs, scales
 
 
-def _locations(x: Any, alphas: tuple[float, float], scale: float | None) -> list[float]:
-    """Where to begin: the median, the mean, and, where the likelihood may have several maxima, those it has at the
-    least alpha: started from quantiles and from the middles of the shortest intervals that hold some part of the data.
+def _locations(x: NDArray, alphas: tuple[float, float], scale: float | None) -> list[float]:
+    """The locations to begin at: the best maxima at the least alpha, where there may be several, the median, the mean.
+
+    These maxima are reached from quantiles and from the middles of the shortest intervals that hold some part of the
+    data.
     """
     starts = [float(np.median(x)), float(np.mean(x))]
     if x[-1] == x[0] or alphas[0] >= 1:  # -log f is convex
@@ -181,24 +197,24 @@ def _locations(x: Any, alphas: tuple[float, float], scale: float | None) -> list
             first = int(np.argmin(lengths))
             middles.append(0.5 * (x[first] + x[first + width]))
     locs = np.concatenate((np.quantile(x, np.arange(1, 16, 2) / 16), middles))
-    values, locs, scales = _loss_and_scale(x, locs, alphas[0], scale)
+    losses, locs, scales = _loss_and_scale(x, locs, alphas[0], scale)
     best: list[int] = []
-    for i in np.argsort(values, kind="stable"):
-        if math.isfinite(values[i]) and all(abs(locs[i] - locs[j]) > 1e-3 * (scales[i] + scales[j]) for j in best):
+    for i in np.argsort(losses, kind="stable"):
+        if math.isfinite(losses[i]) and all(abs(locs[i] - locs[j]) > 1e-3 * (scales[i] + scales[j]) for j in best):
             best.append(int(i))
     return [*(float(locs[i]) for i in best[:_MAXIMA]), *starts]
 
 
-def _alternate(x: Any, loc: float, fixed_loc: bool, shape: dict[str, Any]) -> tuple[float, Any]:
+def _alternate(x: NDArray, loc: float, fixed_loc: bool, shape: Options) -> tuple[float, OptimizeResult]:
     """(alpha, scale) given loc, and loc given these, in turns; the last loc, and the last result of `fit_shape`."""
     for _ in range(_ROUNDS):
-        found = fit_shape(x - loc, **shape)
+        estimate = fit_shape(x - loc, **shape)
         before = loc
-        if found.success and not fixed_loc:
-            loc = _centre(x, found.alpha, found.scale, loc)
-        if abs(loc - before) <= 1e-8 * found.scale:
+        if estimate.success and not fixed_loc:
+            loc = _centre(x, estimate.alpha, estimate.scale, loc)
+        if abs(loc - before) <= 1e-8 * estimate.scale:
             break
-    return loc, found
+    return loc, estimate
 
 
 class _Barron(rv_continuous):  # type: ignore[misc]
@@ -258,52 +274,65 @@ class _Barron(rv_continuous):  # type: ignore[misc]
     ppf, isf = _checked(rv_continuous.ppf, "q"), _checked(rv_continuous.isf, "q")
     rvs, stats, entropy = _checked(rv_continuous.rvs), _checked(rv_continuous.stats), _checked(rv_continuous.entropy)
 
-    def nnlf(self, theta: Any, x: Any) -> Any:
+    def nnlf(self, theta: tuple[ArrayLike, ...], x: ArrayLike) -> float:
+        """The negative log-likelihood of x, theta being (alpha, loc, scale); infinite where these are no parameters."""
         for name, value in zip(("alpha", "loc", "scale", "x"), (*theta, x), strict=False):
             _check(name, value)
         return super().nnlf(theta, x)
 
-    def _shape_info(self) -> list[Any]:
+    def _shape_info(self) -> list[object]:
+        """The range of alpha, for SciPy's functions that look for the parameters of a distribution."""
         return [shape_info("alpha", 0, np.inf)]
 
-    def _argcheck(self, alpha: Any) -> Any:
+    def _argcheck(self, alpha: NDArray) -> NDArray:
+        """Tell for each alpha whether there is a density; for NaN there is none."""
         return np.asarray(alpha) >= 0
 
-    def _logpdf(self, x: Any, alpha: Any) -> Any:
+    def _logpdf(self, x: NDArray, alpha: NDArray) -> NDArray:
+        """The logarithm of the density at scale 1, as all of the following: SciPy moves and scales it."""
         return -nll(x, alpha, 1.0)
 
-    def _pdf(self, x: Any, alpha: Any) -> Any:
+    def _pdf(self, x: NDArray, alpha: NDArray) -> NDArray:
+        """The density."""
         return np.exp(self._logpdf(x, alpha))
 
-    def _cdf(self, x: Any, alpha: Any) -> Any:
+    def _cdf(self, x: NDArray, alpha: NDArray) -> NDArray:
+        """The probability below x, which by symmetry is that above -x."""
         return self._sf(-x, alpha)
 
-    def _sf(self, x: Any, alpha: Any) -> Any:
+    def _sf(self, x: NDArray, alpha: NDArray) -> NDArray:
+        """The probability above x, from the nearer tail."""
         tail = np.exp(_log_tail(np.abs(x), alpha))
         return np.where(x < 0, 1 - tail, tail)
 
-    def _logcdf(self, x: Any, alpha: Any) -> Any:
+    def _logcdf(self, x: NDArray, alpha: NDArray) -> NDArray:
+        """The logarithm of the probability below x."""
         return self._logsf(-x, alpha)
 
-    def _logsf(self, x: Any, alpha: Any) -> Any:
+    def _logsf(self, x: NDArray, alpha: NDArray) -> NDArray:
+        """The logarithm of the probability above x, finite where the probability underflows."""
         log_tail = _log_tail(np.abs(x), alpha)
         return np.where(x < 0, np.log1p(-np.exp(log_tail)), log_tail)
 
-    def _ppf(self, q: Any, alpha: Any) -> Any:
+    def _ppf(self, q: NDArray, alpha: NDArray) -> NDArray:
+        """The x below which the probability is q, from the nearer tail."""
         z = _upper_quantile(np.minimum(q, 1 - q), alpha)
         return np.where(q < 0.5, -z, z)
 
-    def _isf(self, q: Any, alpha: Any) -> Any:
+    def _isf(self, q: NDArray, alpha: NDArray) -> NDArray:
+        """The x above which the probability is q, from the nearer tail."""
         z = _upper_quantile(np.minimum(q, 1 - q), alpha)
         return np.where(q > 0.5, -z, z)
 
-    def _rvs(self, alpha: Any, size: Any = None, random_state: Any = None) -> Any:
+    def _rvs(self, alpha: NDArray, size: Any = None, random_state: Any = None) -> NDArray:
+        """Samples of the shape ``size``, for a single alpha, or for each element of what alpha broadcasts to."""
         alpha = np.asarray(alpha, np.float64)
         if alpha.size == 1:
             return _samples(float(alpha.reshape(())), math.prod(size), random_state).reshape(size)
         return _samples_of_each(np.broadcast_to(alpha, size).reshape(-1), random_state).reshape(size)
 
-    def _munp(self, n: int, alpha: Any) -> Any:
+    def _munp(self, n: int, alpha: NDArray) -> NDArray:
+        """The moment E x^n; NaN for an odd n at alpha = 0, where there is none."""
         alpha = np.asarray(alpha, np.float64)
         if n == 0:
             return np.ones_like(alpha)
@@ -312,7 +341,7 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         with np.errstate(over="ignore"):
             return np.exp(_density.log_moment(np, n, alpha))
 
-    def moment(self, order: int, *args: Any, **options: Any) -> Any:
+    def moment(self, order: int, *args: ArrayLike, **options: ArrayLike) -> NDArray | float:
         """E x^order, not central; infinite ones are infinite for every loc, where SciPy's own sum would be NaN."""
         if order < 0 or order != int(order):
             raise ValueError(f"order is {order!r}: moments have integer orders, 0 or more")
@@ -333,7 +362,8 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         total[good], total[~good] = terms, math.nan
         return total[()]
 
-    def _stats(self, alpha: Any) -> Any:
+    def _stats(self, alpha: NDArray) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        """The mean, the variance, the skewness and the excess kurtosis."""
         alpha = np.asarray(alpha, np.float64)
         none = np.where(alpha > 0, 0.0, math.nan)
         second, fourth = (_density.log_moment(np, order, alpha) for order in (2, 4))
@@ -341,11 +371,12 @@ class _Barron(rv_continuous):  # type: ignore[misc]
             ratio = np.where(np.isfinite(fourth), np.exp(fourth - 2 * second), np.where(alpha > 0, math.inf, math.nan))
             return none, np.exp(second), none, ratio - 3
 
-    def _entropy(self, alpha: Any) -> Any:
+    def _entropy(self, alpha: NDArray) -> NDArray:
+        """The differential entropy, E rho + log Z."""
         alpha = np.asarray(alpha, np.float64)
         return _density.expected_loss(np, alpha) + log_partition(alpha)
 
-    def fit(self, data: Any, *args: Any, **options: Any) -> tuple[float, float, float]:
+    def fit(self, data: ArrayLike | CensoredData, *args: float, **options: Any) -> tuple[float, float, float]:
         """alpha, loc and scale of largest likelihood; see the notes on the distribution.
 
         Parameters
@@ -385,7 +416,7 @@ class _Barron(rv_continuous):  # type: ignore[misc]
         if str(options.get("method", "mle")).lower() != "mle" or isinstance(data, CensoredData):
             return super().fit(data, *args, **options)
         names = ("falpha", "f0", "fix_alpha")
-        fixed = [found for name in names if (found := options.pop(name, None)) is not None]
+        fixed = [alpha for name in names if (alpha := options.pop(name, None)) is not None]
         floc, fscale, within = (options.pop(name, None) for name in ("floc", "fscale", "alpha_range"))
         for name in ("loc", "scale", "method"):
             options.pop(name, None)
@@ -435,21 +466,21 @@ class _Barron(rv_continuous):  # type: ignore[misc]
             low, high = (fixed[0],) * 2 if fixed else within
             # Last the middle, where light tails that end with the data have their maximum: however wide another fit is.
             starts = [*_locations(part, (float(low), float(high)), inner_scale), 0.5 * (part[0] + part[-1])]
-        reached: list[tuple[float, float, Any]] = []
+        reached: list[tuple[float, float, OptimizeResult]] = []  # the negative log-likelihood, the location, the rest
         for i, start in enumerate(starts):
-            if i < len(starts) - 1 and any(abs(start - loc) <= found.scale for _, loc, found in reached):
+            if i < len(starts) - 1 and any(abs(start - loc) <= estimate.scale for _, loc, estimate in reached):
                 continue
-            loc, found = _alternate(part, start, floc is not None, shape)
-            if not found.success:
-                raise FitError(f"{found.message}; fscale fixes the scale")
-            reached.append((float(found.fun), loc, found))
-        _, loc, found = min(reached, key=lambda one: one[0])
+            loc, estimate = _alternate(part, start, floc is not None, shape)
+            if not estimate.success:
+                raise FitError(f"{estimate.message}; fscale fixes the scale")
+            reached.append((float(estimate.fun), loc, estimate))
+        _, loc, estimate = min(reached, key=lambda fit: fit[0])
         if part.size < x.size:
-            loc, found = _alternate(x, loc, False, shape)
-            if not found.success:
-                raise FitError(f"{found.message}; fscale fixes the scale")
+            loc, estimate = _alternate(x, loc, False, shape)
+            if not estimate.success:
+                raise FitError(f"{estimate.message}; fscale fixes the scale")
         loc = math.ldexp(loc, power) if floc is None else floc
-        return float(found.alpha), loc, math.ldexp(float(found.scale), power) if fscale is None else fscale
+        return float(estimate.alpha), loc, math.ldexp(float(estimate.scale), power) if fscale is None else fscale
 
 
 barron = _Barron(name="barron", shapes="alpha")
