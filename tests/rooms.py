@@ -18,15 +18,17 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "CONTRIBUTING.md"
+_TYPES_ONLY = "TYPE_CHECKING", "typing.TYPE_CHECKING"
 BLOCK = re.compile(r"```mermaid\n.*?```\n", re.S)
 
 
 class Import(NamedTuple):
-    """One name that a file imports, in full, and whether the file says so relative to itself."""
+    """One name that a file imports, in full, whether the file says so relative to itself, and whether for types only."""
 
     name: str
     relative: bool
     line: int
+    typing: bool = False
 
     @property
     def top(self) -> str:
@@ -40,16 +42,19 @@ def imports(source: str, module: str, is_package: bool = False) -> tuple[Import,
 
 
 def _imports(source: str, module: str, is_package: bool) -> Iterator[Import]:
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    checked = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) in _TYPES_ONLY]
+    typing = {id(below) for n in checked for statement in n.body for below in ast.walk(statement)}
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(alias.name, False, node.lineno)
+                yield Import(alias.name, False, node.lineno, id(node) in typing)
         elif isinstance(node, ast.ImportFrom):
             parts = module.split(".")
             parts = parts[: len(parts) - node.level + is_package] if node.level else []
             base = ".".join([*parts, *([node.module] if node.module else [])])
             for alias in node.names:
-                yield Import(f"{base}.{alias.name}", node.level > 0, node.lineno)
+                yield Import(f"{base}.{alias.name}", node.level > 0, node.lineno, id(node) in typing)
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called in ("import_module", "imported", "__import__", "find_spec"):

@@ -106,9 +106,9 @@ def another_backend(module: str, found: Import) -> bool:
 def a_framework_too_early(module: str, found: Import) -> bool:
     """What `import fastrobust` runs imports no array library, nor kernels: only names, and how one imports them."""
     early = ("_api", "_call", "_evaluate", "_dispatch", "_parts", "_types")
-    if module not in ("fastrobust", *(f"fastrobust.{name}" for name in early)) or found.name.startswith(
-        ("fastrobust.kernels.compilers.alone.", "fastrobust.kernels.losses.definition.")  # the latter as a type only
-    ):
+    if module not in ("fastrobust", *(f"fastrobust.{name}" for name in early)):
+        return False
+    if found.typing or found.name.startswith("fastrobust.kernels.compilers.alone."):
         return False
     heavy = ("fastrobust.kernels", "fastrobust._backends", "fastrobust.cli")
     return found.top in FRAMEWORKS or found.name.startswith(heavy)
@@ -132,11 +132,11 @@ def behind_the_public_functions(module: str, found: Import) -> bool:
 
 def beside_the_public_functions(module: str, found: Import) -> bool:
     """The loops and the distribution stand on the public functions, the density's integrals and the rule for them, what
-    an array's library is, and the loops."""
+    an array's library is, what annotations are made of, and the loops."""
     if not module.startswith(("fastrobust.optimize", "fastrobust.stats")) or found.top != "fastrobust":
         return False
     public = {"fastrobust", *(f"fastrobust.{name}" for name in PUBLIC)}
-    below = ("_density", "_truncated", "_dispatch", "_arguments", "_meaning", "optimize")
+    below = ("_density", "_truncated", "_dispatch", "_arguments", "_meaning", "_types", "optimize")
     below += ("kernels.compilers.alone", "kernels.losses.truncation")
     return found.name not in public and not (found.name + ".").startswith(
         tuple(f"fastrobust.{name}." for name in below)
@@ -215,7 +215,7 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
         "fastrobust._evaluate": ("from .kernels.losses.catalogue import LOSS", "imported('fastrobust.kernels.losses')"),
         "fastrobust._dispatch": ("from jax import numpy", "import numpy", "__import__('cupy')"),
         "fastrobust._parts": ("import scipy", "from .kernels.loops import cpu"),
-        "fastrobust._types": ("try:\n    import dask.array\nexcept ImportError:\n    pass", "import llvmlite.binding"),
+        "fastrobust._types": ("if not TYPE_CHECKING:\n    import numpy", "try:\n    import dask.array\nexcept ImportError:\n    pass", "import llvmlite.binding"),
     },
     behind_the_public_functions: {
         "fastrobust.cli.fit": (
@@ -237,14 +237,13 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
     beside_the_public_functions: {
         "fastrobust.optimize._regression": (
             "from .._api import loss",
-            "from .. import _types",
             "from .._backends import numpy",
             "from ..kernels.loops import compiled",
             "from ..torch import loss",
             "from ..cli.common import UserError",
             "def f():\n    import fastrobust.kernels",
         ),
-        "fastrobust.optimize": ("from .._types import LossGrad", "from .. import cli"),
+        "fastrobust.optimize": ("from .._call import Backend", "from .. import cli"),
         "fastrobust.stats": ("from ._api import loss", "from .jax import nll"),
     },
     adapters_above_adapters: {
