@@ -1,21 +1,25 @@
-"""What the backends check alike: dtypes, numbers, shapes, memory for results.  For arrays whose dtypes are NumPy's."""
+"""The checks that backends share: dtypes, numbers, shapes, memory for results.  For arrays whose dtypes are NumPy's."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from ._types import Array, DType, Shaped
 from .kernels.losses.definition import Definition
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 NUMBERS = (float, int)  # what takes the dtype of the rest
 _HALF = ("float16", "bfloat16")
 
 
-def supported(name: str, dtype: np.dtype[Any]) -> None:
+def supported(name: str, dtype: DType) -> None:
     """Refuse complex numbers, strings, objects and what else has no kernel."""
     if dtype.kind not in "biu" and not floating(dtype):
         first = "take its real part or its absolute value, or " if dtype.kind == "c" else ""
@@ -25,56 +29,57 @@ def supported(name: str, dtype: np.dtype[Any]) -> None:
         )
 
 
-def floating(dtype: np.dtype[Any]) -> bool:
+def floating(dtype: DType) -> bool:
+    """Tell whether it is one of the four floating-point dtypes that have kernels, in whatever byte order."""
     return dtype.char in "efd" or dtype.name in _HALF
 
 
-def requested(dtype: Any) -> np.dtype[Any]:
-    """The value of dtype=."""
-    found: np.dtype[Any] = np.dtype(dtype)
-    if not floating(found):
-        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {found}")
-    return found
+def requested(dtype: DTypeLike) -> DType:
+    """The value of dtype=, as a dtype; an error unless it is one of floating point."""
+    wanted: DType = np.dtype(dtype)
+    if not floating(wanted):
+        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {wanted}")
+    return wanted
 
 
-def result_dtype(arrays: dict[str, Any], leading: str) -> Any:
-    """Dtype of the result.  Floating-point arguments are promoted; integers are float64 in the leading one only."""
-    found = []
+def result_dtype(arrays: Mapping[str, Shaped], leading: str) -> DType:
+    """The dtype of the result.  Floating-point arguments are promoted; integers are float64 in the leading one only."""
+    dtypes = []
     for name, array in arrays.items():
         supported(name, array.dtype)
         if array.dtype.kind not in "biu":
-            found.append(array.dtype)
+            dtypes.append(array.dtype)
         elif name == leading:
-            found.append(np.dtype(np.float64))
+            dtypes.append(np.dtype(np.float64))
     try:
-        return np.result_type(*found)
+        return np.result_type(*dtypes)
     except TypeError:
         raise TypeError(
-            f"{' and '.join(arrays)} have dtypes {', '.join(map(str, found))}, without a common type: convert one"
+            f"{' and '.join(arrays)} have dtypes {', '.join(map(str, dtypes))}, without a common type: convert one"
         ) from None
 
 
-def compute_type(dtype: np.dtype[Any]) -> Any:
-    """float32 computes for the two half precisions, which are rounded once at the end."""
+def compute_type(dtype: DType) -> type:
+    """The type that is computed in: float32 also for the two half precisions, which are rounded once at the end."""
     return np.float64 if dtype == np.float64 else np.float32
 
 
 def _shown(number: float) -> str:
-    """For a message; Python refuses to print integers of thousands of digits."""
+    """The number, for a message; Python refuses to print integers of thousands of digits."""
     try:
         return repr(number)
     except ValueError:
         return f"{'-' if number < 0 else ''}(an integer of {int(number).bit_length()} bits)"
 
 
-def _is_number(value: Any) -> bool:
-    """Whether it is a number of Python's or a scalar of NumPy's, not an array, be it without axes."""
+def _is_number(value: object) -> TypeGuard[float]:
+    """Tell whether it is a number of Python's or a scalar of NumPy's, not an array, be it without axes."""
     return isinstance(value, NUMBERS) or (
         isinstance(value, np.generic) and (value.dtype.kind in "biu" or floating(value.dtype))
     )
 
 
-def check_numbers(definition: Definition, operands: Sequence[Any]) -> None:
+def check_numbers(definition: Definition, operands: Sequence[object]) -> None:
     """Refuse numbers that the definition has no meaning for; bad elements of arrays give NaN instead, as NaN does."""
     for k, domain in definition.limited:
         value = operands[k]
@@ -83,7 +88,7 @@ def check_numbers(definition: Definition, operands: Sequence[Any]) -> None:
 
 
 def number(value: float | np.floating[Any] | np.integer[Any]) -> float:
-    """As a float; what is too large for one is infinite, which alpha may be."""
+    """The number as a float; what is too large for one is infinite, which alpha may be."""
     try:
         return float(value)
     except OverflowError:
@@ -94,7 +99,7 @@ ALPHA_RANGE = (0.0, 2.0)  # where alpha is looked for, unless the user says othe
 SHIFT = math.log(math.e - 1)  # softplus of it is 1: where a learned scale starts
 
 
-def alpha_range(bounds: Any, start: Any) -> tuple[float, float, float]:
+def alpha_range(bounds: Iterable[float], start: float | None) -> tuple[float, float, float]:
     """The bounds of a learned alpha, and where it starts: in their middle unless that is given."""
     try:
         low, high = map(float, bounds)
@@ -110,7 +115,7 @@ def alpha_range(bounds: Any, start: Any) -> tuple[float, float, float]:
     return low, high, first
 
 
-def scale_range(least: Any, start: Any) -> tuple[float, float]:
+def scale_range(least: float, start: float) -> tuple[float, float]:
     """The lower bound of a learned scale, and where it starts."""
     try:
         low, first = float(least), float(start)
@@ -136,32 +141,32 @@ def broadcast(names: Iterable[str], arrays: Iterable[Any]) -> tuple[int, ...]:
 
 
 def given(
-    out: Any, names: tuple[str, ...], shapes: dict[str, tuple[int, ...]], kind: Any = np.ndarray
+    out: Any, names: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]], kind: type[Any] = np.ndarray
 ) -> tuple[Any, ...]:
-    """The entries of ``out``, checked: for each name an array of its shape to write to, or None."""
+    """The entries of ``out``, checked: for each name an array of that kind and its shape to write to, or None."""
     if out is None:
         return (None,) * len(names)
-    found = out if isinstance(out, tuple) else (out,)
-    if len(found) != len(names):
-        raise ValueError(f"out must have an entry for each of {', '.join(names)}, or None there; got {len(found)}")
-    for name, array in zip(names, found, strict=True):
+    entries: tuple[Any, ...] = out if isinstance(out, tuple) else (out,)
+    if len(entries) != len(names):
+        raise ValueError(f"out must have an entry for each of {', '.join(names)}, or None there; got {len(entries)}")
+    for name, array in zip(names, entries, strict=True):
         foreign = kind is np.ndarray and getattr(type(array), "__array_ufunc__", None) is not np.ndarray.__array_ufunc__
         if array is not None and (foreign or not isinstance(array, kind) or array.shape != shapes[name]):
             got = f"shape {array.shape}" if isinstance(array, kind) and not foreign else f"a {type(array).__name__}"
             raise ValueError(f"out for {name} must be an array of shape {shapes[name]}, got {got}")
         if array is not None and not getattr(array.flags, "writeable", True):
             raise ValueError(f"out for {name} is read-only: pass an array that may be written")
-    return found
+    return entries
 
 
 @functools.cache
 def outputs(wrt: tuple[str, ...]) -> tuple[str, ...]:
-    """What a kernel computes for the value and these gradients."""
+    """The names of what a kernel computes for the value and these gradients."""
     return ("value", *("d" + name for name in wrt))
 
 
-def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
-    """Sum over the axes along which a parameter of that shape was broadcast."""
+def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
+    """The gradient, summed in double over the axes along which a parameter of that shape was broadcast."""
     lead = gradient.ndim - len(shape)
     while lead < 0:  # leading axes of length 1
         shape, lead = shape[1:], lead + 1

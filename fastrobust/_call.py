@@ -1,11 +1,11 @@
-"""What a backend offers, and the checks of a call that are the same for all of them."""
+"""The contract that backends keep, and the checks of a call that are the same for all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from ._types import LossGrad
+from ._types import ArrayLike, LossGrad, Namespace, Options, Shaped
 
 if TYPE_CHECKING:
     from .kernels.losses.definition import Definition
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 __all__ = ["WRT", "Backend", "check_options", "check_out", "check_reduction", "check_wrt"]
 
 
+Outputs: TypeAlias = Shaped | tuple[Shaped, ...]  # an array of the library, or a tuple of them for several names
+
+
 class Backend(Protocol):
-    """What computes with the arrays of one library: a module, or any object, with these names.
+    """A module, or any object, that computes with the arrays of one library, by these names.
 
     Operands come as the user gave them, arrays of the library and numbers, in the order of ``definition.operands``:
     first data, which broadcast against all others, then parameters.  The first one is an array of the library, unless
@@ -25,12 +28,12 @@ class Backend(Protocol):
     """
 
     @property
-    def xp(self) -> Any:
+    def xp(self) -> Namespace:
         """The library's functions, by the names that they have in NumPy."""
 
     def evaluate(
-        self, definition: Definition, names: tuple[str, ...], operands: Sequence[Any], options: dict[str, Any], /
-    ) -> Any:
+        self, definition: Definition, names: tuple[str, ...], operands: Sequence[ArrayLike], options: Options, /
+    ) -> Outputs:
         """Outputs for each element, of the broadcast shape: an array, or a tuple of them if there are several names.
 
         ``names`` are some of ``definition.outputs``.  ``options`` are those that a ufunc of NumPy's takes: ``out`` for
@@ -41,11 +44,11 @@ class Backend(Protocol):
         self,
         definition: Definition,
         names: tuple[str, ...],
-        operands: Sequence[Any],
-        weights: Any,
-        options: dict[str, Any],
+        operands: Sequence[ArrayLike],
+        weights: ArrayLike,
+        options: Options,
         /,
-    ) -> Any:
+    ) -> Outputs:
         """`evaluate`, with each output multiplied by the weights, which broadcast to the shape of the result.
 
         A weight of 0 makes 0 of whatever the element's value is, NaN included.
@@ -55,12 +58,12 @@ class Backend(Protocol):
         self,
         definition: Definition,
         wrt: tuple[str, ...],
-        operands: Sequence[Any],
+        operands: Sequence[ArrayLike],
         reduction: str,
-        weights: Any,
-        out: tuple[Any, ...] | None,
+        weights: ArrayLike | None,
+        out: tuple[Shaped | None, ...] | None,
         /,
-    ) -> tuple[Any, ...]:
+    ) -> tuple[Shaped | None, ...]:
         """The sum of the value, or its mean by the weights, and gradients of that in all operands.
 
         Gradients in data have the broadcast shape, those in parameters the parameters' shapes; None stands for those in
@@ -79,20 +82,20 @@ _OWN = {  # what functions with such options take besides
 }
 
 
-def check_reduction(reduction: Any) -> None:
+def check_reduction(reduction: object) -> None:
     """Refuse what is no reduction."""
     if type(reduction) is not str or reduction not in ("none", "sum", "mean"):
         raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
 
 
-def check_options(name: str, options: dict[str, Any], taken: frozenset[str] = _OPTIONS, why: str = "") -> None:
+def check_options(name: str, options: Options, taken: frozenset[str] = _OPTIONS, why: str = "") -> None:
     """Refuse options that the function of that name does not take."""
     for option in options:  # sets of keys end PyTorch 2.11's compiler
         if option not in taken:
             raise TypeError(_refusal(name, options, taken, why))
 
 
-def _refusal(name: str, options: dict[str, Any], taken: frozenset[str], why: str) -> str:
+def _refusal(name: str, options: Options, taken: frozenset[str], why: str) -> str:
     """The message for options that are not all taken."""
     from difflib import get_close_matches  # a millisecond that no other call needs
 
@@ -104,7 +107,7 @@ def _refusal(name: str, options: dict[str, Any], taken: frozenset[str], why: str
     return f"{name} does not take {given}{why}; it takes {', '.join(sorted(taken))}"
 
 
-def check_wrt(wrt: Any, operands: tuple[str, ...]) -> tuple[str, ...]:
+def check_wrt(wrt: object, operands: tuple[str, ...]) -> tuple[str, ...]:
     """The operands to differentiate by, in their order."""
     if isinstance(wrt, (tuple, list)) and all([type(name) is str for name in wrt]):  # noqa: C419 - in less time
         ordered = tuple([name for name in operands if name in wrt])
@@ -116,8 +119,8 @@ def check_wrt(wrt: Any, operands: tuple[str, ...]) -> tuple[str, ...]:
 _COUNTS = "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"
 
 
-def check_out(out: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
-    """The entries of ``out``, one for each of these names."""
+def check_out(out: object, names: tuple[str, ...]) -> tuple[Any, ...]:
+    """The entries of ``out``, one for each of these names; whether they are arrays is the backend's to say."""
     if not isinstance(out, (tuple, list)) or len(out) != len(names):
         raise ValueError(
             f"out must be a LossGrad or tuple of {_COUNTS[len(names)]}, ({', '.join(names)}), any of them None; got "

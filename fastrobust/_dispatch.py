@@ -25,7 +25,7 @@ _OVER_NUMPY = (_LIBRARIES["numpy"], _CONTAINERS)
 
 
 def install(extras: str) -> str:
-    """How to get what is optional. The package is on no index, so that its name alone would install nothing."""
+    """The command that installs these extras. The package is on no index: its name alone would install nothing."""
     return f'pip install ".[{extras}]" in a clone of fastrobust'
 
 
@@ -41,46 +41,48 @@ _PLAIN = _NUMBERS | {list, tuple}  # what needs no library
 _known: dict[type, Backend] = {}
 
 
-def backend(value: Any, name: str = "x") -> Backend:
+def backend(value: object, name: str = "x") -> Backend:
     """The backend for one array, called so in errors."""
     return _known.get(type(value)) or _find(name, value)
 
 
-def common(names: Sequence[str], operands: Sequence[Any], weights: Any = None) -> Backend:
+def common(names: Sequence[str], operands: Sequence[object], weights: object = None) -> Backend:
     """The backend for the first of these operands, which the others and weights must fit."""
     first = type(operands[0])
-    found = _known.get(first)
-    if found is None or (weights is not None and type(weights) not in _NUMBERS):
+    target = _known.get(first)
+    if target is None or (weights is not None and type(weights) not in _NUMBERS):
         return _common(names, operands, weights)
     for value in operands:
         kind = type(value)
-        if kind is not float and kind is not first and _known.get(kind) is not found and kind not in _NUMBERS:
+        if kind is not float and kind is not first and _known.get(kind) is not target and kind not in _NUMBERS:
             return _common(names, operands, weights)
-    return found
+    return target
 
 
-def _common(names: Sequence[str], operands: Sequence[Any], weights: Any) -> Backend:
+def _common(names: Sequence[str], operands: Sequence[object], weights: object) -> Backend:
+    """The backend of `common`, with each type looked up that is not known yet, and errors for strangers."""
     (leading, *others), (x, *values) = names, operands
-    found = backend(x, leading)
+    target = backend(x, leading)
     for name, value in zip(others, values, strict=True):
-        found = joined(name, value, found, leading, x)
-    return found if weights is None else joined("weights", weights, found, leading, x)
+        target = joined(name, value, target, leading, x)
+    return target if weights is None else joined("weights", weights, target, leading, x)
 
 
-def joined(name: str, value: Any, found: Backend, leading: str, x: Any) -> Backend:
+def joined(name: str, value: object, target: Backend, leading: str, x: object) -> Backend:
     """The backend for x and one argument more, which is not of another library; float64 scalars are floats."""
-    numpy = _module(found) in _OVER_NUMPY
+    numpy = _module(target) in _OVER_NUMPY
     if isinstance(value, (float, int)) or (type(value) in _PLAIN and not numpy):
-        return found
+        return target
     other = _known.get(type(value)) or _find(name, value)
-    if other is found:
-        return found
+    if other is target:
+        return target
     if numpy and _module(other) in _OVER_NUMPY:
-        return found if _module(found) == _CONTAINERS else other
+        return target if _module(target) == _CONTAINERS else other
     raise TypeError(f"{name} is a {shown(value)} and {leading} a {shown(x)}: convert one of them, to have one library")
 
 
-def _module(target: Backend) -> Any:
+def _module(target: Backend) -> str | None:
+    """The name of a backend that is a module."""
     return getattr(target, "__name__", None)
 
 
@@ -89,12 +91,13 @@ def remember(kinds: tuple[type, ...], target: Backend) -> None:
     _known.update(dict.fromkeys(kinds, target))
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """The type, for a message."""
     return _shown(type(value))
 
 
 def _shown(kind: type) -> str:
+    """The name of a type with that of its module, where it has one."""
     return f"{kind.__module__}.{kind.__qualname__}" if kind.__module__ else kind.__qualname__
 
 
@@ -103,7 +106,13 @@ def origins(kind: type) -> list[str]:
     return [str(base.__module__).partition(".")[0] for base in kind.__mro__]
 
 
-def _find(name: str, value: Any) -> Backend:
+def _find(name: str, value: object) -> Backend:
+    """The backend for a value whose type may not be known yet, and then is.
+
+    A type belongs to the first library in its method resolution order that is listed; else to NumPy where it is a
+    number or list of Python's, to the containers where NumPy hands ufuncs over to it, and to CuPy where it is memory of
+    a GPU.
+    """
     kind = type(value)
     if kind in (list, tuple):
         _check_elements(name, value)
@@ -124,7 +133,7 @@ def _find(name: str, value: Any) -> Backend:
         if module is None:
             why = f"support for {library} is not in this release" if library else "its type is not known"
             remedy = "convert it with numpy.asarray()" if library else _remedy(name, value)
-            *most, last = (NAMES[one] for one in SUPPORTED)
+            *most, last = (NAMES[supported] for supported in SUPPORTED)
             raise TypeError(
                 f"{name} is a {shown(value)}: {why}. Supported: arrays of {', '.join(most)} and {last}, CUDA arrays "
                 f"that speak DLPack, numbers, and lists of numbers; {remedy}."
@@ -142,8 +151,8 @@ def _find(name: str, value: Any) -> Backend:
 
 def _of_numpy(kind: type) -> bool:
     """Tell whether it is NumPy's own array or scalar type, whose values are numbers and no more."""
-    own = [base.__name__ for base in kind.__mro__ if base.__module__ == "numpy"]
-    return "generic" in own or (kind.__module__ == "numpy" and kind.__name__ in ("ndarray", "memmap"))
+    classes = [base.__name__ for base in kind.__mro__ if base.__module__ == "numpy"]
+    return "generic" in classes or (kind.__module__ == "numpy" and kind.__name__ in ("ndarray", "memmap"))
 
 
 def _check_elements(name: str, value: Any) -> None:
@@ -161,10 +170,11 @@ def _check_elements(name: str, value: Any) -> None:
 
 
 def _is_array(kind: type) -> bool:
+    """Tell whether NumPy, or another library by DLPack, would make an array of a value of that type."""
     return any(getattr(kind, name, None) for name in ("__array_ufunc__", "__array__", "__dlpack__"))
 
 
-def _remedy(name: str, value: Any) -> str:
+def _remedy(name: str, value: object) -> str:
     """The words for how to make an array or a number of a value of an unknown type."""
     if hasattr(value, "toarray"):
         return f"convert it with {name}.toarray(): what is not stored counts as 0"
@@ -184,6 +194,7 @@ def _remedy(name: str, value: Any) -> str:
 
 
 def _has_buffer(value: Any) -> bool:
+    """Tell whether it offers its memory by Python's buffer protocol, as an `array.array` does."""
     try:
         memoryview(value)
     except TypeError:
@@ -191,7 +202,7 @@ def _has_buffer(value: Any) -> bool:
     return True
 
 
-def _on_cuda(value: Any) -> bool:
+def _on_cuda(value: object) -> bool:
     """Tell whether it is memory of an NVIDIA GPU, which CuPy can see without a copy."""
     if hasattr(value, "__cuda_array_interface__"):
         return True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._call import WRT, Backend, check_options, check_out, check_reduction, check_wrt
 from ._dispatch import common, joined
+from ._types import ArrayLike, Options
 from .kernels.compilers.alone import imported
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _Described = tuple["Definition", tuple[str, ...], tuple[str, ...]]
 
 
 class _Definitions(dict[str, _Described]):
-    """By name: the definition, its operands, and the names of the value and the derivatives in them.
+    """Definitions by name, each with its operands and the names of the value and of the derivatives in them.
 
     A dictionary, since the compiler of PyTorch would warn of a `functools.cache`; and of names alone, since it takes
     the keys apart.
@@ -34,6 +35,7 @@ class _Definitions(dict[str, _Described]):
 
 
 def _described(definition: Definition) -> _Described:
+    """The definition with its operands, `WRT` itself where they equal it, and what is the value and its derivatives."""
     operands = WRT if definition.operands == WRT else definition.operands
     return definition, operands, ("value", *definition.gradients)
 
@@ -41,14 +43,14 @@ def _described(definition: Definition) -> _Described:
 definitions = _Definitions()
 
 
-def _with_options(target: Backend, function: str, leading: str, x: Any, options: dict[str, Any]) -> Backend:
+def _with_options(target: Backend, function: str, leading: str, x: ArrayLike, options: Options) -> Backend:
     """The backend where options are given, a mask among them."""
     check_options(function, options)
     return joined("where", options["where"], target, leading, x) if "where" in options else target
 
 
 def output_of(
-    function: str, family: str | Definition, output: str, operands: tuple[Any, ...], options: dict[str, Any]
+    function: str, family: str | Definition, output: str, operands: tuple[ArrayLike, ...], options: Options
 ) -> Any:
     """The output for each element, for the public function of that name."""
     definition, taken, _ = definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
@@ -59,7 +61,11 @@ def output_of(
 
 
 def value_of(
-    family: str | Definition, operands: tuple[Any, ...], reduction: str, weights: Any, options: dict[str, Any]
+    family: str | Definition,
+    operands: tuple[ArrayLike, ...],
+    reduction: str,
+    weights: ArrayLike | None,
+    options: Options,
 ) -> Any:
     """The value for each element, weighted, or its sum or mean."""
     definition, taken, _ = definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
@@ -84,7 +90,12 @@ def value_of(
 
 
 def value_and_grad(
-    family: str | Definition, operands: tuple[Any, ...], reduction: str, weights: Any, wrt: Sequence[str], out: Any
+    family: str | Definition,
+    operands: tuple[ArrayLike, ...],
+    reduction: str,
+    weights: ArrayLike | None,
+    wrt: Sequence[str],
+    out: object,
 ) -> Sequence[Any]:
     """The value and the derivatives in all operands, None where not wanted; for each element, or of sums."""
     definition, taken, every = definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
@@ -102,10 +113,10 @@ def value_and_grad(
     if out is not None:
         options["out"] = tuple(array for name, array in zip(every, out, strict=True) if name in names)
     if weights is None:
-        results: Sequence[Any] = target.evaluate(definition, names, operands, options)
+        outputs: Any = target.evaluate(definition, names, operands, options)  # a tuple, if there are several names
     else:
-        results = target.weighted(definition, names, operands, weights, options)
+        outputs = target.weighted(definition, names, operands, weights, options)
     if names is every:
-        return results
-    found = dict(zip(names, results if len(names) > 1 else (results,), strict=True))
-    return [found.get(name) for name in every]
+        return outputs
+    by_name = dict(zip(names, outputs if len(names) > 1 else (outputs,), strict=True))
+    return [by_name.get(name) for name in every]

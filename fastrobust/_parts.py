@@ -35,6 +35,7 @@ def installed() -> list[str]:
 
 
 def _is_there(library: str) -> bool:
+    """Tell whether the library can be imported, or was; it is not imported for that."""
     if library in sys.modules:
         return sys.modules[library] is not None
     from importlib.util import find_spec  # which no other call needs

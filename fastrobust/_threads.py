@@ -16,18 +16,17 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from .kernels.compilers.alone import alone, uninterrupted
 
 __all__ = ["in_threads"]
 
-_started: list[tuple[queue.SimpleQueue[Callable[[], Any]], int]] = []  # what the helpers are asked by; all threads
+_started: list[tuple[queue.SimpleQueue[Callable[[], object]], int]] = []  # what the helpers are asked by; all threads
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_started.clear)  # a child lacks the threads
 
 
-def _pool() -> tuple[Callable[[Callable[[], Any]], Any], int]:
+def _pool() -> tuple[Callable[[Callable[[], object]], object], int]:
     """The way to ask a helper, and the number of threads with the caller; they are started at the first call."""
     if not _started:
         alone(_start)
@@ -36,9 +35,10 @@ def _pool() -> tuple[Callable[[Callable[[], Any]], Any], int]:
 
 
 def _start() -> None:
+    """Start the threads, one less than there are cores, as far as the process gets them."""
     if not _started:
         wanted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        tasks, threads = queue.SimpleQueue[Callable[[], Any]](), 1
+        tasks, threads = queue.SimpleQueue[Callable[[], object]](), 1
         with contextlib.suppress(RuntimeError):  # no more for this process, or none since the interpreter shuts down
             for _ in range(wanted - 1):
                 threading.Thread(target=_serve, args=(tasks,), name="fastrobust", daemon=True).start()
@@ -46,13 +46,18 @@ def _start() -> None:
         _started.append((tasks, threads))
 
 
-def _serve(tasks: queue.SimpleQueue[Callable[[], Any]]) -> None:
+def _serve(tasks: queue.SimpleQueue[Callable[[], object]]) -> None:
+    """Do one task after the other, for as long as the process lives: what a thread runs."""
     while True:
         tasks.get()()  # whose work is not kept until the next one
 
 
 def in_threads(work: Callable[[int, int], None], count: int, grain: int, most: int) -> None:
-    """work(start, stop) over range(count), in equal parts for the cores; multiples of grain, of no more than most."""
+    """work(start, stop) over range(count), in equal parts for the cores; multiples of grain, of no more than most.
+
+    The threads are asked to help once each, and the caller works through the same list meanwhile.  It counts what was
+    done, and ends when all was; on an error or a signal it empties the list and waits for who is still at a piece.
+    """
     ask, threads = _pool()
     step = max(1, min(-(-count // (threads * grain)), most // grain)) * grain
     pieces = [(start, min(start + step, count)) for start in range(0, count, step)]
@@ -60,6 +65,7 @@ def in_threads(work: Callable[[int, int], None], count: int, grain: int, most: i
     done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     def help_out() -> None:
+        """Work through the list beside the caller, and hand an error over to it: what a thread is asked to do."""
         begun.append(None)  # before the look at the list: who empties it looks here afterwards
         try:
             while piece := _next(pieces):
@@ -92,6 +98,7 @@ def in_threads(work: Callable[[int, int], None], count: int, grain: int, most: i
 
 
 def _next(pieces: list[tuple[int, int]]) -> tuple[int, int] | None:
+    """A piece taken from the list, None when it is empty; no two threads take the same one."""
     try:
         return pieces.pop()
     except IndexError:

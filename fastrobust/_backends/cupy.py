@@ -13,36 +13,48 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cupy
 import numpy as np
 
 from .. import _arguments as arguments
+from .._types import ArrayLike, DType, Options
 from ..kernels.arithmetic import scaling
 from ..kernels.loops import compiled, launch
 from ..kernels.losses.definition import Definition
 
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
 xp = cupy  # the library's functions
+
+Kernel: TypeAlias = tuple[Any, ...]  # what `compiled.ptx` takes: the kind of kernel, then what that kind needs
+Loaded: TypeAlias = "dict[Kernel, cupy.cuda.function.Function]"  # the kernels on a device
+Operands: TypeAlias = dict[str, Any]  # by name: data as arrays, parameters as arrays or floats
+Out: TypeAlias = Any  # memory for results as it was given: an array, a tuple of arrays and None, or None
+Entries: TypeAlias = "tuple[cupy.ndarray | None, ...]"  # the same, looked at: an entry for each result
+Outputs: TypeAlias = "cupy.ndarray | tuple[cupy.ndarray, ...]"  # a tuple for several names
 
 # --- the device
 
 
 @functools.cache
-def _device(number: int) -> tuple[int, dict[tuple[Any, ...], Any]]:
-    """Its multiprocessors, and the kernels that were loaded there."""
+def _device(number: int) -> tuple[int, Loaded]:
+    """The number of a device's multiprocessors, and the kernels that were loaded there."""
     runtime = cupy.cuda.runtime
     return runtime.deviceGetAttribute(runtime.cudaDevAttrMultiProcessorCount, number), {}
 
 
-_captured: list[Any] = []
+_captured: list[cupy.cuda.MemoryPointer] = []
 
 
 @contextlib.contextmanager
 def _on(number: int) -> Iterator[None]:
-    """The device.  Memory of a call that is captured in a graph is kept: every replay writes to it again.
+    """The device of that number, made current.
 
-    Not that of another library's allocator, as PyTorch's, which has memory for each graph and counts what lives in it.
+    Memory of a call that is captured in a graph is kept: every replay writes to it again.  Not that of
+    another library's allocator, as PyTorch's, which has memory for each graph and counts what lives in it.
     """
     with cupy.cuda.Device(number):
         if not cupy.cuda.get_current_stream().is_capturing():
@@ -53,7 +65,7 @@ def _on(number: int) -> Iterator[None]:
             yield
             return
 
-        def keep(size: int) -> Any:
+        def keep(size: int) -> cupy.cuda.MemoryPointer:
             _captured.append(allocate(size))
             return _captured[-1]
 
@@ -61,8 +73,8 @@ def _on(number: int) -> Iterator[None]:
             yield
 
 
-def _start(number: int, loaded: dict[tuple[Any, ...], Any], what: tuple[Any, ...], blocks: int, words: Any) -> None:
-    """Launch a kernel on the current stream."""
+def _start(number: int, loaded: Loaded, what: Kernel, blocks: int, words: Sequence[int]) -> None:
+    """Launch a kernel on the current stream, loaded first if it was not used on this device before."""
     kernel = loaded.get(what)
     if kernel is None:
         module = cupy.cuda.function.Module()
@@ -72,14 +84,15 @@ def _start(number: int, loaded: dict[tuple[Any, ...], Any], what: tuple[Any, ...
 
 
 class _Run:
-    """What a call needs of the device; keeps its scratch memory."""
+    """The device as one call needs it, with the scratch memory of that call."""
 
     def __init__(self, number: int) -> None:
         count, loaded = _device(number)
-        self.kept: list[Any] = []
+        self.kept: list[cupy.ndarray] = []
         self.device = launch.Device(count, functools.partial(_start, number, loaded), self._scratch)
 
     def _scratch(self, count: int) -> int:
+        """The address of memory for so many doubles, which lives as long as the call."""
         self.kept.append(cupy.empty(count, np.float64))
         return int(self.kept[-1].data.ptr)
 
@@ -87,7 +100,7 @@ class _Run:
 # --- arguments
 
 
-def _array(name: str, value: Any) -> Any:
+def _array(name: str, value: object) -> cupy.ndarray:
     """A CuPy array: itself, or a view of other CUDA memory."""
     if isinstance(value, cupy.ndarray):
         return value
@@ -98,7 +111,7 @@ def _array(name: str, value: Any) -> Any:
     raise TypeError(f"{name} is a {type(value).__name__}: make it a CuPy array with cupy.asarray()")
 
 
-def _here(name: str, array: Any, leading: str, number: int) -> None:
+def _here(name: str, array: cupy.ndarray, leading: str, number: int) -> None:
     """Refuse an array on another GPU than that of the call."""
     if array.device.id != number:
         raise ValueError(
@@ -108,19 +121,20 @@ def _here(name: str, array: Any, leading: str, number: int) -> None:
 
 
 def _arguments(
-    definition: Definition, wanted: Any, operands: Sequence[Any]
-) -> tuple[np.dtype[Any], np.dtype[Any], dict[str, Any], int]:
-    """Dtype of the result; that of the memory, wider if less is wanted; data in it, and the parameters; the device.
+    definition: Definition, wanted: DTypeLike | None, operands: Sequence[ArrayLike]
+) -> tuple[DType, DType, Operands, int]:
+    """The dtype of the result; that of the memory, wider if less is wanted; the operands; the device.
 
-    Parameters are floats or in the computing type; so are data that are numbers, but for the first.
+    Data have the dtype of the memory, and what was a number is an array without axes.  Parameters are floats or arrays
+    in the computing type.
     """
     arguments.check_numbers(definition, operands)
     leading = definition.operands[0]
-    found = {
+    named = {
         name: value if isinstance(value, arguments.NUMBERS) and name != leading else _array(name, value)
         for name, value in zip(definition.operands, operands, strict=True)
     }
-    arrays = {name: value for name, value in found.items() if isinstance(value, cupy.ndarray)}
+    arrays = {name: value for name, value in named.items() if isinstance(value, cupy.ndarray)}
     storage = arguments.result_dtype(arrays, leading)
     result = storage if wanted is None else arguments.requested(wanted)
     storage = np.promote_types(storage, result)
@@ -129,36 +143,37 @@ def _arguments(
     for name, array in arrays.items():
         _here(name, array, leading, number)
     with _on(number):
-        for name, value in found.items():
+        for name, value in named.items():
             if isinstance(value, cupy.ndarray):
-                found[name] = value.astype(storage if name in definition.data else compute, copy=False)
+                named[name] = value.astype(storage if name in definition.data else compute, copy=False)
             else:
                 plain = arguments.number(value)
-                found[name] = cupy.full((), plain, storage) if name in definition.data else plain
-    return result, storage, found, number
+                named[name] = cupy.full((), plain, storage) if name in definition.data else plain
+    return result, storage, named, number
 
 
-def _shape(found: dict[str, Any]) -> tuple[int, ...]:
-    """The common shape of what are arrays."""
-    arrays = {name: value for name, value in found.items() if isinstance(value, cupy.ndarray)}
+def _shape(named: Operands) -> tuple[int, ...]:
+    """The common shape of the operands that are arrays."""
+    arrays = {name: value for name, value in named.items() if isinstance(value, cupy.ndarray)}
     return arguments.broadcast(arrays, arrays.values())
 
 
-def _contiguous(array: Any) -> Any:
-    """CuPy's own function gives an array without axes one."""
+def _contiguous(array: cupy.ndarray) -> cupy.ndarray:
+    """The array in one piece; CuPy's own function gives an array without axes one."""
     return array if array.flags.c_contiguous else cupy.ascontiguousarray(array)
 
 
-def _view(array: Any) -> launch.Array:
+def _view(array: cupy.ndarray) -> launch.Array:
+    """The array as the kernels are told of it: strides in elements, not bytes."""
     return launch.Array(array.data.ptr, array.shape, tuple(s // array.itemsize for s in array.strides))
 
 
 def _operands(
-    run: _Run, definition: Definition, found: dict[str, Any], shape: tuple[int, ...]
-) -> tuple[launch.Operands, list[Any]]:
+    run: _Run, definition: Definition, named: Operands, shape: tuple[int, ...]
+) -> tuple[launch.Operands, list[cupy.ndarray | float]]:
     """The operands as the kernels take them, and the arrays to keep meanwhile: copies, if of too many axes."""
     count = len(definition.data)
-    values = list(found.values())
+    values = list(named.values())
     kept = [*(cupy.broadcast_to(a, shape) for a in values[:count]), *values[count:]]
     seen = _seen(run, kept, count)
     if not seen.plannable:
@@ -167,20 +182,20 @@ def _operands(
     return seen, kept
 
 
-def _seen(run: _Run, arrays: Sequence[Any], data: int) -> launch.Operands:
-    views = [_view(a) if isinstance(a, cupy.ndarray) else a for a in arrays]
+def _seen(run: _Run, arrays: Sequence[cupy.ndarray | float], data: int) -> launch.Operands:
+    """The operands, of which the first ``data`` are data, and how they lie in memory."""
+    views: list[Any] = [_view(a) if isinstance(a, cupy.ndarray) else a for a in arrays]
     return launch.operands(run.device, views[:data], views[data:])
 
 
-def _like(parameter: Any, shape: tuple[int, ...]) -> Any:
+def _like(parameter: cupy.ndarray | float, shape: tuple[int, ...]) -> cupy.ndarray | float:
+    """The parameter with a number for each element; one that is a single number stays that."""
     many = isinstance(parameter, cupy.ndarray) and parameter.size > 1
     return _contiguous(cupy.broadcast_to(parameter, shape)) if many else parameter
 
 
-def _given(
-    out: Any, names: tuple[str, ...], shapes: dict[str, tuple[int, ...]], dtype: Any, number: int
-) -> tuple[Any, ...]:
-    """The entries of ``out``, checked."""
+def _given(out: Out, names: tuple[str, ...], shapes: dict[str, tuple[int, ...]], dtype: DType, number: int) -> Entries:
+    """The entries of ``out``, checked: their shapes, their device, and whether they take that dtype."""
     given = arguments.given(out, names, shapes, cupy.ndarray)
     for name, array in zip(names, given, strict=True):
         if array is not None:
@@ -191,13 +206,13 @@ def _given(
 
 
 def _results(
-    out: Any,
+    out: Out,
     names: tuple[str, ...],
     shapes: dict[str, tuple[int, ...]],
-    dtype: Any,
-    inputs: Sequence[Any],
+    dtype: DType,
+    inputs: Sequence[object],
     number: int,
-) -> tuple[tuple[Any, ...], list[Any]]:
+) -> tuple[Entries, list[cupy.ndarray]]:
     """The entries of ``out``, and for each name contiguous memory that the kernels may write."""
     given = _given(out, names, shapes, dtype, number)
     memory = []
@@ -208,8 +223,8 @@ def _results(
     return given, memory
 
 
-def _overlaps(out: Any, array: Any) -> bool:
-    """Whether writing to out spoils array; element by element in place does not.
+def _overlaps(out: cupy.ndarray, array: object) -> bool:
+    """Tell whether writing to out spoils array; element by element in place does not.
 
     By addresses: CuPy's own function takes views of other libraries' memory for memory of their own.
     """
@@ -220,7 +235,7 @@ def _overlaps(out: Any, array: Any) -> bool:
     return first < end and begin < last and not (same and out.data.ptr == array.data.ptr)
 
 
-def _bounds(array: Any) -> tuple[int, int]:
+def _bounds(array: cupy.ndarray) -> tuple[int, int]:
     """The addresses between which its elements lie."""
     if array.size == 0:
         return 0, 0
@@ -229,7 +244,7 @@ def _bounds(array: Any) -> tuple[int, int]:
     return array.data.ptr + low, array.data.ptr + high + array.itemsize
 
 
-def _handed(given: Sequence[Any], memory: Sequence[Any]) -> list[Any]:
+def _handed(given: Sequence[cupy.ndarray | None], memory: Sequence[cupy.ndarray]) -> list[cupy.ndarray]:
     """The results: what was given, filled, or the memory itself."""
     for array, result in zip(given, memory, strict=True):
         if array is not None and array is not result:
@@ -237,7 +252,8 @@ def _handed(given: Sequence[Any], memory: Sequence[Any]) -> list[Any]:
     return [result if array is None else array for array, result in zip(given, memory, strict=True)]
 
 
-def _check_options(options: dict[str, Any]) -> None:
+def _check_options(options: Options) -> None:
+    """Refuse the options of a ufunc that nothing here follows."""
     if unknown := options.keys() - {"out", "dtype"}:
         raise TypeError(f"{', '.join(sorted(unknown))}: not taken for CuPy arrays, only out and dtype are")
 
@@ -245,111 +261,133 @@ def _check_options(options: dict[str, Any]) -> None:
 # --- what the dispatcher calls
 
 
-def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[Any], options: dict[str, Any]) -> Any:
+def evaluate(
+    definition: Definition, names: tuple[str, ...], operands: Sequence[ArrayLike], options: Options
+) -> Outputs:
     """The named outputs for each element: an array, or a tuple of them."""
     _check_options(options)
-    result, storage, found, number = _arguments(definition, options.get("dtype"), operands)
+    dtype, storage, named, number = _arguments(definition, options.get("dtype"), operands)
     with _on(number):
-        results = _evaluated(definition, names, storage, found, options.get("out"), number)
-        return _chosen(results, result, options)
+        outputs = _evaluated(definition, names, storage, named, options.get("out"), number)
+        return _chosen(outputs, dtype, options)
 
 
-def _chosen(results: list[Any], dtype: Any, options: dict[str, Any]) -> Any:
+def _chosen(outputs: list[cupy.ndarray], dtype: DType, options: Options) -> Outputs:
     """One array or a tuple of them; of that dtype, unless memory was given."""
     if options.get("out") is None:
-        results = [result.astype(dtype, copy=False) for result in results]
-    return results[0] if len(results) == 1 else tuple(results)
+        outputs = [output.astype(dtype, copy=False) for output in outputs]
+    return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
 def _evaluated(
-    definition: Definition, names: tuple[str, ...], dtype: Any, found: dict[str, Any], out: Any, number: int
-) -> list[Any]:
-    shape = _shape(found)
-    given, memory = _results(out, names, dict.fromkeys(names, shape), dtype, list(found.values()), number)
+    definition: Definition, names: tuple[str, ...], dtype: DType, named: Operands, out: Out, number: int
+) -> list[cupy.ndarray]:
+    """The named outputs for each element, in memory of that dtype or in what was given."""
+    shape = _shape(named)
+    given, memory = _results(out, names, dict.fromkeys(names, shape), dtype, list(named.values()), number)
     run = _Run(number)
-    seen, _kept = _operands(run, definition, found, shape)
+    seen, _kept = _operands(run, definition, named, shape)
     launch.elementwise(run.device, definition, names, dtype.name, seen, [m.data.ptr for m in memory])
     return _handed(given, memory)
 
 
 def weighted(
-    definition: Definition, names: tuple[str, ...], operands: Sequence[Any], weights: Any, options: dict[str, Any]
-) -> Any:
+    definition: Definition,
+    names: tuple[str, ...],
+    operands: Sequence[ArrayLike],
+    weights: ArrayLike,
+    options: Options,
+) -> Outputs:
     """`evaluate`, each output multiplied by the weights and then rounded."""
     _check_options(options)
-    result, storage, found, number = _arguments(definition, options.get("dtype"), operands)
+    dtype, storage, named, number = _arguments(definition, options.get("dtype"), operands)
     compute = np.dtype(arguments.compute_type(storage))
     with _on(number):
-        shape = _shape(found)
+        shape = _shape(named)
         given = _given(options.get("out"), names, dict.fromkeys(names, shape), compute, number)
-        weights = _weights(weights, shape, compute, number)
-        results = _evaluated(definition, names, compute, _widened(definition, found, compute), None, number)
-        results = _handed(given, [_weighed(part, weights) for part in results])
-        return _chosen(results, result, options)
+        factors = _weights(weights, shape, compute, number)
+        outputs = _evaluated(definition, names, compute, _widened(definition, named, compute), None, number)
+        outputs = _handed(given, [_weighed(output, factors) for output in outputs])
+        return _chosen(outputs, dtype, options)
 
 
-def _widened(definition: Definition, found: dict[str, Any], compute: Any) -> dict[str, Any]:
+def _widened(definition: Definition, named: Operands, compute: DType) -> Operands:
     """The operands with data in the computing type."""
-    return found | {name: found[name].astype(compute, copy=False) for name in definition.data}
+    return named | {name: named[name].astype(compute, copy=False) for name in definition.data}
 
 
-def _weights(weights: Any, shape: tuple[int, ...], compute: Any, number: int, relative: bool = False) -> Any:
-    """Contiguous, of the result's shape and the computing type; all times one power of two if only ratios matter."""
+def _weights(
+    weights: ArrayLike, shape: tuple[int, ...], compute: DType, number: int, relative: bool = False
+) -> cupy.ndarray:
+    """The weights, contiguous, of the result's shape and the computing type.
+
+    Where only their ratios matter, doubles that become floats are multiplied by one power of two, into floats' range.
+    """
     if isinstance(weights, arguments.NUMBERS):
         return cupy.full(shape, weights, compute)
-    weights = _array("weights", weights)
-    _here("weights", weights, "x", number)
-    arguments.supported("weights", weights.dtype)
-    if relative and weights.dtype == np.float64 != compute and weights.size:
-        exponent = cupy.clip(cupy.frexp(abs(weights).max())[1], -1000, 1000)  # the largest about 1, as floats are
-        weights = weights * cupy.ldexp(cupy.ones((), np.float64), -exponent)
+    array = _array("weights", weights)
+    _here("weights", array, "x", number)
+    arguments.supported("weights", array.dtype)
+    if relative and array.dtype == np.float64 != compute and array.size:
+        exponent = cupy.clip(cupy.frexp(abs(array).max())[1], -1000, 1000)  # the largest about 1, as floats are
+        array = array * cupy.ldexp(cupy.ones((), np.float64), -exponent)
     try:
-        return _contiguous(cupy.broadcast_to(weights.astype(compute, copy=False), shape))
+        return _contiguous(cupy.broadcast_to(array.astype(compute, copy=False), shape))
     except ValueError:
         raise ValueError(
-            f"weights of shape {weights.shape} do not broadcast to the shape {shape} of the result"
+            f"weights of shape {array.shape} do not broadcast to the shape {shape} of the result"
         ) from None
 
 
-def _lifted(total: Any, compute: Any) -> tuple[Any, Any]:
+def _lifted(total: cupy.ndarray, compute: DType) -> tuple[cupy.ndarray, cupy.ndarray]:
     """The factor of the weights, and their sum after it, on the device: what `scaling.lifted` does."""
     over = cupy.isinf(total[0]) & cupy.isfinite(total[1])
-    found = cupy.where(over, total[1], total[0])
-    exponent = cupy.clip(cupy.frexp(found)[1], *scaling.EXPONENTS[compute == np.float64])
+    finite = cupy.where(over, total[1], total[0])
+    exponent = cupy.clip(cupy.frexp(finite)[1], *scaling.EXPONENTS[compute == np.float64])
     lift = cupy.ldexp(cupy.ones((), np.float64), -exponent)
-    return cupy.where(over, lift * scaling.APART, lift).astype(compute), found * lift
+    return cupy.where(over, lift * scaling.APART, lift).astype(compute), finite * lift
 
 
-def _weighed(array: Any, weights: Any) -> Any:
-    """array times weights; a weight of 0 excludes an element, whatever its value."""
+def _weighed(array: cupy.ndarray, weights: cupy.ndarray | None) -> cupy.ndarray:
+    """The array times the weights; a weight of 0 excludes an element, whatever its value."""
     return array if weights is None else cupy.where(weights == 0, array.dtype.type(0), array * weights)
 
 
 def reduce(
-    definition: Definition, wrt: tuple[str, ...], operands: Sequence[Any], reduction: str, weights: Any, out: Any
-) -> tuple[Any, ...]:
+    definition: Definition,
+    wrt: tuple[str, ...],
+    operands: Sequence[ArrayLike],
+    reduction: str,
+    weights: ArrayLike | None,
+    out: Out,
+) -> Entries:
     """Sum or weighted mean, derivatives in data for each element, the other gradients in their parameters' shapes."""
-    dtype, _, found, number = _arguments(definition, None, operands)
+    dtype, _, named, number = _arguments(definition, None, operands)
     with _on(number):
-        return _reduced(definition, wrt, dtype, found, reduction, weights, out, number)
+        return _reduced(definition, wrt, dtype, named, reduction, weights, out, number)
 
 
 def _reduced(
     definition: Definition,
     wrt: tuple[str, ...],
-    dtype: Any,
-    found: dict[str, Any],
+    dtype: DType,
+    named: Operands,
     reduction: str,
     weights: Any,
-    out: Any,
+    out: Out,
     number: int,
-) -> tuple[Any, ...]:
+) -> Entries:
+    """`reduce` with operands made ready, on the device that is current.
+
+    One pass of a kernel where there is one: parameters that are numbers, or vary along one axis.  Elsewhere the outputs
+    for each element, and CuPy's sums of them.
+    """
     compute = np.dtype(arguments.compute_type(dtype))
-    shape = _shape(found)
+    shape = _shape(named)
     size, names = math.prod(shape), arguments.outputs(wrt)
     slopes = {"d" + name for name in definition.data}
     shapes: dict[str, tuple[int, ...]] = {"value": ()}
-    shapes |= {"d" + name: shape if name in definition.data else np.shape(value) for name, value in found.items()}
+    shapes |= {"d" + name: shape if name in definition.data else np.shape(value) for name, value in named.items()}
     run = _Run(number)
     total = None
     if weights is not None:
@@ -360,10 +398,10 @@ def _reduced(
     factor = 1.0 if reduction == "sum" or total is not None else math.nan if size == 0 else 1.0 / size
     chosen = tuple(n for n in shapes if n in names)
     given = dict(zip(shapes, arguments.given(out, tuple(shapes), shapes, cupy.ndarray), strict=True))
-    inputs = [*found.values(), weights]
+    inputs = [*named.values(), weights]
     _, memory = _results(tuple(given[n] for n in chosen), chosen, {n: shapes[n] for n in chosen}, dtype, inputs, number)
     results = dict(zip(chosen, memory, strict=True))
-    seen, _kept = _operands(run, definition, found, shape)
+    seen, _kept = _operands(run, definition, named, shape)
     if seen.reducible:
         launch.reduction(
             run.device, definition, names, dtype.name, seen,
@@ -372,7 +410,7 @@ def _reduced(
         )  # fmt: skip
     else:
         # Parameters that vary otherwise: gradients for each element, then sums over the axes they are repeated along.
-        wide = _widened(definition, found, compute)
+        wide = _widened(definition, named, compute)
         each = dict(zip(names, _evaluated(definition, names, compute, wide, None, number), strict=True))
         common: Any = factor
         if total is not None:
@@ -386,9 +424,9 @@ def _reduced(
             if name in slopes:
                 parts[name] = part * (compute.type(common) if total is None else common.astype(compute))
                 continue
-            own = 1.0 if part.shape == shapes[name] else step
-            summed = arguments.unbroadcast(part * compute.type(own), shapes[name]).reshape(shapes[name])
-            parts[name] = summed.astype(np.float64, copy=False) * (common / own)
+            lowered = 1.0 if part.shape == shapes[name] else step
+            summed = arguments.unbroadcast(part * compute.type(lowered), shapes[name]).reshape(shapes[name])
+            parts[name] = summed.astype(np.float64, copy=False) * (common / lowered)
         for name, result in results.items():
             result[...] = parts[name]
     handed = dict(zip(chosen, _handed([given[n] for n in chosen], [results[n] for n in chosen]), strict=True))

@@ -11,7 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from . import outputs, streams
 from .common import UserError, printable
@@ -81,15 +81,20 @@ INFO = "Versions, machine, kernel cache, array libraries found and, for each tha
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser whose messages are one line each, and whose help meets a full disk as all output does."""
+
     def error(self, message: str) -> NoReturn:
+        """End with status 2 and the message in one line."""
         self.exit(2, f"{self.prog}: error: {' '.join(message.splitlines())} (see {self.prog} --help)")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End with that status, after the message on standard error if there is one."""
         if message:
             streams.complain(message)
         sys.exit(status)
 
     def print_help(self, file: object = None) -> None:
+        """Write the help to standard output, whatever the file."""
         streams.say(self.format_help())
 
 
@@ -124,6 +129,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _build() -> _Parser:
+    """The parser of the command line: what each command takes, in the words of its help."""
+
     def add(name: str, summary: str, text: str, epilog: str = "") -> _Parser:
         return commands.add_parser(
             name, help=summary, description=text, epilog=epilog, allow_abbrev=False,
@@ -170,7 +177,9 @@ def _build() -> _Parser:
 
 
 class _Version(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *unused: Any) -> None:
+    """The option ``--version``, which imports the package only where it is given."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> None:
         import fastrobust
 
         streams.say(f"fastrobust {fastrobust.__version__}\n")
@@ -178,7 +187,7 @@ class _Version(argparse.Action):
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
-    # argparse takes "-inf" and "-1e-3" for options, so such a value is tied to the option it follows.
+    """The words with negative numbers tied to the option that they follow: argparse takes "-inf" for an option."""
     joined: list[str] = []
     for word in argv:
         if joined and joined[-1] in ("--alpha", "--scale") and word.startswith("-") and not word.startswith("--"):
@@ -189,6 +198,7 @@ def _joined(argv: Sequence[str]) -> list[str]:
 
 
 def _names(text: str) -> list[str]:
+    """The names in a list of columns, read as a line of CSV, so that a name in quotes may have a comma."""
     names = next(csv.reader([text], skipinitialspace=True), [])
     if not names or "" in names:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of columns such as A,B")
@@ -196,6 +206,7 @@ def _names(text: str) -> list[str]:
 
 
 def _number(text: str) -> float:
+    """The number that is given in place of auto, not NaN; infinity passes."""
     try:
         value = float(text)
     except ValueError:
@@ -206,10 +217,12 @@ def _number(text: str) -> float:
 
 
 def _alpha(text: str) -> float | None:
+    """The value of --alpha; None stands for auto."""
     return None if text == "auto" else _number(text)
 
 
 def _scale(text: str) -> float | None:
+    """The value of --scale, positive and finite; None stands for auto."""
     value = None if text == "auto" else _number(text)
     if value is not None and not (0 < value < math.inf):
         raise argparse.ArgumentTypeError(f"the scale has to be positive and finite, not {text!r}")
@@ -217,6 +230,7 @@ def _scale(text: str) -> float | None:
 
 
 def _integer(text: str, least: int) -> int:
+    """The whole number, at least so large."""
     try:
         value = int(text)
     except ValueError:
@@ -227,14 +241,21 @@ def _integer(text: str, least: int) -> int:
 
 
 def _count(text: str) -> int:
+    """The value of --show: 0 lists nothing."""
     return _integer(text, 0)
 
 
 def _size(text: str) -> int:
+    """The value of --size, of which there must be one at least to be timed."""
     return _integer(text, 1)
 
 
 def _fit(arguments: argparse.Namespace) -> None:
+    """``fastrobust fit``.
+
+    What can be refused is refused before FILE is read.  Then come the fit, the files that were asked for and at last
+    the report, so that it tells of no file that could not be written.
+    """
     from .common import Progress, require
 
     alpha, scale = arguments.alpha, arguments.scale
@@ -253,7 +274,7 @@ def _fit(arguments: argparse.Namespace) -> None:
         json = outputs.destination(json)
     files = [name for name in (plot, json) if name not in (None, outputs.STDOUT)]
     taken = [arguments.file, *files]
-    if any(outputs.same(one, other) for i, one in enumerate(taken) for other in taken[:i]):
+    if any(outputs.same(name, other) for i, name in enumerate(taken) for other in taken[:i]):
         raise UserError("FILE, --plot and --json have to be different files")
     for name in (arguments.file, plot):
         if name is not None and os.path.isfile(name) and outputs.is_descriptor(name, 1):
@@ -268,25 +289,26 @@ def _fit(arguments: argparse.Namespace) -> None:
         data = tables.read(source, arguments.target, arguments.features, arguments.drop_missing)
         from . import fit, report
 
-        found = fit.fit(data.X, data.y, data.features, alpha, scale, progress.tell)
+        fitted = fit.fit(data.X, data.y, data.features, alpha, scale, progress.tell)
         contents: dict[str, bytes] = {}
         if plot is not None:
             from . import plots
 
             progress.tell("drawing")
-            contents[plot] = plots.picture(found, data, f"{data.target} in {source.label}", form)
+            contents[plot] = plots.picture(fitted, data, f"{data.target} in {source.label}", form)
         if json is not None:
-            contents[json] = report.as_json(found, data, arguments.file, arguments.show)
+            contents[json] = report.as_json(fitted, data, arguments.file, arguments.show)
         told = contents.pop(outputs.STDOUT, None)
         outputs.write_files(contents)
     if told is not None:
         streams.say_bytes(told)
         return
-    report.show(found, data, source.label, arguments.show)
+    report.show(fitted, data, source.label, arguments.show)
     streams.say("".join(f"wrote {printable(name)}\n" for name in contents))
 
 
 def _demo(arguments: argparse.Namespace) -> None:
+    """``fastrobust demo``, once what it needs is there."""
     from .common import require
 
     require("numpy", "scipy", "pyarrow", "rich", "matplotlib", "sklearn")
@@ -296,6 +318,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
+    """``fastrobust info``, which needs none of the extras."""
     from . import info
 
     streams.say(info.text(arguments.clear_cache))

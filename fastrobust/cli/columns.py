@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +35,7 @@ class Written(NamedTuple):
     either: str = ""
 
 
-def fill(out: Array, column: Any, name: str, remedy: str) -> Written:
+def fill(out: Array, column: pa.ChunkedArray, name: str, remedy: str) -> Written:
     """Copy a column into place, missing values as NaN, and say how its numbers are written."""
     kind = column.type
     written = Written()
@@ -56,12 +56,17 @@ def fill(out: Array, column: Any, name: str, remedy: str) -> Written:
     return written
 
 
-def _is_text(kind: Any) -> bool:
+def _is_text(kind: pa.DataType) -> bool:
+    """Tell whether it is one of Arrow's three types of text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _numbers(text: Any, name: str, remedy: str) -> tuple[Any, Written]:
-    """Text that reads as numbers, or as true and false, in every row that is not missing."""
+def _numbers(text: pa.ChunkedArray, name: str, remedy: str) -> tuple[pa.ChunkedArray, Written]:
+    """The numbers of a column of text that reads as numbers, or as true and false, in every row that is not missing.
+
+    Read with decimal points if all of it can be, else with decimal commas; an error names the first row that is
+    neither, or a value that could be both.
+    """
     text = pc.utf8_trim_whitespace(text)
     marks = pa.array(MISSING, pa.large_string())
     text = pc.if_else(pc.is_in(pc.utf8_lower(text), marks), pa.scalar(None, pa.large_string()), text)
@@ -91,7 +96,8 @@ def _numbers(text: Any, name: str, remedy: str) -> tuple[Any, Written]:
     raise UserError(f"column {name!r} is not numeric: data row {high} holds the text {quoted(value)}{remedy}")
 
 
-def _casts(text: Any) -> bool:
+def _casts(text: pa.ChunkedArray) -> bool:
+    """Tell whether Arrow reads all of it as numbers."""
     try:
         text.cast(pa.float64())
     except pa.ArrowInvalid:
@@ -99,7 +105,7 @@ def _casts(text: Any) -> bool:
     return True
 
 
-def lost_digits(column: Any, doubles: Array, name: str) -> str | None:
+def lost_digits(column: pa.ChunkedArray, doubles: Array, name: str) -> str | None:
     """A note on whole numbers beyond 2**53, which a double rounds; an error where they vary by little more.
 
     ``column`` is of integers, of decimals or of text; and ``doubles`` is what became of it.

@@ -1,4 +1,4 @@
-"""What every command needs: one kind of error, optional packages, text in one line, progress."""
+"""The ground of every command: one kind of error, optional packages, text in one line, progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastrobust._dispatch import install
 
 
 class UserError(Exception):
-    """Something the user can put right. ``main`` prints it as one line and ends with status 2."""
+    """An error that the user can put right. ``main`` prints it as one line and ends with status 2."""
 
 
 def require(*packages: str) -> None:
@@ -30,6 +30,7 @@ def require(*packages: str) -> None:
 
 
 def reason(error: OSError) -> str:
+    """The system's words for an error, without the file's name, which the message has already."""
     return error.strerror or str(error)
 
 
@@ -47,7 +48,7 @@ class Progress:
     """A status line on stderr for work that takes longer than a second; silent when stderr is not a terminal."""
 
     def __init__(self) -> None:
-        self._status: Any = None
+        self._status: Any = None  # of rich, where there is a terminal
         self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Progress:
@@ -61,6 +62,7 @@ class Progress:
         return self
 
     def tell(self, text: str) -> None:
+        """Say what is being done now."""
         if self._status is not None:
             from rich.text import Text
 

@@ -8,7 +8,6 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +63,7 @@ def layout(source: Source) -> Layout:
     return Layout(names, separator, 1 if told else 0)
 
 
-def read(source: Source, wanted: list[str], layout: Layout) -> Any:
+def read(source: Source, wanted: list[str], layout: Layout) -> pa.Table:
     """The wanted columns as an Arrow table: of float64, or of text where that is not what they all hold."""
     # The types are given, never inferred: inference looks at the first block only, and a column that begins with
     # integers and goes on with fractions would then fail.
@@ -122,12 +121,13 @@ def _doubtful_quotes(source: Source, layout: Layout, rows: int) -> bool:
     return quotes > 0 and (quotes % 2 == 1 or goes_on or lines != layout.skipped + 1 + rows)
 
 
-def as_text(source: Source, name: str, layout: Layout) -> Any:
-    """One column as it is written."""
+def as_text(source: Source, name: str, layout: Layout) -> pa.ChunkedArray:
+    """One column as it is written, text in each cell."""
     return _attempt(source, [name], layout, pa.string()).column(name)
 
 
-def _attempt(source: Source, wanted: list[str], layout: Layout, kind: Any) -> Any:
+def _attempt(source: Source, wanted: list[str], layout: Layout, kind: pa.DataType) -> pa.Table:
+    """The wanted columns, all of that type; an error of Arrow's where a cell or a row does not allow it."""
     return pacsv.read_csv(
         source.text(),
         read_options=pacsv.ReadOptions(skip_rows=layout.skipped),
@@ -172,16 +172,19 @@ def wrong_line(source: Source, layout: Layout) -> str | None:
 
 
 def _in_utf8(lines: io.TextIOWrapper) -> Iterator[str]:
+    """The lines, up to one that is not in UTF-8: an error there."""
     for line in lines:
         line.encode()  # fails for the escapes that stand for bytes of no character
         yield line
 
 
 def _place(line: int, row: int) -> str:
+    """The words for a line, with the number of its data row unless it is the header."""
     return f"line {line} (data row {row})" if row else f"line {line}"
 
 
 def _why(fields: list[str], expected: int, row: int) -> str:
+    """A guess at why a line has too few or too many fields, or what it begins with."""
     if len(fields) == expected + 1 and not fields[-1].strip():
         return ": remove the separator at the end of each row"
     if len(fields) == expected + 1 and row == 1:

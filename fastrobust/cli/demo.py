@@ -31,6 +31,10 @@ BYTES = 20  # for each float32 residual: read x, write the value and three gradi
 
 
 def run(outdir: str, size: int) -> None:
+    """Show two fits, each with its picture in that directory, then time so many residuals.
+
+    The directory is made and tried before anything is computed.  Each part is printed when it is done.
+    """
     try:
         os.makedirs(outdir, exist_ok=True)
     except FileExistsError:
@@ -47,20 +51,20 @@ def run(outdir: str, size: int) -> None:
         progress.tell("fitting the stack-loss data; the first call compiles the kernels")
         with as_file(files("fastrobust.cli") / "data" / "stackloss.csv") as path:
             data = read(Source(str(path)), "stack_loss", None, drop_missing=False)
-        found = fit(data.X, data.y, data.features, tell=progress.tell)
-        first = picture(found, data, "Stack loss: fit by the adaptive robust likelihood")
-    _show(out, found, data, 6)
-    out.print(_stackloss_words(found))
+        fitted = fit(data.X, data.y, data.features, tell=progress.tell)
+        first = picture(fitted, data, "Stack loss: fit by the adaptive robust likelihood")
+    _show(out, fitted, data, 6)
+    out.print(_stackloss_words(fitted))
     write_files({stackloss: first})
     out.print(f"wrote {printable(stackloss)}\n")
 
     out.print(f"2. The line y = {SLOPE} x + {INTERCEPT}, a tenth of its points replaced by outliers", style="bold")
     data = line_with_outliers()
     with Progress() as progress:
-        found = fit(data.X, data.y, data.features, tell=progress.tell)
-        second = picture(found, data, "A line with outliers: fit by the adaptive robust likelihood")
-    _show(out, found, data, 0)
-    out.print(_line_words(found))
+        fitted = fit(data.X, data.y, data.features, tell=progress.tell)
+        second = picture(fitted, data, "A line with outliers: fit by the adaptive robust likelihood")
+    _show(out, fitted, data, 0)
+    out.print(_line_words(fitted))
     write_files({line: second})
     out.print(f"wrote {printable(line)}\n")
 
@@ -82,25 +86,27 @@ def line_with_outliers(n: int = 500, seed: int = 0) -> Data:
     return Data(x[:, None].copy(order="F"), y, "y", ["x"], np.arange(1, n + 1), 0)
 
 
-def _show(out: Console, found: Fit, data: Data, count: int) -> None:
-    out.print(coefficients(found))
-    ends = f" (the {found.alpha_at_bound} end of its range)" if found.alpha_at_bound else ""
+def _show(out: Console, fitted: Fit, data: Data, count: int) -> None:
+    """Print a fit: its coefficients, alpha and scale, and so many of the rows weighted down."""
+    out.print(coefficients(fitted))
+    ends = f" (the {fitted.alpha_at_bound} end of its range)" if fitted.alpha_at_bound else ""
     out.print(
-        f"alpha {number(found.alpha, 4)}{ends}, scale {number(found.scale, 4)}; log-likelihood "
-        f"{number(found.log_likelihood)}, least squares {number(found.ols_log_likelihood)}"
+        f"alpha {number(fitted.alpha, 4)}{ends}, scale {number(fitted.scale, 4)}; log-likelihood "
+        f"{number(fitted.log_likelihood)}, least squares {number(fitted.ols_log_likelihood)}"
     )
-    down_weighted(out, found, data, count)
+    down_weighted(out, fitted, data, count)
 
 
-def _stackloss_words(found: Fit) -> str:
-    order = [i + 1 for i in most_down_weighted(found, len(found.weights))]
-    weights = ", ".join(f"{row}: {found.weights[row - 1]:.3f}" for row in TEXTBOOK)
+def _stackloss_words(fitted: Fit) -> str:
+    """The sentences on whether the fit weighs the outliers of the textbooks down most."""
+    order = [i + 1 for i in most_down_weighted(fitted, len(fitted.weights))]
+    weights = ", ".join(f"{row}: {fitted.weights[row - 1]:.3f}" for row in TEXTBOOK)
     lowest = set(order[: len(TEXTBOOK)])
     if lowest == set(TEXTBOOK):
         following = order[len(TEXTBOOK)]
         verdict = (
             f"The fit finds the same four without being told: they have the four smallest weights, and the next is row "
-            f"{following} with {found.weights[following - 1]:.3f}."
+            f"{following} with {fitted.weights[following - 1]:.3f}."
         )
     else:
         verdict = f"The fit does not agree entirely: its four smallest weights are those of rows {sorted(lowest)}."
@@ -110,9 +116,10 @@ def _stackloss_words(found: Fit) -> str:
     )
 
 
-def _line_words(found: Fit) -> str:
-    slope, intercept = found.coefficients[1], found.coefficients[0]
-    ols_slope, ols_intercept = found.ols_coefficients[1], found.ols_coefficients[0]
+def _line_words(fitted: Fit) -> str:
+    """The sentence that puts both fitted lines beside the true one."""
+    slope, intercept = fitted.coefficients[1], fitted.coefficients[0]
+    ols_slope, ols_intercept = fitted.ols_coefficients[1], fitted.ols_coefficients[0]
     return (
         f"Robust: y = {slope:.3f} x + {intercept:.3f}; least squares, pulled away: y = {ols_slope:.3f} x + "
         f"{ols_intercept:.3f}; the truth: y = {SLOPE} x + {INTERCEPT}."
@@ -141,12 +148,14 @@ def throughput(size: int) -> tuple[float, float]:
 
 
 def _seconds(work: Callable[[], object]) -> float:
+    """The seconds that work() takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def _speed_words(size: int, ours: float, copy: float, threads: int) -> str:
+    """The figures of both, and what the share of the copy's speed means."""
     share = copy / ours
     cores = f"{threads} core{'s' * (threads > 1)}"
     if size < 1_000_000:

@@ -65,6 +65,7 @@ def fit(
     """Fit ``y`` by the columns of ``X`` and an intercept. ``None`` means estimated.
 
     A fixed ``alpha < 0`` has no normalizable density: the mean loss is minimized instead, and ``scale`` must be fixed.
+    Refused are too few rows, columns that say nothing, and fits that the data leave without an answer.
     """
     n, k = X.shape[0], X.shape[1] + 1
     estimated = ["alpha"] * (alpha is None) + ["the scale"] * (scale is None)
@@ -77,70 +78,70 @@ def fit(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the report says it
         try:
-            found = regressor.fit(X, y, callback=lambda known: tell(known.message)).result_
+            solution = regressor.fit(X, y, callback=lambda known: tell(known.message)).result_
         except ValueError as error:
             raise UserError(_in_words(str(error), names)) from None
     tell("standard errors")
     errors = regressor.standard_errors(X, names=names)
     if math.isinf(errors.condition):
         raise UserError(errors.doubts[0])
-    if found.exact_rows and found.ols_rms == 0:
+    if solution.exact_rows and solution.ols_rms == 0:
         raise UserError(
             "the columns reproduce the target exactly: least squares leaves nothing but rounding, so the scale has no "
             "estimate; give --scale NUMBER to fit all the same"
         )
-    if found.exact_rows:
+    if solution.exact_rows:
         raise UserError(
-            f"the scale shrinks to zero: {found.exact_rows} of {n} rows lie exactly on one fit, and the "
+            f"the scale shrinks to zero: {solution.exact_rows} of {n} rows lie exactly on one fit, and the "
             "likelihood grows without bound there; give --scale NUMBER, the size of residual that is not yet an outlier"
         )
 
     is_loss = alpha is not None and alpha < 0
-    log_likelihood = None if is_loss else -n * found.value
-    sigma = math.sqrt(n / (n - k)) * found.ols_rms if n > k else None
+    log_likelihood = None if is_loss else -n * solution.value
+    sigma = math.sqrt(n / (n - k)) * solution.ols_rms if n > k else None
     # alpha = 2 is the normal density, so least squares gets its likelihood from the same function.
-    normal = float(fr.nll(found.ols_rms, 2.0, found.ols_rms)) if found.ols_rms > 0 else None
-    bound = dict(zip(found.alpha_range, ("lower", "upper"), strict=True))
+    normal = float(fr.nll(solution.ols_rms, 2.0, solution.ols_rms)) if solution.ols_rms > 0 else None
+    bound = dict(zip(solution.alpha_range, ("lower", "upper"), strict=True))
     return Fit(
         names=[INTERCEPT, *names],
-        coefficients=np.concatenate(([found.intercept], found.coefficients)),
+        coefficients=np.concatenate(([solution.intercept], solution.coefficients)),
         errors=errors.robust,
         margins=errors.margins(errors.robust),
         df=errors.df,
         condition=errors.condition,
         doubts=errors.doubts,
-        alpha=found.alpha,
+        alpha=solution.alpha,
         alpha_estimated=alpha is None,
-        alpha_range=found.alpha_range,
-        alpha_at_bound=next((b for a, b in bound.items() if alpha is None and abs(found.alpha - a) < 1e-6), None),
-        scale=found.scale,
+        alpha_range=solution.alpha_range,
+        alpha_at_bound=next((b for a, b in bound.items() if alpha is None and abs(solution.alpha - a) < 1e-6), None),
+        scale=solution.scale,
         scale_estimated=scale is None,
         objective="loss" if is_loss else "nll",
-        value=found.value,
+        value=solution.value,
         log_likelihood=log_likelihood,
         aic=None if log_likelihood is None else 2 * (k + len(estimated)) - 2 * log_likelihood,
-        gradient=found.gradient,
-        iterations=found.iterations,
-        converged=found.converged,
-        ols_coefficients=np.concatenate(([found.ols_intercept], found.ols_coefficients)),
+        gradient=solution.gradient,
+        iterations=solution.iterations,
+        converged=solution.converged,
+        ols_coefficients=np.concatenate(([solution.ols_intercept], solution.ols_coefficients)),
         ols_errors=errors.ols,
         ols_margins=errors.margins(errors.ols),
         ols_sigma=sigma,
         ols_log_likelihood=None if normal is None else -n * normal,
         ols_aic=None if normal is None else 2 * (k + 1) + 2 * n * normal,
-        residuals=found.residuals,
-        weights=found.weights,
+        residuals=solution.residuals,
+        weights=solution.weights,
     )
 
 
 def _in_words(message: str, names: list[str]) -> str:
-    """The regressor's message about y or a column of X by their names."""
-    message = re.sub(r"^X\[:, (\d+)\]", lambda found: f"column {names[int(found[1])]!r}", message)
+    """The regressor's message with y and the columns of X called by their names in the file."""
+    message = re.sub(r"^X\[:, (\d+)\]", lambda match: f"column {names[int(match[1])]!r}", message)
     return re.sub("^y ", "the target ", message)
 
 
 def _check_columns(X: Array, y: Array, names: list[str]) -> None:
-    """Columns that vary, within what leaves coefficients and their errors in a double's range."""
+    """Refuse columns that do not vary, or beyond what leaves coefficients and their errors in a double's range."""
     spreads = []
     for column, what in [(y, "the target"), *((X[:, j], f"column {name!r}") for j, name in enumerate(names))]:
         low, high = float(column.min()), float(column.max())

@@ -23,7 +23,7 @@ NEEDS = {
 
 
 def text(clear_cache: bool = False) -> str:
-    """All of it, after removing the compiled kernels if asked to."""
+    """The whole report, after removing the compiled kernels if asked to."""
     out: list[str] = []
     if clear_cache:
         from fastrobust.kernels.compilers import cache
@@ -32,7 +32,7 @@ def text(clear_cache: bool = False) -> str:
             out += [f"{cache.clear()} files removed from the kernel cache", ""]
         except cache.Unsafe:
             out += ["nothing removed from the kernel cache, which is refused, as said below", ""]
-    own = [
+    installation = [
         ("fastrobust", _ours()),
         ("python", f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})"),
         *((name, _version(name) or "missing: pip install " + name) for name in ("numpy", "numba", "llvmlite")),
@@ -40,17 +40,17 @@ def text(clear_cache: bool = False) -> str:
         ("cores", _cores()),
         ("kernel cache", _cache()),
     ]
-    out += [f"{name:<14}{value}" for name, value in own]
+    out += [f"{name:<14}{value}" for name, value in installation]
 
     out += ["", "array libraries"]
     for name in _dispatch.NAMES:
-        found = next((v for v in map(_version, PACKAGES.get(name, (name,))) if v), None)
+        release = next((v for v in map(_version, PACKAGES.get(name, (name,))) if v), None)
         if name not in _dispatch.SUPPORTED:
-            line = f"{found or 'missing'}, not supported by this release"
-        elif found is None:
+            line = f"{release or 'missing'}, not supported by this release"
+        elif release is None:
             line = f"missing: {_dispatch.INSTALL.get(name, f'pip install {name}')}"
         else:
-            line = f"{found}, supported"
+            line = f"{release}, supported"
         out.append(f"  {name:<14}{line}")
 
     out += ["", "other packages, and what needs them"]
@@ -60,6 +60,7 @@ def text(clear_cache: bool = False) -> str:
 
 
 def _version(package: str) -> str | None:
+    """The version of an installed package, as its metadata have it."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -67,12 +68,14 @@ def _version(package: str) -> str | None:
 
 
 def _ours() -> str:
+    """The version of this package, with a note where the metadata are of another one."""
     installed = _version("fastrobust")
     note = "" if installed == fastrobust.__version__ else f" (installed metadata says {installed or 'nothing'})"
     return f"{fastrobust.__version__}{note}"
 
 
 def _cpu() -> str:
+    """The processor's name, as far as the system tells it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             for line in file:
@@ -84,20 +87,22 @@ def _cpu() -> str:
 
 
 def _cores() -> str:
+    """The number of cores, and of those that this process may use."""
     total = os.cpu_count() or 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
     return f"{usable} usable of {total}" if usable != total else str(total)
 
 
 def _cache() -> str:
+    """The directory of the kernel cache and the number of kernels there, or why there is none."""
     from fastrobust.kernels.compilers import cache
 
     anew = "kernels are compiled anew in every process"
-    found = 0
+    count = 0
     try:
         where = cache.directory()
         with contextlib.suppress(OSError):  # it is made when there is something to keep
-            found = len(cache.kernels())
+            count = len(cache.kernels())
     except cache.Unsafe as error:
         return f"refused, {anew}: {error}"
     if where is None:
@@ -107,4 +112,4 @@ def _cache() -> str:
     existing = next((path for path in (where, *where.parents) if os.path.exists(path)), where)
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         return f"{shown} cannot be written: {anew}"
-    return f"{shown} ({found} kernels)"
+    return f"{shown} ({count} kernels)"

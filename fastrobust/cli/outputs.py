@@ -96,5 +96,5 @@ def _is_direct(name: str) -> bool:
 
 
 def _beside(name: str) -> str:
-    # The same directory, because a rename is atomic only within one file system.
+    """A name for a temporary file in the same directory: a rename is atomic only within one file system."""
     return os.path.join(os.path.dirname(os.path.realpath(name)), f".fastrobust-{uuid.uuid4().hex}.tmp")

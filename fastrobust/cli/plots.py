@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,8 +20,13 @@ from .fit import Fit
 from .report import number
 from .tables import Data
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
+
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
+Style: TypeAlias = dict[str, Any]  # options of Matplotlib's
 
 FAR = 75.0  # scales; panels reach no further on a linear axis
 POINTS = 20_000  # more cannot be told apart
@@ -32,7 +37,7 @@ WEIGHTS = LinearSegmentedColormap.from_list("weight", ["#D55E00", "#E8B36B", "#7
 
 
 def picture(fit: Fit, data: Data, title: str, form: str = "png") -> bytes:
-    """The three panels as the bytes of a file. Needs no display."""
+    """The three panels as the bytes of a file: data and fit, residuals, losses. Needs no display."""
     figure = Figure(figsize=(14, 5), dpi=130)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.06)
     FigureCanvasAgg(figure)
@@ -41,7 +46,7 @@ def picture(fit: Fit, data: Data, title: str, form: str = "png") -> bytes:
     # Rows that count are drawn last: the others are far out, and seen anyway.
     shown = shown[np.argsort(fit.weights[shown], kind="stable")]
     size = 34.0 if len(shown) <= 200 else 14.0 if len(shown) <= 3000 else 4.0
-    style: dict[str, Any] = {
+    style: Style = {
         "c": np.clip(fit.weights[shown], 0, 1),
         "cmap": WEIGHTS,
         "vmin": 0.0,
@@ -75,6 +80,7 @@ def picture(fit: Fit, data: Data, title: str, form: str = "png") -> bytes:
 
 
 def _sample(fit: Fit) -> Rows:
+    """The positions of the rows to draw: all, or as many as can be told apart, always the same."""
     n = len(fit.weights)
     if n <= POINTS:
         return np.arange(n)
@@ -82,13 +88,14 @@ def _sample(fit: Fit) -> Rows:
 
 
 def _label(name: str, limit: int = 32) -> str:
-    # A dollar sign would start a formula.
+    """The name as a label: cut to a length, and with dollar signs escaped, which would start a formula."""
     name = printable(name)
     name = name if len(name) <= limit else name[: limit - 1] + "…"
     return name.replace("$", r"\$")
 
 
-def _line(axes: Any, fit: Fit, data: Data, shown: Rows, style: dict[str, Any]) -> None:
+def _line(axes: Axes, fit: Fit, data: Data, shown: Rows, style: Style) -> None:
+    """Draw the rows and both fitted lines, of the one feature that there is."""
     x = data.X[shown, 0]
     axes.scatter(x, data.y[shown], **style)
     ends = np.array([x.min(), x.max()])
@@ -102,7 +109,8 @@ def _line(axes: Any, fit: Fit, data: Data, shown: Rows, style: dict[str, Any]) -
     _head(axes, "data and fit")
 
 
-def _observed(axes: Any, fit: Fit, data: Data, fitted: Array, shown: Rows, style: dict[str, Any]) -> None:
+def _observed(axes: Axes, fit: Fit, data: Data, fitted: Array, shown: Rows, style: Style) -> None:
+    """Draw observed against fitted values; of a few rows, those with the smallest weights have their numbers."""
     axes.scatter(fitted[shown], data.y[shown], **style)
     both = np.concatenate((fitted[shown], data.y[shown]))
     ends = [both.min(), both.max()]
@@ -117,7 +125,8 @@ def _observed(axes: Any, fit: Fit, data: Data, fitted: Array, shown: Rows, style
                 )
 
 
-def _residuals(axes: Any, fit: Fit, fitted: Array, shown: Rows, style: dict[str, Any]) -> Any:
+def _residuals(axes: Axes, fit: Fit, fitted: Array, shown: Rows, style: Style) -> PathCollection:
+    """Draw the residuals and the band of the scale; the points are returned, for the bar of colours."""
     axes.axhspan(
         -fit.scale, fit.scale, color="#0072B2", alpha=0.12, linewidth=0, label=f"± scale = {number(fit.scale, 3)}"
     )
@@ -131,7 +140,8 @@ def _residuals(axes: Any, fit: Fit, fitted: Array, shown: Rows, style: dict[str,
     return points
 
 
-def _losses(axes: Any, fit: Fit, data: Data) -> None:
+def _losses(axes: Axes, fit: Fit, data: Data) -> None:
+    """Draw the fitted loss and the squared one as far as the residuals reach, with a tick for each row."""
     size = np.abs(fit.residuals)
     reach = min(1.05 * float(size.max()), FAR * fit.scale)
     beyond = int(np.count_nonzero(size > reach))
@@ -152,7 +162,7 @@ def _losses(axes: Any, fit: Fit, data: Data) -> None:
     _head(axes, "what a residual costs")
 
 
-def _head(axes: Any, title: str) -> None:
-    # The legend stands between the title and the panel, where it never covers a point.
+def _head(axes: Axes, title: str) -> None:
+    """Put the title above the panel and the legend between them, where it never covers a point."""
     axes.set_title(title, pad=24)
     axes.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 0.99), ncols=2, borderpad=0.2)

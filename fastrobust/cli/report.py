@@ -15,7 +15,7 @@ import fastrobust as fr
 
 from . import streams
 from .common import printable
-from .fit import Fit
+from .fit import Array, Fit
 from .tables import Data
 
 FEW = 5  # rows for each parameter; with fewer, a heavy-tailed fit may follow some rows and ignore the others
@@ -26,18 +26,19 @@ LABEL = 24
 def console() -> Console:
     """Standard output for text in styles and tables."""
     out: Any = streams.Output()
-    found = Console(file=out, highlight=False, markup=False, emoji=False)
+    printer = Console(file=out, highlight=False, markup=False, emoji=False)
     # Output that is piped or redirected has no width. A terminal too narrow for the numbers breaks lines itself.
-    found.width = max(NARROW, found.width) if out.isatty() else WIDE
-    return found
+    printer.width = max(NARROW, printer.width) if out.isatty() else WIDE
+    return printer
 
 
 def number(value: float | None, digits: int = 6) -> str:
+    """The number with so many digits, and a dash where there is none."""
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}g}"
 
 
 def most_down_weighted(fit: Fit, count: int) -> list[int]:
-    """Positions of the smallest weights, smallest first; equal weights in the order of the rows."""
+    """The positions of the smallest weights, smallest first; equal weights in the order of the rows."""
     count = min(count, len(fit.weights))
     if count <= 0:
         return []
@@ -48,6 +49,7 @@ def most_down_weighted(fit: Fit, count: int) -> list[int]:
 
 
 def show(fit: Fit, data: Data, source: str, count: int) -> None:
+    """Print the report: the coefficients of both fits, alpha and scale, so many rows weighted down, and doubts."""
     out = console()
     dropped = f", {data.dropped} row{'s' * (data.dropped > 1)} with missing values left out" if data.dropped else ""
     out.print(f"{printable(source)}: {len(data.y):,} rows{dropped}")
@@ -81,6 +83,7 @@ def show(fit: Fit, data: Data, source: str, count: int) -> None:
 
 
 def coefficients(fit: Fit) -> Table:
+    """The table of the coefficients with their errors and intervals, robust and by least squares."""
     table = Table(box=None, pad_edge=False)
     table.add_column("", overflow="fold")
     for head in ("robust", "std. error", "95 % +-", "least squares", "std. error", "95 % +-"):
@@ -93,6 +96,7 @@ def coefficients(fit: Fit) -> Table:
 
 
 def down_weighted(out: Console, fit: Fit, data: Data, count: int) -> None:
+    """Print a table of so many rows with the smallest weights, or why no row has less than its full one."""
     chosen = most_down_weighted(fit, count)
     if not chosen:
         return
@@ -114,10 +118,12 @@ def down_weighted(out: Console, fit: Fit, data: Data, count: int) -> None:
 
 
 def _aim(fit: Fit) -> str:
+    """The word for what the fit optimizes: the likelihood, or the loss itself where no density has it."""
     return "loss" if fit.objective == "loss" else "likelihood"
 
 
 def _bound(fit: Fit) -> str:
+    """The range that alpha was estimated over, and what it means where it ended at a bound."""
     low, high = fit.alpha_range
     sought = f" over [{low:g}, {high:g}]"
     if low > 0:
@@ -131,13 +137,17 @@ def _bound(fit: Fit) -> str:
 
 
 def _how(estimated: bool, more: str) -> str:
+    """The words after a parameter for where it is from."""
     return f"  (estimated{more})" if estimated else "  (given)"
 
 
 def as_json(fit: Fit, data: Data, source: str, count: int) -> bytes:
-    """The keys are described in ``fastrobust fit --help`` and stay. Undefined numbers are null, never NaN."""
+    """The fit in JSON, with so many rows weighted down.
 
-    def terms(estimates: Any, errors: Any, margins: Any) -> list[dict[str, Any]]:
+    The keys are described in ``fastrobust fit --help`` and stay. Undefined numbers are null, never NaN.
+    """
+
+    def terms(estimates: Array, errors: Array, margins: Array) -> list[dict[str, object]]:
         return [
             {"name": name, "estimate": _plain(e), "std_error": _plain(s), "interval": [_plain(e - m), _plain(e + m)]}
             for name, e, s, m in zip(fit.names, estimates, errors, margins, strict=True)

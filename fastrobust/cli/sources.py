@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from typing import Any
 
 import pyarrow as pa
 
@@ -57,19 +56,21 @@ class Source:
         line = next(iter(why.splitlines()), "")
         return UserError(f"cannot read {self.title}: {line if len(line) <= 200 else line[:197] + '...'}")
 
-    def text(self) -> Any:
+    def text(self) -> pa.NativeFile:
         """A stream of the text, in UTF-8, from the beginning."""
         stream = self._unpacked()
         return pa.transcoding_input_stream(stream, self._encoding, "utf-8") if self._encoding else stream
 
-    def seekable(self) -> Any:
+    def seekable(self) -> pa.NativeFile:
         """The bytes with random access, for Parquet."""
         return self._raw() if self._codec is None else pa.BufferReader(self._unpacked().read())
 
-    def _unpacked(self) -> Any:
+    def _unpacked(self) -> pa.NativeFile:
+        """The bytes from the beginning, decompressed."""
         return self._raw() if self._codec is None else pa.CompressedInputStream(self._raw(), self._codec)
 
-    def _raw(self) -> Any:
+    def _raw(self) -> pa.NativeFile:
+        """The bytes from the beginning, as they are stored."""
         return pa.OSFile(os.fsencode(self._name)) if self._content is None else pa.BufferReader(self._content)
 
 

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from .common import UserError, reason
 
@@ -22,20 +22,24 @@ class Output:
 
     @property
     def encoding(self) -> str:
+        """The encoding of standard output, which rich asks for to choose characters."""
         return getattr(sys.stdout, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
+        """Tell whether standard output is a terminal."""
         return sys.stdout.isatty()
 
     def fileno(self) -> int:
+        """The descriptor of standard output."""
         return sys.stdout.fileno()
 
     def write(self, text: str) -> int:
+        """Write text at once, by `say`, and return the number of characters."""
         say(text)
         return len(text)
 
     def flush(self) -> None:
-        pass  # say does
+        """Do nothing: `say` has flushed."""
 
 
 @contextlib.contextmanager
@@ -70,7 +74,7 @@ def guarded() -> Iterator[None]:
 
 
 def _end(number: int, frame: object) -> None:
-    # Once only: should the way out hang, the next signal ends the process at once.
+    """Leave with the status of that signal; should the way out hang, the next signal ends the process at once."""
     signal.signal(number, signal.SIG_DFL)
     sys.exit(128 + number)
 
@@ -87,8 +91,9 @@ def say_bytes(content: bytes) -> None:
 
 
 def _write(content: Any, binary: bool) -> None:
+    """Write all of it, text or bytes, and flush; a reader that has left is one error, a full disk another."""
     check_open()
-    stream: Any = sys.stdout
+    stream = sys.stdout
     try:
         if not binary:
             stream.write(content)
@@ -125,7 +130,7 @@ def complain(text: str) -> None:
         _silence(sys.stderr)
 
 
-def _silence(stream: Any) -> None:
+def _silence(stream: TextIO) -> None:
     """Let what is left in the stream's buffer go nowhere: at exit it would fail again, with a status of its own."""
     with contextlib.suppress(OSError):
         null = os.open(os.devnull, os.O_WRONLY)

@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +41,11 @@ class Data:
 
 
 def read(source: Source, target: str, features: Sequence[str] | None, drop_missing: bool) -> Data:
-    """The named columns of a file. Without names, every column but the target is a feature, and an index is not."""
+    """The named columns of a file. Without names, every column but the target is a feature, and an index is not.
+
+    The columns are read into the memory that the fit uses, one by one; whatever Arrow says of a file becomes an error
+    that names it.
+    """
     notes: list[str] = []
     layout = None
     try:
@@ -84,7 +87,7 @@ def read(source: Source, target: str, features: Sequence[str] | None, drop_missi
     return _without_missing(X, y, target, chosen, drop_missing, notes)
 
 
-def _told_apart(file: Any, source: Source) -> tuple[set[str], set[str]]:
+def _told_apart(file: pq.ParquetFile, source: Source) -> tuple[set[str], set[str]]:
     """The columns of a Parquet file that were the index of a DataFrame, and those that hold categories.
 
     Of numbers, both look like any others. What they were is in the notes that pandas and Arrow leave in the file.
@@ -105,6 +108,7 @@ def _choose(
     available: list[str], indices: set[str], target: str, features: Sequence[str] | None, source: Source,
     notes: list[str],
 ) -> list[str]:  # fmt: skip
+    """The names of the features, with notes on what is left out; an error for names that are wrong or not unique."""
     for name in [target, *(features or [])]:
         if name not in available:
             raise UserError(_no_column(name, available, source))
@@ -130,6 +134,8 @@ def _choose(
 
 
 def _no_column(name: str, available: list[str], source: Source) -> str:
+    """The message for a column that is not there, with the name that may be meant and those that there are."""
+
     def plain(name: str) -> str:
         return " ".join(name.split()).casefold()
 
@@ -145,6 +151,7 @@ def _no_column(name: str, available: list[str], source: Source) -> str:
 
 
 def _left_out(available: list[str], names: list[str]) -> list[str]:
+    """The notes on columns that are left out: by their names, or by their numbers where they have none."""
     named = [quoted(name) for name in dict.fromkeys(names) if name.strip()]
     nameless = [str(i) for i, name in enumerate(available, 1) if name in names and not name.strip()]
     said = []
@@ -160,6 +167,10 @@ def _left_out(available: list[str], names: list[str]) -> list[str]:
 def _check_commas(
     written: dict[str, columns.Written], notes: list[str], source: Source, layout: csv_text.Layout | None
 ) -> None:
+    """Refuse a number such as 1,500 where another column shows that commas, or points, are decimal ones.
+
+    A note says which columns have decimal commas.
+    """
     commas = [name for name, how in written.items() if how.commas]
     either = [(name, how.either) for name, how in written.items() if how.either]
     if either:
@@ -178,6 +189,7 @@ def _check_commas(
 def _without_missing(
     X: Array, y: Array, target: str, features: list[str], drop_missing: bool, notes: list[str]
 ) -> Data:
+    """The rows without missing values, if they may be dropped or none is missing; infinite values are refused."""
     missing = np.zeros(len(y), dtype=bool)
     where: list[str] = []
     for name, column in zip([target, *features], [y, *X.T], strict=True):

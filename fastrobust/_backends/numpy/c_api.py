@@ -8,9 +8,12 @@ admits no NumPy that has not been tried.
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 __all__ = ["ENTRY", "ufunc_over"]
 
@@ -19,10 +22,10 @@ ENTRY = 1
 _GONE = (
     "NumPy {} has no {}, by which fastrobust makes ufuncs of its kernels: install a NumPy that its requirements admit"
 )
-_borrowed: list[Any] = []  # a ufunc points into these for ever
+_borrowed: list[object] = []  # a ufunc points into these for ever
 
 
-def ufunc_over(address: int, name: str, dtype: Any, inputs: int, outputs: int) -> np.ufunc:
+def ufunc_over(address: int, name: str, dtype: DTypeLike, inputs: int, outputs: int) -> np.ufunc:
     """The ufunc of one inner loop, at that address, of arguments and results that all have that dtype.
 
     Raises

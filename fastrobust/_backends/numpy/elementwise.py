@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ... import _arguments as arguments
+from ..._types import ArrayLike, DType, NDArray, Options
 from ...kernels.loops.panels import PARALLEL
 from ...kernels.losses.definition import Definition
-from .operands import by_position, numbers, overlap, prepared, unchecked
+from .operands import Operands, Outputs, by_position, numbers, overlap, prepared, unchecked
 from .pieces import call, run
 from .ufuncs import layout, ufunc_for
 from .weights import broadcast, weigh
@@ -18,8 +18,12 @@ from .weights import broadcast, weigh
 __all__ = ["evaluate", "weighted"]
 
 
-def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[Any], options: dict[str, Any]) -> Any:
-    """The named outputs for each element: an array, or a tuple of them; ``options`` are those of a ufunc call."""
+def evaluate(definition: Definition, names: tuple[str, ...], operands: Operands, options: Options) -> Outputs:
+    """The named outputs for each element: an array, or a tuple of them; ``options`` are those of a ufunc call.
+
+    Small plain arrays, and numbers, go straight to the ufunc.  Others are prepared, and then go piece by piece through
+    `run`, unless options or classes of their own ask for what only NumPy can do.
+    """
     if unchecked(definition, operands) and (x := operands[0]).size < PARALLEL:
         if not options:
             return ufunc_for(definition, names, x.dtype.type, "shared")(*operands)
@@ -48,20 +52,20 @@ def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[
 
 
 def weighted(
-    definition: Definition, names: tuple[str, ...], operands: Sequence[Any], weights: Any, options: dict[str, Any]
-) -> Any:
+    definition: Definition, names: tuple[str, ...], operands: Operands, weights: ArrayLike, options: Options
+) -> Outputs:
     """`evaluate` on plain arrays, each output multiplied by the weights and then rounded."""
     if unknown := options.keys() - {"out"}:
         raise TypeError(f"{', '.join(sorted(unknown))}: not taken together with weights; multiply the result yourself")
     dtype, arrays = prepared(definition, operands)
     shape = arguments.broadcast(definition.operands, arrays)
-    compute: Any = arguments.compute_type(dtype)
+    compute = arguments.compute_type(dtype)
     given = arguments.given(options.get("out"), names, dict.fromkeys(names, shape))
     weights = broadcast(weights, shape, compute)
     compute = np.float64 if weights.dtype == np.float64 else compute
     if any(o is not None and np.may_share_memory(o, weights) for o in given):
         weights = weights.copy()
-    results = [np.empty_like(arrays[0], compute, shape=shape) for _ in names]
+    results: list[NDArray] = [np.empty_like(arrays[0], compute, shape=shape) for _ in names]
     run(ufunc_for(definition, names, compute, layout(arrays[len(definition.data) :])), definition, arrays, results)
     with np.errstate(all="ignore"):
         for i, (result, out) in enumerate(zip(results, given, strict=True)):
@@ -74,16 +78,16 @@ def weighted(
     return results[0] if len(results) == 1 else tuple(results)
 
 
-def _simple(options: dict[str, Any], x: Any) -> bool:
-    """Whether the options are no more than out, in arrays of x's shape."""
+def _simple(options: Options, x: NDArray) -> bool:
+    """Tell whether the options are no more than out, in arrays of x's shape."""
     out = options.get("out")
-    for one in out if type(out) is tuple else (out,):
-        if type(one) is not np.ndarray or one.shape != x.shape or one.dtype != x.dtype:
+    for entry in out if type(out) is tuple else (out,):
+        if type(entry) is not np.ndarray or entry.shape != x.shape or entry.dtype != x.dtype:
             return False
     return len(options) == 1
 
 
-def _by_numpy(ufunc: np.ufunc, dtype: Any, arrays: Sequence[Any], options: dict[str, Any]) -> Any:
+def _by_numpy(ufunc: np.ufunc, dtype: DType, arrays: Sequence[NDArray], options: Options) -> Outputs:
     """The ufunc where NumPy knows what to do: where=, order=, subclasses, other libraries' __array_ufunc__."""
     compute = arguments.compute_type(dtype)
     if "dtype" in options:

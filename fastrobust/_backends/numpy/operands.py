@@ -5,21 +5,40 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ... import _arguments as arguments
+from ..._types import DType, NDArray
 from ...kernels.losses.definition import Definition
 
-__all__ = ["LARGEST", "array", "by_position", "limits", "number", "numbers", "overlap", "prepared", "unchecked"]
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
+__all__ = [
+    "LARGEST",
+    "Operands",
+    "Outputs",
+    "array",
+    "by_position",
+    "limits",
+    "number",
+    "numbers",
+    "overlap",
+    "prepared",
+    "unchecked",
+]
+
+# The operands of a call as they come: arrays, numbers and lists, told apart by their types as the program runs.
+Operands: TypeAlias = Sequence[Any]
+Outputs: TypeAlias = Any  # an array, or what ufuncs make of other containers; a tuple of these for several names
 LARGEST = float(np.finfo(np.float32).max)
 _DOUBLE, _SINGLE = np.dtype(np.float64), np.dtype(np.float32)  # which almost every array of that kind has
 
 
-def array(name: str, value: Any) -> Any:
-    """The value as something that NumPy computes with: itself, or an array of it."""
+def array(name: str, value: Any) -> NDArray:
+    """The value as something that NumPy computes with: itself, if it takes ufuncs like an array, or an array of it."""
     if hasattr(value, "__array_ufunc__"):
         return np.asarray(value) if isinstance(value, np.memmap) else value
     try:
@@ -28,7 +47,7 @@ def array(name: str, value: Any) -> Any:
         raise TypeError(f"{name}: NumPy makes no array of this {type(value).__name__} ({error})") from None
 
 
-def number(value: float, dtype: Any) -> Any:
+def number(value: float, dtype: DTypeLike) -> NDArray:
     """A Python number as 0-d array; what the dtype cannot hold is infinite, which a parameter may be."""
     value = arguments.number(value)
     if abs(value) <= LARGEST:
@@ -37,8 +56,8 @@ def number(value: float, dtype: Any) -> Any:
         return np.asarray(value, dtype)
 
 
-def prepared(definition: Definition, operands: Sequence[Any], dtype: Any = None) -> tuple[np.dtype[Any], list[Any]]:
-    """Dtype of the result, unless given, and the operands as arrays that NumPy may cast to it.
+def prepared(definition: Definition, operands: Operands, dtype: DTypeLike | None = None) -> tuple[DType, list[NDArray]]:
+    """The dtype of the result, unless given, and the operands as arrays that NumPy may cast to it.
 
     After the first operand, Python numbers, among which NumPy counts its float64 scalars, and integers take the dtype
     of the rest.
@@ -53,22 +72,22 @@ def prepared(definition: Definition, operands: Sequence[Any], dtype: Any = None)
     for k in range(1, len(operands)):
         if not isinstance(operands[k], arguments.NUMBERS):
             arrays[names[k]] = array(names[k], operands[k])
-    found = arguments.result_dtype(arrays, names[0])
-    dtype = found if dtype is None else arguments.requested(dtype)
+    promoted = arguments.result_dtype(arrays, names[0])
+    dtype = promoted if dtype is None else arguments.requested(dtype)
     compute = arguments.compute_type(dtype)
-    results = [arrays[names[0]]]
+    ready = [arrays[names[0]]]
     for k in range(1, len(operands)):
-        own = arrays.get(names[k])
-        if own is None:
-            own = number(operands[k], compute)
-        elif own.dtype.kind in "biu":
-            own = own.astype(compute)
-        results.append(own)
-    return dtype, results
+        operand = arrays.get(names[k])
+        if operand is None:
+            operand = number(operands[k], compute)
+        elif operand.dtype.kind in "biu":
+            operand = operand.astype(compute)
+        ready.append(operand)
+    return dtype, ready
 
 
-def _alike(operands: Sequence[Any]) -> bool:
-    """Whether there is nothing to look at: plain arrays of one type, which has a kernel."""
+def _alike(operands: Operands) -> bool:
+    """Tell whether there is nothing to look at: plain arrays of one type, which has a kernel."""
     first = operands[0]
     for a in operands:
         if type(a) is not np.ndarray or a.dtype is not first.dtype:
@@ -76,13 +95,13 @@ def _alike(operands: Sequence[Any]) -> bool:
     return first.dtype.char in "fd" and bool(first.dtype.isnative)
 
 
-def by_position(arrays: Iterable[Any]) -> bool:
-    """Whether all broadcast by the position of their axes; xarray's do by the names of these, pandas's by an index."""
+def by_position(arrays: Iterable[object]) -> bool:
+    """Tell whether all broadcast by the position of their axes; xarray's do by names of axes, pandas's by an index."""
     return all(hasattr(a, "shape") and not (hasattr(a, "dims") or hasattr(a, "index")) for a in arrays)
 
 
-def overlap(out: Any, array: Any) -> bool:
-    """Whether writing to out spoils array; element by element in place does not."""
+def overlap(out: NDArray | None, array: NDArray | None) -> bool:
+    """Tell whether writing to out spoils array; element by element in place does not."""
     if out is None or array is None or not np.may_share_memory(out, array):
         return False
     same = out.shape == array.shape and out.strides == array.strides and out.dtype == array.dtype
@@ -91,22 +110,22 @@ def overlap(out: Any, array: Any) -> bool:
 
 @functools.cache
 def limits(definition: Definition) -> tuple[float | None, ...]:
-    """For each operand what a number must exceed to need no attention.
+    """The limits that a number must exceed to need no attention, for each operand.
 
     None for data, which are arrays.  It lies below the least if this is itself inside: NumPy's scalars are compared in
     their own precision, to which the limit is rounded, and nothing outside may be taken for inside.
     """
-    found: list[float | None] = [None for _ in definition.data]
+    lowest: list[float | None] = [None for _ in definition.data]
     for name in definition.parameters:
         low = math.nextafter(-LARGEST, -math.inf)
         if (domain := definition.domains.get(name)) is not None:
             low = max(low, domain.least if domain.open else math.nextafter(domain.least, -math.inf))
-        found.append(low)
-    return tuple(found)
+        lowest.append(low)
+    return tuple(lowest)
 
 
-def unchecked(definition: Definition, operands: Sequence[Any]) -> bool:
-    """Whether the data are plain arrays of one shape, with a kernel, and the parameters numbers without attention."""
+def unchecked(definition: Definition, operands: Operands) -> bool:
+    """Tell whether no operand needs a look: data are plain arrays of one shape, with a kernel, parameters numbers."""
     x = operands[0]
     if type(x) is not np.ndarray:
         return False
@@ -122,15 +141,15 @@ def unchecked(definition: Definition, operands: Sequence[Any]) -> bool:
     return True
 
 
-def _fits(value: Any, x: Any, low: float | None) -> bool:
-    """Whether it is data of x's kind and shape, or a number that needs no attention, if that is what is wanted."""
+def _fits(value: Any, x: NDArray, low: float | None) -> bool:
+    """Tell whether it is data of x's kind and shape, or a number that needs no attention, if that is what is wanted."""
     if low is None:
         return type(value) is np.ndarray and value.dtype is x.dtype and bool(value.shape == x.shape)
     return (type(value) is int or type(value) is x.dtype.type) and low < value <= LARGEST
 
 
-def numbers(definition: Definition, operands: Sequence[Any]) -> bool:
-    """Whether all operands are numbers of Python's that need no attention."""
+def numbers(definition: Definition, operands: Operands) -> bool:
+    """Tell whether all operands are numbers of Python's that need no attention."""
     for value in operands:
         if type(value) is not float or not abs(value) <= LARGEST:
             return False

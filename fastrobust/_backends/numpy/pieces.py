@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from ..._threads import in_threads
+from ..._types import NDArray
 from ...kernels.loops.panels import PARALLEL, TILE
 from ...kernels.losses.definition import Definition
 
@@ -17,14 +17,14 @@ __all__ = ["call", "columns", "each_panel", "run", "tile"]
 PIECE = 1 << 23  # elements that a thread takes at most at a time, so that Ctrl-C is heeded soon
 
 
-def columns(parameters: Sequence[Any]) -> int:
-    """How many trailing axes hold all that the parameters vary along; they repeat over the axes before."""
+def columns(parameters: Sequence[NDArray]) -> int:
+    """The number of trailing axes that hold all that the parameters vary along; they repeat over the axes before."""
     return max(
         (a.ndim - min((i for i, n in enumerate(a.shape) if n > 1), default=a.ndim) for a in parameters), default=0
     )
 
 
-def tile(parameter: Any, tail: tuple[int, ...], repeat: int) -> Any:
+def tile(parameter: NDArray, tail: tuple[int, ...], repeat: int) -> NDArray:
     """A parameter over the trailing block of that shape, flat and repeated; a single number stays one."""
     if parameter.size == 1:
         return parameter.reshape(1)
@@ -34,8 +34,11 @@ def tile(parameter: Any, tail: tuple[int, ...], repeat: int) -> Any:
     return tile.reshape(-1)
 
 
-def run(ufunc: np.ufunc, definition: Definition, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
-    """Fill outs, all of the broadcast shape, with the ufunc of the operands, on all cores if that pays."""
+def run(ufunc: np.ufunc, definition: Definition, arrays: Sequence[NDArray], outs: Sequence[NDArray]) -> None:
+    """Fill outs, all of the broadcast shape, with the ufunc of the operands, on all cores if that pays.
+
+    Contiguous arrays are flattened first, with parameters that repeat in short rows spread over longer ones.
+    """
     data, parameters = arrays[: len(definition.data)], arrays[len(definition.data) :]
     shape, size = outs[0].shape, outs[0].size
     if all(a.shape == shape and a.flags.c_contiguous for a in (*data, *outs)):
@@ -67,7 +70,7 @@ def run(ufunc: np.ufunc, definition: Definition, arrays: Sequence[Any], outs: Se
     in_threads(part, shape[axis], 256 if len(shape) == 1 else 1, PIECE * shape[axis] // math.prod(shape))
 
 
-def call(ufunc: np.ufunc, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
+def call(ufunc: np.ufunc, arrays: Sequence[NDArray], outs: Sequence[NDArray]) -> None:
     """The ufunc into outs.  A result too large for the type of an output is inf, without a warning."""
     char = ufunc.types[0][-1]
     if all(o.dtype.char == char for o in outs):

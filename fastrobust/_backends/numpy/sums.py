@@ -9,25 +9,35 @@ import ctypes
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ... import _arguments as arguments
+from ..._types import ArrayLike, NDArray
 from ...kernels.compilers.alone import alone
 from ...kernels.loops.panels import PANEL, PANELS_MAX, SUMS_MAX, TILE
 from ...kernels.losses.definition import Definition
-from .operands import overlap, prepared, unchecked
+from .operands import Operands, overlap, prepared, unchecked
 from .pieces import call, columns, each_panel, run, tile
 from .ufuncs import ufunc_for
 from .weights import Factors, broadcast, factors, unweighted, weigh
 
 __all__ = ["reduce"]
 
+Out: TypeAlias = Sequence[Any] | None  # for each of the results an array to write to, or None
+Results: TypeAlias = tuple[Any, ...]  # the value, then gradients in all operands: numbers, arrays, None if not wanted
+Sums: TypeAlias = list[Any]  # of the value, and of the derivatives in each parameter: numbers, or arrays of its shape
+
 
 def reduce(
-    definition: Definition, wrt: tuple[str, ...], operands: Sequence[Any], reduction: str, weights: Any, out: Any
-) -> tuple[Any, ...]:
+    definition: Definition,
+    wrt: tuple[str, ...],
+    operands: Operands,
+    reduction: str,
+    weights: ArrayLike | None,
+    out: Out,
+) -> Results:
     """Sum or weighted mean of the value, and gradients: for each element in data, in their own shapes in parameters."""
     if weights is None and unchecked(definition, operands) and 0 < operands[0].size <= PANEL:
         data = operands[: len(definition.data)]
@@ -42,8 +52,8 @@ def reduce(
 # --- one panel, with numbers as parameters
 
 
-def _only_slopes(out: Any, data: Sequence[Any]) -> bool:
-    """Whether out is no more than memory for derivatives in the data as it should be."""
+def _only_slopes(out: Sequence[Any], data: Sequence[NDArray]) -> bool:
+    """Tell whether out is no more than memory for derivatives in the data as it should be."""
     x, slopes = data[0], out[1 : 1 + len(data)]
     return (
         out[0] is None
@@ -63,14 +73,14 @@ def _only_slopes(out: Any, data: Sequence[Any]) -> bool:
 
 
 class _Plan(NamedTuple):
-    """What does not depend on the arrays in a sum over one panel."""
+    """All that does not depend on the arrays in a sum over one panel."""
 
     kernel: Callable[..., None]
-    number: Any  # the types of its arguments
-    numbers: Any
-    sums: Any
-    addresses: Any
-    steps: Any
+    number: type[ctypes.c_float | ctypes.c_double]  # the type of its numbers, and those of arrays of its arguments
+    numbers: type[ctypes.Array[Any]]
+    sums: type[ctypes.Array[ctypes.c_double]]
+    addresses: type[ctypes.Array[ctypes.c_ssize_t]]
+    steps: ctypes.Array[ctypes.c_ssize_t]  # from row to row: all 0, since there is one
     item: int  # the bytes of a number, and of all parameters
     size: int
     stored: tuple[bool, ...]  # which derivatives are wanted, of those in data
@@ -81,7 +91,8 @@ _PAIR = ctypes.c_ssize_t * 2
 
 
 @functools.cache
-def _plan(definition: Definition, wrt: tuple[str, ...], dtype: Any) -> _Plan:
+def _plan(definition: Definition, wrt: tuple[str, ...], dtype: type) -> _Plan:
+    """The plan of `_reduce_small` for these derivatives, made once."""
     data, parameters = definition.data, definition.parameters
     number = ctypes.c_float if dtype is np.float32 else ctypes.c_double
     return _Plan(
@@ -101,38 +112,39 @@ def _plan(definition: Definition, wrt: tuple[str, ...], dtype: Any) -> _Plan:
 def _reduce_small(
     definition: Definition,
     wrt: tuple[str, ...],
-    data: Sequence[Any],
+    data: Sequence[NDArray],
     parameters: Sequence[float],
     reduction: str,
-    out: Any,
-) -> tuple[Any, ...]:
+    out: Out,
+) -> Results:
     """`reduce` of up to one panel with numbers as parameters: the same bits for a third of the overhead."""
     x = data[0]
-    T, size = x.dtype.type, x.size
+    T: type = x.dtype.type
+    size = x.size
     plan = _plan(definition, wrt, T)
     by = unweighted(reduction, size, T is np.float64)
     numbers, sums = plan.numbers(*parameters, by.slope, 1.0, by.step), plan.sums()
     base = ctypes.addressof(numbers)
     after = base + plan.size
-    places, slopes, results = [_address(a) for a in data], [], []
+    places, slopes_at, slopes = [_address(a) for a in data], [], []
     for k, stored in enumerate(plan.stored):
         slope, place = None, 0
         if stored:
             slope = None if out is None else out[1 + k]
             slope = np.empty(x.shape, T) if slope is None else slope
             place = _address(slope)
-        slopes.append(place)
-        results.append(slope)
-    addresses = plan.addresses(*places, *range(base, after, plan.item), 0, *slopes, after, ctypes.addressof(sums))
+        slopes_at.append(place)
+        slopes.append(slope)
+    addresses = plan.addresses(*places, *range(base, after, plan.item), 0, *slopes_at, after, ctypes.addressof(sums))
     plan.kernel(addresses, _PAIR(1, size), plan.steps, None)
     if not x.ndim:
-        for k, slope in enumerate(results):
+        for k, slope in enumerate(slopes):
             if slope is not None and (out is None or out[1 + k] is None):
-                results[k] = slope[()]  # a scalar, as without axes all results are
-    found, number, last = [], plan.number, by.last
+                slopes[k] = slope[()]  # a scalar, as without axes all results are
+    totals, number, last = [], plan.number, by.last
     for v, wanted in zip(sums, plan.wanted):  # noqa: B905 - strict takes time
-        found.append(T(number(v * last).value) if wanted else None)  # infinite, without a warning, if too large
-    return (found[0], *results, *found[1:])
+        totals.append(T(number(v * last).value) if wanted else None)  # infinite, without a warning, if too large
+    return (totals[0], *slopes, *totals[1:])
 
 
 def _address(array: Any) -> int:
@@ -145,9 +157,18 @@ def _address(array: Any) -> int:
 
 @np.errstate(all="ignore")  # elements tell of overflow and NaN, not warnings
 def _reduce(
-    definition: Definition, wrt: tuple[str, ...], operands: Sequence[Any], reduction: str, weights: Any, out: Any
-) -> tuple[Any, ...]:
-    """`reduce` in general."""
+    definition: Definition,
+    wrt: tuple[str, ...],
+    operands: Operands,
+    reduction: str,
+    weights: ArrayLike | None,
+    out: Out,
+) -> Results:
+    """`reduce` in general: operands, weights and memory made such that kernels can take them, then `_Sums`.
+
+    Derivatives in data are computed in the memory that was given for them, where it is of the right kind and nothing
+    else is in it, and elsewhere if not.
+    """
     leading, names = len(definition.data), arguments.outputs(definition.operands)
     dtype, arrays = prepared(definition, operands)
     compute = arguments.compute_type(dtype)
@@ -162,7 +183,7 @@ def _reduce(
     for k in range(leading):
         a = arrays[k]
         arrays[k] = np.ascontiguousarray(a if a.shape == shape else np.broadcast_to(a, shape))
-    results: list[Any] = [None] * len(names)
+    results: list[NDArray | None] = [None] * len(names)
     for k, name in enumerate(definition.data, 1):
         if name in wrt:
             slope = given[k]
@@ -172,7 +193,9 @@ def _reduce(
             results[k] = slope
 
     outputs = arguments.outputs(wrt)
-    sums = _Sums(definition, outputs, arrays[:leading], arrays[leading:], weights, results[1 : 1 + leading], by).found()
+    sums = _Sums(
+        definition, outputs, arrays[:leading], arrays[leading:], weights, results[1 : 1 + leading], by
+    ).computed()
     results[0] = np.asarray(sums[0])
     for k, name in enumerate(definition.parameters, 1):
         if name in wrt:
@@ -187,7 +210,8 @@ def _reduce(
     return tuple(results)
 
 
-def _share(array: Any, weights: Any) -> bool:
+def _share(array: NDArray, weights: NDArray | None) -> bool:
+    """Tell whether the array may lie in the memory of the weights."""
     return weights is not None and np.may_share_memory(array, weights)
 
 
@@ -199,13 +223,13 @@ class _Sums(NamedTuple):
 
     definition: Definition
     outputs: tuple[str, ...]
-    data: list[Any]  # of the shape that all are broadcast to
-    parameters: list[Any]
-    weights: Any  # of the data's shape, or None
-    slopes: list[Any]  # for each of the data memory for the derivative in it, or None
+    data: list[NDArray]  # of the shape that all are broadcast to
+    parameters: list[NDArray]
+    weights: NDArray | None  # of the data's shape
+    slopes: list[NDArray | None]  # for each of the data memory for the derivative in it, or None
     by: Factors
 
-    def found(self) -> list[Any]:
+    def computed(self) -> Sums:
         """The sums, in the way that the parameters' shapes ask for; those that are not wanted are something."""
         x, parameters = self.data[0], self.parameters
         if x.size == 0:
@@ -222,11 +246,11 @@ class _Sums(NamedTuple):
 
     # Parameters that are numbers, or vary along the last axes: kernels that sum.
 
-    def _by_number(self) -> list[Any]:
+    def _by_number(self) -> Sums:
         """The sums where each parameter is one number."""
         return list(_tree(self._panels("shared", self.parameters, PANEL, 1, 1 + len(self.parameters))) * self.by.last)
 
-    def _by_column(self, tail: tuple[int, ...]) -> list[Any]:
+    def _by_column(self, tail: tuple[int, ...]) -> Sums:
         """The sums where the parameters vary along the last axes of the data only, of the shape ``tail``."""
         period, size, count = math.prod(tail), self.data[0].size, len(self.parameters)
         repeat = max(1, TILE // period)
@@ -244,16 +268,21 @@ class _Sums(NamedTuple):
             for k in range(count):
                 sums[-1, 1 + k * width :][:rest] = last[1 + k * rest :][:rest]
         total = _tree(sums)
-        found = [total[0]]
+        parts = [total[0]]
         for k, parameter in enumerate(self.parameters):
             folded = total[1 + k * width :][:width].reshape(repeat, period).sum(axis=0)
-            found.append(arguments.unbroadcast(folded.reshape(tail), parameter.shape))
-        return [part * self.by.last for part in found]
+            parts.append(arguments.unbroadcast(folded.reshape(tail), parameter.shape))
+        return [part * self.by.last for part in parts]
 
-    def _panels(self, layout: str, tiles: Sequence[Any], width: int, height: int, slots: int) -> Any:
-        """So many sums of each panel: of ``height`` rows of ``width`` elements, and of what is left of the last row."""
+    def _panels(self, layout: str, tiles: Sequence[NDArray], width: int, height: int, slots: int) -> NDArray:
+        """The sums of each panel, ``slots`` many, and the slopes filled in.
+
+        A panel has ``height`` rows of ``width`` elements; what is left of the last row is one more.  ``tiles`` are the
+        parameters of a row.
+        """
         data, by, size, item = self.data, self.by, self.data[0].size, self.data[0].itemsize
-        kernel = _panel(self.definition, self.outputs, data[0].dtype.type, layout)
+        dtype: type = data[0].dtype.type
+        kernel = _panel(self.definition, self.outputs, dtype, layout)
         starts, ends = [_address(a) for a in data], [_address(t) for t in tiles]
         weights_at = 0 if self.weights is None else _address(self.weights)
         slopes_at = [0 if slope is None else _address(slope) for slope in self.slopes]
@@ -268,6 +297,7 @@ class _Sums(NamedTuple):
         words = ctypes.c_ssize_t * (len(steps) + 2)
 
         def part(first: int, last: int) -> None:
+            """Sum up these panels, each by one call of the kernel."""
             for panel in range(first, last):
                 begin = panel * height * width if panel < whole else rows * width
                 dims = (ctypes.c_ssize_t * 2)(min(height, rows - panel * height), width)
@@ -289,32 +319,34 @@ class _Sums(NamedTuple):
 
     # A parameter that varies along the first axis: ufuncs, and sums of their results.
 
-    def _by_axis(self) -> list[Any]:
+    def _by_axis(self) -> Sums:
         """The sums where a parameter is neither one number nor one for each element.
 
         Gradients for each element, then sums over the other axes.
         """
         x, by, stored = self.data[0], self.by, self._stored()
-        ufunc = ufunc_for(self.definition, self.outputs, x.dtype.type, "each")
+        dtype: type = x.dtype.type
+        ufunc = ufunc_for(self.definition, self.outputs, dtype, "each")
         arrays = {name: stored[name] if name in stored else np.empty(x.shape, x.dtype) for name in self.outputs}
         run(ufunc, self.definition, [*self.data, *self.parameters], list(arrays.values()))
         for name, array in arrays.items():
             weigh(array, self.weights, by.lift, by.slope if name in stored else by.step)
-        found = [arrays["value"].sum(dtype=np.float64) * by.last]
+        sums = [arrays["value"].sum(dtype=np.float64) * by.last]
         for name, parameter in zip(self.definition.sums[1:], self.parameters, strict=True):
             if name in arrays and name not in stored:
-                found.append(arguments.unbroadcast(arrays[name], parameter.shape) * by.last)
+                sums.append(arguments.unbroadcast(arrays[name], parameter.shape) * by.last)
             else:
-                found.append(stored.get(name))
-        return found
+                sums.append(stored.get(name))
+        return sums
 
-    def _by_element(self) -> list[Any]:
+    def _by_element(self) -> Sums:
         """The sums where a parameter has one number for each element, and each other one as well, or only one.
 
         Panel by panel, so that weights, factor and sums find their operands in the cache.
         """
-        by, stored, size, dtype = self.by, self._stored(), self.data[0].size, self.data[0].dtype
-        ufunc = ufunc_for(self.definition, self.outputs, dtype.type, "each")
+        by, stored, size = self.by, self._stored(), self.data[0].size
+        dtype: type = self.data[0].dtype.type
+        ufunc = ufunc_for(self.definition, self.outputs, dtype, "each")
         flat = [a.reshape(-1) for a in (*self.data, *self.parameters)]
         weights = None if self.weights is None else self.weights.reshape(-1)
         places = {name: array.reshape(-1) for name, array in stored.items()}
@@ -322,7 +354,8 @@ class _Sums(NamedTuple):
         sums = np.zeros((-(-size // PANEL), len(summed)))
 
         def part(first: int, last: int) -> None:
-            buffers = {name: np.empty(min(PANEL, size), dtype) for name in summed}
+            """Sum up these panels; what is not kept for each element is computed in buffers."""
+            buffers: dict[str, NDArray] = {name: np.empty(min(PANEL, size), dtype) for name in summed}
             with np.errstate(all="ignore"):
                 for panel in range(first, last):
                     cut = slice(panel * PANEL, min((panel + 1) * PANEL, size))
@@ -330,15 +363,15 @@ class _Sums(NamedTuple):
                     outs = {n: places[n][cut] if n in places else buffers[n][:length] for n in self.outputs}
                     call(ufunc, [a if a.size == 1 else a[cut] for a in flat], list(outs.values()))
                     for name, array in outs.items():
-                        own = None if weights is None else weights[cut]
-                        weigh(array, own, by.lift, by.slope if name in places else by.step)
+                        some = None if weights is None else weights[cut]
+                        weigh(array, some, by.lift, by.slope if name in places else by.step)
                     sums[panel] = [outs[name].sum(dtype=np.float64) for name in summed]
 
         each_panel(part, len(sums), size)
-        found = dict(zip(summed, _tree(sums) * by.last, strict=True)) | stored
-        return [found.get(name) for name in self.definition.sums]
+        totals = dict(zip(summed, _tree(sums) * by.last, strict=True)) | stored
+        return [totals.get(name) for name in self.definition.sums]
 
-    def _stored(self) -> dict[str, Any]:
+    def _stored(self) -> dict[str, NDArray]:
         """Memory for the results that are kept for each element, by name."""
         x = self.data[0]
         slopes = zip(self.definition.gradients, self.slopes, strict=False)  # those in data come first
@@ -350,20 +383,21 @@ class _Sums(NamedTuple):
 
 
 @functools.cache
-def _panel(definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> Callable[..., None]:
+def _panel(definition: Definition, outputs: tuple[str, ...], dtype: type, layout: str) -> Callable[..., None]:
     """The reduction kernel of that layout, callable with addresses; releases the GIL."""
     return alone(lambda: _reduction(definition, outputs, dtype, layout))
 
 
-def _reduction(definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> Callable[..., None]:
+def _reduction(definition: Definition, outputs: tuple[str, ...], dtype: type, layout: str) -> Callable[..., None]:
+    """`_panel` without its memory."""
     from ...kernels.loops import compiled
 
     address = compiled.kernel("reduction", definition, outputs, dtype, layout)
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(address)
 
 
-def _tree(sums: Any) -> Any:
-    """Sum over the first axis in a fixed tree: the second half is added to the first, until one is left."""
+def _tree(sums: NDArray) -> NDArray:
+    """The sum over the first axis in a fixed tree: the second half is added to the first, until one is left."""
     while len(sums) > 1:
         half = (len(sums) + 1) // 2
         sums[: len(sums) - half] += sums[half:]

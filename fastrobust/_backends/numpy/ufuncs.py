@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -16,20 +15,21 @@ __all__ = ["layout", "ufunc_for"]
 
 
 @functools.cache
-def ufunc_for(definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> np.ufunc:
+def ufunc_for(definition: Definition, outputs: tuple[str, ...], dtype: type, layout: str) -> np.ufunc:
     """The ufunc of the operands over one kernel.  Kernels are built here, at the first call."""
     return alone(lambda: _ufunc(definition, outputs, dtype, layout))
 
 
-def _ufunc(definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> np.ufunc:
+def _ufunc(definition: Definition, outputs: tuple[str, ...], dtype: type, layout: str) -> np.ufunc:
+    """`ufunc_for` without its memory."""
     from ...kernels.loops import compiled
 
     address = compiled.kernel("elementwise", definition, outputs, dtype, layout)
     return ufunc_over(address, definition.name, dtype, len(definition.operands), len(outputs))
 
 
-def layout(parameters: Sequence[Any]) -> str:
-    """The kernels' layout for these parameters."""
+def layout(parameters: Sequence[object]) -> str:
+    """The kernels' layout for these parameters: "shared" where each is one number."""
     for parameter in parameters:
         if getattr(parameter, "size", 1) != 1:
             return "each"

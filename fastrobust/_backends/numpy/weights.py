@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ... import _arguments as arguments
+from ..._types import ArrayLike, NDArray
 from ...kernels.arithmetic import scaling
 from .operands import array
 
 __all__ = ["Factors", "broadcast", "factors", "unweighted", "weigh"]
 
 
-def broadcast(weights: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+def broadcast(weights: ArrayLike, shape: tuple[int, ...], dtype: type) -> NDArray:
     """The weights, broadcast to that shape, as array of that dtype; as they are if that has not the range."""
     weights = np.asarray(array("weights", weights))
     arguments.supported("weights", weights.dtype)
@@ -30,7 +31,7 @@ def broadcast(weights: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         ) from None
 
 
-def weigh(array: Any, weights: Any, lift: float = 1.0, factor: float = 1.0) -> None:
+def weigh(array: NDArray, weights: NDArray | None, lift: float = 1.0, factor: float = 1.0) -> None:
     """array *= weights * lift * factor; a weight of 0 excludes an element, whatever its value.
 
     Elements tell of overflow and NaN: call it where NumPy's warnings are off.
@@ -43,7 +44,7 @@ def weigh(array: Any, weights: Any, lift: float = 1.0, factor: float = 1.0) -> N
 
 
 class Factors(NamedTuple):
-    """What a reduction multiplies by: see `kernels.arithmetic.scaling`."""
+    """The numbers that a reduction multiplies by: see `kernels.arithmetic.scaling`."""
 
     slope: float  # each derivative in data, besides its weight
     lift: float  # the weights
@@ -51,8 +52,11 @@ class Factors(NamedTuple):
     last: float  # its sum
 
 
-def factors(reduction: str, size: int, weights: Any, double: bool) -> tuple[Factors, Any]:
-    """Also the weights, which are multiplied here if all are subnormal: no power of two lifts these in one step."""
+def factors(reduction: str, size: int, weights: NDArray | None, double: bool) -> tuple[Factors, NDArray | None]:
+    """The factors of a reduction, and its weights.
+
+    The weights are multiplied here if all are subnormal: no power of two lifts these in one step.
+    """
     if weights is None or reduction == "sum":
         return unweighted(reduction, size, double), weights
     total = float(weights.sum(dtype=np.float64))
