@@ -1,8 +1,7 @@
-"""The same functions for JAX, the losses with fixed and learned parameters, and the distribution.
+"""The functions of `fastrobust` for JAX, the losses with fixed and learned parameters, and the distribution.
 
-Under jit, grad, vmap, jvp, shard_map, and whatever these compose to. The functions are those of `fastrobust`, which
-take arrays of JAX and return such. Here NumPy arrays, lists and numbers are taken, too, and the results are always
-arrays of JAX.
+Under jit, grad, vmap, jvp, shard_map, and whatever these compose to. The functions of `fastrobust` take arrays of JAX
+and return such. Here NumPy arrays, lists and numbers are taken, too, and the results are always arrays of JAX.
 
 `jax.export` asks for the consent to calls of compiled code, of which JAX cannot know that later versions will find the
 same; on CPUs these functions make such calls, by the name "fastrobust". They are numbered alike in all processes with
@@ -28,7 +27,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from ..kernels.compilers.alone import uninterrupted
 
@@ -56,6 +55,7 @@ def _for_jax(function: _Function, definition: Definition) -> _Function:
 
     @functools.wraps(function)
     def converted(*args: object, **options: object) -> object:
+        """The function's result for these arguments, once numbers are checked and arrays are JAX's."""
         try:
             given = signature.bind(*args, **options)
         except TypeError as error:
@@ -64,7 +64,7 @@ def _for_jax(function: _Function, definition: Definition) -> _Function:
         checked = definition if given.arguments.get("truncation") is None else LOSS
         arguments.check_numbers(checked, [given.arguments.get(name) for name in checked.operands])
         for name in (*definition.operands, "weights"):
-            value = given.arguments.get(name)
+            value: Any = given.arguments.get(name)
             if name == definition.operands[0] or (value is not None and not isinstance(value, arguments.NUMBERS)):
                 given.arguments[name] = array(name, value)
         return function(*given.args, **given.kwargs)

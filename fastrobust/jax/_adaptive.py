@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,13 @@ import jax.numpy as jnp
 from .. import _api
 from .. import _arguments as arguments
 from .._call import check_reduction
+from .._types import ArrayLike, DType
 from ._autodiff import array
 
+DTypeLike: TypeAlias = "DType | type | str"  # what JAX takes for a dtype
 
-def parameters(starts: dict[str, float], shape: Any, dtype: Any) -> dict[str, jax.Array]:
+
+def parameters(starts: dict[str, float], shape: int | Sequence[int], dtype: DTypeLike | None) -> dict[str, jax.Array]:
     """An array of that shape for each name, full of its number; of JAX's default dtype unless one is given."""
     try:
         dtype = jnp.result_type(float if dtype is None else dtype)  # not a weak type, which one step would change
@@ -31,7 +34,7 @@ def parameters(starts: dict[str, float], shape: Any, dtype: Any) -> dict[str, ja
         raise TypeError(f"shape must be a length or a tuple of lengths, got {shape!r}") from None
 
 
-def check_parameters(params: Any, wanted: Iterable[str]) -> None:
+def check_parameters(params: object, wanted: Iterable[str]) -> None:
     """Refuse what `init` has not made."""
     if not isinstance(params, dict) or not set(wanted) <= params.keys():
         raise ValueError(f"params must be those of init(), a dict with {sorted(wanted)}, got {params!r:.200}")
@@ -39,7 +42,7 @@ def check_parameters(params: Any, wanted: Iterable[str]) -> None:
         array(f"params[{name!r}]", params[name])
 
 
-def learned_scale(params: dict[str, jax.Array], least: float, start: float) -> Any:
+def learned_scale(params: dict[str, jax.Array], least: float, start: float) -> jax.Array | float:
     """least + (start - least) softplus(params["scale"] + log(e - 1)); a number where the two are equal."""
     if least == start:
         return start
@@ -99,7 +102,7 @@ class AdaptiveLoss:
         object.__setattr__(self, "alpha_range", (low, high))  # a list would have no hash
         arguments.scale_range(self.scale_min, self.scale_init)
 
-    def init(self, shape: int | Sequence[int] = (), dtype: Any = None) -> dict[str, jax.Array]:
+    def init(self, shape: int | Sequence[int] = (), dtype: DTypeLike | None = None) -> dict[str, jax.Array]:
         """Parameters "alpha" and "scale" of that shape, on the real line; what is fixed has none.
 
         The shape broadcasts with the residuals: () for one pair, (channels, 1, 1) for one for each channel of images.
@@ -110,16 +113,16 @@ class AdaptiveLoss:
             starts["scale"] = 0.0
         return parameters(starts, shape, dtype)
 
-    def alpha(self, params: dict[str, jax.Array]) -> Any:
+    def alpha(self, params: dict[str, jax.Array]) -> jax.Array | float:
         """The shape parameters, low + (high - low) sigmoid(params["alpha"]); a number where fixed."""
         low, high = self.alpha_range
         return low + (high - low) * jax.nn.sigmoid(params["alpha"]) if low < high else low
 
-    def scale(self, params: dict[str, jax.Array]) -> Any:
+    def scale(self, params: dict[str, jax.Array]) -> jax.Array | float:
         """The scales, min + (init - min) softplus(params["scale"] + log(e - 1)); a number where fixed."""
         return learned_scale(params, self.scale_min, self.scale_init)
 
-    def apply(self, params: dict[str, jax.Array], x: Any, *, weights: Any = None) -> jax.Array:
+    def apply(self, params: dict[str, jax.Array], x: ArrayLike, *, weights: ArrayLike | None = None) -> jax.Array:
         """The negative log-likelihood of the residuals x; weights (or a mask) as in `fastrobust.nll`.
 
         Of x's dtype promoted with that of the parameters; integers become JAX's default dtype. Of the shape to which x
@@ -127,7 +130,6 @@ class AdaptiveLoss:
         """
         check_parameters(params, self.init())
         weights = None if weights is None else array("weights", weights)
-        value = _api.nll(
+        return _api.nll(
             array("x", x), self.alpha(params), self.scale(params), reduction=self.reduction, weights=weights
         )
-        return value

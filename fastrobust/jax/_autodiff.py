@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,17 +17,21 @@ import numpy as np
 
 from .. import _arguments as arguments
 from .._meaning import check_plain
+from .._types import ArrayLike, DType, Namespace, Options
 from ..kernels.losses.definition import Definition
 from . import _calls, _private
 
 xp = jnp  # the library's functions
 
+_Arrays: TypeAlias = tuple[jax.Array, ...]  # tangents among them may be symbolic zeros
+_Weighted: TypeAlias = tuple[_Arrays, Any]  # operands, and weights or None
+
 
 # --- arguments
 
 
-def array(name: str, value: Any) -> Any:
-    """As an array of JAX that has a kernel."""
+def array(name: str, value: ArrayLike) -> jax.Array:
+    """An array of JAX of what the user gave by that name; refuses what has no kernel."""
     if not isinstance(value, jax.Array):
         check_plain(name, value)
     try:
@@ -40,24 +44,24 @@ def array(name: str, value: Any) -> Any:
     return array
 
 
-def _prepared(definition: Definition, operands: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """Dtype of the result, and the operands as arrays of the computing type.  Python numbers take that of the rest."""
+def _prepared(definition: Definition, operands: Sequence[ArrayLike]) -> tuple[DType, list[jax.Array]]:
+    """The dtype of the result, and the operands as arrays of the computing type, which Python numbers take as well."""
     arguments.check_numbers(definition, operands)
     return _converted(definition.operands, operands)
 
 
-def _converted(names: Sequence[str], operands: Sequence[Any]) -> tuple[Any, list[Any]]:
+def _converted(names: Sequence[str], operands: Sequence[ArrayLike]) -> tuple[DType, list[jax.Array]]:
     """`_prepared` of operands with these names, without a look at their values."""
     leading = names[0]
-    arrays: dict[str, Any] = {
+    arrays: dict[str, Any] = {  # arrays of JAX, and numbers as they are
         n: v if n != leading and isinstance(v, arguments.NUMBERS) else array(n, v)
         for n, v in zip(names, operands, strict=True)
     }
-    found = [a for a in arrays.values() if not isinstance(a, arguments.NUMBERS) and a.dtype.kind not in "biu"]
+    floats = [a for a in arrays.values() if not isinstance(a, arguments.NUMBERS) and a.dtype.kind not in "biu"]
     x = arrays[leading]
     if x.dtype.kind in "biu":
-        found.append(x.astype(float))  # float64 where there is that
-    dtype = np.dtype(jnp.result_type(*found))
+        floats.append(x.astype(float))  # float64 where there is that
+    dtype = np.dtype(jnp.result_type(*floats))
     compute = arguments.compute_type(dtype)
     return dtype, [
         jnp.full((), arguments.number(a), compute) if isinstance(a, arguments.NUMBERS) else a.astype(compute)
@@ -65,7 +69,7 @@ def _converted(names: Sequence[str], operands: Sequence[Any]) -> tuple[Any, list
     ]
 
 
-def _in_dtype(options: dict[str, Any], operands: Sequence[Any]) -> Sequence[Any]:
+def _in_dtype(options: Options, operands: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
     """The operands, the first in the dtype that is wanted; refuses what a ufunc takes besides."""
     if unknown := options.keys() - {"dtype"}:
         raise TypeError(f"{', '.join(sorted(unknown))}: not taken for arrays of JAX, only dtype is")
@@ -75,7 +79,7 @@ def _in_dtype(options: dict[str, Any], operands: Sequence[Any]) -> Sequence[Any]
     return jnp.asarray(first).astype(arguments.requested(options["dtype"])), *others
 
 
-def _shape(names: Sequence[str], args: Sequence[Any]) -> tuple[int, ...]:
+def _shape(names: Sequence[str], args: Sequence[jax.Array]) -> tuple[int, ...]:
     """The common shape, some of whose lengths may be symbols, or an error that names the operands."""
     try:
         return tuple(jnp.broadcast_shapes(*(a.shape for a in args)))
@@ -87,19 +91,22 @@ def _shape(names: Sequence[str], args: Sequence[Any]) -> tuple[int, ...]:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _parts(definition: Definition, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
+def _parts(definition: Definition, names: tuple[str, ...], *operands: jax.Array) -> _Arrays:
     """The named outputs, differentiable, of arrays of one computing type."""
     return tuple(_calls.evaluate(definition, names, *operands))
 
 
-def _parts_jvp(definition: Definition, names: tuple[str, ...], args: Any, tangents: Any) -> tuple[Any, Any]:
+def _parts_jvp(
+    definition: Definition, names: tuple[str, ...], args: _Arrays, tangents: _Arrays
+) -> tuple[_Arrays, _Arrays]:
+    """The rule of `_parts`: the outputs, from one pass with the derivatives that they need, and their tangents."""
     wanted = [not _private.is_zero(t) for t in tangents]
     first = zip(definition.gradients, wanted, strict=True)
     more = tuple(n for n, w in first if w and "value" in names and n not in names)
-    found = dict(zip(names + more, _parts(definition, names + more, *args), strict=True))
-    slopes = [_slopes(definition, name, args, found, wanted) for name in names]
-    return tuple(found[n] for n in names), tuple(
-        _product(found[name], row, tangents) for name, row in zip(names, slopes, strict=True)
+    outputs = dict(zip(names + more, _parts(definition, names + more, *args), strict=True))
+    slopes = [_slopes(definition, name, args, outputs, wanted) for name in names]
+    return tuple(outputs[n] for n in names), tuple(
+        _product(outputs[name], row, tangents) for name, row in zip(names, slopes, strict=True)
     )
 
 
@@ -109,24 +116,24 @@ _parts.defjvp(_parts_jvp, symbolic_zeros=True)
 class _Library:
     """JAX, as a definition's rules of differentiation need it."""
 
-    xp: Any = jnp
+    xp: Namespace = jnp
 
-    def __init__(self, definition: Definition, operands: Sequence[Any], have: dict[str, Any]) -> None:
+    def __init__(self, definition: Definition, operands: Sequence[jax.Array], have: dict[str, jax.Array]) -> None:
         self._definition, self._operands = definition, operands
         self._have = have  # outputs at hand
 
-    def get(self, *names: str) -> list[Any]:
+    def get(self, *names: str) -> list[jax.Array]:
         """Return outputs of this definition for these operands."""
         missing = tuple(n for n in names if n not in self._have)
         if missing:
             self._have.update(zip(missing, _parts(self._definition, missing, *self._operands), strict=True))
         return [self._have[n] for n in names]
 
-    def evaluate(self, definition: Definition, names: Sequence[str], *operands: Any) -> list[Any]:
+    def evaluate(self, definition: Definition, names: Sequence[str], *operands: jax.Array) -> list[jax.Array]:
         """Return outputs of another definition."""
         return list(_parts(definition, tuple(names), *operands))
 
-    def fold(self, step: Callable[..., Any], total: Any, rows: Sequence[tuple[float, ...]]) -> Any:
+    def fold(self, step: Callable[..., jax.Array], total: jax.Array, rows: Sequence[tuple[float, ...]]) -> jax.Array:
         """Return step(total, *row) after the last of the rows."""
         columns = tuple(jnp.asarray(column, total.dtype) for column in zip(*rows, strict=True))
         # Zeros of the whole shape, and cut like the result.
@@ -135,13 +142,17 @@ class _Library:
 
 
 def _slopes(
-    definition: Definition, name: str, args: Sequence[Any], have: dict[str, Any], wanted: Sequence[bool]
-) -> list[Any]:
+    definition: Definition,
+    name: str,
+    args: Sequence[jax.Array],
+    have: dict[str, jax.Array],
+    wanted: Sequence[bool],
+) -> list[jax.Array | None]:
     """Derivatives of one output in the operands, those wanted; ``have`` are outputs at hand."""
     library = _Library(definition, args, have)
     if name == "value":
-        found = iter(library.get(*(n for n, w in zip(definition.gradients, wanted, strict=True) if w)))
-        return [next(found) if w else None for w in wanted]
+        slopes = iter(library.get(*(n for n, w in zip(definition.gradients, wanted, strict=True) if w)))
+        return [next(slopes) if w else None for w in wanted]
     if definition.slopes is None:
         raise NotImplementedError(f"a derivative of {name} was asked for: the definition of {definition.name} has none")
     costly = [w and (name, n) in definition.costly for n, w in zip(definition.operands, wanted, strict=True)]
@@ -153,15 +164,15 @@ def _slopes(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _costly(definition: Definition, name: str, at: int, *operands: Any) -> Any:
+def _costly(definition: Definition, name: str, at: int, *operands: jax.Array) -> jax.Array:
     """One derivative that takes hundreds of operations: compiled once, where they would be run one by one."""
     assert definition.slopes is not None  # `_slopes` has looked
     wanted = [i == at for i in range(len(operands))]
     return definition.slopes(_Library(definition, operands, {}), name, operands, wanted)[at]
 
 
-def _product(like: Any, slopes: Sequence[Any], tangents: Sequence[Any]) -> Any:
-    """The tangent of an output."""
+def _product(like: jax.Array, slopes: Sequence[jax.Array | None], tangents: Sequence[jax.Array]) -> jax.Array:
+    """The tangent of an output: its slopes, as far as there are any, times the operands' tangents."""
     terms = [slope * t for slope, t in zip(slopes, tangents, strict=True) if slope is not None]
     return jnp.broadcast_to(sum(terms[1:], terms[0]), like.shape).astype(like.dtype) if terms else jnp.zeros_like(like)
 
@@ -170,61 +181,91 @@ def _product(like: Any, slopes: Sequence[Any], tangents: Sequence[Any]) -> Any:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
-def _evaluated(definition: Definition, names: tuple[str, ...], dtype: Any, *operands: Any) -> tuple[Any, ...]:
+def _evaluated(definition: Definition, names: tuple[str, ...], dtype: DType, *operands: jax.Array) -> _Arrays:
+    """The named outputs for each element, in the dtype of the result."""
     return tuple(part.astype(dtype) for part in _parts(definition, names, *operands))
 
 
-def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[Any], options: dict[str, Any]) -> Any:
+def evaluate(
+    definition: Definition, names: tuple[str, ...], operands: Sequence[ArrayLike], options: Options
+) -> jax.Array | _Arrays:
     """The named outputs for each element: an array, or a tuple of them."""
     dtype, args = _prepared(definition, _in_dtype(options, operands))
     _shape(definition.operands, args)
-    results = _evaluated(definition, names, dtype, *args)
-    return results[0] if len(names) == 1 else results
+    outputs = _evaluated(definition, names, dtype, *args)
+    return outputs[0] if len(names) == 1 else outputs
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
-def _weighted(definition: Definition, names: tuple[str, ...], dtype: Any, args: Any, weights: Any) -> Any:
+def _weighted(
+    definition: Definition, names: tuple[str, ...], dtype: DType, args: _Arrays, weights: jax.Array
+) -> _Arrays:
     """The outputs for each element, weighted."""
-    found = _parts(definition, names, *_calls.masked(definition, args, weights))
-    return tuple(jnp.where(weights == 0, 0.0, part * weights).astype(dtype) for part in found)
+    outputs = _parts(definition, names, *_calls.masked(definition, args, weights))
+    return tuple(jnp.where(weights == 0, 0.0, part * weights).astype(dtype) for part in outputs)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), inline=True)
 def _summed(
-    definition: Definition, wrt: tuple[str, ...], mean: bool, dtype: Any, args: Any, weights: Any
-) -> tuple[Any, ...]:
+    definition: Definition,
+    wrt: tuple[str, ...],
+    mean: bool,
+    dtype: DType,
+    args: _Arrays,
+    weights: jax.Array | None,
+) -> _Arrays:
     """The sum or mean and the gradients of it."""
     tail = _calls.tail_of(definition, args)
     if tail is None:
-        found: Any = _composed(definition, wrt, mean, args, weights)
+        sums = _composed(definition, wrt, mean, args, weights)
     else:
-        found = _sums(definition, wrt, mean, tail, args, weights)
-    return tuple(part.astype(dtype) for part in found)
+        sums = _sums(definition, wrt, mean, tail, args, weights)
+    return tuple(part.astype(dtype) for part in sums)
 
 
-def _composed(definition: Definition, wrt: tuple[str, ...], mean: bool, operands: Sequence[Any], weights: Any) -> Any:
+def _composed(
+    definition: Definition,
+    wrt: tuple[str, ...],
+    mean: bool,
+    operands: Sequence[jax.Array],
+    weights: jax.Array | None,
+) -> _Arrays:
     """Sums of XLA's over the outputs for each element; differentiable in everything."""
-    found = _parts(definition, arguments.outputs(wrt), *_calls.masked(definition, operands, weights))
-    return _calls.total(definition, found, wrt, mean, operands, weights)
+    outputs = _parts(definition, arguments.outputs(wrt), *_calls.masked(definition, operands, weights))
+    return _calls.total(definition, outputs, wrt, mean, operands, weights)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
 def _sums(
-    definition: Definition, wrt: tuple[str, ...], mean: bool, tail: tuple[int, ...], operands: Any, weights: Any
-) -> tuple[Any, ...]:
-    """The same in one pass.  Differentiated, the value comes with its gradients; only those in data are as large."""
+    definition: Definition,
+    wrt: tuple[str, ...],
+    mean: bool,
+    tail: tuple[int, ...],
+    operands: _Arrays,
+    weights: jax.Array | None,
+) -> _Arrays:
+    """Sums in one pass.  Differentiated, the value comes with its gradients; only those in data are as large."""
     return tuple(_calls.sums(definition, wrt, mean, tail, operands, weights))
 
 
 def _sums_jvp(
-    definition: Definition, wrt: tuple[str, ...], mean: bool, tail: tuple[int, ...], args: Any, tangents: Any
-) -> tuple[Any, Any]:
+    definition: Definition,
+    wrt: tuple[str, ...],
+    mean: bool,
+    tail: tuple[int, ...],
+    args: _Weighted,
+    tangents: _Weighted,
+) -> tuple[_Arrays, _Arrays]:
+    """The rule of `_sums`, whose value comes from one pass with the gradients that its tangent takes.
+
+    Tangents of gradients and along weights are those of XLA's sums, since the pass gives no derivatives for them.
+    """
     given, along = (*args[0], args[1]), (*tangents[0], tangents[1])  # the operands, and weights or None
     wanted = [t is not None and not _private.is_zero(t) for t in along]
     if wrt or wanted[-1]:
         places = [i for i, w in enumerate(wanted) if w]  # a tangent of zeros would be computed with
 
-        def composed(*chosen: Any) -> Any:
+        def composed(*chosen: jax.Array) -> _Arrays:
             *operands, weights = (dict(enumerate(given)) | dict(zip(places, chosen, strict=True))).values()
             return _composed(definition, wrt, mean, operands, weights)
 
@@ -239,7 +280,7 @@ def _sums_jvp(
 _sums.defjvp(_sums_jvp, symbolic_zeros=True)
 
 
-def _weights(names: Sequence[str], weights: Any, args: Sequence[Any], relative: bool = False) -> Any:
+def _weights(names: Sequence[str], weights: ArrayLike, args: Sequence[jax.Array], relative: bool = False) -> jax.Array:
     """The weights as an array of the computing type that broadcasts to the shape of the result.
 
     Doubles become floats; times a power of two before, so that they are in reach, where only their ratios matter.
@@ -259,23 +300,32 @@ def _weights(names: Sequence[str], weights: Any, args: Sequence[Any], relative: 
 
 
 def weighted(
-    definition: Definition, names: tuple[str, ...], operands: Sequence[Any], weights: Any, options: dict[str, Any]
-) -> Any:
+    definition: Definition,
+    names: tuple[str, ...],
+    operands: Sequence[ArrayLike],
+    weights: ArrayLike,
+    options: Options,
+) -> jax.Array | _Arrays:
     """`evaluate`, each output multiplied by the weights; a weight of 0 excludes an element, whatever its value."""
     dtype, args = _prepared(definition, _in_dtype(options, operands))
-    results = _weighted(definition, names, dtype, tuple(args), _weights(definition.operands, weights, args))
-    return results[0] if len(names) == 1 else results
+    outputs = _weighted(definition, names, dtype, tuple(args), _weights(definition.operands, weights, args))
+    return outputs[0] if len(names) == 1 else outputs
 
 
 def reduce(
-    definition: Definition, wrt: tuple[str, ...], operands: Sequence[Any], reduction: str, weights: Any, out: Any
-) -> tuple[Any, ...]:
+    definition: Definition,
+    wrt: tuple[str, ...],
+    operands: Sequence[ArrayLike],
+    reduction: str,
+    weights: ArrayLike | None,
+    out: tuple[object, ...] | None,
+) -> tuple[jax.Array | None, ...]:
     """Sum or weighted mean, derivatives in data for each element, the other gradients in their parameters' shapes."""
     if out is not None and any(entry is not None for entry in out):
         raise TypeError("out: not taken for arrays of JAX, which cannot be written to")
     dtype, args = _prepared(definition, operands)
     _shape(definition.operands, args)
     weights = None if weights is None else _weights(definition.operands, weights, args, reduction == "mean")
-    found = _summed(definition, wrt, reduction == "mean", dtype, tuple(args), weights)
-    results = dict(zip(arguments.outputs(wrt), found, strict=True))
-    return tuple(results.get(name) for name in ("value", *definition.gradients))
+    sums = _summed(definition, wrt, reduction == "mean", dtype, tuple(args), weights)
+    by_name = dict(zip(arguments.outputs(wrt), sums, strict=True))
+    return tuple(by_name.get(name) for name in ("value", *definition.gradients))

@@ -13,7 +13,7 @@ import importlib.util
 import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,21 +21,26 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jax.sharding import NamedSharding, PartitionSpec
 
+from .._types import DType
 from ..kernels.arithmetic import scaling
 from ..kernels.compilers.alone import imported
 from ..kernels.loops import traced, xla_frame, xla_table
 from ..kernels.losses.catalogue import LOSS
 from ..kernels.losses.definition import Definition
 from . import _private
+from ._private import Cut, Described, Mesh, Operation, Shardings
 
 _TARGET = "fastrobust"
 # In the place that XLA keeps of each call, and that JAX shows where it refuses to export one.
 _SCOPE = "fastrobust: how to export it says help('fastrobust.jax')"
 
+_Arrays: TypeAlias = tuple[jax.Array, ...]
+_Way: TypeAlias = Callable[..., _Arrays]  # of a definition, names, flags, and then this device's part of each operand
+
 
 @functools.cache
 def backend() -> str:
-    """How the functions run on CPUs: "ffi", by the compiled kernels, or "composite", by XLA's own operations.
+    """The way in which the functions run on CPUs: "ffi" for compiled kernels, "composite" for XLA's own operations.
 
     The latter on Windows, and if this version of JAX has another foreign function interface than those known.
 
@@ -51,73 +56,75 @@ def backend() -> str:
         _register()
         with jax.ensure_compile_time_eval(), jax.default_device(jax.local_devices(backend="cpu")[0]):
             probe = jnp.asarray([3.0], jnp.float32)
-            found = float(jax.jit(functools.partial(_called, LOSS, ("value",)))(probe, probe, probe)[0][0])
+            rho = float(jax.jit(functools.partial(_called, LOSS, ("value",)))(probe, probe, probe)[0][0])
     except jax.errors.JaxRuntimeError:  # the handler's, or XLA's about its version
         return "composite"
-    return "ffi" if xla_table.seen() is not None and abs(found - (2**1.5 - 1) / 3) < 1e-6 else "composite"
+    return "ffi" if xla_table.seen() is not None and abs(rho - (2**1.5 - 1) / 3) < 1e-6 else "composite"
 
 
 @functools.cache
 def _register() -> None:
+    """Make the handler known to XLA, once in a process: by a capsule of its address, which Python's C API makes."""
     capsule = ctypes.pythonapi.PyCapsule_New
     capsule.restype, capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
     jax.ffi.register_ffi_target(_TARGET, capsule(xla_table.handler(), None, None), platform="cpu", api_version=1)
 
 
-def evaluate(definition: Definition, names: Sequence[str], *operands: Any) -> list[Any]:
+def evaluate(definition: Definition, names: Sequence[str], *operands: jax.Array) -> list[jax.Array]:
     """The named outputs for each element; operands that broadcast, all float32 or all float64."""
     rank = max(o.ndim for o in operands)
     aligned = [o.reshape((1,) * (rank - o.ndim) + o.shape) for o in operands]
     order = xla_frame.ordered(definition, names)
-    found = dict(zip(order, _operation(definition, order)(*aligned), strict=True))
-    return [found[name] for name in names]
+    outputs = dict(zip(order, _operation(definition, order)(*aligned), strict=True))
+    return [outputs[name] for name in names]
 
 
 @functools.cache
-def _operation(definition: Definition, names: tuple[str, ...]) -> Callable[..., Any]:
+def _operation(definition: Definition, names: tuple[str, ...]) -> Operation:
     """`evaluate` for operands of one rank, which broadcasting also batches."""
 
     @custom_vmap
-    def operation(*operands: Any) -> Any:
-        composite: Callable[..., Any] = functools.partial(_composite, definition, names)
+    def operation(*operands: jax.Array) -> _Arrays:
+        composite: Operation = functools.partial(_composite, definition, names)
         if backend() == "composite":
             return composite(*operands)
         return _by_platform(operands, composite, {"cpu": _called, "cuda": _launched}, _partitioned, definition, names)
 
     @operation.def_vmap
-    def _(size: int, batched: Any, *operands: Any) -> Any:
+    def _(size: int, batched: Sequence[bool], *operands: jax.Array) -> tuple[_Arrays, tuple[bool, ...]]:
         moved = [o if b else o[None] for o, b in zip(operands, batched, strict=True)]
         return operation(*moved), (True,) * len(names)
 
     return operation
 
 
-def _called(definition: Definition, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
-    """By the handler; on this device's part of each operand."""
+def _called(definition: Definition, names: tuple[str, ...], *operands: jax.Array) -> _Arrays:
+    """The outputs that the handler computes from this device's part of each operand."""
     like = [functools.reduce(jnp.add, operands)] * len(names)  # in shape, dtype and how it is cut
     return _handled(xla_frame.code_of(definition, names), like, operands)
 
 
-def _handled(code: int, like: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
-    """What the handler finds, which is like those."""
+def _handled(code: int, like: Sequence[jax.Array], operands: Sequence[jax.Array]) -> _Arrays:
+    """The results of the handler's call of that code, which are like those in shape, dtype and how they are cut."""
     with jax.named_scope(_SCOPE):
-        found = jax.ffi.ffi_call(_TARGET, tuple(map(jax.typeof, like)))(*operands, code=np.int64(code))
-    return _typed(found, like)
+        results = jax.ffi.ffi_call(_TARGET, tuple(map(jax.typeof, like)))(*operands, code=np.int64(code))
+    return _typed(results, like)
 
 
-def _typed(found: Sequence[Any], like: Sequence[Any]) -> tuple[Any, ...]:
-    """What was found, cut as it should be, of which some calls and versions of JAX know nothing; XLA removes the 1."""
-    pairs = zip(found, like, strict=True)
+def _typed(results: Sequence[jax.Array], like: Sequence[jax.Array]) -> _Arrays:
+    """The results cut as they should be, of which some calls and versions of JAX know nothing; XLA removes the 1."""
+    pairs = zip(results, like, strict=True)
     return tuple(part if jax.typeof(part) == jax.typeof(t) else part * jnp.ones_like(t) for part, t in pairs)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _composite(definition: Definition, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
-    """By XLA's operations."""
+def _composite(definition: Definition, names: tuple[str, ...], *operands: jax.Array) -> _Arrays:
+    """The outputs by XLA's operations, compiled as one program."""
     return traced.evaluate(jnp, jax.lax, _take, definition, names, *operands)
 
 
-def _take(column: Any, i: Any) -> Any:
+def _take(column: Sequence[float], i: jax.Array) -> jax.Array:
+    """The elements of a table's column at these places, cut among devices as the places are."""
     sharding = _private.explicit_sharding(i)
     if sharding is None:
         return jnp.asarray(column)[i]
@@ -125,9 +132,12 @@ def _take(column: Any, i: Any) -> Any:
 
 
 def _by_platform(
-    operands: Sequence[Any], composite: Any, ways: dict[str, Any], partitioned: Callable[..., Any], *what: Any
-) -> Any:
-    """What runs depends on where; each way on several devices, unless `shard_map` has cut the operands already."""
+    operands: _Arrays, composite: Operation, ways: dict[str, _Way], partitioned: Callable[..., Operation], *what: object
+) -> _Arrays:
+    """The results of the platform's way, or of XLA's operations where it has none.
+
+    Each way is made one for several devices, unless `shard_map` has cut the operands already.
+    """
     varying = [_private.varying(o) for o in operands]
     if not _has_cuda_kernels():
         del ways["cuda"]
@@ -140,9 +150,12 @@ def _by_platform(
 
 # --- GPUs
 
+_CuPy: TypeAlias = Sequence[Any]  # arrays of CuPy's over XLA's memory
+
 
 @functools.cache
 def _has_cuda_kernels() -> bool:
+    """Tell whether XLA can have the CUDA kernels launched: JAX calls Python on its streams, and CuPy is installed."""
     return _private.buffer_callback() is not None and importlib.util.find_spec("cupy") is not None
 
 
@@ -156,12 +169,14 @@ class _External:
         return 0, self.pointer  # version of the protocol, and the stream
 
 
-def _on_stream(work: Callable[..., None], like: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
-    """work(backend, results, operands) over XLA's memory and on its stream; the results are like those."""
+def _on_stream(
+    work: Callable[[Any, _CuPy, _CuPy], None], like: Sequence[jax.Array], operands: Sequence[jax.Array]
+) -> _Arrays:
+    """The results of work(backend, results, operands) over XLA's memory and on its stream; they are like those."""
     buffer_callback = _private.buffer_callback()
     assert buffer_callback is not None  # else `_has_cuda_kernels` says no
 
-    def run(context: Any, out: Any, *args: Any) -> None:
+    def run(context: Any, out: Sequence[Any], *args: Any) -> None:
         cupy, backend = imported("cupy"), imported("fastrobust._backends.cupy")
         with cupy.cuda.Stream.from_external(_External(context.stream)):
             work(backend, tuple(map(cupy.asarray, out)), [cupy.asarray(a) for a in args])
@@ -170,20 +185,20 @@ def _on_stream(work: Callable[..., None], like: Sequence[Any], operands: Sequenc
     return _typed(buffer_callback(run, types, command_buffer_compatible=True)(*operands), like)
 
 
-def _launched(definition: Definition, names: tuple[str, ...], *operands: Any) -> tuple[Any, ...]:
+def _launched(definition: Definition, names: tuple[str, ...], *operands: jax.Array) -> _Arrays:
     """`_called` on a GPU."""
 
-    def work(backend: Any, out: Any, args: Any) -> None:
+    def work(backend: Any, out: _CuPy, args: _CuPy) -> None:
         backend.evaluate(definition, names, args, {"out": out})
 
     return _on_stream(work, [functools.reduce(jnp.add, operands)] * len(names), operands)
 
 
-def _launched_sums(definition: Definition, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
+def _launched_sums(definition: Definition, wrt: tuple[str, ...], mean: bool, *operands: jax.Array) -> _Arrays:
     """`_called_sums` on a GPU."""
     count = len(definition.operands)
 
-    def work(backend: Any, out: Any, args: Any) -> None:
+    def work(backend: Any, out: _CuPy, args: _CuPy) -> None:
         memory = dict(zip(("value", *wrt), out, strict=True))
         given = tuple(memory.get(name) for name in ("value", *definition.operands))
         weights = args[count] if len(args) > count else None
@@ -195,7 +210,7 @@ def _launched_sums(definition: Definition, wrt: tuple[str, ...], mean: bool, *op
 # --- sums
 
 
-def tail_of(definition: Definition, operands: Sequence[Any]) -> tuple[int, ...] | None:
+def tail_of(definition: Definition, operands: Sequence[jax.Array]) -> tuple[int, ...] | None:
     """The trailing axes of the common shape that the parameters vary along.
 
     None where sums need another way: parameters that vary along all axes, and lengths that are not known.
@@ -215,9 +230,9 @@ def sums(
     wrt: tuple[str, ...],
     mean: bool,
     tail: tuple[int, ...],
-    operands: Sequence[Any],
-    weights: Any,
-) -> list[Any]:
+    operands: Sequence[jax.Array],
+    weights: jax.Array | None,
+) -> list[jax.Array]:
     """The sum or mean, then the derivatives in the order of the operands.
 
     Those in parameters are of their shapes, those in data of the shape that all have in common.
@@ -227,22 +242,22 @@ def sums(
     given = [jnp.broadcast_to(data, shape) for data in operands[:count]]
     for parameter in operands[count:]:
         p = _trailing(parameter, tail)
-        one = (1,) * len(shape)
-        given.append(p.reshape(one) if p.size == 1 else jnp.broadcast_to(p, tail).reshape(lead + tail))
+        single = (1,) * len(shape)
+        given.append(p.reshape(single) if p.size == 1 else jnp.broadcast_to(p, tail).reshape(lead + tail))
     if weights is not None:
         given.append(jnp.broadcast_to(weights, shape))
     value, *slopes = _sums_operation(definition, wrt, mean, len(tail))(*given)
-    own = dict(zip(definition.parameters, operands[count:], strict=True))
-    return [value, *(sum_to(s, own[name].shape) if name in own else s for name, s in zip(wrt, slopes, strict=True))]
+    shapes = {name: p.shape for name, p in zip(definition.parameters, operands[count:], strict=True)}
+    return [value, *(sum_to(s, shapes[name]) if name in shapes else s for name, s in zip(wrt, slopes, strict=True))]
 
 
-def _trailing(parameter: Any, tail: tuple[int, ...]) -> Any:
+def _trailing(parameter: jax.Array, tail: tuple[int, ...]) -> jax.Array:
     """A parameter without the leading axes of length 1 that are not in the tail."""
     return parameter.reshape(parameter.shape[max(0, parameter.ndim - len(tail)) :])
 
 
-def sum_to(part: Any, shape: tuple[int, ...]) -> Any:
-    """Summed over the axes along which something of that shape was broadcast."""
+def sum_to(part: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The sum over the axes along which something of that shape was broadcast."""
     lead = part.ndim - len(shape)
     if lead < 0:
         return part.reshape(shape)
@@ -252,46 +267,46 @@ def sum_to(part: Any, shape: tuple[int, ...]) -> Any:
 
 
 @functools.cache
-def _sums_operation(definition: Definition, wrt: tuple[str, ...], mean: bool, columns: int) -> Callable[..., Any]:
+def _sums_operation(definition: Definition, wrt: tuple[str, ...], mean: bool, columns: int) -> Operation:
     """`sums` of operands and perhaps weights of one rank, the parameters with axes for the last columns."""
     composite = functools.partial(_composed, definition, wrt, mean)
 
     @custom_vmap
-    def operation(*operands: Any) -> Any:
+    def operation(*operands: jax.Array) -> _Arrays:
         if backend() == "composite":
             return composite(*operands)
         ways = {"cpu": _called_sums, "cuda": _launched_sums}
         return _by_platform(operands, composite, ways, _partitioned_sums, definition, wrt, mean)
 
     @operation.def_vmap
-    def _(size: int, batched: Any, *operands: Any) -> Any:
+    def _(size: int, batched: Sequence[bool], *operands: jax.Array) -> tuple[_Arrays, tuple[bool, ...]]:
         in_axes = tuple(0 if b else None for b in batched)
         return jax.vmap(composite, in_axes, axis_size=size)(*operands), (True,) * (1 + len(wrt))
 
     return operation
 
 
-def _called_sums(definition: Definition, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
-    """By the handler; on this device's part of each operand."""
+def _called_sums(definition: Definition, wrt: tuple[str, ...], mean: bool, *operands: jax.Array) -> _Arrays:
+    """The sums that the handler computes over this device's part of each operand."""
     code = xla_frame.code_of_sums(definition, wrt, mean, len(operands) > len(definition.operands))
     return _handled(code, _like_sums(definition, wrt, operands), operands)
 
 
-def _like_sums(definition: Definition, wrt: tuple[str, ...], operands: Sequence[Any]) -> list[Any]:
+def _like_sums(definition: Definition, wrt: tuple[str, ...], operands: Sequence[jax.Array]) -> list[jax.Array]:
     """Arrays like the results in shape, dtype and how they are cut."""
-    own = zip(definition.operands, operands, strict=False)
-    return [operands[0].sum(), *(o for name, o in own if name in wrt)]
+    named = zip(definition.operands, operands, strict=False)
+    return [operands[0].sum(), *(o for name, o in named if name in wrt)]
 
 
-def _composed(definition: Definition, wrt: tuple[str, ...], mean: bool, *operands: Any) -> tuple[Any, ...]:
+def _composed(definition: Definition, wrt: tuple[str, ...], mean: bool, *operands: jax.Array) -> _Arrays:
     """Sums of XLA's, over the kernels' outputs for each element; of operands and perhaps weights."""
     count = len(definition.operands)
     operands, weights = operands[:count], operands[count] if len(operands) > count else None
-    found = evaluate(definition, ("value", *("d" + n for n in wrt)), *masked(definition, operands, weights))
-    return total(definition, found, wrt, mean, operands, weights)
+    outputs = evaluate(definition, ("value", *("d" + n for n in wrt)), *masked(definition, operands, weights))
+    return total(definition, outputs, wrt, mean, operands, weights)
 
 
-def masked(definition: Definition, operands: Sequence[Any], weights: Any) -> tuple[Any, ...]:
+def masked(definition: Definition, operands: Sequence[jax.Array], weights: jax.Array | None) -> _Arrays:
     """The operands, harmless where the weight is 0: later a derivative of NaN there would meet a factor of 0."""
     if weights is None:
         return tuple(operands)
@@ -310,28 +325,28 @@ def _harmless(definition: Definition, name: str) -> float:
 
 def total(
     definition: Definition,
-    found: Sequence[Any],
+    outputs: Sequence[jax.Array],
     wrt: tuple[str, ...],
     mean: bool,
-    operands: Sequence[Any],
-    weights: Any,
-) -> tuple[Any, ...]:
-    """The sum or mean of the first, and what follows weighted, in the shapes of what it belongs to."""
-    count: Any = found[0].size if mean else 1.0
+    operands: Sequence[jax.Array],
+    weights: jax.Array | None,
+) -> _Arrays:
+    """The sum or mean of the first output, and the others weighted, in the shapes of the operands they belong to."""
+    count: jax.Array | float = outputs[0].size if mean else 1.0
     if weights is not None:
         if mean:
-            weights = lifted(weights, found[0].shape, found[0].dtype)
-            count = jnp.broadcast_to(weights, found[0].shape).sum()
-        found = [jnp.where(weights == 0, 0.0, part * weights) for part in found]
-    count = jnp.asarray(count, found[0].dtype)
-    own = dict(zip(definition.operands, operands, strict=True))
-    results = [_summed(found[0], (), count)]
-    for name, part in zip(wrt, found[1:], strict=True):
-        results.append(_summed(part, part.shape if name in definition.data else own[name].shape, count))
-    return tuple(results)
+            weights = lifted(weights, outputs[0].shape, outputs[0].dtype)
+            count = jnp.broadcast_to(weights, outputs[0].shape).sum()
+        outputs = [jnp.where(weights == 0, 0.0, part * weights) for part in outputs]
+    count = jnp.asarray(count, outputs[0].dtype)
+    shapes = {name: o.shape for name, o in zip(definition.operands, operands, strict=True)}
+    sums = [_summed(outputs[0], (), count)]
+    for name, part in zip(wrt, outputs[1:], strict=True):
+        sums.append(_summed(part, part.shape if name in definition.data else shapes[name], count))
+    return tuple(sums)
 
 
-def lifted(weights: Any, shape: Any, dtype: Any) -> Any:
+def lifted(weights: jax.Array, shape: tuple[int, ...], dtype: DType | type) -> jax.Array:
     """Weights of a mean times a power of two, such that they sum to about 1 over that shape: see `scaling`."""
     fixed = jax.lax.stop_gradient(weights)
     first = _inverse_power(abs(fixed).max(initial=0.0))  # so that the sum is in reach
@@ -340,40 +355,40 @@ def lifted(weights: Any, shape: Any, dtype: Any) -> Any:
     return (weights * first * second).astype(dtype)
 
 
-def _inverse_power(size: Any) -> Any:
+def _inverse_power(size: jax.Array) -> jax.Array:
     """The power of two by which that becomes 1/2 to 1, as far as it is a normal number."""
     usual = (size > 0) & (size < math.inf)
     most = jnp.finfo(size.dtype).maxexp - 2
     return jnp.ldexp(jnp.ones_like(size), -jnp.clip(jnp.frexp(jnp.where(usual, size, 1.0))[1], -most, most))
 
 
-def _summed(part: Any, shape: tuple[int, ...], count: Any) -> Any:
+def _summed(part: jax.Array, shape: tuple[int, ...], count: jax.Array) -> jax.Array:
     """The sum to that shape over the count, NaN if that is 0; taken of smaller terms where it overflows otherwise."""
     plain, apart = (sum_to(p, shape) for p in (part, part * scaling.APART))
-    found = scaling.divided(jnp, plain, apart, count)
-    return jnp.where(count == 0, math.nan, found).astype(part.dtype)
+    quotient = scaling.divided(jnp, plain, apart, count)
+    return jnp.where(count == 0, math.nan, quotient).astype(part.dtype)
 
 
 # --- devices
 
 
-def _unified(operands: Sequence[Any], varying: Sequence[frozenset[str]]) -> list[Any]:
+def _unified(operands: Sequence[jax.Array], varying: Sequence[frozenset[str]]) -> list[jax.Array]:
     """The operands cut along all axes along which one of them is, which `jax.shard_map` asks for."""
     everything = frozenset().union(*varying)
     return [_private.cut(o, everything - v) for o, v in zip(operands, varying, strict=True)]
 
 
 @functools.cache
-def _partitioned(way: Callable[..., Any], definition: Definition, names: tuple[str, ...]) -> Callable[..., Any]:
+def _partitioned(way: _Way, definition: Definition, names: tuple[str, ...]) -> Operation:
     """`_called` or the like for arrays on several devices: each computes its part, and nothing is gathered."""
 
-    def call(*operands: Any) -> Any:
+    def call(*operands: jax.Array) -> _Arrays:
         return way(definition, names, *operands)
 
-    def shardings(mesh: Any, operands: Any, results: Any) -> tuple[Any, Any]:
-        """Of operands and results: the first that cuts an axis decides; axes of length 1 are whole."""
+    def shardings(mesh: Mesh, operands: Described, results: Described) -> tuple[Shardings, NamedSharding]:
+        """The shardings of operands and results: the first that cuts an axis decides; axes of length 1 are whole."""
         shape = results[0].shape
-        cuts: list[Any] = [None] * len(shape)
+        cuts: list[Cut] = [None] * len(shape)
         for operand in operands:
             for axis, cut in enumerate(_private.cuts_of(operand)):
                 taken = {name for c in cuts if c for name in ((c,) if isinstance(c, str) else c)}
@@ -381,21 +396,21 @@ def _partitioned(way: Callable[..., Any], definition: Definition, names: tuple[s
                 if operand.shape[axis] == shape[axis] and cuts[axis] is None and not names_of & taken:
                     cuts[axis] = cut
 
-        def of(lengths: Any) -> Any:
+        def of(lengths: tuple[int, ...]) -> NamedSharding:
             whole = zip(cuts, lengths, shape, strict=True)
             return NamedSharding(mesh, PartitionSpec(*(cut if m == n else None for cut, m, n in whole)))
 
         return tuple(of(o.shape) for o in operands), of(shape)
 
-    def infer(mesh: Any, operands: Any, results: Any) -> Any:
+    def infer(mesh: Mesh, operands: Described, results: Described) -> Shardings:
         return (shardings(mesh, operands, results)[1],) * len(names)
 
-    def partition(mesh: Any, operands: Any, results: Any) -> Any:
+    def partition(mesh: Mesh, operands: Described, results: Described) -> tuple[Mesh, Operation, Shardings, Shardings]:
         of_operands, of_results = shardings(mesh, operands, results)
         return mesh, functools.partial(way, definition, names), (of_results,) * len(names), of_operands
 
-    def rule(mesh: Any, operands: Any, results: Any) -> str:
-        """Shardy's: an axis is the result's, or of length 1 and nobody else's."""
+    def rule(mesh: Mesh, operands: Sequence[object], results: Sequence[object]) -> str:
+        """The rule for Shardy: an axis is the result's, or of length 1 and nobody else's."""
         shape = _private.lengths(results[0])
         sides = [_factors(k, _private.lengths(o), shape) for k, o in enumerate(operands)]
         return ", ".join(sides) + " -> " + ", ".join([_factors(0, shape, shape)] * len(names))
@@ -410,16 +425,18 @@ def _factors(operand: int, lengths: Sequence[int], shape: Sequence[int]) -> str:
 
 
 @functools.cache
-def _partitioned_sums(
-    way: Callable[..., Any], definition: Definition, wrt: tuple[str, ...], mean: bool
-) -> Callable[..., Any]:
-    """`_called_sums` or the like for arrays on several devices: each sums its part, and only the sums travel."""
+def _partitioned_sums(way: _Way, definition: Definition, wrt: tuple[str, ...], mean: bool) -> Operation:
+    """`_called_sums` or the like for arrays on several devices: each sums its part, and only the sums travel.
 
-    def call(*operands: Any) -> Any:
+    A mean by weights divides the sums of all devices by that of their weights.  One without weights is that of the
+    means of the parts, which are finite where a sum may not be.
+    """
+
+    def call(*operands: jax.Array) -> _Arrays:
         return way(definition, wrt, mean, *operands)
 
-    def shardings(mesh: Any, operands: Any) -> tuple[list[Any], list[Any]]:
-        """Of operands and results: as the first data lie that are cut; axes of length 1 are whole."""
+    def shardings(mesh: Mesh, operands: Described) -> tuple[list[NamedSharding], list[NamedSharding]]:
+        """The shardings of operands and results: as the first data lie that are cut; axes of length 1 are whole."""
         specs = map(_private.cuts_of, operands[: len(definition.data)])
         spec = next((s for s in specs if any(s)), ())
         cuts = spec + (None,) * (len(operands[0].shape) - len(spec))
@@ -427,23 +444,25 @@ def _partitioned_sums(
             NamedSharding(mesh, PartitionSpec(*(cut if n > 1 else None for cut, n in zip(cuts, o.shape, strict=True))))
             for o in operands
         ]
-        own = dict(zip(definition.operands, of, strict=False))
-        return of, [NamedSharding(mesh, PartitionSpec()), *(own[name] for name in wrt)]
+        by_name = dict(zip(definition.operands, of, strict=False))
+        return of, [NamedSharding(mesh, PartitionSpec()), *(by_name[name] for name in wrt)]
 
-    def infer(mesh: Any, operands: Any, results: Any) -> Any:
+    def infer(mesh: Mesh, operands: Described, results: Described) -> Shardings:
         return tuple(shardings(mesh, operands)[1])
 
-    def partition(mesh: Any, operands: Any, results: Any) -> Any:
+    def partition(mesh: Mesh, operands: Described, results: Described) -> tuple[Mesh, Operation, Shardings, Shardings]:
+        """The shardings, and what each device computes: `part`."""
         of_operands, of_results = shardings(mesh, operands)
         everywhere = _axes_of(of_operands[0])
         count = math.prod(operands[0].shape)
 
-        def over_all(reduce: Callable[..., Any], value: Any) -> Any:
-            return reduce(value, everywhere) if everywhere else value
+        def over_all(reduce: Callable[..., jax.Array], part: jax.Array) -> jax.Array:
+            return reduce(part, everywhere) if everywhere else part
 
-        def part(*local: Any) -> tuple[Any, ...]:
+        def part(*local: jax.Array) -> _Arrays:
+            """The sums or means over all devices, of which this one has a part of each operand."""
             weighted = len(local) > len(definition.operands)
-            divisor: Any = 1.0
+            divisor: jax.Array | float = 1.0
             if mean and weighted:
                 # Within reach on all devices, and their sum within that of one.
                 *given, weights = local
@@ -454,27 +473,27 @@ def _partitioned_sums(
                 divisor = over_all(jax.lax.psum, weights.sum())
             elif mean:
                 divisor = count / max(math.prod(local[0].shape), 1)  # the sum of means is finite where sums are not
-            found = list(way(definition, wrt, mean and not weighted, *local))
+            sums = list(way(definition, wrt, mean and not weighted, *local))
             for i, sharding in enumerate(of_results):
                 if i == 0 or wrt[i - 1] not in definition.data:
                     over = tuple(name for name in everywhere if name not in _axes_of(sharding))
-                    found[i] = jax.lax.psum(found[i], over) if over else found[i]
+                    sums[i] = jax.lax.psum(sums[i], over) if over else sums[i]
                 if mean:
-                    found[i] = found[i] / jnp.where(divisor == 0, math.nan, divisor).astype(found[i].dtype)
-            return tuple(found)
+                    sums[i] = sums[i] / jnp.where(divisor == 0, math.nan, divisor).astype(sums[i].dtype)
+            return tuple(sums)
 
         return mesh, part, tuple(of_results), tuple(of_operands)
 
-    def rule(mesh: Any, operands: Any, results: Any) -> str:
-        """Shardy's: an axis is that of the data, or of length 1 and nobody else's."""
+    def rule(mesh: Mesh, operands: Sequence[object], results: Sequence[object]) -> str:
+        """The rule for Shardy: an axis is that of the data, or of length 1 and nobody else's."""
         shape = _private.lengths(operands[0])
         sides = [_factors(k, _private.lengths(o), shape) for k, o in enumerate(operands)]
-        own = dict(zip(definition.operands, sides, strict=False))
-        return ", ".join(sides) + " -> " + ", ".join(["", *(own[name] for name in wrt)])
+        by_name = dict(zip(definition.operands, sides, strict=False))
+        return ", ".join(sides) + " -> " + ", ".join(["", *(by_name[name] for name in wrt)])
 
     return _private.partitioned(call, infer, partition, rule)
 
 
-def _axes_of(sharding: Any) -> tuple[str, ...]:
+def _axes_of(sharding: NamedSharding) -> tuple[str, ...]:
     """The axes of the mesh that cut something."""
     return tuple(n for cut in sharding.spec if cut for n in ((cut,) if isinstance(cut, str) else cut))

@@ -6,29 +6,32 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from .. import _api, _density
 from .. import _arguments as arguments
+from .._types import ArrayLike
 from ..kernels.losses.catalogue import NLL
 from . import _namespace, _private
 from ._autodiff import array
 
 _NAMES = ("alpha", "loc", "scale")
+_Integral: TypeAlias = Callable[..., jax.Array]  # a function of arrays, the last of which is alpha
+_Two: TypeAlias = tuple[jax.Array, jax.Array]  # arguments, or their tangents, which may be symbolic zeros
 
 
 class _Constraint:
-    """What NumPyro calls a constraint: where values may lie.  In its place as long as nobody has imported NumPyro."""
+    """A constraint as NumPyro has them, which says where values may lie; used until NumPyro is imported."""
 
     event_dim, is_discrete = 0, False
 
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: jax.Array | float) -> jax.Array:
         if self.name == "real":
             return jnp.isfinite(x)
         return jnp.asarray(x) > 0 if self.name == "positive" else jnp.asarray(x) >= 0
@@ -38,7 +41,7 @@ class _Constraint:
 
 
 def _constraint(name: str) -> Any:
-    """NumPyro's of that name, by which it finds transformations, if it is there."""
+    """NumPyro's constraint of that name, by which it finds transformations; ours where NumPyro is not imported."""
     theirs = sys.modules.get("numpyro.distributions.constraints")
     return _Constraint(name) if theirs is None else getattr(theirs, name)
 
@@ -114,14 +117,14 @@ class Barron:
     has_rsample = True
     reparametrized_params = list(_NAMES)
 
-    alpha: Any
-    loc: Any
-    scale: Any
+    alpha: jax.Array
+    loc: jax.Array
+    scale: jax.Array
 
-    def __init__(self, alpha: Any, loc: Any = 0.0, scale: Any = 1.0) -> None:
+    def __init__(self, alpha: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> None:
         arguments.check_numbers(NLL, (0.0, alpha, scale))
         given = dict(zip(_NAMES, (alpha, loc, scale), strict=True))
-        arrays = {n: v if isinstance(v, arguments.NUMBERS) else array(n, v) for n, v in given.items()}
+        arrays: dict[str, Any] = {n: v if isinstance(v, arguments.NUMBERS) else array(n, v) for n, v in given.items()}
         floats = [v for v in arrays.values() if not isinstance(v, arguments.NUMBERS) and v.dtype.kind not in "biu"]
         dtype = jnp.result_type(*floats) if floats else jnp.result_type(float)
         for name, value in arrays.items():
@@ -135,11 +138,13 @@ class Barron:
 
     # --- a pytree
 
-    def tree_flatten_with_keys(self) -> tuple[Any, None]:
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[jax.tree_util.GetAttrKey, jax.Array]], None]:
+        """The parameters with their names: the leaves of this pytree, which holds nothing else."""
         return [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in _NAMES], None
 
     @classmethod
     def tree_unflatten(cls, _: None, leaves: Sequence[Any]) -> Barron:
+        """A distribution of these leaves, which are not looked at."""
         new = object.__new__(cls)  # JAX also puts what is no array into the places of leaves
         new.alpha, new.loc, new.scale = leaves
         return new
@@ -155,11 +160,11 @@ class Barron:
         return tuple(jnp.broadcast_shapes(self.alpha.shape, self.loc.shape, self.scale.shape))
 
     def shape(self, sample_shape: Sequence[int] = ()) -> tuple[int, ...]:
-        """That of samples of that sample_shape."""
+        """The shape of samples: that sample_shape, and batch_shape after it."""
         return (*_lengths("sample_shape", sample_shape), *self.batch_shape)
 
     def expand(self, batch_shape: Sequence[int]) -> Barron:
-        """The same distribution with that batch shape; alpha and scale keep their own, which is less to compute."""
+        """This distribution with that batch shape; alpha and scale keep their own, which is less to compute."""
         wanted = _lengths("batch_shape", batch_shape)
         if _together(self.batch_shape, wanted) != wanted:
             raise ValueError(
@@ -174,13 +179,13 @@ class Barron:
 
     @property
     def arg_constraints(self) -> dict[str, Any]:
-        """Where the parameters may lie."""
+        """The constraints of the parameters: where these may lie."""
         return {"alpha": _constraint("nonnegative"), "loc": _constraint("real"), "scale": _constraint("positive")}
 
     # --- the density and its integrals
 
     @property
-    def _valid_alpha(self) -> Any:
+    def _valid_alpha(self) -> jax.Array:
         """alpha in the computing type, and NaN where there is no distribution."""
         alpha = self.alpha.astype(arguments.compute_type(self.alpha.dtype))
         return jnp.where((alpha >= 0) & (self.scale > 0), alpha, math.nan)
@@ -198,8 +203,8 @@ class Barron:
     @property
     def variance(self) -> jax.Array:
         """84 at alpha = 0.1, 10^6 at 0.02 (scale 1); infinite where it exceeds the dtype, and at 0."""
-        found = _of_alpha(_moment, 0, self._valid_alpha)
-        return self._like(found * self.scale.astype(found.dtype) ** 2)
+        moment = _of_alpha(_moment, 0, self._valid_alpha)
+        return self._like(moment * self.scale.astype(moment.dtype) ** 2)
 
     @property
     def stddev(self) -> jax.Array:
@@ -208,52 +213,57 @@ class Barron:
 
     def entropy(self) -> jax.Array:
         """log c + log Z + E rho, in nats."""
-        found = _of_alpha(_surprise, 0, self._valid_alpha)
-        return self._like(found + jnp.log(self.scale.astype(found.dtype)))
+        surprise = _of_alpha(_surprise, 0, self._valid_alpha)
+        return self._like(surprise + jnp.log(self.scale.astype(surprise.dtype)))
 
-    def log_prob(self, value: Any) -> jax.Array:
+    def log_prob(self, value: ArrayLike) -> jax.Array:
         """The logarithm of the density; see `fastrobust.nll`."""
-        found: jax.Array = -_api.nll(self._given(value) - self.loc, self.alpha, self.scale)
-        return found
+        return -_api.nll(self._given(value) - self.loc, self.alpha, self.scale)
 
-    def cdf(self, value: Any) -> jax.Array:
+    def cdf(self, value: ArrayLike) -> jax.Array:
         """The probability of what is below; right in both tails."""
         x = self._given(value) - self.loc
         wide = arguments.compute_type(x.dtype)
         z = x.astype(wide) / self.scale.astype(wide)
-        found: jax.Array = _cdf(0, *_alike(z, self._valid_alpha)).astype(x.dtype)
-        return found
+        return _cdf(0, *_alike(z, self._valid_alpha)).astype(x.dtype)
 
-    def icdf(self, value: Any) -> jax.Array:
+    def icdf(self, value: ArrayLike) -> jax.Array:
         """The quantile of a probability; NaN for what is none."""
         p = self._given(value)
         dtype = jnp.result_type(p, self.alpha)
         z = _quantile(*_alike(p.astype(arguments.compute_type(dtype)), self._valid_alpha))
-        found: jax.Array = self._placed(z).astype(dtype)
-        return found
+        return self._placed(z).astype(dtype)
 
     # --- samples
 
-    def sample(self, key: Any, sample_shape: Sequence[int] = ()) -> jax.Array:
+    def sample(self, key: jax.Array, sample_shape: Sequence[int] = ()) -> jax.Array:
         """Samples of shape ``sample_shape + batch_shape``, which can be differentiated in the parameters."""
         alpha = jnp.broadcast_to(self._valid_alpha, self.shape(sample_shape))
         _check_key(key)
         return self._like(self._placed(_drawn(key, alpha)))
 
-    def rsample(self, key: Any, sample_shape: Sequence[int] = ()) -> jax.Array:
-        """`sample`."""
+    def rsample(self, key: jax.Array, sample_shape: Sequence[int] = ()) -> jax.Array:
+        """The samples of `sample`, by the name for those that can be differentiated."""
         return self.sample(key, sample_shape)
 
-    def sample_with_intermediates(self, key: Any, sample_shape: Sequence[int] = ()) -> tuple[jax.Array, list[Any]]:
+    def sample_with_intermediates(
+        self, key: jax.Array, sample_shape: Sequence[int] = ()
+    ) -> tuple[jax.Array, list[jax.Array]]:
         """`sample`, and nothing that would spare `log_prob` its work."""
         return self.sample(key, sample_shape), []
 
-    def __call__(self, *args: Any, rng_key: Any, sample_intermediates: bool = False, **options: Any) -> Any:
+    def __call__(
+        self,
+        *args: Sequence[int],
+        rng_key: jax.Array,
+        sample_intermediates: bool = False,
+        **options: Sequence[int],
+    ) -> jax.Array | tuple[jax.Array, list[jax.Array]]:
         """`sample`, as NumPyro calls it."""
         method = self.sample_with_intermediates if sample_intermediates else self.sample
         return method(rng_key, *args, **options)
 
-    def _given(self, value: Any) -> Any:
+    def _given(self, value: ArrayLike) -> jax.Array:
         """The value as an array that broadcasts with the parameters."""
         value = array("value", value)
         if _together(value.shape, self.batch_shape) is None:
@@ -263,16 +273,17 @@ class Barron:
             )
         return value
 
-    def _placed(self, z: Any) -> Any:
+    def _placed(self, z: jax.Array) -> jax.Array:
+        """loc + scale z, in the dtype of z."""
         return self.loc.astype(z.dtype) + self.scale.astype(z.dtype) * z
 
-    def _like(self, found: Any) -> jax.Array:
-        """In the dtype of the parameters and the shape of the distribution or beyond."""
-        shape = jnp.broadcast_shapes(found.shape, self.batch_shape)
-        return jnp.broadcast_to(found.astype(self.alpha.dtype), shape)
+    def _like(self, statistic: jax.Array) -> jax.Array:
+        """The statistic in the dtype of the parameters and the shape of the distribution or beyond."""
+        shape = jnp.broadcast_shapes(statistic.shape, self.batch_shape)
+        return jnp.broadcast_to(statistic.astype(self.alpha.dtype), shape)
 
 
-def _lengths(name: str, value: Any) -> tuple[Any, ...]:
+def _lengths(name: str, value: Sequence[int]) -> tuple[int, ...]:
     """A shape, some of whose lengths may be symbols."""
     try:
         return tuple(jnp.broadcast_shapes(tuple(value)))
@@ -280,15 +291,16 @@ def _lengths(name: str, value: Any) -> tuple[Any, ...]:
         raise TypeError(f"{name} must be a tuple of lengths, as (3,) or (), got {value!r}") from None
 
 
-def _together(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...] | None:
+def _together(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...] | None:
     """The shape to which the two broadcast, if they do."""
     try:
-        return tuple(jnp.broadcast_shapes(one, other))
+        return tuple(jnp.broadcast_shapes(first, second))
     except ValueError:
         return None
 
 
-def _check_key(key: Any) -> None:
+def _check_key(key: object) -> None:
+    """Refuse what is not one random key of JAX's, of either kind."""
     try:
         jax.eval_shape(lambda key: jax.random.fold_in(key, 0), key)
     except (TypeError, ValueError):
@@ -296,8 +308,8 @@ def _check_key(key: Any) -> None:
         raise TypeError(f"key must be a random key, as jax.random.key(0), got {got}") from None
 
 
-def _alike(first: Any, second: Any) -> tuple[Any, Any]:
-    """Of one dtype and one shape."""
+def _alike(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The two in their common dtype and shape."""
     dtype, shape = jnp.result_type(first, second), jnp.broadcast_shapes(first.shape, second.shape)
     return jnp.broadcast_to(first.astype(dtype), shape), jnp.broadcast_to(second.astype(dtype), shape)
 
@@ -308,28 +320,30 @@ def _alike(first: Any, second: Any) -> tuple[Any, Any]:
 # Hessian.  So the integrals have rules of their own, and each order in alpha is one more jvp within its program.
 
 
-def _moment(alpha: Any) -> Any:
+def _moment(alpha: jax.Array) -> jax.Array:
+    """The second moment at scale 1."""
     return _density.second_moment(_namespace, alpha)
 
 
-def _surprise(alpha: Any) -> Any:
+def _surprise(alpha: jax.Array) -> jax.Array:
+    """The entropy at scale 1: E rho + log Z."""
     return _density.expected_loss(_namespace, alpha) + _api.log_partition(alpha)
 
 
-def _below(z: Any, alpha: Any) -> Any:
+def _below(z: jax.Array, alpha: jax.Array) -> jax.Array:
     """The distribution function, to be differentiated in alpha."""
     far = _api.loss(z, alpha, 1.0) > -math.log(jnp.finfo(z.dtype).smallest_subnormal)  # where the tail underflows
     tail = _density.tail(_namespace, jnp.where(far, 0.0, abs(z)), alpha)
     return jnp.where(z < 0, 1.0, -1.0) * jnp.where(far, 0.0, tail)
 
 
-def _height(z: Any, alpha: Any) -> Any:
+def _height(z: jax.Array, alpha: jax.Array) -> jax.Array:
     """The density."""
     return jnp.exp(-_api.nll(z, alpha, 1.0))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _derivative(function: Callable[..., Any], order: int, alpha: Any, *before: Any) -> Any:
+def _derivative(function: _Integral, order: int, alpha: jax.Array, *before: jax.Array) -> jax.Array:
     """The derivative of that order in the last argument, alpha."""
     if order == 0:
         return function(*before, alpha)
@@ -337,7 +351,7 @@ def _derivative(function: Callable[..., Any], order: int, alpha: Any, *before: A
     return jax.jvp(lambda a: lower(a, *before), (alpha,), (jnp.ones_like(alpha),))[1]
 
 
-def _followed(like: Any, slopes: Sequence[Callable[[], Any]], tangents: Sequence[Any]) -> Any:
+def _followed(like: jax.Array, slopes: Sequence[Callable[[], jax.Array]], tangents: Sequence[jax.Array]) -> jax.Array:
     """The tangent of a result: its slopes times the tangents that there are."""
     pairs = zip(slopes, tangents, strict=True)
     terms = [slope() * tangent for slope, tangent in pairs if not _private.is_zero(tangent)]
@@ -345,37 +359,41 @@ def _followed(like: Any, slopes: Sequence[Callable[[], Any]], tangents: Sequence
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _of_alpha(function: Callable[[Any], Any], order: int, alpha: Any) -> Any:
+def _of_alpha(function: _Integral, order: int, alpha: jax.Array) -> jax.Array:
     """The derivative of that order of an integral that is a function of alpha."""
     return _derivative(function, order, alpha)
 
 
-def _of_alpha_jvp(function: Callable[[Any], Any], order: int, args: Any, tangents: Any) -> tuple[Any, Any]:
+def _of_alpha_jvp(
+    function: _Integral, order: int, args: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """The rule of `_of_alpha`: the derivative of one order more, times the tangent of alpha."""
     value = _of_alpha(function, order, *args)
     return value, _followed(value, [lambda: _of_alpha(function, order + 1, *args)], tangents)
 
 
 @jax.jit
-def _probability(z: Any, alpha: Any) -> Any:
+def _probability(z: jax.Array, alpha: jax.Array) -> jax.Array:
     """The distribution function, right in both tails; not to be differentiated."""
     tail = jnp.exp(_density.log_tail(_namespace, abs(z), alpha))
     return jnp.where(z < 0, tail, 1 - tail)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _cdf(order: int, z: Any, alpha: Any) -> Any:
+def _cdf(order: int, z: jax.Array, alpha: jax.Array) -> jax.Array:
     """The derivative of that order in alpha of the distribution function."""
     return _derivative(_below, order, alpha, z) if order else _probability(z, alpha)
 
 
-def _cdf_jvp(order: int, args: Any, tangents: Any) -> tuple[Any, Any]:
+def _cdf_jvp(order: int, args: _Two, tangents: _Two) -> tuple[jax.Array, jax.Array]:
+    """The rule of `_cdf`: the density or its derivatives for z, the next order for alpha."""
     z, alpha = args
     value = _cdf(order, z, alpha)
     slopes = [lambda: _derivative(_height, order, alpha, z), lambda: _cdf(order + 1, z, alpha)]
     return value, _followed(value, slopes, tangents)
 
 
-def _implicit(z: Any, alpha: Any) -> Any:
+def _implicit(z: jax.Array, alpha: jax.Array) -> jax.Array:
     """dz/dalpha where the distribution function stays as it is; 0 at infinity."""
     ends = jnp.isinf(z)
     return jnp.where(ends, 0.0, -_cdf(1, z, alpha) / jnp.where(ends, 1.0, _height(z, alpha)))
@@ -383,29 +401,31 @@ def _implicit(z: Any, alpha: Any) -> Any:
 
 @jax.custom_jvp
 @jax.jit
-def _quantile(p: Any, alpha: Any) -> Any:
+def _quantile(p: jax.Array, alpha: jax.Array) -> jax.Array:
     """The inverse of the distribution function."""
     z = _density.upper_quantile(_namespace, jnp.minimum(p, 1 - p), alpha)
     return jnp.where((p < 0) | (p > 1), math.nan, jnp.where(p < 0.5, -z, z))
 
 
-def _quantile_jvp(args: Any, tangents: Any) -> tuple[Any, Any]:
+def _quantile_jvp(args: _Two, tangents: _Two) -> tuple[jax.Array, jax.Array]:
+    """The rule of `_quantile`, by those of the distribution function whose inverse it is."""
     z, alpha = _quantile(*args), args[1]
     return z, _followed(z, (lambda: 1 / _height(z, alpha), lambda: _implicit(z, alpha)), tangents)
 
 
 @jax.custom_jvp
 @jax.jit
-def _drawn(key: Any, alpha: Any) -> Any:
+def _drawn(key: jax.Array, alpha: jax.Array) -> jax.Array:
     """A sample for each alpha, by rejection from Cauchy's distribution.
 
     rho grows with alpha, so the density at alpha = 0 times Z(0)/Z(alpha) lies above.
     """
 
-    def wanted(state: Any) -> Any:
+    def wanted(state: tuple[int, jax.Array, jax.Array]) -> jax.Array:
         return state[2].any()
 
-    def further(state: Any) -> Any:
+    def further(state: tuple[int, jax.Array, jax.Array]) -> tuple[int, jax.Array, jax.Array]:
+        """One more proposal for all, which those take that are left."""
         count, samples, left = state
         place, height = jax.random.uniform(jax.random.fold_in(key, count), (2, *alpha.shape), alpha.dtype)
         x = math.sqrt(2) * jnp.tan(math.pi * (place - 0.5))
@@ -417,7 +437,8 @@ def _drawn(key: Any, alpha: Any) -> Any:
     return jax.lax.while_loop(wanted, further, (0, nothing, (alpha >= 0) & jnp.isnan(nothing)))[1]
 
 
-def _drawn_jvp(args: Any, tangents: Any) -> tuple[Any, Any]:
+def _drawn_jvp(args: _Two, tangents: _Two) -> tuple[jax.Array, jax.Array]:
+    """The rule of `_drawn` in alpha: a sample is the quantile of a probability that stays as it is."""
     z = _drawn(*args)
     return z, _followed(z, (lambda: _implicit(z, args[1]),), tangents[1:])
 

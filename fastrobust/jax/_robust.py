@@ -12,11 +12,12 @@ import numpy as np
 from .. import _api
 from .. import _arguments as arguments
 from .._call import check_reduction
+from .._types import ArrayLike
 from ..kernels.losses.catalogue import LOSS
 from ._autodiff import array
 
 
-def _constant(name: str, value: Any) -> Any:
+def _constant(name: str, value: ArrayLike) -> float | tuple[Any, ...]:
     """A number, or tuples of numbers: arrays have no hash."""
     if not isinstance(value, arguments.NUMBERS):
         with jax.ensure_compile_time_eval():  # else a list in a program would be traced
@@ -28,8 +29,9 @@ def _constant(name: str, value: Any) -> Any:
     return _tuple(value)
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(map(_tuple, value)) if isinstance(value, list) else value
+def _tuple(nested: Any) -> Any:
+    """Tuples in place of lists, at every depth; a number as it is."""
+    return tuple(map(_tuple, nested)) if isinstance(nested, list) else nested
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +67,8 @@ class RobustLoss:
     [0.0, 0.4444, 0.0133]
     """
 
-    alpha: Any = 1.0
-    scale: Any = 1.0
+    alpha: ArrayLike = 1.0
+    scale: ArrayLike = 1.0
     reduction: Literal["none", "sum", "mean"] = "mean"
 
     def __post_init__(self) -> None:
@@ -75,7 +77,7 @@ class RobustLoss:
             object.__setattr__(self, name, _constant(name, getattr(self, name)))
         arguments.check_numbers(LOSS, (0.0, self.alpha, self.scale))
 
-    def __call__(self, x: Any, *, weights: Any = None) -> jax.Array:
+    def __call__(self, x: ArrayLike, *, weights: ArrayLike | None = None) -> jax.Array:
         """The loss of the residuals x; weights (or a mask) as in `fastrobust.loss`.
 
         Of x's dtype promoted with that of alpha and scale where they are arrays; integers become JAX's default dtype.
@@ -83,5 +85,4 @@ class RobustLoss:
         """
         alpha, scale = (jnp.asarray(p) if isinstance(p, tuple) else p for p in (self.alpha, self.scale))
         weights = None if weights is None else array("weights", weights)
-        value = _api.loss(array("x", x), alpha, scale, reduction=self.reduction, weights=weights)
-        return value
+        return _api.loss(array("x", x), alpha, scale, reduction=self.reduction, weights=weights)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from .. import _arguments as arguments
 from .._call import check_reduction
+from .._types import ArrayLike, DType
 from ..kernels.losses import student_t
 from ..kernels.losses.catalogue import LOSS
 from . import _autodiff, _calls
-from ._adaptive import check_parameters, learned_scale, parameters
+from ._adaptive import DTypeLike, check_parameters, learned_scale, parameters
 
 _OPERANDS = "x", "df", "scale"
 
@@ -66,7 +67,7 @@ class StudentTLoss:
         check_reduction(self.reduction)
         arguments.scale_range(self.scale_min, self.scale_init)
 
-    def init(self, shape: int | Sequence[int] = (), dtype: Any = None) -> dict[str, jax.Array]:
+    def init(self, shape: int | Sequence[int] = (), dtype: DTypeLike | None = None) -> dict[str, jax.Array]:
         """Parameters "df" and "scale" of that shape, on the real line; a fixed scale has none.
 
         The shape broadcasts with the residuals, as in `AdaptiveLoss`. The degrees of freedom start at 1.
@@ -74,15 +75,15 @@ class StudentTLoss:
         names = ("df",) if self.scale_min == self.scale_init else ("df", "scale")
         return parameters(dict.fromkeys(names, 0.0), shape, dtype)
 
-    def df(self, params: dict[str, jax.Array]) -> Any:
+    def df(self, params: dict[str, jax.Array]) -> jax.Array:
         """The degrees of freedom, exp(params["df"])."""
         return jnp.exp(params["df"])
 
-    def scale(self, params: dict[str, jax.Array]) -> Any:
+    def scale(self, params: dict[str, jax.Array]) -> jax.Array | float:
         """The scales, min + (init - min) softplus(params["scale"] + log(e - 1)); a number where fixed."""
         return learned_scale(params, self.scale_min, self.scale_init)
 
-    def apply(self, params: dict[str, jax.Array], x: Any, *, weights: Any = None) -> jax.Array:
+    def apply(self, params: dict[str, jax.Array], x: ArrayLike, *, weights: ArrayLike | None = None) -> jax.Array:
         """The negative log-likelihood of the residuals x; weights (or a mask) as in `fastrobust.nll`.
 
         Of x's dtype promoted with that of the parameters; integers become JAX's default dtype. Of the shape to which x
@@ -97,7 +98,10 @@ class StudentTLoss:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
-def _reduced(reduction: str, dtype: Any, weights: Any, x: Any, df: Any, scale: Any) -> Any:
+def _reduced(
+    reduction: str, dtype: DType, weights: jax.Array | None, x: jax.Array, df: jax.Array, scale: jax.Array
+) -> jax.Array:
+    """The negative log-likelihood of each element, or its sum or mean; compiled once for each reduction and dtype."""
     if weights is not None:  # as `_calls.masked`
         none = weights == 0
         x = jnp.where(none, 0.0, x)
