@@ -6,7 +6,6 @@ import inspect
 import math
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
 from scipy.optimize import OptimizeResult
@@ -15,29 +14,31 @@ from .. import _arguments as arguments
 from .. import weight
 from .._dispatch import backend
 from .._meaning import check_rows
+from .._types import Array, ArrayLike, DType, Namespace
 
 # --- arguments
 
 
-def number(name: str, value: Any, positive: bool = False) -> float:
-    """As a float; what is too large for one is infinite, which alpha may be."""
+def number(name: str, value: object, positive: bool = False) -> float:
+    """A user's number as a float; one that is too large for a float is infinite, which alpha may be."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    found = arguments.number(value)  # type: ignore[arg-type]
-    if math.isnan(found) or (positive and not 0 < found < math.inf):
+    converted = arguments.number(value)  # type: ignore[arg-type]
+    if math.isnan(converted) or (positive and not 0 < converted < math.inf):
         raise ValueError(f"{name} must be a {'positive, finite ' if positive else ''}number, got {value!r}")
-    return found
+    return converted
 
 
-def count(name: str, value: Any) -> int:
+def count(name: str, value: object) -> int:
+    """A user's integer, of Python's or NumPy's, as one of Python's; a negative one is refused."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
     return int(value)
 
 
-def library(name: str, value: Any) -> Any:
+def library(name: str, value: object) -> Namespace:
     """NumPy, or CuPy, whose functions the loops use."""
     if hasattr(value, "toarray"):
         raise TypeError(f"{name} is sparse, which the loops do not take: convert it with .toarray()")
@@ -47,52 +48,55 @@ def library(name: str, value: Any) -> Any:
     return xp
 
 
-def floats(xp: Any, name: str, value: Any) -> Any:
-    """As an array of float64, or of float32 if that or a half is what it is."""
+def floats(xp: Namespace, name: str, value: ArrayLike) -> Array:
+    """A user's array in float64, or in float32 if it has that or a half; one of another library is refused."""
     check_rows(**{name: value})
     if library(name, value) is not xp:
         raise TypeError(f"{name} is a {type(value).__module__} array, and the others are of {xp.__name__}: convert one")
     try:
-        found = xp.asarray(value)
+        array = xp.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} cannot be made an array: {error}") from None
-    if found.dtype.kind == "O":
+    if array.dtype.kind == "O":
         raise TypeError(f"{name} holds Python objects: convert it with .astype(float)")
-    arguments.supported(name, found.dtype)
-    small = found.dtype.kind not in "biu" and found.dtype.itemsize <= 4
-    return found.astype(np.float32 if small else np.float64, copy=False)
+    arguments.supported(name, array.dtype)
+    small = array.dtype.kind not in "biu" and array.dtype.itemsize <= 4
+    return array.astype(np.float32 if small else np.float64, copy=False)
 
 
-def weights_for(xp: Any, weights: Any, like: Any) -> Any:
-    """Weights of that array's shape and dtype, or None."""
+def weights_for(xp: Namespace, weights: ArrayLike | None, like: Array) -> Array | None:
+    """Weights in the shape and dtype of the array ``like``, finite and not negative; None where none are given."""
     if weights is None:
         return None
-    found = floats(xp, "weights", weights).astype(like.dtype, copy=False)
+    each = floats(xp, "weights", weights).astype(like.dtype, copy=False)
     try:
-        found = xp.broadcast_to(found, like.shape)
+        each = xp.broadcast_to(each, like.shape)
     except ValueError:
-        raise ValueError(f"weights of shape {found.shape} do not broadcast to {like.shape}") from None
-    low, high = float(found.min()), float(found.max())
+        raise ValueError(f"weights of shape {each.shape} do not broadcast to {like.shape}") from None
+    low, high = float(each.min()), float(each.max())
     if not (low >= 0 and high < 1e100):
         raise ValueError(f"weights must be finite and not negative, and go from {low:g} to {high:g}")
     if not high > 0:
         raise ValueError("weights are all 0, so nothing is left to fit: give some rows a positive one")
-    return found
+    return each
 
 
-def system(xp: Any, X: Any, y: Any) -> tuple[Any, Any, Any]:
+def system(xp: Namespace, X: ArrayLike, y: ArrayLike) -> tuple[Array, Array, DType]:
     """A design and a target in float64, and the dtype that their results are to have."""
-    X, y = floats(xp, "X", X), floats(xp, "y", y)
-    if X.ndim != 2 or y.shape != X.shape[:1]:
-        raise ValueError(f"X must have shape (n, k) and y (n,), got {X.shape} and {y.shape}")
-    if not X.size:
-        raise ValueError(f"X is empty, of shape {X.shape}: there is nothing to fit")
-    return double(X), double(y), xp.result_type(X, y)
+    design, target = floats(xp, "X", X), floats(xp, "y", y)
+    if design.ndim != 2 or target.shape != design.shape[:1]:
+        raise ValueError(f"X must have shape (n, k) and y (n,), got {design.shape} and {target.shape}")
+    if not design.size:
+        raise ValueError(f"X is empty, of shape {design.shape}: there is nothing to fit")
+    return double(design), double(target), xp.result_type(design, target)
 
 
-def double(found: Any) -> Any:
-    """In float64, in which the loops compute: no square of a float32 leaves its range, and a million of them add up."""
-    return found.astype(np.float64, copy=False)
+def double(array: Array) -> Array:
+    """The array in float64, in which the loops compute: no square of a float32 leaves its range there.
+
+    Sums of a million squares keep their digits, too.
+    """
+    return array.astype(np.float64, copy=False)
 
 
 def finite_loss(value: float, alpha: float, scale: float) -> None:
@@ -106,36 +110,37 @@ def finite_loss(value: float, alpha: float, scale: float) -> None:
 # --- numbers of any size
 
 
-def exponents(xp: Any, size: Any) -> Any:
-    """Of the powers of two at or below those sizes: division by them is exact. 0 for a size of 0."""
+def exponents(xp: Namespace, size: Array) -> Array:
+    """The exponents of the powers of two at or below those sizes: division by them is exact. 0 for a size of 0."""
     return xp.where(size > 0, xp.frexp(size)[1] - 1, 0)
 
 
-def powers(xp: Any, exponents: Any) -> Any:
+def powers(xp: Namespace, exponents: Array) -> Array:
+    """The powers of two with those exponents, in float64."""
     return xp.ldexp(xp.ones(exponents.shape), exponents)
 
 
 # --- loops
 
 
-def relative_weight(residuals: Any, alpha: float, scale: float) -> Any:
+def relative_weight(residuals: Array, alpha: float, scale: float) -> Array:
     """c^2 psi(r)/r, 1 for r = 0, in units in which no square of c overflows."""
     with np.errstate(over="ignore", under="ignore"):  # too far out for any weight
         return weight(residuals / scale, alpha, 1.0)
 
 
-def weightless(weights: Any, alpha: float) -> bool:
-    """Whether all are so far out that nothing but rounding decides; where the loss is convex, none is."""
+def weightless(weights: Array, alpha: float) -> bool:
+    """Tell whether all residuals are so far out that rounding alone decides; where the loss is convex, none is."""
     return not float(weights.max()) > (1e-15 if alpha < 1 else 0)
 
 
-def typical(xp: Any, weights: Any, z: Any) -> float:
+def typical(xp: Namespace, weights: Array, z: Array) -> float:
     """The size of residuals that matter, in units of the scale: 1, or more where all are larger; the harmonic mean."""
     share = weights / weights.max()  # tiny ones far out do not underflow
     return float(share.sum() / (share / xp.maximum(abs(z), 1)).sum())
 
 
-def lowest(xp: Any, size: Any, bend: Any) -> tuple[float, Any]:
+def lowest(xp: Namespace, size: Array, bend: Array) -> tuple[float, Array]:
     """The least v'Hv / v'|H|v for |H| = ``size`` and H = ``bend``, and v: negative at what is no minimum along v.
 
     Between -1 and 1, whatever the units of the unknowns.
@@ -153,7 +158,7 @@ def lowest(xp: Any, size: Any, bend: Any) -> tuple[float, Any]:
 SADDLE = -1e-6  # a value of `lowest` that no rounding makes
 
 
-def called(callback: Any) -> Callable[[Callable[[], OptimizeResult]], bool]:
+def called(callback: Callable[..., object] | None) -> Callable[[Callable[[], OptimizeResult]], bool]:
     """A function that shows the callback a result, and says whether the loop is to end, both as in SciPy."""
     if callback is None:
         return lambda result: False
@@ -162,6 +167,7 @@ def called(callback: Any) -> Callable[[Callable[[], OptimizeResult]], bool]:
     by_name = set(inspect.signature(callback).parameters) == {"intermediate_result"}
 
     def stops(result: Callable[[], OptimizeResult]) -> bool:
+        """Show the callback a copy of the result, which it may change, and tell whether it ended the loop."""
         shown = OptimizeResult({key: part.copy() if hasattr(part, "copy") else part for key, part in result().items()})
         try:
             if by_name:

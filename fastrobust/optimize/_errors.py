@@ -19,15 +19,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import qr, solve_triangular
 from scipy.special import stdtrit
 
 from .. import curvature, influence, nll_and_grad
 from .._arguments import ALPHA_RANGE
+from .._types import NDArray
 from ._linear_fit import LinearFit
 from ._problem import Array
 from ._regression import RANK
@@ -69,15 +68,16 @@ class CoefficientErrors:
 
 
 def _quantile(df: float, confidence: float) -> float:
+    """Half the width of the interval of that confidence by Student's t, in errors; NaN without degrees of freedom."""
     return float(stdtrit(df, 0.5 + 0.5 * confidence)) if df > 0 else math.nan
 
 
 class _Columns:
     """The columns, centred and of one length, and coordinates in which they are orthonormal."""
 
-    def __init__(self, found: LinearFit, intercept: bool) -> None:
+    def __init__(self, fit: LinearFit, intercept: bool) -> None:
         # In units of the largest elements: no square over- or underflows.
-        R, self.intercept = found.triangle, int(intercept)
+        R, self.intercept = fit.triangle, int(intercept)
         size = np.abs(R).max(axis=0, initial=0.0)
         if not np.isfinite(size).all():
             j = int(np.isfinite(size).argmin())
@@ -94,10 +94,10 @@ class _Columns:
             self.condition = 1.0
         self.directions = directions[: self.rank].T
         self.map = self.directions / values[: self.rank]
-        self.centre = found.centre
+        self.centre = fit.centre
         self.k = self.rank + self.intercept
 
-    def rows(self, X: Any, part: slice, root: float) -> Array:
+    def rows(self, X: NDArray, part: slice, root: float) -> Array:
         """A block of rows, in coordinates in which those of all rows have unit squares."""
         block = (X[part] - self.centre) / self.length @ self.map
         return np.column_stack((np.full(len(block), 1 / root), block)) if self.intercept else block
@@ -110,10 +110,10 @@ class _Columns:
         first = np.concatenate(([1 / root], -(self.centre / self.length) @ self.map))
         return np.vstack((first, slopes))
 
-    def undetermined(self) -> NDArray[np.bool_]:
+    def undetermined(self) -> NDArray:
         """Flags of coefficients that are shared with other columns, or multiply nothing but zeros."""
-        own = np.sum(self.directions**2, axis=1)
-        shared = own < 1 - SHARED
+        determined = np.sum(self.directions**2, axis=1)
+        shared = determined < 1 - SHARED
         if not self.intercept:
             return np.asarray(shared)
         # The intercept is that of the centre, which is determined, less the centre's own coefficients.
@@ -127,15 +127,19 @@ class _Columns:
 
 
 def coefficient_errors(
-    found: LinearFit, X: NDArray[Any], weights: Array | None, *, alpha_estimated: bool, scale_estimated: bool,
+    fit: LinearFit, X: NDArray, weights: Array | None, *, alpha_estimated: bool, scale_estimated: bool,
     intercept: bool, names: list[str],
 ) -> CoefficientErrors:  # fmt: skip
-    """The errors for the rows of the fit, each counted as often as its weight says; 0 leaves it out."""
-    residuals, relative = found.residuals, found.weights
+    """The errors for the rows of the fit, each counted as often as its weight says; 0 leaves it out.
+
+    The jackknife is made in coordinates in which the columns are orthonormal, and its root is then brought into the
+    units of the coefficients. Where it says nothing, the errors are NaN, and a doubt says why.
+    """
+    residuals, relative = fit.residuals, fit.weights
     if weights is not None:
         used = weights > 0
         X, residuals, relative, weights = X[used], residuals[used], relative[used], weights[used]
-    columns = _Columns(found, intercept)
+    columns = _Columns(fit, intercept)
     k, n = columns.k, float(len(residuals) if weights is None else weights.sum())
     if weights is not None and n <= k < len(residuals):
         raise ValueError(
@@ -151,13 +155,13 @@ def coefficient_errors(
         return np.where(columns.undetermined(), math.nan, errors)
 
     ols = np.full(len(lengths), math.nan)
-    if n > k and found.ols_rms:
-        ols = in_units(np.eye(k), math.sqrt(n / (n - k)) * found.ols_rms)
+    if n > k and fit.ols_rms:
+        ols = in_units(np.eye(k), math.sqrt(n / (n - k)) * fit.ols_rms)
     robust = np.full(len(lengths), math.nan)
     carried = float(np.sum(np.minimum(relative, 1.0) * (1.0 if weights is None else weights)))
-    if not scale_estimated and found.alpha != 2:
-        doubts += _wrong_unit(found.scale, residuals, weights)
-    if found.exact_rows or n <= k:
+    if not scale_estimated and fit.alpha != 2:
+        doubts += _wrong_unit(fit.scale, residuals, weights)
+    if fit.exact_rows or n <= k:
         pass
     elif not scale_estimated and carried <= k:
         doubts.append(
@@ -165,20 +169,21 @@ def coefficient_errors(
             "raise the scale"
         )
     else:
-        jackknife = _Jackknife(found, X, residuals, weights, columns, n, alpha_estimated, scale_estimated)
-        fitted = abs(found.intercept) + np.abs(found.coefficients) @ (np.abs(found.centre) + columns.length)
+        jackknife = _Jackknife(fit, X, residuals, weights, columns, n, alpha_estimated, scale_estimated)
+        fitted = abs(fit.intercept) + np.abs(fit.coefficients) @ (np.abs(fit.centre) + columns.length)
         root = jackknife.covariance_root()
-        if found.scale * jackknife.largest <= ROUNDING * fitted:
+        if fit.scale * jackknife.largest <= ROUNDING * fitted:
             doubts.append("no standard errors: the rows that count lie exactly on the fit")
         elif root is None:
             doubts.append("no standard errors: the objective has no minimum of positive curvature here")
         else:
             few = _quantile(min(max(carried - k, 1.0), n - k), USUAL) / _quantile(n - k, USUAL)
-            robust = in_units(root, found.scale * jackknife.unit) * few
+            robust = in_units(root, fit.scale * jackknife.unit) * few
     return CoefficientErrors(robust, ols, n - k, columns.condition, tuple(doubts))
 
 
 def _related(columns: _Columns, names: list[str]) -> list[str]:
+    """A doubt about columns that nearly depend on each other, those whose variances are inflated most; else none."""
     if not RELATED < columns.condition < math.inf:
         return []
     inflation = columns.inflation()
@@ -191,13 +196,12 @@ def _related(columns: _Columns, names: list[str]) -> list[str]:
 
 
 def _dependent(columns: _Columns, names: list[str]) -> list[str]:
-    """The columns that are combinations of others, and of the intercept, about which all are centred."""
+    """A doubt about columns that are combinations of others, and of the intercept, about which all are centred."""
     if columns.rank == len(names):
         return []
     if columns.empty.any():
         return [f"columns are constant: {_listed([names[j] for j in np.flatnonzero(columns.empty)])}; leave them out"]
-    factors: Any = qr(columns.unit_triangle, pivoting=True, mode="r")
-    S, order = factors
+    S, order = qr(columns.unit_triangle, pivoting=True, mode="r")
     combination = solve_triangular(S[: columns.rank, : columns.rank], S[: columns.rank, columns.rank])
     extra = names[order[columns.rank]]
     others = [names[order[i]] for i in np.argsort(order[: columns.rank]) if abs(combination[i]) > 1e-6]
@@ -207,10 +211,12 @@ def _dependent(columns: _Columns, names: list[str]) -> list[str]:
 
 
 def _listed(names: list[str]) -> str:
+    """The names in quotes, with commas and an "and" before the last."""
     return " and ".join([", ".join(map(repr, names[:-1]))] * (len(names) > 1) + [repr(names[-1])])
 
 
 def _wrong_unit(scale: float, residuals: Array, weights: Array | None) -> list[str]:
+    """A doubt about a given scale that is far larger or smaller than the median residual; else none."""
     typical = 1.4826 * float(medians(np.abs(residuals)[None], weights)[0])
     if not typical or scale / FAR <= typical <= scale * FAR:
         return []
@@ -247,18 +253,18 @@ class _Jackknife:
     """The change of the coefficients when a row is left out, in whitened coordinates and in units of the scale."""
 
     def __init__(
-        self, found: LinearFit, X: Any, residuals: Array, weights: Array | None, columns: _Columns, n: float,
+        self, fit: LinearFit, X: NDArray, residuals: Array, weights: Array | None, columns: _Columns, n: float,
         alpha_estimated: bool, scale_estimated: bool,
     ) -> None:  # fmt: skip
-        self.X, self.columns, self.root, self.alpha = X, columns, math.sqrt(n), found.alpha
+        self.X, self.columns, self.root, self.alpha = X, columns, math.sqrt(n), fit.alpha
         self.count = np.ones(len(residuals)) if weights is None else weights
-        self.low, high = found.alpha_range
-        self.alpha_free = alpha_estimated and self.low + AT_BOUND < found.alpha < high - AT_BOUND
+        self.low, high = fit.alpha_range
+        self.alpha_free = alpha_estimated and self.low + AT_BOUND < fit.alpha < high - AT_BOUND
         # Least squares does not depend on the scale.
-        self.scale_free = scale_estimated and abs(found.alpha - 2) > AT_BOUND
-        self.z = residuals / found.scale
+        self.scale_free = scale_estimated and abs(fit.alpha - 2) > AT_BOUND
+        self.z = residuals / fit.scale
         # The unit of scores, so that no square over- or underflows.
-        psi = np.asarray(influence(self.z, found.alpha, 1.0))
+        psi = np.asarray(influence(self.z, fit.alpha, 1.0))
         self.largest = float(np.abs(psi).max())
         self.unit = self.largest or 1.0
         self.pooled = self.unit * math.sqrt(float(self.count @ (psi / self.unit) ** 2) / (n - columns.k))
@@ -274,9 +280,11 @@ class _Jackknife:
             self.aa += float(count @ scores.aa)
 
     def parts(self) -> Iterator[slice]:
+        """All rows, a few at a time."""
         return blocks(np, len(self.count))
 
     def scores(self, part: slice) -> _Scores:
+        """The derivatives of these rows' likelihoods at the fit."""
         return _Scores(self.z[part], self.alpha, self.low, self.alpha_free, self.scale_free)
 
     def covariance_root(self) -> Array | None:
@@ -293,11 +301,11 @@ class _Jackknife:
         return np.asarray(directions * np.sqrt(np.maximum(values, 0.0)))
 
     def steps(self, part: slice, inverse: Array) -> Array:
-        """For each of some rows, a step of Newton's method for the others."""
+        """Steps of Newton's method of the coefficients, a row for each of some rows: towards the fit without it."""
         # The Hessian of the others is H - c q q'. First the coefficients' answer to the row's own score and to a move
         # of the scale and of alpha; then these two, by what is left of their curvature, within their ranges.
-        own = self.scores(part)
-        r, rr, rs, ra = own.r, own.rr, own.rs, own.ra
+        scores = self.scores(part)
+        r, rr, rs, ra = scores.r, scores.rr, scores.rs, scores.ra
         Q = self.columns.rows(self.X, part, self.root)
         far = Q @ inverse
         leverage = rr * np.einsum("ij,ij->i", far, Q)
@@ -320,14 +328,14 @@ class _Jackknife:
         step[alone] = far[alone] * np.maximum(np.abs(r[alone]), self.pooled)[:, None]
         if self.scale_free:
             by_scale = answer(-rs, self.rs)
-            bend = self.ss - own.ss - without(rs, self.rs, by_scale)
-            pull = own.s - without(rs, self.rs, step)
+            bend = self.ss - scores.ss - without(rs, self.rs, by_scale)
+            pull = scores.s - without(rs, self.rs, step)
         if self.alpha_free:
             by_alpha = answer(-ra, self.ra)
-            bend_alpha = self.aa - own.aa - without(ra, self.ra, by_alpha)
-            pull_alpha = own.a - without(ra, self.ra, step)
+            bend_alpha = self.aa - scores.aa - without(ra, self.ra, by_alpha)
+            pull_alpha = scores.a - without(ra, self.ra, step)
             if self.scale_free:
-                mixed = self.sa - own.sa - without(rs, self.rs, by_alpha)
+                mixed = self.sa - scores.sa - without(rs, self.rs, by_alpha)
                 share = np.where(bend > 0, mixed / np.where(bend > 0, bend, 1.0), 0.0)
                 bend_alpha, pull_alpha = bend_alpha - share * mixed, pull_alpha - share * pull
             # Near 2 everything depends on the logarithm of 2 - alpha.

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from .. import loss
+from .._types import Array, ArrayLike
 from ._arrays import (
     called,
     count,
@@ -38,17 +39,17 @@ _EPS = float(np.finfo(np.float64).eps)
 
 
 def gauss_newton(
-    fun: Callable[[Any], Any],
-    x0: Any,
-    jac: Callable[[Any], Any],
+    fun: Callable[..., ArrayLike],
+    x0: ArrayLike,
+    jac: Callable[..., ArrayLike],
     alpha: float,
     scale: float,
     *,
-    weights: Any = None,
+    weights: ArrayLike | None = None,
     xtol: float = 1e-10,
     gtol: float = 1e-10,
     maxiter: int = 100,
-    callback: Callable[[OptimizeResult], Any] | None = None,
+    callback: Callable[[OptimizeResult], object] | None = None,
 ) -> OptimizeResult:
     """A minimum of sum_i weights_i rho(f_i(x), alpha, scale) for residuals f and their Jacobian.
 
@@ -120,47 +121,48 @@ def gauss_newton(
     if x.ndim != 1 or not x.size or not bool(xp.isfinite(x).all()):
         raise ValueError(f"x0 must be finite, of shape (k,), got {x0!r}")
 
-    def losses(found: Any) -> Any:
+    def losses(residuals: Array) -> Array:
         """The loss of each residual, in float64; their sum has no digits for the others where one is far out."""
         with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2, and far from the minimum
-            each = loss(double(found), alpha, inner)
-            return each if weights is None else xp.where(weights > 0, each * weights, 0)
+            each = loss(double(residuals), alpha, inner)
+            return each if row_weights is None else xp.where(row_weights > 0, each * row_weights, 0)
 
-    def summed(each: Any) -> float:
+    def summed(each: Array) -> float:
         with np.errstate(over="ignore"):
             return float(each.sum())
 
-    def evaluated(at: Any) -> tuple[Any, Any]:
+    def evaluated(at: Array) -> tuple[Any, Any]:
         """Residuals, and the loss of each; None where x has left its range, or residuals are not finite."""
         if not bool(xp.isfinite(at).all()):
             return None, None
-        found = floats(xp, "fun(x)", fun(at.copy())).copy()  # whose memory fun may use again
-        if found.ndim != 1 or found.shape != shape[:1]:
-            raise ValueError(f"fun must return residuals of shape {shape[:1]}, got {found.shape}")
-        each = losses(found)
-        return found, each if math.isfinite(summed(each)) else None
+        residuals = floats(xp, "fun(x)", fun(at.copy())).copy()  # whose memory fun may use again
+        if residuals.ndim != 1 or residuals.shape != shape[:1]:
+            raise ValueError(f"fun must return residuals of shape {shape[:1]}, got {residuals.shape}")
+        each = losses(residuals)
+        return residuals, each if math.isfinite(summed(each)) else None
 
     def linearized() -> Corrected:
+        """The corrected problem near x, with the user's Jacobian there."""
         plain = floats(xp, "jac(x)", jac(x.copy())).copy()
         if plain.shape != shape:
             raise ValueError(f"jac must return shape {shape}, got {plain.shape}")
         return Corrected.near(xp, plain, residuals, share, alpha, inner)
 
-    def lost(noise: Any, digits: float) -> float:
-        """The effect of that on the sum."""
+    def lost(noise: Array, digits: float) -> float:
+        """The change of the sum that such noise in the residuals makes, and the rounding of losses of that sum."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            found = norm(xp, near.target * noise) + float((noise * noise).sum())
-        return found * near.height**2 * unit**2 + 4 * _EPS * digits
+            effect = norm(xp, near.target * noise) + float((noise * noise).sum())
+        return effect * near.height**2 * unit**2 + 4 * _EPS * digits
 
-    def reduction(moved: Any, after: Any, moves: Any, noise: Any) -> tuple[float, float]:
+    def reduction(moved: Array, after: Array, moves: Array, noise: Array) -> tuple[float, float]:
         """The amount by which a step lowers the sum, and what rounding does to it, term by term."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            found = xp.where(near.bends > 0, near.bends * ((double(moved) - double(residuals)) / inner), 0)
+            change = xp.where(near.bends > 0, near.bends * ((double(moved) - double(residuals)) / inner), 0)
             # A difference of the size of rounding is that of the linear model, and a small one needs no loss.
-            error = abs(found - moves)
-            found = xp.where(error <= 8 * noise, moves, found)
-            short = abs(found) <= _SHORT * near.bends * xp.maximum(abs(near.z), 1)
-            taylor = -(near.target + 0.5 * near.ratio * found) * found * (near.height**2 * unit**2)
+            error = abs(change - moves)
+            change = xp.where(error <= 8 * noise, moves, change)
+            short = abs(change) <= _SHORT * near.bends * xp.maximum(abs(near.z), 1)
+            taylor = -(near.target + 0.5 * near.ratio * change) * change * (near.height**2 * unit**2)
             drop = float(xp.where(short, taylor, each - after).sum())
             # Residuals may be known less well than is thought: as far as the model and they differ.
             unclear = xp.where(short, xp.where(error <= 8 * noise, 0, error), noise)
@@ -170,13 +172,13 @@ def gauss_newton(
     if residuals.ndim != 1 or not residuals.size:
         raise ValueError(f"fun must return residuals of shape (n,), got {residuals.shape}")
     shape = (residuals.size, x.size)
-    weights = weights_for(xp, weights, double(residuals))
-    used = residuals if weights is None else residuals[weights > 0]
+    row_weights = weights_for(xp, weights, double(residuals))
+    used = residuals if row_weights is None else residuals[row_weights > 0]
     if not bool(xp.isfinite(used).all()):
         raise ValueError("fun(x0) holds NaN or infinity: begin elsewhere, or give such residuals a weight of 0")
     share, unit = None, 1.0
-    if weights is not None:
-        share = xp.sqrt(weights)
+    if row_weights is not None:
+        share = xp.sqrt(row_weights)
         unit = float(powers(xp, exponents(xp, share.max())))
         share = share / unit
     # Far within the scale the loss is a square, whose size does not matter, but must not underflow.
@@ -189,6 +191,7 @@ def gauss_newton(
     nit, nfev, njev, status, damping, growth = 0, 1, 1, 1, 1e-4, 2.0
 
     def result() -> OptimizeResult:
+        """The result as far as the loop has come, with sum and gradient at the scale that was given."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             relative = relative_weight(double(residuals), alpha, scale).astype(residuals.dtype)
             ours = (inner / scale) ** 2
@@ -199,7 +202,7 @@ def gauss_newton(
         )  # fmt: skip
 
     while status == 1:
-        counted = double(residuals if weights is None else residuals[weights > 0])
+        counted = double(residuals if row_weights is None else residuals[row_weights > 0])
         if weightless(relative_weight(counted, alpha, scale), alpha):
             status = 3
             break
@@ -261,10 +264,10 @@ def gauss_newton(
 
     def lower_nearby() -> bool:
         """Tell whether the sum falls, or may fall unseen, along the direction in which it bends down most."""
-        found = near.downwards(xp)
-        if found is None:
+        direction = near.downwards(xp)
+        if direction is None:
             return False
-        along, gain = found
+        along, gain = direction
         noise = lost(near.rounding(xp, x, eps), float(each.sum()))
         if gain * unit**2 <= noise:
             return True

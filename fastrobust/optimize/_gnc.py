@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import OptimizeResult
 
 from .. import curvature, loss
+from .._types import Array, ArrayLike, Namespace
 from ._arrays import SADDLE, called, count, double, ended, floats, library, number, relative_weight, typical, weightless
 from ._whitened import LinearModel
 
@@ -26,17 +27,17 @@ SCHEDULES = ("alpha", "geman-mcclure", "truncated")
 
 
 def gnc(
-    X: Any,
-    y: Any,
+    X: ArrayLike,
+    y: ArrayLike,
     alpha: float | None = None,
     scale: float | None = None,
     *,
     schedule: str = "alpha",
-    weights: Any = None,
-    known_inliers: Any = None,
+    weights: ArrayLike | None = None,
+    known_inliers: ArrayLike | None = None,
     tol: float = 1e-8,
     maxiter: int = 200,
-    callback: Callable[[OptimizeResult], Any] | None = None,
+    callback: Callable[[OptimizeResult], object] | None = None,
 ) -> OptimizeResult:
     """Coefficients of a linear model that are not lost to gross outliers, by way of easier problems.
 
@@ -111,16 +112,16 @@ def gnc(
 
 
 def gnc_custom(
-    solve: Callable[[Any], Any],
-    residuals: Callable[[Any], Any],
+    solve: Callable[..., object],
+    residuals: Callable[..., ArrayLike],
     alpha: float | None = None,
     scale: float | None = None,
     *,
     schedule: str = "alpha",
-    known_inliers: Any = None,
+    known_inliers: ArrayLike | None = None,
     tol: float = 1e-8,
     maxiter: int = 200,
-    callback: Callable[[OptimizeResult], Any] | None = None,
+    callback: Callable[[OptimizeResult], object] | None = None,
 ) -> OptimizeResult:
     """A solution of your own problem that is not lost to gross outliers, by way of easier problems.
 
@@ -180,7 +181,15 @@ class _Settings(NamedTuple):
     stops: Callable[[Callable[[], OptimizeResult]], bool]
 
 
-def _checked(alpha: Any, scale: Any, schedule: Any, tol: Any, maxiter: Any, callback: Any) -> _Settings:
+def _checked(
+    alpha: float | None,
+    scale: float | None,
+    schedule: str,
+    tol: float,
+    maxiter: int,
+    callback: Callable[[OptimizeResult], object] | None,
+) -> _Settings:
+    """The arguments of a call, refused where they make no sense or do not fit the schedule."""
     if scale is None:
         raise TypeError("scale is missing: three to five times the noise of the inliers")
     scale, tol, maxiter = (
@@ -205,27 +214,36 @@ def _checked(alpha: Any, scale: Any, schedule: Any, tol: Any, maxiter: Any, call
     return _Settings(alpha, scale, schedule, tol, maxiter, stops)
 
 
-def _annealed(problem: _Own | _Linear, known_inliers: Any, settings: _Settings) -> OptimizeResult:
-    """The result at the end of the schedule, taken once, and once more where rows have much leverage."""
+def _annealed(problem: _Own | _Linear, known_inliers: ArrayLike | None, settings: _Settings) -> OptimizeResult:
+    """The result at the end of the schedule, taken once, and once more where rows have much leverage.
+
+    The second way begins without those rows, which least squares passes close to, and counts them again at its end;
+    the result is the one with the lower sum.
+    """
     alpha, scale, schedule, tol, maxiter, stops = settings
     xp = problem.xp
     known = _mask(xp, known_inliers, problem)
     nit, messages = 0, {3: _REJECTED}
     stage = Stage.first(alpha, schedule, float(abs(problem.z).max()))
 
-    def weighed(stage: Stage) -> Any:
-        found = stage.weights(xp, problem.z)
-        return found if known is None else xp.where(known, 1.0, found)
+    def weighed(stage: Stage) -> Array:
+        relative = stage.weights(xp, problem.z)
+        return relative if known is None else xp.where(known, 1.0, relative)
 
     def result() -> OptimizeResult:
-        x, found = problem.found()
+        """The result as far as the way has come, in the units of the data."""
+        x, residuals = problem.solved()
         with np.errstate(over="ignore"):
-            relative = stage.weights(xp, double(found) / scale)
-        relative = (relative if known is None else xp.where(known, 1.0, relative)).astype(found.dtype)
-        return OptimizeResult(x=x, residuals=found, weights=relative, mu=stage.mu, nit=nit)
+            relative = stage.weights(xp, double(residuals) / scale)
+        relative = (relative if known is None else xp.where(known, 1.0, relative)).astype(residuals.dtype)
+        return OptimizeResult(x=x, residuals=residuals, weights=relative, mu=stage.mu, nit=nit)
 
-    def once(factors: Any) -> int:
-        """How the way ended; the factors of rows are 1 at the end of the schedule."""
+    def once(factors: Array | None) -> int:
+        """The status with which the way ends; the factors of rows, None for 1, are 1 at the end of the schedule.
+
+        A stage weighs the residuals of the one before, and solves. The last stage repeats itself until weights and
+        residuals have come to rest.
+        """
         nonlocal stage, nit
         relative, status, last, change = None, 1, nit + maxiter, math.inf
         while status == 1 and nit < last:
@@ -253,14 +271,15 @@ def _annealed(problem: _Own | _Linear, known_inliers: Any, settings: _Settings) 
             status = problem.judged(bend if known is None else xp.where(known, 1.0, bend))
         return status
 
-    def moves(counted: Any, z: Any) -> tuple[float, float]:
-        """By how much residuals that have a weight have moved, and what rounding may do to them."""
+    def moves(counted: Array, z: Array) -> tuple[float, float]:
+        """The mean move of residuals that have a weight, and what rounding may do to them, in their usual size."""
         weight = problem.weighted(counted)
         usual = typical(xp, weight, z)
         floor = problem.rounding(counted, usual) / usual
         return float((weight * abs(problem.z - z)).sum() / weight.sum()) / usual, min(floor, _UNRESOLVED)
 
     def cost() -> float:
+        """The sum that is minimized, at the solution that the problem holds; known inliers count by their squares."""
         z = problem.z
         each = xp.minimum(0.5 * z * z, 0.5) if alpha is None else loss(z, alpha, 1.0)
         return float(problem.weighted(each if known is None else xp.where(known, 0.5 * z * z, each)).sum())
@@ -279,7 +298,7 @@ def _annealed(problem: _Own | _Linear, known_inliers: Any, settings: _Settings) 
     return best
 
 
-def _mask(xp: Any, known: Any, problem: _Own | _Linear) -> Any:
+def _mask(xp: Namespace, known: ArrayLike | None, problem: _Own | _Linear) -> Array | None:
     """Known inliers as a mask, or None."""
     if known is None:
         return None
@@ -306,7 +325,7 @@ def _mask(xp: Any, known: Any, problem: _Own | _Linear) -> Any:
 class _Own:
     """A user's solver, and his residuals in units of the scale."""
 
-    def __init__(self, solve: Callable[[Any], Any], residuals: Callable[[Any], Any], scale: float) -> None:
+    def __init__(self, solve: Callable[..., object], residuals: Callable[..., ArrayLike], scale: float) -> None:
         self._solve, self._residuals, self.scale = solve, residuals, scale
         self.solution = solve(None)
         first = residuals(self.solution)
@@ -314,63 +333,71 @@ class _Own:
         self.shape: tuple[int, ...] | None = None
         self._measure(first)
 
-    def _measure(self, found: Any) -> None:
-        found = floats(self.xp, "residuals(solution)", found)
-        if found.ndim != 1 or not found.size or self.shape not in (None, found.shape):
-            raise ValueError(f"residuals must return shape {self.shape or '(n,)'}, got {found.shape}")
-        if not bool(self.xp.isfinite(found).all()):
+    def _measure(self, given: ArrayLike) -> None:
+        """Keep the residuals that the user's function gives, checked, and as ``z`` in units of the scale."""
+        residuals = floats(self.xp, "residuals(solution)", given)
+        if residuals.ndim != 1 or not residuals.size or self.shape not in (None, residuals.shape):
+            raise ValueError(f"residuals must return shape {self.shape or '(n,)'}, got {residuals.shape}")
+        if not bool(self.xp.isfinite(residuals).all()):
             raise ValueError("residuals(solution) holds NaN or infinity: leave such elements out")
-        self.shape, self.residuals = found.shape, found.copy()  # whose memory the user may use again
+        self.shape, self.residuals = residuals.shape, residuals.copy()  # whose memory the user may use again
         with np.errstate(over="ignore"):
-            self.z = self.xp.clip(double(found) / self.scale, -_FARTHEST, _FARTHEST)
+            self.z: Array = self.xp.clip(double(residuals) / self.scale, -_FARTHEST, _FARTHEST)
 
-    def solve(self, relative: Any) -> None:
+    def solve(self, relative: Array) -> None:
+        """Let the user's solver take these weights, in the dtype of his residuals, and measure its solution."""
         self.solution = self._solve(relative.astype(self.residuals.dtype))
         self._measure(self._residuals(self.solution))
 
-    def found(self) -> tuple[Any, Any]:
+    def solved(self) -> tuple[object, Array]:
+        """The solution, and its residuals in the user's units."""
         return self.solution, self.residuals
 
-    def counted(self, relative: Any) -> Any:
+    def counted(self, relative: Array) -> Array:
+        """The weights as they are: the user multiplies them by weights of his own, if he has any."""
         return relative
 
     weighted = counted
 
-    def rounding(self, relative: Any, usual: float) -> float:
-        """What rounding may do to residuals, of that size, in units of the scale."""
+    def rounding(self, relative: Array, usual: float) -> float:
+        """The change of residuals of that size that rounding may make, in units of the scale."""
         return 64 * float(np.finfo(self.residuals.dtype).eps) * usual
 
-    def judged(self, bend: Any) -> int:
-        """Where the loss bends down at every residual, none is an inlier."""
+    def judged(self, bend: Array) -> int:
+        """The status of a solution, by curvatures: where the loss bends down at every residual, none is an inlier."""
         return 0 if bool((bend > 0).any()) else 3
 
-    def without_leverage(self, kept: Any) -> None:
-        """Unknown here."""
+    def without_leverage(self, kept: Array | None) -> None:
+        """None, since the leverage of what the user's solver fits is unknown."""
 
 
 class _Linear:
     """A linear model, and its residuals in units of the scale."""
 
-    def __init__(self, X: Any, y: Any, weights: Any, scale: float) -> None:
+    def __init__(self, X: ArrayLike, y: ArrayLike, weights: ArrayLike | None, scale: float) -> None:
         self.model = LinearModel(X, y, weights, scale)
         self.xp, self.counted, self.without_leverage = self.model.xp, self.model.counted, self.model.without_leverage
         self.solve(None)
 
-    def solve(self, relative: Any) -> None:
+    def solve(self, relative: Array | None) -> None:
+        """Weighted least squares, with these weights times the rows' own, and its residuals as ``z``."""
         self.gamma = self.model.solve(relative)
         self.z = self.model.z(self.model.residuals(self.gamma))
 
-    def found(self) -> tuple[Any, Any]:
+    def solved(self) -> tuple[Array, Array]:
+        """The coefficients, and the residuals of all rows, in the units of the data."""
         return self.model.coefficients(self.gamma), self.model.all_residuals(self.gamma)
 
-    def weighted(self, each: Any) -> Any:
+    def weighted(self, each: Array) -> Array:
+        """The parts of the rows in a sum, times the rows' own weights."""
         return each * self.model.share
 
-    def rounding(self, relative: Any, usual: float) -> float:
+    def rounding(self, relative: Array, usual: float) -> float:
+        """The change of residuals that rounding may make, in units of the scale, whatever their usual size."""
         return 8 * self.model.rounding(relative) / self.model.scale
 
-    def judged(self, bend: Any) -> int:
-        """What is no minimum, or leaves something undetermined, is no result."""
+    def judged(self, bend: Array) -> int:
+        """The status of a solution, by curvatures: no minimum, or one that rows do not determine, is no result."""
         if not bool((self.counted(bend) > 0).any()):
             return 3
         if not self.model.determined:
@@ -388,7 +415,7 @@ class Stage(NamedTuple):
 
     @classmethod
     def first(cls, alpha: float | None, schedule: str, largest: float) -> Stage:
-        """For residuals of at most that size, in units of the scale."""
+        """The first stage for residuals of at most that size, in units of the scale: (nearly) convex at all of them."""
         ratio = largest**2
         if schedule == "alpha":
             return cls(alpha, schedule, 0.01, alpha == 2)
@@ -397,8 +424,8 @@ class Stage(NamedTuple):
         # Where all lie within the scale, others that were left out may not: then weights are 0 and 1 from the start.
         return cls(None, schedule, 1 / max(2 * ratio - 1, _BINARY), ratio <= 1)
 
-    def weights(self, xp: Any, z: Any) -> Any:
-        """1 for a residual of 0."""
+    def weights(self, xp: Namespace, z: Array) -> Array:
+        """The weights of residuals in units of the scale at this stage, 1 for a residual of 0."""
         alpha, schedule, mu, last = self
         if alpha is None:
             size = xp.maximum(abs(z), 1e-30)
@@ -407,12 +434,12 @@ class Stage(NamedTuple):
             alpha = (max(alpha, _FLATTEST) * mu + 2) / (mu + 1)
         return relative_weight(z, alpha, math.sqrt(mu) if schedule == "geman-mcclure" else 1.0)
 
-    def curvature(self, xp: Any, z: Any) -> Any:
-        """Of the loss at the end of the schedule."""
+    def curvature(self, xp: Namespace, z: Array) -> Array:
+        """The curvature of the loss at the end of the schedule; the weights for truncated least squares."""
         return self.weights(xp, z) if self.alpha is None else curvature(z, self.alpha, 1.0)
 
     def next(self, decided: bool) -> Stage:
-        """The next one; the last repeats itself."""
+        """The next stage; the last repeats itself."""
         if self.last:
             return self
         if self.schedule == "geman-mcclure":

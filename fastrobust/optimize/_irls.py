@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from scipy.optimize import OptimizeResult
 
 from .. import curvature, loss
+from .._types import Array, ArrayLike
 from ._arrays import SADDLE, called, count, double, ended, finite_loss, number, relative_weight, typical, weightless
 from ._whitened import LinearModel
 
@@ -21,16 +21,16 @@ _UNRESOLVED = 0.1  # of the residuals that count: where rounding moves fitted va
 
 
 def irls(
-    X: Any,
-    y: Any,
+    X: ArrayLike,
+    y: ArrayLike,
     alpha: float,
     scale: float,
     *,
-    weights: Any = None,
-    x0: Any = None,
+    weights: ArrayLike | None = None,
+    x0: ArrayLike | None = None,
     tol: float = 1e-8,
     maxiter: int = 100,
-    callback: Callable[[OptimizeResult], Any] | None = None,
+    callback: Callable[[OptimizeResult], object] | None = None,
 ) -> OptimizeResult:
     """Coefficients of a linear model: the minimum of sum_i weights_i rho(y_i - x_i' b, alpha, scale).
 
@@ -92,11 +92,11 @@ def irls(
     alpha, scale = number("alpha", alpha), number("scale", scale, positive=True)
     tol, maxiter, stops = number("tol", tol, positive=True), count("maxiter", maxiter), called(callback)
     model = LinearModel(X, y, weights, scale)
-    weights, unit = model.weights, model.scale
+    row_weights, unit = model.weights, model.scale
     gamma = model.solve(None) if x0 is None else model.gamma(x0)
 
-    def objective(residuals: Any) -> float:
-        return float(loss(residuals, alpha, unit, reduction="sum", weights=weights))
+    def objective(residuals: Array) -> float:
+        return float(loss(residuals, alpha, unit, reduction="sum", weights=row_weights))
 
     with np.errstate(over="ignore"):  # alpha > 2, and said below
         residuals = model.residuals(gamma)
@@ -104,11 +104,12 @@ def irls(
     finite_loss(value, alpha, scale)
 
     def result() -> OptimizeResult:
-        found = model.all_residuals(gamma)
+        """The result as far as the loop has come, in the units and the dtype of the data."""
+        outside = model.all_residuals(gamma)
         with np.errstate(over="ignore"):  # alpha > 2
             # In float64, in which any scale is a number.
-            relative = relative_weight(double(found), alpha, scale).astype(found.dtype)
-        return OptimizeResult(x=model.coefficients(gamma), fun=value, residuals=found, weights=relative, nit=nit)
+            relative = relative_weight(double(outside), alpha, scale).astype(outside.dtype)
+        return OptimizeResult(x=model.coefficients(gamma), fun=value, residuals=outside, weights=relative, nit=nit)
 
     while status == 1 and nit < maxiter:
         relative = relative_weight(residuals, alpha, unit)

@@ -1,16 +1,15 @@
-"""The result of a linear regression: what was found in the fit's own units, said in those of the data."""
+"""The result of a linear regression: the solution in the fit's own units, said in those of the data."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import weight
 from .._arguments import ALPHA_RANGE
+from .._types import NDArray
 from ._problem import Array, Point, Problem
 from ._starts import sample_size
 from ._units import Data
@@ -43,7 +42,7 @@ class LinearFit:
 
 @dataclass(frozen=True)
 class Solution:
-    """What was found, in the fit's own units."""
+    """The fit before it is said in the data's units: the rows that counted, least squares, and the best point."""
 
     data: Data
     problem: Problem
@@ -60,7 +59,7 @@ class Solution:
 
     @property
     def exact(self) -> bool:
-        """Whether an estimated scale has shrunk to nothing."""
+        """True where an estimated scale has shrunk to nothing."""
         best, floor = self.best, self.problem.floor
         # Where over half of the rows agree exactly, the optimizer cannot come to rest.
         collapsing = best.gradient > self.enough and best.scale < 1e-6 * self.rms
@@ -68,23 +67,23 @@ class Solution:
 
 
 def linear_fit(
-    found: Solution, X: NDArray[Any], y: NDArray[Any], sample_weight: Array | None, scale: float | None
+    solution: Solution, X: NDArray, y: NDArray, sample_weight: Array | None, scale: float | None
 ) -> LinearFit:
     """The solution for all rows of the data, in their units; a fixed scale stays the number that was given."""
-    best, problem, units, total = found.best, found.problem, found.data.units, found.data.total
+    best, problem, units, total = solution.best, solution.problem, solution.data.units, solution.data.total
     if not (math.isfinite(best.value) and math.isfinite(best.gradient)):
         raise ValueError(
             f"the loss is infinite at alpha = {best.alpha:g}, scale = {units.outside(best.scale):g}: "
             "raise scale, or lower alpha"
         )
-    residuals = _all_residuals(found, X, y)
-    exact_rows = _rows_on_it(found, residuals, sample_weight) if found.exact else 0
+    residuals = _all_residuals(solution, X, y)
+    exact_rows = _rows_on_it(solution, residuals, sample_weight) if solution.exact else 0
     relative: Array = residuals / best.scale
     weight(relative, best.alpha, 1.0, out=relative)
     residuals *= units.y_spread
     residuals *= units.y_unit
-    coefficients, intercept = _in_units(found, best.gamma)
-    ols_coefficients, ols_intercept = _in_units(found, found.ols)
+    coefficients, intercept = _in_units(solution, best.gamma)
+    ols_coefficients, ols_intercept = _in_units(solution, solution.ols)
     if not (np.isfinite(coefficients).all() and math.isfinite(intercept)):
         raise ValueError("a coefficient is beyond a double's range: give the columns in other units, or centre them")
     is_loss = problem.alpha is not None and problem.alpha < 0
@@ -100,38 +99,38 @@ def linear_fit(
         value=best.value + (0.0 if is_loss else units.log_size),
         gradient=best.gradient,
         iterations=best.iterations,
-        converged=best.gradient <= found.enough,
+        converged=best.gradient <= solution.enough,
         exact_rows=exact_rows,
         ols_coefficients=ols_coefficients,
         ols_intercept=ols_intercept,
-        ols_rms=0.0 if found.exact_ols else units.outside(found.rms),
+        ols_rms=0.0 if solution.exact_ols else units.outside(solution.rms),
         centre=units.centre * units.x_unit,
         # The weights within are those of rows merged, of mean 1.
-        triangle=found.R * math.sqrt(count / total) * units.x_unit,
+        triangle=solution.R * math.sqrt(count / total) * units.x_unit,
     )
 
 
-def _first(found: Solution, gamma: Array) -> float:
+def _first(solution: Solution, gamma: Array) -> float:
     """The intercept among coefficients in the design's terms, 0 without one."""
-    return float(gamma[0]) if found.data.units.intercept else 0.0
+    return float(gamma[0]) if solution.data.units.intercept else 0.0
 
 
-def _in_units(found: Solution, gamma: Array) -> tuple[Array, float]:
+def _in_units(solution: Solution, gamma: Array) -> tuple[Array, float]:
     """Coefficients and intercept in the data's units, of those in the design's terms."""
-    return found.data.units.linear(found.problem.design.coefficients(gamma), _first(found, gamma))
+    return solution.data.units.linear(solution.problem.design.coefficients(gamma), _first(solution, gamma))
 
 
-def _all_residuals(found: Solution, X: NDArray[Any], y: NDArray[Any]) -> Array:
-    """Those of all rows, in the order of the data, in the fit's units."""
-    best, design = found.best, found.problem.design
+def _all_residuals(solution: Solution, X: NDArray, y: NDArray) -> Array:
+    """The residuals of all rows, in the order of the data, in the fit's units."""
+    best, design = solution.best, solution.problem.design
     if len(y) == design.n > sample_size(X.shape[1] + 1):  # the same rows in the same order
-        return found.problem.residuals(best.gamma)
-    return found.data.units.residuals(X, y, design.coefficients(best.gamma), _first(found, best.gamma))
+        return solution.problem.residuals(best.gamma)
+    return solution.data.units.residuals(X, y, design.coefficients(best.gamma), _first(solution, best.gamma))
 
 
-def _rows_on_it(found: Solution, residuals: Array, sample_weight: Array | None) -> int:
-    """How many rows that count lie exactly on the fit."""
-    on_it = np.abs(residuals) <= max(found.best.scale, 100 * found.problem.floor)
+def _rows_on_it(solution: Solution, residuals: Array, sample_weight: Array | None) -> int:
+    """The number of rows that count and lie exactly on the fit."""
+    on_it = np.abs(residuals) <= max(solution.best.scale, 100 * solution.problem.floor)
     if sample_weight is not None:
         on_it &= sample_weight > 0
     return int(np.count_nonzero(on_it))

@@ -6,12 +6,13 @@ No version of scikit-learn has to be excluded for it.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from numbers import Number
-from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array
 
+from .._types import ArrayLike
 from ._problem import Array
 
 try:
@@ -22,7 +23,7 @@ except ImportError:
 __all__ = ["sample_weights"]
 
 
-def sample_weights(weights: Any, X: Array) -> Array:
+def sample_weights(weights: ArrayLike, X: Array) -> Array:
     """Weights of the rows of X in float64, finite and not negative; a number is one for all rows.
 
     scikit-learn's function for it has no public name. Where it is gone, or takes other arguments, the same is checked
@@ -31,12 +32,12 @@ def sample_weights(weights: Any, X: Array) -> Array:
     options = {"dtype": np.float64, "ensure_non_negative": True}
     if _check_sample_weight is None or not _takes(_check_sample_weight, weights, X, **options):
         return _checked(weights, X)
-    found: Array = _check_sample_weight(weights, X, **options)
-    return found
+    checked: Array = _check_sample_weight(weights, X, **options)
+    return checked
 
 
-def _takes(function: Any, *args: Any, **options: Any) -> bool:
-    """Whether a call with these arguments fits the function's signature."""
+def _takes(function: Callable[..., object], *args: object, **options: object) -> bool:
+    """Tell whether a call with these arguments fits the function's signature."""
     try:
         inspect.signature(function).bind(*args, **options)
     except TypeError:
@@ -44,21 +45,22 @@ def _takes(function: Any, *args: Any, **options: Any) -> bool:
     return True
 
 
-def _checked(weights: Any, X: Array) -> Array:
+def _checked(weights: ArrayLike, X: Array) -> Array:
+    """The weights, refused in scikit-learn's words where they do not fit the rows or make no sense."""
     n = len(X)
     if isinstance(weights, Number):
-        found = np.full(n, weights, dtype=np.float64)
+        each = np.full(n, weights, dtype=np.float64)
     else:
-        found = check_array(weights, ensure_2d=False, dtype=np.float64, order="C", input_name="sample_weight")
-    if found.ndim != 1:
+        each = check_array(weights, ensure_2d=False, dtype=np.float64, order="C", input_name="sample_weight")
+    if each.ndim != 1:
         raise ValueError(
-            f"Sample weights must be 1D array or scalar, got {found.ndim}D array. Expected either a scalar value or a "
+            f"Sample weights must be 1D array or scalar, got {each.ndim}D array. Expected either a scalar value or a "
             f"1D array of length {n}."
         )
-    if found.shape != (n,):
-        raise ValueError(f"sample_weight.shape == {found.shape}, expected {(n,)}!")
-    if (found == 0).all():
+    if each.shape != (n,):
+        raise ValueError(f"sample_weight.shape == {each.shape}, expected {(n,)}!")
+    if (each == 0).all():
         raise ValueError("Sample weights must contain at least one non-zero number.")
-    if found.min() < 0:
+    if each.min() < 0:
         raise ValueError("Negative values in data passed to `sample_weight`.")
-    return found
+    return each

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,11 @@ from scipy.optimize import OptimizeResult, minimize
 
 from .. import curvature, loss_and_grad, nll_and_grad
 from .._arguments import ALPHA_RANGE
+from .._types import LossGrad
 from ._arrays import called
 from ._whitened import blocks
 
-Array = NDArray[np.float64]
+Array = NDArray[np.float64]  # of NumPy alone, unlike the loops' arrays
 
 CLOSE = 1e-5  # where L-BFGS-B hands over to Newton: the projected gradient of the mean, in units of the scale
 GRADIENT = 1e-9  # where it goes on after all
@@ -32,10 +32,12 @@ class Design:
         self.n, self.k = len(X), map.shape[1] + intercept
 
     def coefficients(self, gamma: Array) -> Array:
+        """The coefficients of the columns of X, of those of Q, whose first may be the intercept's."""
         beta: Array = self.map @ gamma[self.intercept :]
         return beta
 
     def predict(self, gamma: Array, out: Array) -> Array:
+        """The fitted values of all rows, Q gamma, written into ``out``."""
         np.matmul(self.X, self.coefficients(gamma), out=out)
         if self.intercept:
             out += gamma[0]
@@ -53,11 +55,13 @@ class Design:
 
 @dataclass(frozen=True)
 class Point:
+    """Coefficients of Q, shape and scale, and what is known of the mean there."""
+
     gamma: Array
     alpha: float
     scale: float
     value: float = math.inf
-    gradient: float = math.inf
+    gradient: float = math.inf  # the largest element of the projected one, coefficients in units of the scale
     iterations: int = 0
 
 
@@ -72,7 +76,7 @@ class Stopped(Exception):
 class Tell:
     """News of a fit for its callback, which may end the fit as SciPy's do, by StopIteration: after an iteration."""
 
-    def __init__(self, callback: Callable[[OptimizeResult], Any] | None) -> None:
+    def __init__(self, callback: Callable[[OptimizeResult], object] | None) -> None:
         self._stops, self.stopped = called(callback), False
         self.offset = 0.0  # of the mean in the units of the data from that of the problem
 
@@ -97,7 +101,7 @@ class Problem:
     ) -> None:  # fmt: skip
         self.design, self.y, self.weights = design, y, weights
         self.alpha, self.scale, self.floor, self.low = alpha, scale, floor, low
-        self.evaluate: Any = loss_and_grad if alpha is not None and alpha < 0 else nll_and_grad
+        self.evaluate: Callable[..., LossGrad] = loss_and_grad if alpha is not None and alpha < 0 else nll_and_grad
         # Always the same gradients, also where only the value is wanted: each choice is a kernel to compile.
         self.wrt = ("x", *(["alpha"] if alpha is None else []), *(["scale"] if scale is None else []))
         self.r, self.dx = np.empty_like(y), np.empty_like(y)
@@ -106,11 +110,13 @@ class Problem:
         low_high += [(math.log(floor), math.log(high))] * (scale is None)
         self.bounds = np.array(low_high).reshape(-1, 2)
 
-    def part(self, rows: Any, weights: Array | None) -> Problem:
+    def part(self, rows: NDArray[np.intp] | slice, weights: Array | None) -> Problem:
+        """A problem with the same mean over some of the rows, with weights of their own."""
         design = Design(np.asfortranarray(self.design.X[rows]), self.design.map, bool(self.design.intercept))
         return Problem(design, self.y[rows], weights, self.alpha, self.scale, self.floor, self.low)
 
     def residuals(self, gamma: Array) -> Array:
+        """The residuals of all rows, in memory that the next call uses again."""
         self.design.predict(gamma, out=self.r)
         return np.subtract(self.y, self.r, out=self.r)
 
@@ -124,6 +130,7 @@ class Problem:
         return np.concatenate((np.full(self.design.k, point.scale), np.ones(len(self.theta(point)) - self.design.k)))
 
     def point(self, theta: Array) -> Point:
+        """The point at ``theta``, with what is fixed, and nothing known of the mean."""
         k = self.design.k
         alpha = float(theta[k]) if self.alpha is None else self.alpha
         return Point(theta[:k].copy(), alpha, math.exp(float(theta[-1])) if self.scale is None else self.scale)
@@ -132,12 +139,10 @@ class Problem:
         """The mean and its gradient by ``theta``."""
         r = self.residuals(point.gamma)
         out = (None, self.dx, None, None)
-        found = self.evaluate(
-            r, point.alpha, point.scale, reduction="mean", weights=self.weights, out=out, wrt=self.wrt
-        )
-        more = [float(found.dalpha)] if self.alpha is None else []
-        more += [point.scale * float(found.dscale)] if self.scale is None else []
-        return float(found.value), np.concatenate((-self.design.project(self.dx), more))
+        mean = self.evaluate(r, point.alpha, point.scale, reduction="mean", weights=self.weights, out=out, wrt=self.wrt)
+        more = [float(mean.dalpha)] if self.alpha is None else []
+        more += [point.scale * float(mean.dscale)] if self.scale is None else []
+        return float(mean.value), np.concatenate((-self.design.project(self.dx), more))
 
     def measured(self, point: Point, iterations: int) -> tuple[Point, Array]:
         """The point with its value and its projected gradient, coefficients in units of the scale; and the gradient."""
@@ -157,6 +162,7 @@ class Problem:
         origin[k:] = 0.0
 
         def function(x: Array) -> tuple[float, Array]:
+            """The mean and its gradient for SciPy, in steps from the start that are alike."""
             value, gradient = self.slope(self.point(origin + unit * x))
             gradient *= unit
             if not (math.isfinite(value) and np.isfinite(gradient).all()):
@@ -164,7 +170,7 @@ class Problem:
                 return 1e10, np.zeros_like(x)
             return value, gradient
 
-        def progress(intermediate_result: Any) -> None:
+        def progress(intermediate_result: OptimizeResult) -> None:
             nonlocal steps
             steps += 1
             point = self.point(origin + unit * intermediate_result.x)
@@ -172,10 +178,10 @@ class Problem:
 
         x0 = np.concatenate((np.zeros(k), self.theta(start)[k:]))
         options = {"maxcor": 20, "ftol": 0.0, "gtol": stop, "maxiter": 1000, "maxfun": 3000, "maxls": 40}
-        found = minimize(
+        result = minimize(
             function, x0, jac=True, method="L-BFGS-B", bounds=self.bounds, callback=progress, options=options
         )
-        return self.measured(self.point(origin + unit * found.x), steps)[0]
+        return self.measured(self.point(origin + unit * result.x), steps)[0]
 
     def newton(self, start: Point, tell: Tell, what: str, hessian: Array | None = None) -> Point:
         """Newton's method while it helps. alpha stays at an end of its range where the gradient points beyond.
@@ -237,10 +243,10 @@ class Problem:
 
     def polish(self, start: Point, tell: Tell, what: str) -> Point:
         """Descend to rounding, as far as that goes."""
-        found = start
+        point = start
         for stop in (CLOSE, GRADIENT):
-            if found.gradient > GRADIENT:
-                found = self.descend(found, tell, what, stop)
-            if found.gradient > ROUNDING:
-                found = self.newton(found, tell, what)
-        return found
+            if point.gradient > GRADIENT:
+                point = self.descend(point, tell, what, stop)
+            if point.gradient > ROUNDING:
+                point = self.newton(point, tell, what)
+        return point

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._arguments import ALPHA_RANGE
+from .._types import NDArray
 from ._linear_fit import LinearFit, Solution, linear_fit
 from ._problem import Array, Design, Point, Problem, Tell
 from ._starts import search
@@ -31,7 +30,7 @@ RANK = 1e-10  # a standardized column this close to the span of the others is co
 
 @np.errstate(over="ignore", under="ignore", invalid="ignore")  # far from the fit, and scales far from the residuals
 def fit_linear(
-    X: NDArray[Any], y: NDArray[Any], sample_weight: Array | None = None, *, alpha: float | None = None,
+    X: NDArray, y: NDArray, sample_weight: Array | None = None, *, alpha: float | None = None,
     scale: float | None = None, fit_intercept: bool = True, tell: Tell,
 ) -> LinearFit:  # fmt: skip
     """Fit ``y`` by the columns of ``X``, finite both, weighted by nonnegative weights that are not all 0.

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Real
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,24 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._meaning import check_rows
+from .._types import ArrayLike
 from ._errors import CoefficientErrors, coefficient_errors
 from ._linear_fit import LinearFit
 from ._private_sklearn import sample_weights
 from ._problem import Tell
 from ._regression import fit_linear
+
+
+class Table(Protocol):
+    """A data frame of whatever library: what has named columns and a shape."""
+
+    @property
+    def columns(self) -> object:
+        """The names of the columns."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The numbers of rows and columns."""
 
 
 class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -96,7 +109,12 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.fit_intercept = fit_intercept
 
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, callback: Callable[[OptimizeResult], Any] | None = None
+        self,
+        X: ArrayLike | Table,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        callback: Callable[[OptimizeResult], object] | None = None,
     ) -> RobustRegressor:
         """Fit the model.
 
@@ -135,37 +153,38 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(self.fit_intercept, (bool, np.bool_)):
             raise TypeError(f"fit_intercept must be True or False, got {self.fit_intercept!r}")
         check_rows(X=X, y=y, sample_weight=sample_weight)
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
+        rows, target = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
+        weights = None
         if sample_weight is not None:
-            sample_weight = sample_weights(sample_weight, X)
-            if not sample_weight.any():
+            weights = sample_weights(sample_weight, rows)
+            if not weights.any():
                 raise ValueError("sample_weight must have a positive element, got only zeros")
             with np.errstate(over="ignore"):
-                if not math.isfinite(float(sample_weight.sum())):
+                if not math.isfinite(float(weights.sum())):
                     raise ValueError(
                         "sample_weight sums to infinity: a weight counts repetitions, so divide the weights until they "
                         "sum to the number of observations"
                     )
         tell = Tell(callback)
-        found: LinearFit = fit_linear(
-            X, y, sample_weight, alpha=alpha, scale=scale, fit_intercept=bool(self.fit_intercept), tell=tell,
+        fit: LinearFit = fit_linear(
+            rows, target, weights, alpha=alpha, scale=scale, fit_intercept=bool(self.fit_intercept), tell=tell,
         )  # fmt: skip
-        if not (found.converged or found.exact_rows):
+        if not (fit.converged or fit.exact_rows):
             why = "other alpha or scale, or columns without far outliers, may help"
             warnings.warn(
-                f"the fit has not converged: the gradient is still {found.gradient:.1e} after {found.iterations} "
+                f"the fit has not converged: the gradient is still {fit.gradient:.1e} after {fit.iterations} "
                 f"iterations; {'the callback stopped it' if tell.stopped else why}",
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        self.result_ = found
-        self.coef_, self.intercept_ = found.coefficients, found.intercept
-        self.alpha_, self.scale_, self.weights_ = found.alpha, found.scale, found.weights
-        self.n_iter_ = found.iterations
+        self.result_ = fit
+        self.coef_, self.intercept_ = fit.coefficients, fit.intercept
+        self.alpha_, self.scale_, self.weights_ = fit.alpha, fit.scale, fit.weights
+        self.n_iter_ = fit.iterations
         return self
 
     def standard_errors(
-        self, X: Any, sample_weight: Any = None, *, names: Sequence[str] | None = None
+        self, X: ArrayLike | Table, sample_weight: ArrayLike | None = None, *, names: Sequence[str] | None = None
     ) -> CoefficientErrors:
         """Standard errors of the coefficients of this fit and of least squares, intercept first if there is one.
 
@@ -215,19 +234,18 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         [0.009 0.009] [1.627 1.693]
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        if len(X) != len(self.weights_):
-            raise ValueError(f"X has {len(X)} rows, and the fit {len(self.weights_)}: give the rows of the fit")
-        if sample_weight is not None:
-            sample_weight = sample_weights(sample_weight, X)
+        rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        if len(rows) != len(self.weights_):
+            raise ValueError(f"X has {len(rows)} rows, and the fit {len(self.weights_)}: give the rows of the fit")
+        weights = None if sample_weight is None else sample_weights(sample_weight, rows)
         if names is None:
-            names = getattr(self, "feature_names_in_", [f"X[:, {j}]" for j in range(X.shape[1])])
+            names = getattr(self, "feature_names_in_", [f"X[:, {j}]" for j in range(rows.shape[1])])
         return coefficient_errors(
-            self.result_, X, sample_weight, alpha_estimated=self.alpha == "auto", scale_estimated=self.scale == "auto",
+            self.result_, rows, weights, alpha_estimated=self.alpha == "auto", scale_estimated=self.scale == "auto",
             intercept=bool(self.fit_intercept), names=[str(name) for name in names],
         )  # fmt: skip
 
-    def predict(self, X: Any) -> NDArray[np.float64]:
+    def predict(self, X: ArrayLike | Table) -> NDArray[np.float64]:
         """X coef_ + intercept_, of shape (n_samples,).
 
         Parameters
@@ -236,13 +254,13 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         check_rows(X=X)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        fitted: NDArray[np.float64] = X @ self.coef_ + self.intercept_
+        rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        fitted: NDArray[np.float64] = rows @ self.coef_ + self.intercept_
         return fitted
 
 
-def _number(name: str, value: Any, what: str) -> float | None:
-    """None for "auto"."""
+def _number(name: str, value: object, what: str) -> float | None:
+    """A parameter's number as a float; None for "auto"."""
     if isinstance(value, str) and value == "auto":
         return None
     if not isinstance(value, Real) or isinstance(value, bool):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import loss, weight
+from .._types import ArrayLike
 from ._arrays import number
 
 
-def scipy_loss(alpha: float) -> Callable[[Any], NDArray[np.float64]]:
+def scipy_loss(alpha: float) -> Callable[[ArrayLike], NDArray[np.float64]]:
     """The general loss for ``scipy.optimize.least_squares(fun, x0, loss=scipy_loss(alpha), f_scale=c)``.
 
     Parameters
@@ -54,21 +54,22 @@ def scipy_loss(alpha: float) -> Callable[[Any], NDArray[np.float64]]:
     """
     alpha = number("alpha", alpha)
 
-    def rho(z: Any) -> NDArray[np.float64]:
+    def rho(z: ArrayLike) -> NDArray[np.float64]:
+        """R, R' and R'' at squared residuals z, for SciPy."""
         z = np.asarray(z, np.float64)
         residual = np.sqrt(z)
-        found = np.empty((3, *z.shape))
-        np.multiply(loss(residual, alpha, 1.0), 2, out=found[0])
-        weight(residual, alpha, 1.0, out=found[1])
+        derivatives = np.empty((3, *z.shape))
+        np.multiply(loss(residual, alpha, 1.0), 2, out=derivatives[0])
+        weight(residual, alpha, 1.0, out=derivatives[1])
         if alpha == 2:
-            found[2] = 0
+            derivatives[2] = 0
         elif math.isinf(alpha):
-            found[2] = found[1]
+            derivatives[2] = derivatives[1]
         else:
             with np.errstate(over="ignore", invalid="ignore"):
-                np.divide(found[1], 1 + z / abs(alpha - 2), out=found[2])
-            found[2][np.isinf(z)] = np.float64(np.inf) ** (alpha / 2 - 2)  # of inf/inf
-        found[2] *= math.copysign(0.5, alpha - 2)
-        return found
+                np.divide(derivatives[1], 1 + z / abs(alpha - 2), out=derivatives[2])
+            derivatives[2][np.isinf(z)] = np.float64(np.inf) ** (alpha / 2 - 2)  # of inf/inf
+        derivatives[2] *= math.copysign(0.5, alpha - 2)
+        return derivatives
 
     return rho

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import OptimizeResult, brentq
@@ -18,6 +18,7 @@ from scipy.optimize import OptimizeResult, brentq
 from .. import PartitionGrad, _truncated, log_partition_and_grad, loss, loss_and_grad
 from .._arguments import ALPHA_RANGE
 from .._meaning import check_rows
+from .._types import Array, ArrayLike, Namespace, NDArray
 from ..kernels.losses.truncation import rule
 from ._arrays import floats, library, number, weights_for
 
@@ -32,6 +33,8 @@ _FAR = 1e15  # where the untruncated density ends for the information: beyond is
 
 
 class _Point(NamedTuple):
+    """The means at an alpha and a scale over the residuals inside, from which the equations and the value are made."""
+
     rho: float
     dalpha: float
     growth: float  # mean z psi(z)
@@ -43,22 +46,25 @@ class _Point(NamedTuple):
 class _Residuals:
     """Residuals and what is wanted of them; if truncated absolute ones, sorted, so that a slice is inside."""
 
-    def __init__(self, xp: Any, x: Any, weights: Any, truncation: float) -> None:
+    def __init__(self, xp: Namespace, x: Array, weights: Array | None, truncation: float) -> None:
         self.xp, self.x, self.weights, self.truncation = xp, x, weights, truncation
         self.truncated = math.isfinite(truncation)
         self.known: dict[tuple[float, ...], _Point] = {}
 
     @classmethod
-    def ordered(cls, xp: Any, x: Any, weights: Any, truncation: float) -> _Residuals:
+    def ordered(cls, xp: Namespace, x: Array, weights: Array | None, truncation: float) -> _Residuals:
+        """The residuals with their weights, sorted by absolute value where the density is truncated."""
         if math.isfinite(truncation):
             x = abs(x)
-            order = xp.argsort(x) if weights is not None else None
-            x = xp.sort(x) if order is None else x[order]
-            weights = weights if order is None else weights[order]
+            if weights is None:
+                x = xp.sort(x)
+            else:
+                order = xp.argsort(x)
+                x, weights = x[order], weights[order]
         return cls(xp, x, weights, truncation)
 
     def sample(self) -> _Residuals:
-        """Some, drawn with a fixed seed: every so-manyth would be a trap for periodic data."""
+        """Some residuals, drawn with a fixed seed: every so-manyth would be a trap for periodic data."""
         if self.x.size <= _SAMPLE:
             return self
         chosen = _chosen(self.xp, self.x.size)
@@ -66,7 +72,7 @@ class _Residuals:
         return _Residuals(self.xp, self.x[chosen], weights, self.truncation)
 
     def half_are_0(self, alpha: float) -> bool:
-        """Whether the likelihood at that alpha grows all the way as the scale shrinks, if only to a limit.
+        """Tell whether the likelihood at that alpha grows all the way as the scale shrinks, if only to a limit.
 
         The equation, mean(z psi(z)) = 1, has no solution then, but is solved to rounding by any scale small enough.
         """
@@ -89,6 +95,7 @@ class _Residuals:
         return self.known[key]
 
     def _at(self, alpha: float, scale: float, end: float) -> _Point:
+        """The means of ``at``, computed: one pass over the residuals inside."""
         x, weights, last = self.x, self.weights, math.inf
         if self.truncated:
             end = min(self.truncation * scale if math.isinf(end) else end, float(np.finfo(x.dtype).max))
@@ -100,20 +107,21 @@ class _Residuals:
         if not total:
             return _Point(math.inf, math.inf, math.inf, 0.0, 0, last)
         with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2 and a small scale
-            found = loss_and_grad(x, alpha, scale, reduction="mean", weights=weights, wrt=("alpha", "scale"))
-            parts = float(found.value), float(found.dalpha), -scale * float(found.dscale)
+            mean = loss_and_grad(x, alpha, scale, reduction="mean", weights=weights, wrt=("alpha", "scale"))
+            parts = float(mean.value), float(mean.dalpha), -scale * float(mean.dscale)
         rho, dalpha, growth = (math.inf if math.isnan(part) else part for part in parts)
         return _Point(rho, dalpha, growth, total, x.size, last)
 
 
-def _chosen(xp: Any, size: int) -> Any:
-    """Which of so many make the sample."""
+def _chosen(xp: Namespace, size: int) -> Array | slice:
+    """The indices of the residuals, of so many, that make the sample."""
     if size <= _SAMPLE:
         return slice(None)
     return xp.asarray(np.sort(np.random.default_rng(0).integers(0, size, _SAMPLE)))
 
 
 def _log_z(alpha: float, tau: float) -> PartitionGrad:
+    """log Z of the density cut off at tau, which is taken as at least 1e-300, and its derivative."""
     return log_partition_and_grad(alpha, truncation=max(tau, _TINY))
 
 
@@ -136,10 +144,10 @@ class _Fit:
     def growth(self, alpha: float, size: float) -> float:
         """mean(z psi) less what the likelihood wants it to be: positive where the scale is too small."""
         scale = math.exp(size)
-        found = self.residuals.at(alpha, scale)
-        if found.total and scale > 2 * found.end:  # so flat that no larger scale says anything else
+        means = self.residuals.at(alpha, scale)
+        if means.total and scale > 2 * means.end:  # so flat that no larger scale says anything else
             return -1.0
-        return min(found.growth, _HUGE) - 1 + _edge(alpha, found.end / scale)
+        return min(means.growth, _HUGE) - 1 + _edge(alpha, means.end / scale)
 
     def size(self, alpha: float, guess: float) -> float:
         """The logarithm of the best scale for that alpha, searched from a guess."""
@@ -159,29 +167,29 @@ class _Fit:
     def slope(self, alpha: float, size: float) -> float:
         """The derivative in alpha at that scale; and along the best scales, where it is the same."""
         scale = math.exp(size)
-        found = self.residuals.at(alpha, scale)
+        means = self.residuals.at(alpha, scale)
         # Both parts diverge at 2, only their sum does not: log Z at the alpha at which sums of float32 are taken, which
         # is rounded, and 2 - eps for 2.
         kind = self.residuals.x.dtype.type
         alpha = float(kind(alpha))
         alpha = 2 - float(np.finfo(kind).eps) if alpha == 2 else alpha
-        return min(found.dalpha, _HUGE) + float(_log_z(alpha, found.end / scale).dalpha)
+        return min(means.dalpha, _HUGE) + float(_log_z(alpha, means.end / scale).dalpha)
 
     def value(self, alpha: float, size: float, end: float = math.inf) -> float:
         """The mean negative log-likelihood of what is within ``end``, which must be the same to compare."""
-        found = self.residuals.at(alpha, math.exp(size), end)
-        return found.rho + size + float(_log_z(alpha, found.end / math.exp(size)).value)
+        means = self.residuals.at(alpha, math.exp(size), end)
+        return means.rho + size + float(_log_z(alpha, means.end / math.exp(size)).value)
 
     def search(self, guess: float) -> tuple[float, float]:
-        """The best that can be reached from that scale, or, truncated, from smaller ones too."""
-        found = []
+        """The best alpha and log scale to be reached from that log scale, or, truncated, from smaller ones too."""
+        solutions = []
         for start in range(_WINDOWS if self.residuals.truncated and self.low < self.high else 1):
-            found.append(self.solve(*self.start(guess - start * math.log(4.0)), 0.05))
+            solutions.append(self.solve(*self.start(guess - start * math.log(4.0)), 0.05))
         # The widest window, unless the residuals in a narrower one are clearly likelier under what was found with it:
         # a wide one may hold outliers, a narrow one says little.
-        found.sort(key=lambda point: -point[1])
-        best = found[0]
-        for alpha, size in found[1:]:
+        solutions.sort(key=lambda point: -point[1])
+        best = solutions[0]
+        for alpha, size in solutions[1:]:
             inside = self.residuals.at(alpha, math.exp(size))
             gain = self.value(*best, inside.end) - self.value(alpha, size, inside.end)
             if size > self.low and gain * inside.total > _BETTER:
@@ -201,11 +209,14 @@ class _Fit:
         return grid[best], sizes[best]
 
     def solve(self, alpha: float, size: float, step: float) -> tuple[float, float]:
-        """From near a solution to it."""
+        """The solution near an alpha and a logarithm of the scale.
+
+        Steps in alpha grow until the slope has changed its sign; then it is searched between the last two.
+        """
         sizes = {alpha: size}
 
         @functools.cache
-        def slope(alpha: float) -> float:
+        def slope(alpha: float) -> float:  # along the best scales, each searched from that of the nearest alpha
             nearest = min(sizes, key=lambda other: abs(other - alpha))
             sizes[alpha] = self.size(alpha, sizes[nearest])
             return self.slope(alpha, sizes[alpha])
@@ -224,36 +235,36 @@ class _Fit:
         slope(near)
         return near, sizes[near]
 
-    def errors(self, alpha: float, size: float) -> Any:
+    def errors(self, alpha: float, size: float) -> NDArray:
         """Standard errors of alpha and log c by Fisher's information; 0 for what is fixed, infinite without any."""
-        found = self.residuals.at(alpha, math.exp(size))
+        means = self.residuals.at(alpha, math.exp(size))
         free = np.flatnonzero([self.alphas[0] < self.alphas[1], self.low < self.high])
-        information = _information(alpha, max(found.end / math.exp(size), _TINY))[np.ix_(free, free)]
+        information = _information(alpha, max(means.end / math.exp(size), _TINY))[np.ix_(free, free)]
         roots, errors = np.sqrt(np.diag(information)), np.zeros(2)
         errors[free] = math.inf
-        if found.total and free.size and (roots > 0).all():
+        if means.total and free.size and (roots > 0).all():
             correlation = information / roots / roots[:, None]
             if np.linalg.eigvalsh(correlation)[0] > 1e-9:
-                errors[free] = np.sqrt(np.diag(np.linalg.inv(correlation)) / found.total) / roots
+                errors[free] = np.sqrt(np.diag(np.linalg.inv(correlation)) / means.total) / roots
         return errors
 
 
-def _information(alpha: float, truncation: float) -> Any:
+def _information(alpha: float, truncation: float) -> NDArray:
     """Fisher's information about (alpha, log c) in one residual, by quadrature over the density."""
     x, weights = rule(min(truncation, _FAR))
     with np.errstate(over="ignore", invalid="ignore"):
-        found = loss_and_grad(x, alpha, 1.0, wrt=("alpha", "scale"))
-    density = weights * np.exp(-found.value)
+        rho = loss_and_grad(x, alpha, 1.0, wrt=("alpha", "scale"))
+    density = weights * np.exp(-rho.value)
     density /= density.sum()
-    scores = np.where(density > 0, (found.dalpha, found.dscale), 0.0)
+    scores = np.where(density > 0, (rho.dalpha, rho.dscale), 0.0)
     scores -= (scores @ density)[:, None]
     return (scores * density) @ scores.T
 
 
 def fit_shape(
-    x: Any,
+    x: ArrayLike,
     *,
-    weights: Any = None,
+    weights: ArrayLike | None = None,
     alpha: float | None = None,
     scale: float | None = None,
     alpha_range: tuple[float, float] = ALPHA_RANGE,
@@ -329,27 +340,27 @@ def fit_shape(
     if not (0 <= given[0] < math.inf and given[1] > 0):
         raise ValueError(f"scale_range must be (low, high) with 0 <= low < inf and high > 0, got {scale_range!r}")
     check_rows(x=x, weights=weights)
-    x = floats(xp, "x", x)
-    weights = weights_for(xp, weights, x) if x.size else None
-    x, weights = x.reshape(-1), None if weights is None else weights.reshape(-1)
-    if weights is not None:
-        x, weights = x[weights > 0], weights[weights > 0]
-    if not x.size:
+    each = floats(xp, "x", x)
+    counts = weights_for(xp, weights, each) if each.size else None
+    each, counts = each.reshape(-1), None if counts is None else counts.reshape(-1)
+    if counts is not None:
+        each, counts = each[counts > 0], counts[counts > 0]
+    if not each.size:
         raise ValueError("x is empty: there is nothing to fit")
-    largest = max(float(x.max()), -float(x.min()))
+    largest = max(float(each.max()), -float(each.min()))
     if math.isnan(largest) or (math.isinf(largest) and not truncated):
         remedy = "a weight of 0 leaves them out" + (", and so does a truncation" if math.isinf(largest) else "")
         raise ValueError(f"x holds {'NaN' if math.isnan(largest) else 'infinity'}: {remedy}")
     if math.isinf(largest):
-        finite = abs(x[xp.isfinite(x)])
+        finite = abs(each[xp.isfinite(each)])
         if not finite.size:
             raise ValueError("x holds nothing finite: there is nothing to fit")
         largest = float(finite.max())
-    typical = _typical(xp, x[_chosen(xp, x.size)]) or largest or 1.0
+    typical = _typical(xp, each[_chosen(xp, each.size)]) or largest or 1.0
     # In units in which squares of the scale are neither subnormal nor infinite.
     unit = 1.0 if abs(math.log(typical)) < 25 else 2.0 ** round(math.log2(typical))
     if unit != 1:
-        x, typical, largest = x / x.dtype.type(unit), typical / unit, min(largest / unit, _HUGE)
+        each, typical, largest = each / each.dtype.type(unit), typical / unit, min(largest / unit, _HUGE)
     scales = floor, widest = _NEAREST * typical, 2 * max(largest, typical)
     if given != (0, math.inf):
         low, high = (min(max(end / unit, _TINY), _HUGE) for end in given)
@@ -360,7 +371,7 @@ def fit_shape(
         high = high if math.isfinite(given[1]) else max(low, widest)
         scales = low if given[0] else min(floor, high), high
 
-    residuals = _Residuals.ordered(xp, x, weights, tau)
+    residuals = _Residuals.ordered(xp, each, counts, tau)
     part = residuals.sample()
     fit = _Fit(part, alphas, scales)
     shape, size = fit.search(math.log(1.4826 * typical))
@@ -374,9 +385,13 @@ def fit_shape(
 def _result(
     fit: _Fit, alpha: float, size: float, unit: float, given: tuple[float, float], floor: float
 ) -> OptimizeResult:
-    """In the units of the residuals that were given."""
+    """The result of a fit, in the units of the residuals that were given.
+
+    Here is decided whether the fit is a success: the likelihood must have a maximum, enough residuals must be inside,
+    and the equations must be solved, but for those of parameters at a bound.
+    """
     scale = math.exp(size)
-    found = fit.residuals.at(alpha, scale)
+    means = fit.residuals.at(alpha, scale)
     unsolved, ends = 0.0, []
     equations = {
         "alpha": (alpha, fit.alphas, fit.slope(alpha, size)),
@@ -390,12 +405,12 @@ def _result(
     failure = ""
     if fit.low < fit.high and (fit.residuals.half_are_0(alpha) or (size == fit.low and size <= floor)):
         failure = "the likelihood grows as the scale shrinks: too many residuals are 0"
-    elif not found.inside or (
-        fit.residuals.truncated and found.inside <= 2 and (fit.low < fit.high or fit.alphas[0] < fit.alphas[1])
+    elif not means.inside or (
+        fit.residuals.truncated and means.inside <= 2 and (fit.low < fit.high or fit.alphas[0] < fit.alphas[1])
     ):
-        failure = f"only {found.inside} residuals are inside: another truncation or scale may help"
+        failure = f"only {means.inside} residuals are inside: another truncation or scale may help"
     # Where residuals enter and leave with the scale, the equations jump by one residual's part.
-    elif unsolved > max(1e3 * fit.precision, 20 / found.inside if fit.residuals.truncated else 0.0):
+    elif unsolved > max(1e3 * fit.precision, 20 / means.inside if fit.residuals.truncated else 0.0):
         failure = f"the equations are solved to {unsolved:.1g} only"
     with np.errstate(over="ignore", under="ignore"):
         true_scale = min(max(scale * unit, given[0]), given[1])
@@ -411,7 +426,7 @@ def _result(
         fun=fit.value(alpha, size) + math.log(max(unit, given[0] / scale)),
         grad=grad,
         stderr=errors,
-        inside=found.total,
+        inside=means.total,
         nfev=len(fit.residuals.known),
         success=not failure,
         status=int(bool(failure)),
@@ -419,7 +434,7 @@ def _result(
     )
 
 
-def _typical(xp: Any, x: Any) -> float:
+def _typical(xp: Namespace, x: Array) -> float:
     """The median absolute residual; where that is 0, of those that are not."""
     size = abs(x[xp.isfinite(x)])
     typical = float(xp.median(size)) if size.size else 0.0
@@ -428,7 +443,7 @@ def _typical(xp: Any, x: Any) -> float:
     return typical
 
 
-def _bounds(name: str, fixed: Any, within: Any) -> tuple[float, float]:
+def _bounds(name: str, fixed: float | None, within: tuple[float, float]) -> tuple[float, float]:
     """The bounds of a parameter; equal ones where it is fixed."""
     if fixed is not None:
         if isinstance(fixed, (tuple, list)):

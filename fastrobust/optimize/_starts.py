@@ -10,9 +10,9 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import loss, weight
 from ._problem import CLOSE, GRADIENT, Array, Point, Problem, Stopped, Tell
@@ -30,6 +30,7 @@ EXACT = 1e-6  # a median residual this small a part of the mean one is rounding,
 
 
 def sample_size(k: int) -> int:
+    """The number of rows for the starts of a fit of k coefficients."""
     return max(SAMPLE, 40 * k)
 
 
@@ -48,13 +49,15 @@ def search(problem: Problem, ols: Array, rms: float, tell: Tell) -> Point:
 
 
 def _best_on_a_sample(problem: Problem, ols: Array, least_squares: Point, tell: Tell) -> Point:
+    """The lowest point that is reached from the starts, on a sample of the rows."""
     sample = _drawn(problem, sample_size(problem.design.k))
     starts = _starts(sample, ols, least_squares, tell)
-    found = [sample.descend(start, tell, f"start {i} of {len(starts)}") for i, start in enumerate(starts, 1)]
-    return min(found, key=lambda point: point.value)
+    ends = [sample.descend(start, tell, f"start {i} of {len(starts)}") for i, start in enumerate(starts, 1)]
+    return min(ends, key=lambda point: point.value)
 
 
 def _on_all_rows(problem: Problem, best: Point, least_squares: Point, rms: float, tell: Tell) -> Point:
+    """The sample's best point, polished on all rows; or the way down from least squares, where that ends lower."""
     what = f"fitting {problem.design.n:,} rows"
     # From the sample's optimum, restarted with its scale as the unit; and never worse than least squares. Where that
     # is a minimum, as for half of all normal errors, the way to it is long: alpha has a logarithmic pole in its slope.
@@ -76,7 +79,7 @@ def _on_all_rows(problem: Problem, best: Point, least_squares: Point, rms: float
 
 
 def _drawn(problem: Problem, size: int) -> Problem:
-    """So many rows, drawn by weight, and then counted, not weighted; all, if there are no more."""
+    """A sample of so many rows, drawn by weight, and then counted, not weighted; all, if there are no more."""
     if problem.design.n <= size:
         return problem
     share = None if problem.weights is None else problem.weights / problem.weights.sum()
@@ -86,6 +89,7 @@ def _drawn(problem: Problem, size: int) -> Problem:
 
 
 def _least_squares(problem: Problem, ols: Array, rms: float) -> Point:
+    """The start at least squares: alpha = 2, and the root mean square as the scale, where these are estimated."""
     alpha = 2.0 if problem.alpha is None else problem.alpha
     if problem.scale is not None:
         return Point(ols, alpha, problem.scale)
@@ -95,6 +99,10 @@ def _least_squares(problem: Problem, ols: Array, rms: float) -> Point:
 
 
 def _starts(sample: Problem, ols: Array, least_squares: Point, tell: Tell) -> list[Point]:
+    """The points to descend from: least squares, alpha = 1, and fits of subsets, each with alpha = 0 and 1, or its own.
+
+    Where alpha is at least 2, all is convex, and least squares is the only one.
+    """
     alpha = sample.alpha
     if alpha is not None and alpha >= 2:  # convex: one start is enough
         return [least_squares]
@@ -113,6 +121,7 @@ def _starts(sample: Problem, ols: Array, least_squares: Point, tell: Tell) -> li
 
 
 def _point(problem: Problem, gamma: Array, alpha: float) -> Point:
+    """The point of these coefficients with a scale by the size of their residuals, where the scale is estimated."""
     if problem.scale is not None:
         return Point(gamma, alpha, problem.scale)
     size = np.abs(problem.residuals(gamma))
@@ -131,8 +140,8 @@ def medians(sizes: Array, weights: Array | None) -> Array:
     order = np.argsort(sizes, axis=1)
     below = np.cumsum(weights[order], axis=1)
     middle = np.argmax(below >= 0.5 * below[:, -1:], axis=1)
-    found: Array = np.take_along_axis(sizes, np.take_along_axis(order, middle[:, None], axis=1), axis=1)[:, 0]
-    return found
+    weighted: Array = np.take_along_axis(sizes, np.take_along_axis(order, middle[:, None], axis=1), axis=1)[:, 0]
+    return weighted
 
 
 # --- fits of subsets
@@ -154,22 +163,25 @@ class _Fits:
             self.scales = np.full(len(gammas), problem.scale)
 
     def bounded(self, scales: Array) -> Array:
+        """The scales, none below twice the floor, where only rounding is left."""
         return np.maximum(scales, 2 * self.problem.floor)
 
-    def mean(self, values: Array) -> Array:
-        return np.asarray(np.average(values, axis=1, weights=self.problem.weights))
+    def mean(self, each: Array) -> Array:
+        """The weighted mean over the rows of the data, for each fit."""
+        return np.asarray(np.average(each, axis=1, weights=self.problem.weights))
 
     def weights(self) -> Array:
+        """The weight of each row in each fit, relative to a residual of 0."""
         return np.asarray(weight(self.residuals / self.scales[:, None], self.alpha, 1.0))
 
     def rescale(self, weights: Array) -> None:
-        """One step to where mean(z psi(z)) = 1."""
+        """Take one step of the scales to where mean(z psi(z)) = 1."""
         if self.problem.scale is None:
             z = self.residuals / self.scales[:, None]
             self.scales = self.bounded(self.scales * np.sqrt(self.mean(weights * z * z)))
 
     def improve(self) -> None:
-        """Reweighted least squares: for alpha <= 2 no step raises the objective."""
+        """Take some steps of reweighted least squares: for alpha <= 2 no step raises the objective."""
         k = self.Q.shape[1]
         products = (self.Q[:, :, None] * self.Q[:, None, :]).reshape(-1, k * k)
         for _ in range(STEPS):
@@ -183,6 +195,7 @@ class _Fits:
             self.residuals = self.problem.y - self.gammas @ self.Q.T
 
     def values(self) -> Array:
+        """The mean objective of each fit, infinite where it is none."""
         values = self.mean(loss(self.residuals / self.scales[:, None], self.alpha, 1.0)) + np.log(self.scales)
         return np.where(np.isfinite(values), values, math.inf)
 
@@ -208,16 +221,16 @@ def _subset_fits(problem: Problem) -> list[Point]:
     return [Point(fits.gammas[i], fits.alpha, float(fits.scales[i])) for i in chosen[:FITS]]
 
 
-def _subsets(n: int, k: int, weights: Array | None) -> Any:
+def _subsets(n: int, k: int, weights: Array | None) -> NDArray[np.intp]:
     """Rows of subsets of k, shape (draws, k): all there are, or random ones, by weight, with a fixed seed."""
     if math.comb(n, k) <= DRAWS:
         return np.array(list(itertools.combinations(range(n), k)))
     random = np.random.default_rng(1)
-    found = []
+    draws = []
     for _ in range(DRAWS // AT_ONCE):
         # The k smallest of exponential times with rates as the weights: drawn without replacement.
         times = random.exponential(size=(AT_ONCE, n))
         if weights is not None:
             times /= weights
-        found.append(np.argpartition(times, k - 1, axis=1)[:, :k])
-    return np.concatenate(found)
+        draws.append(np.argpartition(times, k - 1, axis=1)[:, :k])
+    return np.concatenate(draws)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import curvature, weight
+from .._types import Array, ArrayLike, Namespace
 from ._arrays import SADDLE, double, exponents, finite_loss, floats, library, lowest, number, powers
 
 _SECOND = 1e-3  # of the first-order term: where less is left of the curvature, the first-order term alone is used
@@ -16,18 +17,19 @@ _SMALL = 1e-200  # sums of squares that may have lost digits
 _FAR = 1e3  # residuals that matter: a corrected one beyond that many
 
 
-def norm(xp: Any, v: Any) -> float:
+def norm(xp: Namespace, v: Array) -> float:
+    """The Euclidean length of a vector, infinite where the sum of squares overflows."""
     with np.errstate(over="ignore"):
         return float(xp.sqrt((v * v).sum()))
 
 
-def _curvatures(xp: Any, z: Any, alpha: float) -> tuple[Any, Any, Any]:
+def _curvatures(xp: Namespace, z: Array, alpha: float) -> tuple[Array, Array, Array]:
     """psi/r, rho'', and which of the two is taken, at scale 1."""
     first, second = weight(z, alpha, 1.0), curvature(z, alpha, 1.0)
     return first, second, xp.where(second > _SECOND * first, second, first)
 
 
-def triggs_factors(residuals: Any, alpha: float, scale: float) -> tuple[Any, Any]:
+def triggs_factors(residuals: ArrayLike, alpha: float, scale: float) -> tuple[Any, Any]:
     """Factors that make a least-squares problem of a robust one, locally: for the residuals, and for rows of J.
 
     Parameters
@@ -83,20 +85,26 @@ def triggs_factors(residuals: Any, alpha: float, scale: float) -> tuple[Any, Any
 class Corrected(NamedTuple):
     """The problem near a point, in units of the scale and of the columns, in which nothing over- or underflows."""
 
-    plain: Any  # the Jacobian
-    z: Any
-    target: Any  # corrected residuals
-    rows: Any  # corrected Jacobian, columns of length 1, or 0
-    bends: Any  # the correction of rows: how much each counts
-    ratio: Any  # of the second derivative to what was taken for it
+    plain: Array  # the Jacobian
+    z: Array
+    target: Array  # corrected residuals
+    rows: Array  # corrected Jacobian, columns of length 1, or 0
+    bends: Array  # the correction of rows: how much each counts
+    ratio: Array  # of the second derivative to what was taken for it
     scale: tuple[float, int]  # its mantissa and exponent
-    exponents: Any  # of the columns
-    norms: Any  # what else they were divided by
+    exponents: Array  # of the columns
+    norms: Array  # what else they were divided by
     height: float  # of whose square changes of the sum are multiples
 
     @classmethod
-    def near(cls, xp: Any, plain: Any, residuals: Any, share: Any, alpha: float, scale: float) -> Corrected:
-        """``share`` are the roots of weights, or None."""
+    def near(
+        cls, xp: Namespace, plain: Array, residuals: Array, share: Array | None, alpha: float, scale: float
+    ) -> Corrected:
+        """The problem near a point with that Jacobian and these residuals; ``share`` are the roots of weights, or None.
+
+        Rows with a weight of 0 become zeros. Columns are divided by powers of two, which is exact, and the rows by
+        another one; only then are the columns brought to length 1, by norms whose squares are in range.
+        """
         matrix, z = double(plain), double(residuals)
         if share is not None:
             matrix, z = xp.where(share[:, None] > 0, matrix, 0), xp.where(share > 0, z, 0)
@@ -127,52 +135,52 @@ class Corrected(NamedTuple):
             rows /= norms
         return cls(plain, z, target, rows, root, ratio, math.frexp(scale), columns, norms, height)
 
-    def change(self, xp: Any, step: Any) -> Any:
+    def change(self, xp: Namespace, step: Array) -> Array:
         """The change of x for a step in units of the columns."""
         mantissa, exponent = self.scale
         with np.errstate(over="ignore", under="ignore"):
             return xp.ldexp(step / self.norms * mantissa, exponent - self.exponents)
 
-    def in_columns(self, xp: Any, x: Any) -> Any:
+    def in_columns(self, xp: Namespace, x: Array) -> Array:
         """x in units of the columns, infinite where the products overflow."""
         mantissa, exponent = self.scale
         with np.errstate(over="ignore", under="ignore"):
             return xp.ldexp(double(x) / mantissa, self.exponents - exponent) * self.norms
 
-    def slope(self, xp: Any) -> Any:
+    def slope(self, xp: Namespace) -> Array:
         """The gradient of the sum by x, over the square of the weights' unit."""
         mantissa, exponent = self.scale
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            found = (self.rows.T @ self.target) * self.norms * self.height**2 / mantissa
-            return xp.ldexp(found, self.exponents - exponent)
+            gradient = (self.rows.T @ self.target) * self.norms * self.height**2 / mantissa
+            return xp.ldexp(gradient, self.exponents - exponent)
 
-    def gradient(self, xp: Any, other: Corrected) -> float:
+    def gradient(self, xp: Namespace, other: Corrected) -> float:
         """The largest cosine of the residuals with a column, times their length, in the units of another point."""
         columns = xp.ldexp(self.norms / other.norms, self.exponents - other.exponents)
         return float(abs((self.rows.T @ self.target) * columns).max()) * self.height * (self.height / other.height)
 
-    def rounding(self, xp: Any, x: Any, eps: float) -> Any:
+    def rounding(self, xp: Namespace, x: Array, eps: float) -> Array:
         """The effect of rounding on residuals and on what they are differences of, in units of the corrected ones."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             size = abs(self.rows) @ abs(self.in_columns(xp, x)) + self.bends * abs(self.z)
         return xp.where(self.bends > 0, eps * size, 0)
 
-    def step(self, xp: Any, damping: float, usual: float) -> Any:
-        """The damped one, in units of the columns; ``usual`` is the size of residuals that matter."""
+    def step(self, xp: Namespace, damping: float, usual: float) -> Array:
+        """The damped step, in units of the columns; ``usual`` is the size of residuals that matter."""
         k = self.rows.shape[1]
         damped = xp.concatenate((self.rows, math.sqrt(damping) * xp.eye(k)))
         far = abs(self.target) > _FAR * usual
         # As a least-squares problem of its own, which squares no condition number.
         target = xp.concatenate((xp.where(far, 0, self.target), xp.zeros(k)))
-        found = -xp.linalg.lstsq(damped, target, rcond=None)[0]
+        step = -xp.linalg.lstsq(damped, target, rcond=None)[0]
         if bool(far.any()):
             # Targets that large, of rows that hardly count, would cover the others by rounding; their pull does not.
             R = xp.linalg.qr(damped, mode="r")
             pull = self.rows.T @ xp.where(far, self.target, 0)
-            found = found - xp.linalg.lstsq(R, xp.linalg.lstsq(R.T, pull, rcond=None)[0], rcond=None)[0]
-        return found
+            step = step - xp.linalg.lstsq(R, xp.linalg.lstsq(R.T, pull, rcond=None)[0], rcond=None)[0]
+        return step
 
-    def downwards(self, xp: Any) -> tuple[Any, float] | None:
+    def downwards(self, xp: Namespace) -> tuple[Array, float] | None:
         """A step along which the sum bends down, of residuals by one scale at most, and its reduction; or None."""
         size, bend = ((self.rows.T * part) @ self.rows for part in (abs(self.ratio), self.ratio))
         least, along = lowest(xp, size, bend)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .._types import NDArray
 from ._problem import Array
 from ._starts import sample_size
 from ._whitened import blocks
@@ -22,7 +21,7 @@ FAR_X, FAR_Y = 2.0**40, 1e100  # times the spread of the others: beyond, the col
 
 @dataclass(frozen=True)
 class Units:
-    """What the data were divided by and what was taken from them, for fits with an intercept or without."""
+    """The units that the data were divided by, and the centres that were taken from them for an intercept."""
 
     x_unit: Array  # of each column
     centre: Array  # of each column, in its unit
@@ -33,12 +32,12 @@ class Units:
 
     @property
     def rounding(self) -> float:
-        """What rounding leaves of the target, in its units here."""
+        """The size of what rounding makes of a centred target, in its units here."""
         return 8 * np.finfo(float).eps * abs(self.y_centre) / self.y_spread
 
     @property
     def log_size(self) -> float:
-        """What the mean of a likelihood in the data's units has more than that in the units here."""
+        """The surplus of the mean negative log-likelihood in the data's units over that in the units here."""
         return math.log(self.y_spread) + math.log(self.y_unit)
 
     def inside(self, scale: float | None) -> float | None:
@@ -54,14 +53,14 @@ class Units:
         at_zero = self.y_centre + self.y_spread * (first - float(self.centre @ beta)) if self.intercept else 0.0
         return beta * self.y_spread / self.x_unit * self.y_unit, at_zero * self.y_unit
 
-    def residuals(self, X: NDArray[Any], y: NDArray[Any], beta: Array, first: float) -> Array:
+    def residuals(self, X: NDArray, y: NDArray, beta: Array, first: float) -> Array:
         """Residuals of all rows of the data, in the units here, for coefficients and an intercept in them."""
-        found = np.empty(len(y))
+        residuals = np.empty(len(y))
         for part in blocks(np, len(y)):
             fitted = (X[part] / self.x_unit - self.centre) @ beta + first
             target = y[part].astype(np.float64) / self.y_unit
-            np.subtract((target - self.y_centre) / self.y_spread, fitted, out=found[part])
-        return found
+            np.subtract((target - self.y_centre) / self.y_spread, fitted, out=residuals[part])
+        return residuals
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Data:
     units: Units
 
 
-def in_units(X: NDArray[Any], y: NDArray[Any], weights: Array | None, fit_intercept: bool) -> Data:
+def in_units(X: NDArray, y: NDArray, weights: Array | None, fit_intercept: bool) -> Data:
     """A copy of the rows that count, scaled, and centred if there is to be an intercept."""
     used, target, weights = _rows(X, y, weights)
     x_unit, centre = _scale_columns(used, weights, fit_intercept)
@@ -95,7 +94,7 @@ def in_units(X: NDArray[Any], y: NDArray[Any], weights: Array | None, fit_interc
     return Data(used, target, weights, total, y_size / y_spread, units)
 
 
-def _rows(X: NDArray[Any], y: NDArray[Any], weights: Array | None) -> tuple[Array, Array, Array | None]:
+def _rows(X: NDArray, y: NDArray, weights: Array | None) -> tuple[Array, Array, Array | None]:
     """A copy in float64 of the rows that count, with weights of mean 1; None where all weigh the same.
 
     Rows that fit the sample for the starts are sorted, and equal ones become one: then neither their order nor a weight
@@ -133,7 +132,10 @@ def _scale_columns(X: Array, weights: Array | None, centred: bool) -> tuple[Arra
 
 
 def _far_off(values: Array, limit: float) -> str | None:
-    """What to say of a number so far from the bulk that little would be left of the others, as fill values are."""
+    """A complaint about a number so far from the bulk, as fill values are, that little would be left of the others.
+
+    None where there is no such number.
+    """
     halves = values[:: -(-len(values) // 1000)] / 2  # whose differences are in range
     middle = float(np.median(halves))
     sizes = np.abs(halves - middle)
@@ -148,5 +150,5 @@ def _far_off(values: Array, limit: float) -> str | None:
 
 
 def _power_of_two(size: Array) -> Array:
-    """The one above, within what can be divided by; 1 for 0."""
+    """The power of two above each size, within what can be divided by; 1 for 0."""
     return np.where(size > 0, np.ldexp(1.0, np.clip(np.frexp(size)[1], -1000, 1000)), 1.0)
