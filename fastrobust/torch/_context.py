@@ -53,8 +53,8 @@ def ordinary() -> bool:
     return not (compiling() or _private.transforms_active() or _private.forward_mode() or _private.modes())
 
 
-def requires(values: Sequence[Any]) -> tuple[bool, ...]:
-    """Flags of the values that ask for a gradient."""
+def requires(values: Sequence[object]) -> tuple[bool, ...]:
+    """A flag for each value: it is a tensor that asks for a gradient."""
     return tuple(isinstance(v, Tensor) and v.requires_grad for v in values)
 
 

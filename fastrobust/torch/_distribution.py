@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,10 @@ from .. import _arguments as arguments
 from . import _kernels, _private
 from ._arguments import difference, no_tensor, promoted
 from ._context import general, levels
+
+if TYPE_CHECKING:
+    from .._types import Options
+    from ._types import Context, Gradients, Operand
 
 _ONE = torch.Size()
 
@@ -67,12 +72,18 @@ class Barron(Distribution):
     support = constraints.real
     has_rsample = True
 
-    def __init__(self, alpha: Any, loc: Any = 0.0, scale: Any = 1.0, validate_args: bool | None = None) -> None:
+    def __init__(
+        self,
+        alpha: float | Tensor,
+        loc: float | Tensor = 0.0,
+        scale: float | Tensor = 1.0,
+        validate_args: bool | None = None,
+    ) -> None:
         self.alpha, self.loc, self.scale = _private.broadcast_all(*_floating(alpha=alpha, loc=loc, scale=scale))
         super().__init__(self.alpha.shape, validate_args=validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Barron:
-        """The same distribution with that batch shape, without copies."""
+    def expand(self, batch_shape: Sequence[int], _instance: Distribution | None = None) -> Barron:
+        """This distribution with that batch shape, without copies."""
         new = _private.new_instance(self, Barron, _instance)
         shape = torch.Size(batch_shape)
         new.alpha, new.loc, new.scale = (p.expand(shape) for p in (self.alpha, self.loc, self.scale))
@@ -104,8 +115,8 @@ class Barron(Distribution):
     def entropy(self) -> Tensor:
         """log c + log Z + E rho, in nats."""
         alpha = self._valid_alpha.double()
-        found = _density.expected_loss(torch, alpha) + _api.log_partition(alpha)
-        return found.to(self.alpha.dtype) + torch.log(self.scale)
+        wide = _density.expected_loss(torch, alpha) + _api.log_partition(alpha)
+        return wide.to(self.alpha.dtype) + torch.log(self.scale)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The logarithm of the density; see `fastrobust.nll`."""
@@ -125,10 +136,11 @@ class Barron(Distribution):
             value = torch.as_tensor(value, dtype=self.alpha.dtype, device=self.alpha.device)
         return self.loc + self.scale * _quantile(value, self._valid_alpha)
 
-    def _from_centre(self, value: Any) -> Tensor:
+    def _from_centre(self, value: Operand) -> Tensor:
+        """The difference of value and loc; the value may be a number where nothing is validated."""
         return difference(value, self.loc) if isinstance(value, Tensor) else value - self.loc
 
-    def rsample(self, sample_shape: Any = _ONE) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = _ONE) -> Tensor:
         """Samples that can be differentiated in alpha, loc and scale."""
         shape = torch.Size(sample_shape) + self.batch_shape
         alpha = self._valid_alpha.expand(shape)
@@ -138,14 +150,14 @@ class Barron(Distribution):
             z = _drawn(alpha.detach())
         return self.loc + self.scale * _followed(z, None, alpha)
 
-    def sample(self, sample_shape: Any = _ONE) -> Tensor:
-        """Samples."""
+    def sample(self, sample_shape: Sequence[int] = _ONE) -> Tensor:
+        """Samples, without gradients."""
         with torch.no_grad():
             return self.rsample(sample_shape)
 
 
-def _floating(**values: Any) -> list[Any]:
-    """Integers and numbers in the dtype of the tensors of floating point, as `Barron` says."""
+def _floating(**values: Operand) -> list[Operand]:
+    """The values, with integers and numbers in the dtype of the tensors of floating point, as `Barron` says."""
     tensors = [v for v in values.values() if isinstance(v, Tensor)]
     for name, value in values.items():
         if not isinstance(value, (Tensor, numbers.Real)):
@@ -155,7 +167,7 @@ def _floating(**values: Any) -> list[Any]:
     if not tensors:
         return list(values.values())
     floats = [t for t in tensors if t.is_floating_point()]
-    options: Any = {"dtype": promoted(floats) if floats else torch.float64, "device": tensors[0].device}
+    options: Options = {"dtype": promoted(floats) if floats else torch.float64, "device": tensors[0].device}
     return [
         torch.full((), arguments.number(v), **options)
         if not isinstance(v, Tensor)
@@ -197,11 +209,13 @@ class _Implicit(torch.autograd.Function):
     """z as a function of its probability and alpha: dz = (dp - dF/dalpha dalpha)/density."""
 
     @staticmethod
-    def forward(z: Tensor, p: Any, alpha: Tensor) -> Tensor:
+    def forward(z: Tensor, p: Tensor | None, alpha: Tensor) -> Tensor:
+        """z, as a result of its own."""
         return z.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep dz/dp and dz/dalpha."""
         z, _, alpha = inputs
         shape = alpha.detach()
         slope = torch.func.grad(lambda a: _cdf(z.detach(), a).sum())(shape)
@@ -211,13 +225,15 @@ class _Implicit(torch.autograd.Function):
         ctx.save_for_forward(*rates)
 
     @staticmethod
-    def jvp(ctx: Any, _: Any, dp: Any, dalpha: Any) -> Any:
+    def jvp(ctx: Context, _: object, dp: Tensor | None, dalpha: Tensor | None) -> Tensor:
+        """The sum of the rates times the tangents that there are."""
         pairs = zip(ctx.saved_tensors, (dp, dalpha), strict=True)
         terms = [rate * tangent for rate, tangent in pairs if tangent is not None]
         return sum(terms[1:], terms[0])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
+    def backward(ctx: Context, gradient: Tensor) -> Gradients:
+        """The rates times the gradient; second derivatives are refused, since they would be 0."""
         # create_graph=True, which a single torch.func.grad sets, too
         if torch.is_grad_enabled() and sum(levels()) != 1:
             raise NotImplementedError(
@@ -228,7 +244,7 @@ class _Implicit(torch.autograd.Function):
         return None, gradient * in_p if wanted[1] else None, gradient * in_alpha if wanted[2] else None
 
 
-def _followed(z: Tensor, p: Any, alpha: Tensor) -> Tensor:
+def _followed(z: Tensor, p: Tensor | None, alpha: Tensor) -> Tensor:
     """z, with its derivatives if somebody may ask for them."""
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (p, alpha))
     return _Implicit.apply(z, p, alpha) if wanted or general() else z

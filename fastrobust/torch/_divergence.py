@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +46,12 @@ def _nodes(alpha: Tensor, centre: Tensor, last: float) -> tuple[Tensor, Tensor, 
     at = torch.sqrt(2 * torch.clip(_api.loss(centre, alpha, 1.0), max=1e280))
     half = 0.5 * at
     w, log_weight = [], []
-    pieces: Any = ((None, 1, None), (None, 1, half), (at, -1, half), (at, 1, None))
+    pieces: tuple[tuple[Tensor | None, int, Tensor | None], ...] = (
+        (None, 1, None),
+        (None, 1, half),
+        (at, -1, half),
+        (at, 1, None),
+    )
     for start, step, longest in pieces:
         first, end = (e.expand(len(alpha), -1) if longest is None else torch.minimum(e, longest) for e in (low, high))
         length = (end - first)[..., None]
@@ -66,17 +70,17 @@ def _expected(p: Tensor, centre: Tensor, q: Tensor, scale: Tensor) -> Tensor:
     log_x, sign, log_weight = _nodes(p.detach(), centre.detach(), last)
     x = sign * torch.exp(torch.clip(log_x, max=_FAR))
     factor, grown = _grown(log_x, p)
-    own = torch.where(log_x < _FAR, _api.loss(x, p, 1.0), factor * torch.expm1(torch.clip(grown, max=_FAR)))
-    log_density = log_weight - own - _api.log_partition(p)
+    rho_p = torch.where(log_x < _FAR, _api.loss(x, p, 1.0), factor * torch.expm1(torch.clip(grown, max=_FAR)))
+    log_density = log_weight - rho_p - _api.log_partition(p)
     rho = _api.loss(x - centre, q, scale)
     near = (log_x < _FAR) & (rho < 1e300)
-    value = torch.exp(log_density) * torch.where(near, rho, 0.0)
+    terms = torch.exp(log_density) * torch.where(near, rho, 0.0)
     if not bool(near.all()):
         there = ~near & (log_density > -math.inf)
         distance = torch.where(log_x < _FAR, torch.log(torch.where(x == centre, 1.0, abs(x - centre))), log_x)
         far = torch.exp(torch.where(there, log_density + _log_loss(distance - torch.log(scale), q), -math.inf))
-        value = torch.where(there, far, value)
-    return value.sum(1, keepdim=True)
+        terms = torch.where(there, far, terms)
+    return terms.sum(1, keepdim=True)
 
 
 def _grown(log_z: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,12 +99,12 @@ def _log_loss(log_z: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _between(p: Distribution, q: Distribution) -> Tensor:
-    """KL(p, q)."""
+    """KL(p, q), some elements at once, in double; of the promoted dtype of all parameters."""
     p, q = _barron(p), _barron(q)
     given = (p.loc, p._valid_alpha, p.scale, q.loc, q._valid_alpha, q.scale)
     dtype = functools.reduce(torch.promote_types, (g.dtype for g in given))
     shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
-    parts: Any = [g.double().expand(shape).reshape(-1, 1).split(_AT_ONCE) for g in given]
+    parts = [g.double().expand(shape).reshape(-1, 1).split(_AT_ONCE) for g in given]
     return torch.cat([_divergence(*part) for part in zip(*parts, strict=True)]).reshape(shape).to(dtype)
 
 
@@ -110,15 +114,15 @@ def _divergence(loc: Tensor, alpha: Tensor, scale: Tensor, loc_q: Tensor, alpha_
     heavy = (alpha == 0) & (alpha_q >= 1)
     heavy = heavy | (torch.isinf(alpha_q) & ((alpha < 2) | ((alpha == 2) & (ratio <= 1))))
     p, q = torch.where(heavy, 1.0, alpha), torch.where(heavy, 1.0, alpha_q)
-    own = _density.expected_loss(torch, p) + _api.log_partition(p)
-    found = _expected(p, centre, q, ratio) + _api.log_partition(q) + torch.log(ratio) - own
+    entropy = _density.expected_loss(torch, p) + _api.log_partition(p)
+    divergence = _expected(p, centre, q, ratio) + _api.log_partition(q) + torch.log(ratio) - entropy
     # Almost Cauchy's density, and a loss that grows almost as |x|: the integrand may hide beyond w = 512.
     unknown = (alpha > 0) & (alpha < 2e-7) & (alpha_q > 0.99) & (alpha_q < 1.03)
-    return torch.where(heavy, math.inf, torch.where(unknown, math.nan, found))
+    return torch.where(heavy, math.inf, torch.where(unknown, math.nan, divergence))
 
 
 def _barron(other: Distribution) -> Barron:
-    """The same distribution, as a `Barron`."""
+    """The distribution as a `Barron`: normal ones have alpha = 2, Cauchy's alpha = 0."""
     if isinstance(other, Normal):
         return Barron(2.0, other.loc, other.scale, validate_args=False)
     if isinstance(other, Cauchy):

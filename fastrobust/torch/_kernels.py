@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +23,14 @@ from ..kernels.losses.catalogue import named
 from ..kernels.losses.definition import Definition
 from . import _private
 
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from torch.distributed.tensor import Placement
+
+    from .._types import Array
+    from ._types import Operand, Operands
+
 PLAIN = (Tensor, torch.nn.Parameter)
 _HALVES = (torch.float16, torch.bfloat16)
 WIDE = (torch.float32, torch.float64)
@@ -33,8 +41,8 @@ def compute_type(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in _HALVES else dtype
 
 
-def _array(tensor: Tensor) -> Any:
-    """The same memory as an array of NumPy or CuPy."""
+def _array(tensor: Tensor) -> Array:
+    """The tensor as an array of NumPy or CuPy over the same memory."""
     if tensor.requires_grad:
         tensor = tensor.detach()
     if tensor.is_neg():
@@ -44,7 +52,8 @@ def _array(tensor: Tensor) -> Any:
     return _cupy().from_dlpack(tensor)
 
 
-def _cupy() -> Any:
+def _cupy() -> ModuleType:
+    """CuPy, or an error that says how to install it."""
     try:
         return imported("cupy")
     except ImportError:
@@ -88,7 +97,7 @@ def _on(x: Tensor, definition: Definition) -> Iterator[None]:
         yield
 
 
-def _argument(value: Any, dtype: torch.dtype) -> Any:
+def _argument(value: Operand, dtype: torch.dtype) -> Array | float:
     """An operand for the backend: a number if it is one, else an array of the computing type."""
     if not isinstance(value, Tensor):
         return value
@@ -97,11 +106,11 @@ def _argument(value: Any, dtype: torch.dtype) -> Any:
 
 @functools.cache
 def _limits(definition: Definition) -> tuple[float | None, ...]:
-    """`limits` of the operands after the first."""
+    """The `limits` of the operands after the first."""
     return _numpy.limits(definition)[1:]
 
 
-def rest_of(definition: Definition, operands: Sequence[Any]) -> list[Any] | None:
+def rest_of(definition: Definition, operands: Operands) -> list[Array | float] | None:
     """The operands after the first, data as arrays and parameters as numbers, for `quick` and `quick_sums`.
 
     None if that short way to the CPU's kernels is not open.
@@ -109,44 +118,51 @@ def rest_of(definition: Definition, operands: Sequence[Any]) -> list[Any] | None
     x = operands[0]
     if type(x) not in PLAIN or not x.is_cpu or x.dtype not in WIDE or not x.dim() or x.layout is not torch.strided:
         return None
-    found = []
-    for low, value in zip(_limits(definition), operands[1:]):  # noqa: B905 - strict takes time
-        kind = type(value)
+    rest: list[Array | float] = []
+    for low, operand in zip(_limits(definition), operands[1:]):  # noqa: B905 - strict takes time
+        kind = type(operand)
         if low is None:
-            if kind not in PLAIN or not value.is_cpu or value.dtype is not x.dtype or value.layout is not torch.strided:
+            if (
+                kind not in PLAIN
+                or not operand.is_cpu
+                or operand.dtype is not x.dtype
+                or operand.layout is not torch.strided
+            ):
                 return None
-            if value.shape != x.shape:
+            if operand.shape != x.shape:
                 return None
-            found.append(_array(value))
+            rest.append(_array(operand))
             continue
         if kind is not float and kind is not int:
-            if kind not in PLAIN or value.dim() or value.dtype is not x.dtype or not value.is_cpu:
+            if kind not in PLAIN or operand.dim() or operand.dtype is not x.dtype or not operand.is_cpu:
                 return None
-            value = value.item()
-        if not low < value <= _numpy.LARGEST:
+            operand = operand.item()
+        if not low < operand <= _numpy.LARGEST:
             return None
-        found.append(value)
-    return found
+        rest.append(operand)
+    return rest
 
 
-def quick(definition: Definition, names: tuple[str, ...], x: Tensor, rest: list[Any]) -> list[Tensor]:
-    """`evaluate` where `rest_of` found the rest."""
+def quick(definition: Definition, names: tuple[str, ...], x: Tensor, rest: list[Array | float]) -> list[Tensor]:
+    """`evaluate` for operands of which `rest_of` found the rest: nothing is left to look at."""
     array = _array(x)
     if array.size < _numpy.PARALLEL:
-        found = _numpy.ufunc_for(definition, names, array.dtype.type, "shared")(array, *rest)
+        outputs = _numpy.ufunc_for(definition, names, array.dtype.type, "shared")(array, *rest)
     else:
-        found = _numpy.evaluate(definition, names, (array, *rest), {})
-    return [torch.from_numpy(found)] if len(names) == 1 else [torch.from_numpy(f) for f in found]
+        outputs = _numpy.evaluate(definition, names, (array, *rest), {})
+    return [torch.from_numpy(outputs)] if len(names) == 1 else [torch.from_numpy(output) for output in outputs]
 
 
-def quick_sums(definition: Definition, wrt: tuple[str, ...], x: Tensor, rest: list[Any], mean: bool) -> list[Tensor]:
-    """`reduce` where `rest_of` found the rest, without weights."""
-    found = _numpy.reduce(definition, wrt, (_array(x), *rest), "mean" if mean else "sum", None, None)
+def quick_sums(
+    definition: Definition, wrt: tuple[str, ...], x: Tensor, rest: list[Array | float], mean: bool
+) -> list[Tensor]:
+    """`reduce` for operands of which `rest_of` found the rest, without weights."""
+    reduced = _numpy.reduce(definition, wrt, (_array(x), *rest), "mean" if mean else "sum", None, None)
     dtype = x.dtype
-    results = [_private.scalar_tensor(found[0], dtype=dtype, device="cpu")]  # not on the default device
+    results = [_private.scalar_tensor(reduced[0], dtype=dtype, device="cpu")]  # not on the default device
     if wrt:
         count = len(definition.data)
-        for k, part in enumerate(found[1:]):
+        for k, part in enumerate(reduced[1:]):
             if part is not None:
                 results.append(
                     torch.from_numpy(part) if k < count else _private.scalar_tensor(part, dtype=dtype, device="cpu")
@@ -157,8 +173,8 @@ def quick_sums(definition: Definition, wrt: tuple[str, ...], x: Tensor, rest: li
 def sums(
     definition: Definition,
     wrt: tuple[str, ...],
-    operands: Sequence[Any],
-    weights: Any,
+    operands: Operands,
+    weights: Tensor | None,
     mean: bool,
     dtype: torch.dtype,
 ) -> list[Tensor]:
@@ -169,18 +185,18 @@ def sums(
     return reduce(definition, wrt, operands, weights, mean, dtype)
 
 
-def evaluate(definition: Definition, names: Sequence[str], operands: Sequence[Any], dtype: torch.dtype) -> list[Tensor]:
+def evaluate(definition: Definition, names: Sequence[str], operands: Operands, dtype: torch.dtype) -> list[Tensor]:
     """The named outputs for each element, of that dtype, from plain tensors; all operands but one may be numbers."""
     compute, x = compute_type(dtype), operands[0]
     with _on(x, definition):
-        arrays = [_argument(operand, compute) for operand in operands]
+        arrays: list[Any] = [_argument(operand, compute) for operand in operands]
         target = _dispatch.backend(arrays[0])
         if target is _numpy:
             single = x.dim() == 0
             if single:  # NumPy makes numbers of results without axes
                 arrays[0] = arrays[0].reshape(1)
-            found = target.evaluate(definition, tuple(names), arrays, {})
-            results = [torch.from_numpy(f) for f in (found if type(found) is tuple else (found,))]
+            outputs = target.evaluate(definition, tuple(names), arrays, {})
+            results = [torch.from_numpy(a) for a in (outputs if type(outputs) is tuple else (outputs,))]
             if single and all(np.ndim(a) == 0 for a in arrays[1:]):
                 results = [r.reshape(()) for r in results]
         else:
@@ -192,16 +208,16 @@ def evaluate(definition: Definition, names: Sequence[str], operands: Sequence[An
     return results if dtype == compute else [r.to(dtype) for r in results]
 
 
-def broadcast(operands: Sequence[Any]) -> torch.Size:
-    """The common shape of what are tensors."""
+def broadcast(operands: Sequence[object]) -> torch.Size:
+    """The common shape of those operands that are tensors."""
     return torch.broadcast_shapes(*(t.shape for t in operands if isinstance(t, Tensor)))
 
 
 def reduce(
     definition: Definition,
     wrt: tuple[str, ...],
-    operands: Sequence[Any],
-    weights: Any,
+    operands: Operands,
+    weights: Tensor | Array | None,
     mean: bool,
     dtype: torch.dtype,
 ) -> list[Tensor]:
@@ -219,13 +235,13 @@ def reduce(
             weights = _array(weights if weights.dtype == torch.float64 else weights.to(compute))
         target = _dispatch.backend(arrays[0])
         if target is _numpy:
-            found = target.reduce(definition, wrt, arrays, reduction, weights, None)
+            reduced = target.reduce(definition, wrt, arrays, reduction, weights, None)
             # NumPy makes numbers of results without axes.
             results = [
                 torch.from_numpy(a)
                 if hasattr(a, "strides") and a.ndim
                 else _private.scalar_tensor(float(a), dtype=compute, device="cpu")
-                for a in found
+                for a in reduced
                 if a is not None
             ]
             results[1:] = [r.reshape(shapes.get(name, r.shape)) for name, r in zip(wrt, results[1:], strict=True)]
@@ -247,23 +263,25 @@ def reduce(
 _library = torch.library.Library("fastrobust", "DEF")
 
 
-def register(schema: str, function: Any) -> None:
-    """An operator of that schema for dense tensors on the CPU and on CUDA devices."""
+def register(schema: str, function: Callable[..., list[Tensor]]) -> None:
+    """Make an operator of that schema for dense tensors on the CPU and on CUDA devices."""
     _library.define(schema)
     for key in ("CPU", "CUDA"):
         _library.impl(schema.partition("(")[0], function, key)
 
 
 def _elementwise(operands: list[Tensor], definition: str, names: list[str], dtype: torch.dtype) -> list[Tensor]:
-    found = named(definition)
-    count = len(found.data)
+    """`evaluate` as an operator, whose schema knows definitions by their names."""
+    meant = named(definition)
+    count = len(meant.data)
     data = [operand.contiguous() for operand in operands[:count]]  # so that the results are contiguous too
-    return evaluate(found, names, data + operands[count:], dtype)
+    return evaluate(meant, names, data + operands[count:], dtype)
 
 
 def _reduction(
     operands: list[Tensor], weights: Tensor | None, definition: str, wrt: list[str], mean: bool, dtype: torch.dtype
 ) -> list[Tensor]:
+    """`reduce` as an operator, whose schema knows definitions by their names."""
     return reduce(named(definition), tuple(wrt), operands, weights, mean, dtype)
 
 
@@ -281,6 +299,7 @@ reduction = torch.ops.fastrobust.reduction.default
 
 @torch.library.register_fake("fastrobust::elementwise")  # type: ignore[untyped-decorator]
 def _(operands: list[Tensor], definition: str, names: list[str], dtype: torch.dtype) -> list[Tensor]:
+    """Tensors like the results, for what follows shapes and dtypes alone."""
     shape = broadcast(operands)
     return [operands[0].new_empty(shape, dtype=dtype) for _ in names]
 
@@ -289,14 +308,15 @@ def _(operands: list[Tensor], definition: str, names: list[str], dtype: torch.dt
 def _(
     operands: list[Tensor], weights: Tensor | None, definition: str, wrt: list[str], mean: bool, dtype: torch.dtype
 ) -> list[Tensor]:
-    x, found, shape = operands[0], named(definition), broadcast(operands)
-    own = dict(zip(found.operands, operands, strict=True))
-    shapes = [shape if name in found.data else own[name].shape for name in wrt]
+    """Tensors like the results: gradients in data have the common shape, those in parameters their parameters'."""
+    x, meant, shape = operands[0], named(definition), broadcast(operands)
+    by_name = dict(zip(meant.operands, operands, strict=True))
+    shapes = [shape if name in meant.data else by_name[name].shape for name in wrt]
     return [x.new_empty((), dtype=dtype), *(x.new_empty(shape, dtype=dtype) for shape in shapes)]
 
 
-def aligned(in_dims: Sequence[int | None], tensors: Sequence[Tensor]) -> Any:
-    """The batch axis in front and the ranks equal behind it, so that broadcasting does the batching."""
+def aligned(in_dims: Sequence[int | None], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors with the batch axis in front and equal ranks behind it, so that broadcasting does the batching."""
     rank = max(t.dim() - (d is not None) for t, d in zip(tensors, in_dims, strict=True))
     moved = []
     for tensor, dim in zip(tensors, in_dims, strict=True):
@@ -309,14 +329,18 @@ def aligned(in_dims: Sequence[int | None], tensors: Sequence[Tensor]) -> Any:
 
 @torch.library.register_vmap("fastrobust::elementwise")  # type: ignore[untyped-decorator]
 def _(
-    info: Any, in_dims: Any, operands: list[Tensor], definition: str, names: list[str], dtype: torch.dtype
+    info: object,
+    in_dims: Sequence[Sequence[int | None]],
+    operands: list[Tensor],
+    definition: str,
+    names: list[str],
+    dtype: torch.dtype,
 ) -> tuple[list[Tensor], list[int]]:
+    """The operator under vmap: once, on operands that broadcast."""
     return elementwise(aligned(in_dims[0], operands), definition, names, dtype), [0] * len(names)
 
 
-def sharded(
-    definition: Definition, names: Sequence[str], operands: Sequence[Any], dtype: torch.dtype
-) -> tuple[Tensor, ...]:
+def sharded(definition: Definition, names: Sequence[str], operands: Operands, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """The operator on DTensors: each process on its part of the first that is one, the others cut alike or whole."""
     from torch.distributed.tensor import Replicate, Shard  # where DTensors are from
 
@@ -329,19 +353,20 @@ def sharded(
         for p in leading.placements
     ]
 
-    def placed(tensor: Any) -> Any:
+    def placed(tensor: Any) -> tuple[Placement, ...] | None:
+        """The placements of a DTensor, cut where the result is if it has that axis in full; None for other operands."""
         if not hasattr(tensor, "placements"):
             return None
-        own = [None if cut is None else cut - (len(shape) - tensor.dim()) for cut in cuts]
+        axes = [None if cut is None else cut - (len(shape) - tensor.dim()) for cut in cuts]
         return tuple(
-            Replicate() if o is None or o < 0 or tensor.shape[o] != shape[c] else Shard(o)
-            for o, c in zip(own, cuts, strict=True)
+            Replicate() if axis is None or axis < 0 or tensor.shape[axis] != shape[cut] else Shard(axis)
+            for axis, cut in zip(axes, cuts, strict=True)
         )
 
-    results = tuple(Replicate() if cut is None else Shard(cut) for cut in cuts)
+    placements = tuple(Replicate() if cut is None else Shard(cut) for cut in cuts)
     whole = _private.local_map(
         lambda *parts: tuple(elementwise(list(parts), definition.name, list(names), dtype)),
-        (results,) * len(names),
+        (placements,) * len(names),
         tuple(map(placed, operands)),
         leading.device_mesh,
     )

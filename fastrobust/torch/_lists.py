@@ -26,7 +26,7 @@ def for_tensors(function: _Function, module: str) -> _Function:
     positional = [name for name in names if name != "weights"]
 
     @functools.wraps(function)
-    def converted(*args: Any, **options: Any) -> object:
+    def converted(*args: object, **options: object) -> object:
         plain = args and isinstance(args[0], Tensor) and _LISTS.isdisjoint(map(type, args))
         if not plain or not _ARRAYS.isdisjoint(options):
             args, options = _converted(positional, args, options)
@@ -36,7 +36,9 @@ def for_tensors(function: _Function, module: str) -> _Function:
     return cast(_Function, converted)
 
 
-def _converted(names: list[str], args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _converted(
+    names: list[str], args: tuple[object, ...], options: dict[str, object]
+) -> tuple[tuple[object, ...], dict[str, object]]:
     """The arguments, with tensors for numbers and lists; as they are if there is anything else among them."""
     arrays = {name: value for name, value in options.items() if name in _ARRAYS and value is not None}
     arrays |= dict(zip(names, args, strict=False))
@@ -51,7 +53,8 @@ def _converted(names: list[str], args: tuple[Any, ...], options: dict[str, Any])
     else:
         device = next((value.device for value in arrays.values() if isinstance(value, Tensor)), None)
 
-    def tensor(name: str, value: Any) -> Any:
+    def tensor(name: str, value: Any) -> object:
+        """A tensor for the list, or for the leading number; anything else as it is."""
         if type(value) in _LISTS and name in arrays:
             number = value
         elif name == names[0] and not isinstance(value, Tensor):
@@ -68,5 +71,5 @@ def _converted(names: list[str], args: tuple[Any, ...], options: dict[str, Any])
 
 
 def _of_numbers(value: Any) -> bool:
-    """Whether it is a list of numbers, or of such lists."""
+    """Tell whether it is a list of numbers, or of such lists."""
     return type(value) in _LISTS and all(isinstance(part, _NUMBERS) or _of_numbers(part) for part in value)

@@ -6,7 +6,7 @@ import math
 import operator
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,14 @@ from . import _kernels
 from ._arguments import common_shape, difference, no_tensor, prepared, weights_for
 from ._reductions import fusible, pulled_back, watched, weighed
 
+if TYPE_CHECKING:
+    from ._types import Context, Device, Gradients, Operand
+
 Reduction = Literal["none", "sum", "mean"]
 
 
 def _residual(input: Tensor, target: Tensor | None) -> Tensor:
+    """The difference of the two, or the first alone; warns where shapes differ, since that is rarely meant."""
     for name, value in (("input", input), ("target", target)):
         if not isinstance(value, Tensor) and (value is not None or name == "input"):
             raise no_tensor(name, value)
@@ -39,6 +43,7 @@ def _residual(input: Tensor, target: Tensor | None) -> Tensor:
 
 
 def _check_dtype(dtype: torch.dtype | None) -> None:
+    """Refuse a dtype of integers for parameters that learn."""
     if dtype is not None and not dtype.is_floating_point:
         raise TypeError(f"dtype must be torch.float16, bfloat16, float32 or float64, got {dtype}")
 
@@ -83,10 +88,12 @@ class _Scales:
     def __init__(self, low: float, start: float) -> None:
         self.low, self.start = arguments.scale_range(low, start)
 
-    def latent(self, shape: Any, dtype: Any, device: Any) -> nn.Parameter | None:
+    def latent(self, shape: Sequence[int], dtype: torch.dtype | None, device: Device) -> nn.Parameter | None:
+        """The parameter that learns, 0 at the start, where the scale is ``scale_init``; None for a fixed scale."""
         return None if self.low == self.start else nn.Parameter(torch.zeros(shape, dtype=dtype, device=device))
 
-    def scale(self, latent: Tensor | None, like: Tensor, shape: Any) -> Tensor:
+    def scale(self, latent: Tensor | None, like: Tensor, shape: Sequence[int]) -> Tensor:
+        """The scale for a latent parameter; a fixed one has the dtype and device of ``like``."""
         if latent is None:
             return like.new_full(shape, self.start)
         return self.low + (self.start - self.low) * nn.functional.softplus(latent + SHIFT)
@@ -116,8 +123,8 @@ class RobustLoss(nn.Module):
     tensor([0.0000, 0.4444, 0.0133])
     """
 
-    alpha: Any
-    scale: Any
+    alpha: float | Tensor
+    scale: float | Tensor
 
     def __init__(self, alpha: float | Tensor = 1.0, scale: float | Tensor = 1.0, reduction: Reduction = "mean") -> None:
         super().__init__()
@@ -140,10 +147,12 @@ class RobustLoss(nn.Module):
         return _api.loss(residual, self.alpha, self.scale, reduction=self.reduction, weights=weights)
 
     def extra_repr(self) -> str:
+        """The arguments, for the module's repr."""
         return f"alpha={_shown(self.alpha)}, scale={_shown(self.scale)}, reduction={self.reduction!r}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: float | Tensor) -> str:
+    """A number to four digits, or the shape of a tensor with more than one element, for a repr."""
     if isinstance(value, Tensor):
         return f"{value.item():.4g}" if value.numel() == 1 and not value.is_meta else f"<{tuple(value.shape)}>"
     return f"{value:.4g}"
@@ -220,7 +229,7 @@ class AdaptiveLoss(nn.Module):
         scale_init: float = 1.0,
         reduction: Reduction = "mean",
         dtype: torch.dtype | None = None,
-        device: Any = None,
+        device: torch.device | str | int | None = None,
     ) -> None:
         super().__init__()
         check_reduction(reduction)
@@ -230,8 +239,8 @@ class AdaptiveLoss(nn.Module):
         self.scales = _Scales(scale_min, scale_init)
         latent = None
         if low < high:
-            value = math.log((start - low) / (high - start))
-            latent = nn.Parameter(torch.full(self.axes.shape, value, dtype=dtype, device=device))
+            first = math.log((start - low) / (high - start))
+            latent = nn.Parameter(torch.full(self.axes.shape, first, dtype=dtype, device=device))
         self.register_parameter("latent_alpha", latent)
         self.register_parameter("latent_scale", self.scales.latent(self.axes.shape, dtype, device))
         # Where what is fixed has its dtype and device from; not in the state.
@@ -248,12 +257,14 @@ class AdaptiveLoss(nn.Module):
         return self._scale()
 
     def _alpha(self, latent: Tensor | None) -> Tensor:
+        """The shape parameters for latent ones; fixed at the lower bound without."""
         low, high = self.alpha_range
         return (
             self._like.new_full(self.axes.shape, low) if latent is None else low + (high - low) * torch.sigmoid(latent)
         )
 
     def _scale(self) -> Tensor:
+        """The scales; `compat`, whose ``scale`` is a method, calls this."""
         return self.scales.scale(self.latent_scale, self._like, self.axes.shape)
 
     def forward(self, input: Tensor, target: Tensor | None = None, *, weights: Tensor | None = None) -> Tensor:
@@ -274,47 +285,61 @@ class AdaptiveLoss(nn.Module):
         return _api.nll(x, alpha, scale, reduction=self.reduction, weights=weights)
 
     def extra_repr(self) -> str:
+        """The arguments, for the module's repr."""
         low, high = self.alpha_range
         return f"{self.axes}, alpha_range=({low:g}, {high:g}), {self.scales}, reduction={self.reduction!r}"
 
 
 class _Fused(torch.autograd.Function):
-    """From the latent parameters to the sum or mean, with all gradients, in one pass and few small operations."""
+    """The sum or mean in terms of the latent parameters, with all gradients, in one pass and few small operations."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, latent_alpha: Any, latent_scale: Any, weights: Any, module: AdaptiveLoss
+        ctx: Context,
+        x: Tensor,
+        latent_alpha: Tensor | None,
+        latent_scale: Tensor | None,
+        weights: Tensor | None,
+        module: AdaptiveLoss,
     ) -> Tensor:
+        """The sum or mean; keeps the gradients, those in latent parameters by the slopes of sigmoid and softplus.
+
+        With one alpha and one scale on the CPU these are Python's numbers, which cost less than tensors.
+        """
         axes, scales, (low, high) = module.axes, module.scales, module.alpha_range
         wrt = tuple(n for n, need in zip(NLL.operands, ctx.needs_input_grad, strict=False) if need)
         mean = module.reduction == "mean"
-        slopes: dict[str, Any] = {}
+        slopes: dict[str, Operand] = {}
         single = axes.features == 1 and x.is_cpu
-        alpha: Any = low
+        alpha: Operand = low
         if latent_alpha is not None:
             share = _sigmoid(latent_alpha.item()) if single else torch.sigmoid(latent_alpha)
             alpha, slopes["alpha"] = low + (high - low) * share, (high - low) * share * (1 - share)
-        scale: Any = scales.start
+        scale: Operand = scales.start
         if latent_scale is not None:
-            y = (latent_scale.item() if single else latent_scale) + SHIFT
+            y: Any = (latent_scale.item() if single else latent_scale) + SHIFT
             softplus = math.log1p(math.exp(-abs(y))) + max(y, 0.0) if single else nn.functional.softplus(y)
             scale = scales.low + (scales.start - scales.low) * softplus
             slopes["scale"] = (scales.start - scales.low) * (_sigmoid(y) if single else torch.sigmoid(y))
         alpha, scale = (axes.placed(p, x) if isinstance(p, Tensor) else p for p in (alpha, scale))
-        found = _kernels.sums(NLL, wrt, (x, alpha, scale), weights, mean, x.dtype)
-        latent = {"alpha": latent_alpha, "scale": latent_scale}
+        reduced = _kernels.sums(NLL, wrt, (x, alpha, scale), weights, mean, x.dtype)
+        latent: dict[str, Any] = {"alpha": latent_alpha, "scale": latent_scale}
         kept = [
             g if name == "x" else (g.reshape(latent[name].shape) * slopes[name])
-            for name, g in zip(wrt, found[1:], strict=True)
+            for name, g in zip(wrt, reduced[1:], strict=True)
         ]
         ctx.save_for_backward(*kept)
         ctx.args = watched((x, latent_alpha, latent_scale, weights))
         ctx.module = module
-        return found[0]
+        return reduced[0]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        def again(x: Tensor, latent_alpha: Any, latent_scale: Any, weights: Any) -> Tensor:
+    def backward(ctx: Context, gradient: Tensor) -> Gradients:
+        """The gradients that were kept, times the one that comes."""
+
+        def again(
+            x: Tensor, latent_alpha: Tensor | None, latent_scale: Tensor | None, weights: Tensor | None
+        ) -> Tensor:
             # Without fusion, which would lead back here.
             return ctx.module._nll(x, latent_alpha, latent_scale, weights)
 
@@ -322,10 +347,11 @@ class _Fused(torch.autograd.Function):
 
 
 def _sigmoid(y: float) -> float:
+    """The logistic function of a number, without overflow."""
     return 1 / (1 + math.exp(-y)) if y > 0 else math.exp(y) / (1 + math.exp(y))
 
 
-def student_t_nll(x: Tensor, df: Any, scale: Any) -> tuple[Tensor, torch.dtype]:
+def student_t_nll(x: Tensor, df: Operand, scale: Operand) -> tuple[Tensor, torch.dtype]:
     """The negative log-likelihood of Student's t, not in half precision; and the dtype that it should have."""
     arguments.check_numbers(LOSS, (0.0, 1.0, scale))
     dtype, (x, df, scale) = prepared(("x", "df", "scale"), (x, df, scale))
@@ -373,7 +399,7 @@ class StudentTLoss(nn.Module):
         scale_init: float = 1.0,
         reduction: Reduction = "mean",
         dtype: torch.dtype | None = None,
-        device: Any = None,
+        device: torch.device | str | int | None = None,
     ) -> None:
         super().__init__()
         check_reduction(reduction)
@@ -394,9 +420,11 @@ class StudentTLoss(nn.Module):
         return self._scale()
 
     def _df(self) -> Tensor:
+        """The degrees of freedom; `compat`, whose ``df`` is a method, calls this."""
         return torch.exp(self.log_df)
 
     def _scale(self) -> Tensor:
+        """The scales, likewise."""
         return self.scales.scale(self.latent_scale, self.log_df, self.axes.shape)
 
     def forward(self, input: Tensor, target: Tensor | None = None, *, weights: Tensor | None = None) -> Tensor:
@@ -410,4 +438,5 @@ class StudentTLoss(nn.Module):
         return weighed(value, weights, self.reduction).to(dtype)
 
     def extra_repr(self) -> str:
+        """The arguments, for the module's repr."""
         return f"{self.axes}, {self.scales}, reduction={self.reduction!r}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,14 @@ from torch.distributions import Distribution
 
 from ..kernels.compilers.alone import imported
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import Placement
+
+    from .._types import Options
+    from ._types import Operand
+
+F = TypeVar("F", bound=Callable[..., object])
 
 
 def _found(path: str) -> Any:
@@ -33,6 +40,7 @@ def _found(path: str) -> Any:
 
 
 def _moved(path: str, consequence: str) -> RuntimeError:
+    """The error where something is gone that nothing replaces."""
     return RuntimeError(f"PyTorch {torch.__version__} has no {path} any more, {consequence}: take an older PyTorch")
 
 
@@ -40,8 +48,9 @@ def _offered(path: str, use: Any = None) -> Callable[[F], F]:
     """A decorator: in place of the function, what PyTorch has at that path, or ``use`` of it, if it is there."""
 
     def chosen(otherwise: F) -> F:
-        found = _found(path)
-        if found is None:
+        """PyTorch's own, or, after a warning, the function that was decorated."""
+        offered = _found(path)
+        if offered is None:
             warnings.warn(
                 f"PyTorch {torch.__version__} has no {path} any more: fastrobust does without, which costs time or "
                 "memory",
@@ -49,7 +58,7 @@ def _offered(path: str, use: Any = None) -> Callable[[F], F]:
                 stacklevel=2,
             )
             return otherwise
-        return found if use is None else use
+        return offered if use is None else use
 
     return chosen
 
@@ -58,7 +67,7 @@ def _offered(path: str, use: Any = None) -> Callable[[F], F]:
 
 
 @_offered("torch._C._functorch.get_interpreter_stack")
-def _stack() -> Any:
+def _stack() -> Sequence[Any] | None:
     """The list that `interpreters` names.
 
     Gone: the same from the functions of `torch.func` in Python; without them an error, since without counting,
@@ -99,9 +108,9 @@ def forward_mode() -> bool:
     """
     if torch.compiler.is_compiling():
         raise _moved("torch.autograd.forward_ad._current_level", "without which fastrobust cannot be compiled")
-    one = torch.zeros((), device="cpu")
+    zero = torch.zeros((), device="cpu")
     try:
-        forward_ad.make_dual(one, one)
+        forward_ad.make_dual(zero, zero)
     except RuntimeError:
         return False
     return True
@@ -134,8 +143,8 @@ def autocast(device_type: str) -> bool:
     PyTorch: `torch.is_autocast_enabled`, which is not documented.
     Gone: whether a product of matrices comes in half precision, as is documented of autocast.
     """
-    one = torch.ones((1, 1), dtype=torch.float32, device=device_type)
-    return torch.mm(one, one).dtype != torch.float32
+    ones = torch.ones((1, 1), dtype=torch.float32, device=device_type)
+    return torch.mm(ones, ones).dtype != torch.float32
 
 
 # --- tensors
@@ -152,7 +161,7 @@ def batched(tensor: Tensor) -> bool:
 
 
 @_offered("torch.Tensor._version", lambda tensor: tensor._version)
-def version(tensor: Tensor) -> Any:
+def version(tensor: Tensor) -> int | Tensor:
     """A mark of the tensor as it is now, for `changed`.
 
     PyTorch: `Tensor._version`, which counts changes in place.
@@ -183,7 +192,12 @@ def scalar_tensor(value: float, dtype: torch.dtype, device: str) -> Tensor:
     return torch.full((), value, dtype=dtype, device=device)
 
 
-def local_map(function: Any, outputs: Sequence[Any], inputs: Sequence[Any], mesh: Any) -> Callable[..., Any]:
+def local_map(
+    function: Callable[..., tuple[Tensor, ...]],
+    outputs: Sequence[Sequence[Placement]],
+    inputs: Sequence[Sequence[Placement] | None],
+    mesh: DeviceMesh,
+) -> Callable[..., tuple[Tensor, ...]]:
     """``function``, on each process's part of DTensors placed as ``inputs`` say, with results placed as ``outputs``.
 
     PyTorch: `torch.distributed.tensor.experimental.local_map`, which is documented as subject to change.
@@ -196,27 +210,34 @@ def local_map(function: Any, outputs: Sequence[Any], inputs: Sequence[Any], mesh
     return offered(function, out_placements=outputs, in_placements=inputs, device_mesh=mesh, redistribute_inputs=True)
 
 
-def _on_parts(function: Any, outputs: Sequence[Any], inputs: Sequence[Any], mesh: Any, *tensors: Any) -> Any:
+def _on_parts(
+    function: Callable[..., tuple[Tensor, ...]],
+    outputs: Sequence[Sequence[Placement]],
+    inputs: Sequence[Sequence[Placement] | None],
+    mesh: DeviceMesh,
+    *tensors: Operand,
+) -> tuple[Tensor, ...]:
+    """`local_map` by documented means: DTensors placed and taken apart, and the results put together."""
     kind = imported("torch.distributed.tensor").DTensor
     parts = [
         tensor.redistribute(placements=placement).to_local() if isinstance(tensor, kind) else tensor
         for tensor, placement in zip(tensors, inputs, strict=True)
     ]
-    found = zip(function(*parts), outputs, strict=True)
-    return tuple(kind.from_local(part, mesh, placement, run_check=False) for part, placement in found)
+    placed = zip(function(*parts), outputs, strict=True)
+    return tuple(kind.from_local(part, mesh, placement, run_check=False) for part, placement in placed)
 
 
 # --- distributions
 
 
 @_offered("torch.distributions.utils.broadcast_all")
-def broadcast_all(*values: Any) -> Sequence[Tensor]:
+def broadcast_all(*values: Operand) -> Sequence[Tensor]:
     """Tensors and numbers as tensors of one shape; numbers take dtype and device of the first tensor.
 
     PyTorch: `torch.distributions.utils.broadcast_all`, whose module is not documented.
     Gone: the same.
     """
-    options: Any = next(({"dtype": v.dtype, "device": v.device} for v in values if isinstance(v, Tensor)), {})
+    options: Options = next(({"dtype": v.dtype, "device": v.device} for v in values if isinstance(v, Tensor)), {})
     options = options or {"dtype": torch.get_default_dtype()}
     return torch.broadcast_tensors(*(v if isinstance(v, Tensor) else torch.tensor(v, **options) for v in values))
 
@@ -225,7 +246,7 @@ def broadcast_all(*values: Any) -> Sequence[Tensor]:
     "torch.distributions.Distribution._get_checked_instance",
     lambda distribution, kind, instance: distribution._get_checked_instance(kind, instance),
 )
-def new_instance(distribution: Distribution, kind: type[Distribution], instance: Any) -> Any:
+def new_instance(distribution: Distribution, kind: type[Distribution], instance: Distribution | None) -> Any:
     """The instance that `expand` of that kind of distribution fills: the one that it was given, or a new one.
 
     PyTorch: `Distribution._get_checked_instance`, which refuses subclasses with an ``__init__`` and no `expand`.
@@ -233,10 +254,10 @@ def new_instance(distribution: Distribution, kind: type[Distribution], instance:
     """
     if instance is not None:
         return instance
-    own = type(distribution)
-    if own.__init__ is not kind.__init__:
-        raise NotImplementedError(f"{own.__name__} has an __init__ of its own and needs an expand(), too")
-    return own.__new__(own)
+    subclass = type(distribution)
+    if subclass.__init__ is not kind.__init__:
+        raise NotImplementedError(f"{subclass.__name__} has an __init__ of its own and needs an expand(), too")
+    return subclass.__new__(subclass)
 
 
 def validates(distribution: Distribution) -> bool:
@@ -261,7 +282,7 @@ def validate_alike(distribution: Distribution, other: Distribution) -> None:
     "torch.distributions.Distribution._validate_sample",
     lambda distribution, value: distribution._validate_sample(value),
 )
-def validate_sample(distribution: Distribution, value: Any) -> None:
+def validate_sample(distribution: Distribution, value: object) -> None:
     """Refuse a value that the distribution cannot have.
 
     PyTorch: `Distribution._validate_sample`.

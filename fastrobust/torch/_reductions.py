@@ -6,7 +6,7 @@ import functools
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from ..kernels.losses.definition import Definition
 from . import _kernels, _private
 from ._context import ordinary, refuse_jit_trace
 from ._rules import named
+
+if TYPE_CHECKING:
+    from ._types import Context, Gradients, Operand, Operands
 
 
 def fusible(values: Sequence[Any]) -> bool:
@@ -49,7 +52,15 @@ class _Reduced(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, definition: Definition, mean: bool, dtype: Any, weights: Any, *operands: Any) -> Any:
+    def forward(
+        ctx: Context,
+        definition: Definition,
+        mean: bool,
+        dtype: torch.dtype,
+        weights: Tensor | None,
+        *operands: Operand,
+    ) -> Tensor:
+        """The sum or mean; keeps the gradients that are wanted."""
         wrt = _chosen(definition, ctx.needs_input_grad[4:])
         value, *gradients = _kernels.sums(definition, wrt, operands, weights, mean, dtype)
         ctx.save_for_backward(*gradients)
@@ -58,7 +69,8 @@ class _Reduced(torch.autograd.Function):
         return value
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
+    def backward(ctx: Context, gradient: Tensor) -> Gradients:
+        """The gradients that were kept, times the one that comes."""
         definition, reduction, dtype = ctx.again
 
         def again(*args: Any) -> Tensor:
@@ -69,19 +81,19 @@ class _Reduced(torch.autograd.Function):
 
 
 def pulled_back(
-    ctx: Any, wanted: Sequence[bool], gradient: Tensor, again: Callable[..., Tensor]
+    ctx: Context, wanted: Sequence[bool], gradient: Tensor, again: Callable[..., Tensor]
 ) -> list[Tensor | None]:
     """The gradients that ``ctx`` keeps times the one that comes, for those of the first arguments that want one.
 
     With create_graph=True by way of ``again``, which computes the value anew from ``ctx.args``, differentiably.
     """
-    found = ctx.saved_tensors
+    kept = ctx.saved_tensors
     if torch.is_grad_enabled():
         args: list[Any] = [a.alias() if isinstance(a, Watched) else a for a in ctx.args]
         inputs = [a for a, w in zip(args, wanted, strict=False) if w]
         left = iter(torch.autograd.grad(again(*args), inputs, gradient, create_graph=True))
     else:
-        left = iter([gradient * f for f in found])
+        left = iter([gradient * k for k in kept])
     return [next(left) if w else None for w in wanted]
 
 
@@ -89,22 +101,22 @@ class Watched:
     """A tensor as it is now; ``weak``: if somebody else keeps it."""
 
     def __init__(self, tensor: Tensor, weak: bool) -> None:
-        self.reference: Callable[[], Any] = weakref.ref(tensor) if weak else lambda: tensor
+        self.reference: Callable[[], Tensor | None] = weakref.ref(tensor) if weak else lambda: tensor
         self.version = 0 if tensor.is_inference() else _private.version(tensor)
 
     def alias(self) -> Tensor:
         """A view of the tensor, lest its share in another argument be counted in `pulled_back` and by the engine."""
-        found = self.reference()
-        if found is None or (not found.is_inference() and _private.changed(found, self.version)):
+        tensor = self.reference()
+        if tensor is None or (not tensor.is_inference() and _private.changed(tensor, self.version)):
             raise RuntimeError(
                 "create_graph=True through reduction='sum' or 'mean' needs the residuals and parameters as they were, "
-                f"but one was {'freed' if found is None else 'changed in place'}: keep the tensor that was passed "
+                f"but one was {'freed' if tensor is None else 'changed in place'}: keep the tensor that was passed "
                 "(the difference with the target, not only its parts), or take reduction='none' and reduce the result"
             )
-        return found.view_as(found)
+        return tensor.view_as(tensor)
 
 
-def watched(args: Sequence[Any]) -> list[Any]:
+def watched(args: Operands) -> list[Watched | Operand | None]:
     """The arguments that `pulled_back` needs for second derivatives, the residuals first.
 
     No memory is held of these and of what is as large.
@@ -119,28 +131,36 @@ class _ReducedTraced(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        definition: Definition, wrt: tuple[str, ...], mean: bool, dtype: Any, weights: Any, *operands: Tensor
-    ) -> Any:
+        definition: Definition,
+        wrt: tuple[str, ...],
+        mean: bool,
+        dtype: torch.dtype,
+        weights: Tensor | None,
+        *operands: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """The sum or mean, and its gradients, by the operator."""
         return tuple(_kernels.reduction(list(operands), weights, definition.name, list(wrt), mean, dtype))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep the gradients, which have none themselves."""
         ctx.definition, ctx.wrt = inputs[:2]
         ctx.save_for_backward(*output[1:])
         ctx.mark_non_differentiable(*output[1:])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> Any:
-        found = dict(zip(ctx.wrt, ctx.saved_tensors, strict=True))
+    def backward(ctx: Context, gradient: Tensor, *_: object) -> Gradients:
+        """The gradients that were kept, times the one that comes for the sum or mean."""
+        by_name = dict(zip(ctx.wrt, ctx.saved_tensors, strict=True))
         names = ctx.definition.operands
-        return None, None, None, None, None, *(gradient * found[n] if n in found else None for n in names)
+        return None, None, None, None, None, *(gradient * by_name[n] if n in by_name else None for n in names)
 
 
 # --- in tensor operations, around one value for each element
 
 
 def _composed(
-    definition: Definition, operands: Sequence[Any], weights: Any, reduction: str, dtype: torch.dtype
+    definition: Definition, operands: Operands, weights: Tensor | None, reduction: str, dtype: torch.dtype
 ) -> Tensor:
     """The sum or mean in tensor operations around one value for each element; differentiable in the weights too."""
     operands = masked(definition, operands, weights)
@@ -149,22 +169,27 @@ def _composed(
 
 
 def composed_gradients(
-    definition: Definition, wrt: tuple[str, ...], operands: Any, weights: Any, reduction: str, dtype: torch.dtype
+    definition: Definition,
+    wrt: tuple[str, ...],
+    operands: Operands,
+    weights: Tensor | None,
+    reduction: str,
+    dtype: torch.dtype,
 ) -> dict[str, Tensor]:
-    """`reduce` in tensor operations."""
+    """The sum or mean, and its gradients by their names, in tensor operations, which are differentiable again."""
     if not wrt:
         return {"value": _composed(definition, operands, weights, reduction, dtype)}
     names = tuple("d" + n for n in wrt)
     harmless = masked(definition, operands, weights)
     value, *each = named(definition, ("value", *names), harmless, _kernels.compute_type(dtype))
     results = {"value": weighed(value, weights, reduction).to(dtype)}
-    count: Any = 1 if reduction == "sum" else value.numel()
+    count: Operand = 1 if reduction == "sum" else value.numel()
     if weights is not None:
         weights = _lifted(weights, value) if reduction == "mean" else weights.to(value.dtype)
         count = weights.expand(value.shape).sum() if reduction == "mean" else 1
-    own = dict(zip(definition.operands, operands, strict=True))
+    by_name = dict(zip(definition.operands, operands, strict=True))
     for name, part in zip(wrt, each, strict=True):
-        part, like = weighed(part, weights, "none"), own[name]
+        part, like = weighed(part, weights, "none"), by_name[name]
         shape = tuple(like.shape) if isinstance(like, Tensor) else ()
         if name in definition.data or tuple(part.shape) == shape:
             results["d" + name] = (part / count).to(dtype)
@@ -173,7 +198,7 @@ def composed_gradients(
     return results
 
 
-def masked(definition: Definition, operands: Sequence[Any], weights: Tensor | None) -> list[Any]:
+def masked(definition: Definition, operands: Operands, weights: Tensor | None) -> list[Operand]:
     """The operands, harmless where the weight is 0: later a derivative of NaN there would meet a factor of 0."""
     if weights is None:
         return list(operands)
@@ -215,8 +240,8 @@ def _lifted(weights: Tensor, like: Tensor) -> Tensor:
     return (wide * first * second).to(like.dtype)
 
 
-def _summed(part: Tensor, shape: Sequence[int], count: Any) -> Tensor:
+def _summed(part: Tensor, shape: Sequence[int], count: Operand) -> Tensor:
     """The sum to that shape over the count, NaN if that is 0; taken of smaller terms where it overflows otherwise."""
     plain, apart = (p.sum_to_size(*shape) if len(shape) else p.sum() for p in (part, part * scaling.APART))
-    found = scaling.divided(torch, plain, apart, count)
-    return torch.where(count == 0, math.nan, found) if isinstance(count, Tensor) else found
+    total = scaling.divided(torch, plain, apart, count)
+    return torch.where(count == 0, math.nan, total) if isinstance(count, Tensor) else total

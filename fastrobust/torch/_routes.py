@@ -16,8 +16,7 @@ What the table names is in `_rules` and `_reductions`.  This module is what `_di
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -30,31 +29,35 @@ from ._context import compiling, general, ordinary, plain, refuse_jit_trace, req
 from ._reductions import _Reduced, _ReducedTraced, composed_gradients, masked, weighed
 from ._rules import _Value, named
 
+if TYPE_CHECKING:
+    from .._types import ArrayLike, Options
+    from ._types import Operands
+
 xp = torch  # the library's functions
 
 
-def _recorded(operands: Sequence[Any]) -> bool:
+def _recorded(operands: Operands) -> bool:
     """Tell whether autograd follows a call of plain tensors and numbers."""
     if torch.is_grad_enabled():
-        for value in operands:
-            kind = type(value)
-            if kind is not float and kind is not int and value.requires_grad:
+        for operand in operands:
+            kind = type(operand)
+            if kind is not float and kind is not int and operand.requires_grad:
                 return True
     return False
 
 
 def _prepared(
-    definition: Definition, operands: Sequence[Any], options: dict[str, Any] | None = None
-) -> tuple[torch.dtype, list[Any]]:
-    """Dtype of the result, and the operands: tensors on one device, numbers as they are."""
+    definition: Definition, operands: Operands, options: Options | None = None
+) -> tuple[torch.dtype, Operands]:
+    """The dtype of the result, and the operands: tensors on one device, numbers as they are."""
     if options:
         operands = _options(options, operands[0]), *operands[1:]
     arguments.check_numbers(definition, operands)
     return prepared(definition.operands, operands)
 
 
-def _options(options: dict[str, Any], x: Any) -> Any:
-    """x, in the dtype that is wanted; refuses what a ufunc takes and tensors do not."""
+def _options(options: Options, x: Tensor) -> Tensor:
+    """The first operand, x, in the dtype that is wanted; refuses what a ufunc takes and tensors do not."""
     if unknown := [option for option in options if option not in ("out", "dtype")]:
         raise TypeError(f"{', '.join(sorted(unknown))}: not taken for tensors, only out and dtype are")
     if options.get("dtype") is None:
@@ -64,7 +67,7 @@ def _options(options: dict[str, Any], x: Any) -> Any:
     return x.to(options["dtype"])
 
 
-def _filled(results: list[Tensor], options: dict[str, Any]) -> list[Tensor]:
+def _filled(results: list[Tensor], options: Options) -> list[Tensor]:
     """The results in the memory of ``out``, where there is some."""
     out = options.get("out")
     if out is None:
@@ -84,7 +87,9 @@ def _filled(results: list[Tensor], options: dict[str, Any]) -> list[Tensor]:
     return [r if g is None else g for g, r in zip(out, results, strict=True)]
 
 
-def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[Any], options: dict[str, Any]) -> Any:
+def evaluate(
+    definition: Definition, names: tuple[str, ...], operands: Operands, options: Options
+) -> Tensor | tuple[Tensor, ...]:
     """The named outputs for each element: a tensor, or a tuple of them."""
     refuse_jit_trace()
     if not options and ordinary():
@@ -104,23 +109,28 @@ def evaluate(definition: Definition, names: tuple[str, ...], operands: Sequence[
 
 
 def weighted(
-    definition: Definition, names: tuple[str, ...], operands: Sequence[Any], weights: Any, options: dict[str, Any]
-) -> Any:
-    """`evaluate`, each output multiplied by the weights; a weight of 0 excludes an element, whatever its value."""
+    definition: Definition, names: tuple[str, ...], operands: Operands, weights: ArrayLike, options: Options
+) -> Tensor | tuple[Tensor, ...]:
+    """The named outputs, each multiplied by the weights; a weight of 0 excludes an element, whatever its value."""
     refuse_jit_trace()
     dtype, operands = _prepared(definition, operands, options)
     shape = common_shape(definition.operands, operands)
     weights = weights_for(weights, definition.operands[0], operands[0], shape)
-    found = named(definition, names, masked(definition, operands, weights), _kernels.compute_type(dtype))
-    results = [weighed(part, weights, "none").to(dtype) for part in found]
+    outputs = named(definition, names, masked(definition, operands, weights), _kernels.compute_type(dtype))
+    results = [weighed(part, weights, "none").to(dtype) for part in outputs]
     results = _filled(results, options)
     return results[0] if len(names) == 1 else tuple(results)
 
 
 def reduce(
-    definition: Definition, wrt: tuple[str, ...], operands: Sequence[Any], reduction: str, weights: Any, out: Any
-) -> tuple[Any, ...]:
-    """Sum or weighted mean; derivatives in data for each element, the other gradients in their parameters' shapes."""
+    definition: Definition,
+    wrt: tuple[str, ...],
+    operands: Operands,
+    reduction: str,
+    weights: ArrayLike | None,
+    out: tuple[Tensor | None, ...] | None,
+) -> tuple[Tensor | None, ...]:
+    """The sum or weighted mean; derivatives in data for each element, other gradients in their parameters' shapes."""
     refuse_jit_trace()
     mean, every = reduction == "mean", definition.operands
     if weights is out is None and ordinary():
@@ -145,17 +155,17 @@ def reduce(
         names = tuple(n for n, w in zip(every, requires(operands), strict=True) if w) if recording else wrt
         args = tensors(operands)
         if recording:
-            found = _ReducedTraced.apply(definition, names, mean, dtype, weights, *args)
+            reduced = _ReducedTraced.apply(definition, names, mean, dtype, weights, *args)
         else:  # see `_rules._parts`
-            found = _kernels.reduction(args, weights, definition.name, list(names), mean, dtype)
-        results = dict(zip(("value", *("d" + name for name in names)), found, strict=True))
+            reduced = _kernels.reduction(args, weights, definition.name, list(names), mean, dtype)
+        results = dict(zip(("value", *("d" + name for name in names)), reduced, strict=True))
     elif compiling() or general() or not plain(everything) or (recording and (wrt or not fused)):
         results = composed_gradients(definition, wrt, operands, weights, reduction, dtype)
     elif recording:
         results = {"value": _Reduced.apply(definition, mean, dtype, weights, *operands)}
     else:
-        found = _kernels.reduce(definition, wrt, operands, weights, mean, dtype)
-        results = dict(zip(chosen, found, strict=True))
+        reduced = _kernels.reduce(definition, wrt, operands, weights, mean, dtype)
+        results = dict(zip(chosen, reduced, strict=True))
     given = None if out is None else tuple(out[fields.index(name)] for name in chosen)
     filled = dict(zip(chosen, _filled([results[name] for name in chosen], {"out": given}), strict=True))
     return tuple(filled.get(name) for name in fields)

@@ -6,7 +6,7 @@ checkpoints stay. Where that package asserts or returns NaN, this one takes more
 The wavelet and image parts are not here yet.
 """
 
-from typing import Any
+from typing import NoReturn
 
 from . import adaptive, cubic_spline, distribution, general, util
 from .adaptive import AdaptiveLossFunction, StudentsTLossFunction
@@ -24,7 +24,8 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> NoReturn:
+    """Refuse what is not here, with a word on what is still to come."""
     if name == "wavelet":
         raise AttributeError(f"{name} is not here yet: wavelets are still to be taken from another package")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

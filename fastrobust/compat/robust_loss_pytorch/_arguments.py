@@ -1,9 +1,9 @@
-"""What the functions and modules take: more than Barron's package, and errors where that one asserts."""
+"""Checks of what the functions and modules take: more than Barron's package, and errors where that one asserts."""
 
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,8 +11,11 @@ from torch import Tensor
 
 from ...torch._context import visible
 
+if TYPE_CHECKING:
+    from ...torch._types import ArrayLike, Operand
 
-def tensor(name: str, value: Any) -> Tensor:
+
+def tensor(name: str, value: ArrayLike) -> Tensor:
     """The value as a tensor; arrays and lists keep their dtype, as far as PyTorch does."""
     try:
         return torch.as_tensor(value)
@@ -22,15 +25,15 @@ def tensor(name: str, value: Any) -> Tensor:
         ) from None
 
 
-def floating(name: str, value: Any) -> Tensor:
+def floating(name: str, value: ArrayLike) -> Tensor:
     """The value as a tensor of floating-point numbers: integers in PyTorch's default dtype."""
-    found = tensor(name, value)
-    if found.is_complex():
-        raise TypeError(f"{name} is a tensor of {found.dtype}: make it real")
-    return found if found.is_floating_point() else found.to(torch.get_default_dtype())
+    given = tensor(name, value)
+    if given.is_complex():
+        raise TypeError(f"{name} is a tensor of {given.dtype}: make it real")
+    return given if given.is_floating_point() else given.to(torch.get_default_dtype())
 
 
-def parameter(name: str, value: Any) -> float | Tensor:
+def parameter(name: str, value: ArrayLike) -> Operand:
     """A number, which takes the precision of the rest, or a tensor."""
     if isinstance(value, int):
         return value  # of any size
@@ -39,7 +42,7 @@ def parameter(name: str, value: Any) -> float | Tensor:
     return tensor(name, value)
 
 
-def positive(name: str, value: float | Tensor, zero: bool = False) -> float | Tensor:
+def positive(name: str, value: Operand, zero: bool = False) -> Operand:
     """Refuse what is not > 0, or not >= 0 where ``zero`` may be, as far as the elements can be seen."""
     if isinstance(value, Tensor):
         if not visible(value) or not value.numel():
@@ -52,7 +55,7 @@ def positive(name: str, value: float | Tensor, zero: bool = False) -> float | Te
     return value
 
 
-def number(name: str, value: Any) -> float:
+def number(name: str, value: float) -> float:
     """The value as a float."""
     try:
         return float(value)
@@ -60,23 +63,23 @@ def number(name: str, value: Any) -> float:
         raise TypeError(f"{name} must be a number, got {value!r:.100}") from None
 
 
-def dimensions(value: Any) -> int:
-    """num_dims."""
+def dimensions(value: int) -> int:
+    """The value of num_dims, an integer of at least 1."""
     try:
-        found = operator.index(value)
+        dims = operator.index(value)
     except TypeError:
         raise TypeError(f"num_dims must be an integer, got {value!r:.100}: the length of the last axis of x") from None
-    if found < 1:
+    if dims < 1:
         raise ValueError(f"num_dims must be a positive number, got {value!r}: the length of the last axis of x")
-    return found
+    return dims
 
 
 def dtype(float_dtype: Any) -> torch.dtype:
     """A NumPy or PyTorch dtype as PyTorch's."""
     kinds = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
     if float_dtype in kinds.values():
-        found: torch.dtype = float_dtype
-        return found
+        known: torch.dtype = float_dtype
+        return known
     try:
         return kinds["" if float_dtype is None else np.dtype(float_dtype).name]  # None would be float64
     except (KeyError, TypeError):
@@ -85,7 +88,7 @@ def dtype(float_dtype: Any) -> torch.dtype:
         ) from None
 
 
-def scales(scale_lo: Any, scale_init: Any) -> tuple[float, float]:
+def scales(scale_lo: float, scale_init: float) -> tuple[float, float]:
     """The lower bound of the scale, and where it starts."""
     low, start = number("scale_lo", scale_lo), number("scale_init", scale_init)
     if not 0 < low <= start < float("inf"):
@@ -96,7 +99,7 @@ def scales(scale_lo: Any, scale_init: Any) -> tuple[float, float]:
     return low, start
 
 
-def alphas(alpha_lo: Any, alpha_hi: Any, alpha_init: Any) -> tuple[float, float, float | None]:
+def alphas(alpha_lo: float, alpha_hi: float, alpha_init: float | None) -> tuple[float, float, float | None]:
     """The bounds of alpha, and where it starts."""
     low, high = number("alpha_lo", alpha_lo), number("alpha_hi", alpha_hi)
     if not 0 <= low <= high < float("inf"):

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn
 
 from torch import Tensor
 
 from ...torch import AdaptiveLoss, StudentTLoss
 from . import _arguments as arguments
 
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import DTypeLike
 
-def __getattr__(name: str) -> Any:
+    from ...torch._types import ArrayLike
+
+
+def __getattr__(name: str) -> NoReturn:
+    """Refuse what is not here, with what to take instead of the loss for images."""
     if name == "AdaptiveImageLossFunction":
         raise AttributeError(
             f"{name} is not here yet: take AdaptiveLossFunction on features of the images' differences, or, on pixels, "
@@ -35,8 +42,8 @@ class AdaptiveLossFunction(AdaptiveLoss):
     def __init__(
         self,
         num_dims: int,
-        float_dtype: Any,
-        device: Any = "cpu",
+        float_dtype: torch.dtype | DTypeLike,
+        device: torch.device | str | int | None = "cpu",
         alpha_lo: float = 0.001,
         alpha_hi: float = 1.999,
         alpha_init: float | None = None,
@@ -60,7 +67,7 @@ class AdaptiveLossFunction(AdaptiveLoss):
         """The scales, (1, num_dims)."""
         return self._scale()
 
-    def lossfun(self, x: Tensor, **kwargs: Any) -> Tensor:
+    def lossfun(self, x: ArrayLike, **kwargs: object) -> Tensor:
         """The negative log-likelihood of each element of x, shape (..., num_dims)."""
         if kwargs:
             raise TypeError(f"lossfun takes x alone, got {', '.join(kwargs)}")
@@ -74,7 +81,12 @@ class StudentsTLossFunction(StudentTLoss):
     """`fastrobust.torch.StudentTLoss` with the interface of Barron's package."""
 
     def __init__(
-        self, num_dims: int, float_dtype: Any, device: Any = "cpu", scale_lo: float = 1e-5, scale_init: float = 1.0
+        self,
+        num_dims: int,
+        float_dtype: torch.dtype | DTypeLike,
+        device: torch.device | str | int | None = "cpu",
+        scale_lo: float = 1e-5,
+        scale_init: float = 1.0,
     ) -> None:
         scale_lo, scale_init = arguments.scales(scale_lo, scale_init)
         num_dims = arguments.dimensions(num_dims)

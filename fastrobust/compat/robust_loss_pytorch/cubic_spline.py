@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from . import _arguments as arguments
 
+if TYPE_CHECKING:
+    from ...torch._types import ArrayLike
 
-def interpolate1d(x: Any, values: Any, tangents: Any) -> Tensor:
+
+def interpolate1d(x: ArrayLike, values: ArrayLike, tangents: ArrayLike) -> Tensor:
     """The spline with these values and tangents at 0, 1, 2, ... at the points x; linear beyond both ends.
 
     Parameters

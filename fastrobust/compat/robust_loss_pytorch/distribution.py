@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 from ... import log_partition as _log_partition
 from ...torch import Barron, nll
 from . import _arguments as arguments
+
+if TYPE_CHECKING:
+    from ...torch._types import ArrayLike
 
 
 def analytical_base_partition_function(numer: int, denom: int) -> float:
@@ -22,7 +25,7 @@ def analytical_base_partition_function(numer: int, denom: int) -> float:
     return math.exp(_log_partition(np.float64(over / under)))
 
 
-def partition_spline_curve(alpha: Any) -> Tensor:
+def partition_spline_curve(alpha: ArrayLike) -> Tensor:
     """A curve that is steep where log Z bends most; linear in log(alpha) far out. For alpha >= 0."""
     alpha = arguments.floating("alpha", alpha)
     y = alpha - 2
@@ -30,8 +33,8 @@ def partition_spline_curve(alpha: Any) -> Tensor:
     return torch.where(alpha < 4, near, 5 / 18 * torch.log(4 * torch.clamp(alpha, min=4) - 15) + 8)
 
 
-def inv_partition_spline_curve(x: Any) -> Tensor:
-    """alpha at which `partition_spline_curve` is x, x >= 0."""
+def inv_partition_spline_curve(x: ArrayLike) -> Tensor:
+    """The alpha at which `partition_spline_curve` is x, x >= 0."""
     x = arguments.floating("x", x)
     below = x < 4
     distance = torch.clamp(x, max=8) - 4
@@ -44,17 +47,17 @@ def inv_partition_spline_curve(x: Any) -> Tensor:
 class Distribution:
     """Density exp(-rho(x, alpha, scale)) / (scale Z(alpha)), alpha >= 0."""
 
-    def log_base_partition_function(self, alpha: Any) -> Tensor:
+    def log_base_partition_function(self, alpha: ArrayLike) -> Tensor:
         """log Z(alpha); see `fastrobust.log_partition`."""
         return _log_partition(arguments.positive("alpha", arguments.floating("alpha", alpha), zero=True))
 
-    def nllfun(self, x: Any, alpha: Any, scale: Any) -> Tensor:
+    def nllfun(self, x: ArrayLike, alpha: ArrayLike, scale: ArrayLike) -> Tensor:
         """The negative log-likelihood of each element; see `fastrobust.nll`."""
         alpha = arguments.positive("alpha", arguments.parameter("alpha", alpha), zero=True)
         scale = arguments.positive("scale", arguments.parameter("scale", scale))
         return nll(arguments.tensor("x", x), alpha, scale)
 
-    def draw_samples(self, alpha: Any, scale: Any) -> Tensor:
+    def draw_samples(self, alpha: ArrayLike, scale: ArrayLike) -> Tensor:
         """A sample for each pair of alpha and scale, which broadcast; see `fastrobust.torch.Barron`."""
         alpha = arguments.positive("alpha", arguments.floating("alpha", alpha), zero=True)
         scale = arguments.positive("scale", arguments.floating("scale", scale))
