@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Shaped(Protocol):
-    """What the arrays of all libraries have."""
+    """An array of any library: all of them have these."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ BLOCK = re.compile(r"```mermaid\n.*?```\n", re.S)
 
 
 class Import(NamedTuple):
-    """One name that a file imports, in full, whether the file says so relative to itself, and whether for types only."""
+    """A name that a file imports, in full; whether the file says so relative to itself; and whether for types only."""
 
     name: str
     relative: bool

@@ -215,7 +215,11 @@ RULES: dict[Callable[[str, Import], bool], dict[str, tuple[str, ...]]] = {
         "fastrobust._evaluate": ("from .kernels.losses.catalogue import LOSS", "imported('fastrobust.kernels.losses')"),
         "fastrobust._dispatch": ("from jax import numpy", "import numpy", "__import__('cupy')"),
         "fastrobust._parts": ("import scipy", "from .kernels.loops import cpu"),
-        "fastrobust._types": ("if not TYPE_CHECKING:\n    import numpy", "try:\n    import dask.array\nexcept ImportError:\n    pass", "import llvmlite.binding"),
+        "fastrobust._types": (
+            "if not TYPE_CHECKING:\n    import numpy",
+            "try:\n    import dask.array\nexcept ImportError:\n    pass",
+            "import llvmlite.binding",
+        ),
     },
     behind_the_public_functions: {
         "fastrobust.cli.fit": (

@@ -30,7 +30,7 @@ from ._reductions import _Reduced, _ReducedTraced, composed_gradients, masked, w
 from ._rules import _Value, named
 
 if TYPE_CHECKING:
-    from .._types import ArrayLike, Options
+    from .._types import ArrayLike, Options, Shaped
     from ._types import Operands
 
 xp = torch  # the library's functions
@@ -128,7 +128,7 @@ def reduce(
     operands: Operands,
     reduction: str,
     weights: ArrayLike | None,
-    out: tuple[Tensor | None, ...] | None,
+    out: tuple[Shaped | None, ...] | None,
 ) -> tuple[Tensor | None, ...]:
     """The sum or weighted mean; derivatives in data for each element, other gradients in their parameters' shapes."""
     refuse_jit_trace()
