@@ -304,7 +304,7 @@ def _opened_named(values: _Values) -> Opened:
         return made.variable if variable else made
 
     def like_parameter(name: str) -> _Wrap:
-        """The function that labels a gradient as the argument is, its axes and its labels in the argument's own order."""
+        """The function that labels a gradient as the argument is, with the argument's order of axes and labels."""
         template = aligned[name].transpose(*(dim for dim in sizes if dim in aligned[name].dims))
 
         def labelled(gradient: NDArray) -> _Container:
