@@ -46,6 +46,21 @@ def _device(number: int) -> tuple[int, Loaded]:
     return runtime.deviceGetAttribute(runtime.cudaDevAttrMultiProcessorCount, number), {}
 
 
+class _Stream:
+    """Another library's stream, as CuPy asks for one."""
+
+    def __init__(self, pointer: int) -> None:
+        self.pointer = pointer
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer  # version of the protocol, and the stream
+
+
+def stream_at(pointer: int) -> cupy.cuda.Stream:
+    """The stream of another library that lies at that address."""
+    return cupy.cuda.Stream.from_external(_Stream(pointer))
+
+
 _captured: list[cupy.cuda.MemoryPointer] = []
 
 

@@ -17,7 +17,7 @@ from fastrobust.optimize import RobustRegressor
 
 from .common import UserError
 
-Array = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 Tell = Callable[[str], None]
 
 INTERCEPT = "(intercept)"
@@ -29,9 +29,9 @@ class Fit:
     """A fitted model. Coefficients, intercept first, and residuals are in the units of the file."""
 
     names: list[str]
-    coefficients: Array
-    errors: Array  # NaN where nothing can be said
-    margins: Array  # half the widths of intervals of 95 %
+    coefficients: Doubles
+    errors: Doubles  # NaN where nothing can be said
+    margins: Doubles  # half the widths of intervals of 95 %
     df: float  # of their t distribution
     condition: float  # of the columns, centred and of one length
     doubts: tuple[str, ...]  # sentences on what to take with care
@@ -48,18 +48,18 @@ class Fit:
     gradient: float
     iterations: int
     converged: bool
-    ols_coefficients: Array
-    ols_errors: Array
-    ols_margins: Array
+    ols_coefficients: Doubles
+    ols_errors: Doubles
+    ols_margins: Doubles
     ols_sigma: float | None
     ols_log_likelihood: float | None
     ols_aic: float | None
-    residuals: Array
-    weights: Array  # relative to a residual of zero: 1 counts fully
+    residuals: Doubles
+    weights: Doubles  # relative to a residual of zero: 1 counts fully
 
 
 def fit(
-    X: Array, y: Array, names: list[str], alpha: float | None = None, scale: float | None = None,
+    X: Doubles, y: Doubles, names: list[str], alpha: float | None = None, scale: float | None = None,
     tell: Tell = lambda text: None,
 ) -> Fit:  # fmt: skip
     """Fit ``y`` by the columns of ``X`` and an intercept. ``None`` means estimated.
@@ -140,7 +140,7 @@ def _in_words(message: str, names: list[str]) -> str:
     return re.sub("^y ", "the target ", message)
 
 
-def _check_columns(X: Array, y: Array, names: list[str]) -> None:
+def _check_columns(X: Doubles, y: Doubles, names: list[str]) -> None:
     """Refuse columns that do not vary, or beyond what leaves coefficients and their errors in a double's range."""
     spreads = []
     for column, what in [(y, "the target"), *((X[:, j], f"column {name!r}") for j, name in enumerate(names))]:

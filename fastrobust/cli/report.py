@@ -15,7 +15,7 @@ import fastrobust as fr
 
 from . import streams
 from .common import printable
-from .fit import Array, Fit
+from .fit import Doubles, Fit
 from .tables import Data
 
 FEW = 5  # rows for each parameter; with fewer, a heavy-tailed fit may follow some rows and ignore the others
@@ -147,7 +147,7 @@ def as_json(fit: Fit, data: Data, source: str, count: int) -> bytes:
     The keys are described in ``fastrobust fit --help`` and stay. Undefined numbers are null, never NaN.
     """
 
-    def terms(estimates: Array, errors: Array, margins: Array) -> list[dict[str, object]]:
+    def terms(estimates: Doubles, errors: Doubles, margins: Doubles) -> list[dict[str, object]]:
         return [
             {"name": name, "estimate": _plain(e), "std_error": _plain(s), "interval": [_plain(e - m), _plain(e + m)]}
             for name, e, s, m in zip(fit.names, estimates, errors, margins, strict=True)

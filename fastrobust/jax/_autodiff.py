@@ -19,7 +19,7 @@ from .. import _arguments as arguments
 from .._meaning import check_plain
 from .._types import ArrayLike, DType, Namespace, Options
 from ..kernels.losses.definition import Definition
-from . import _calls, _private
+from . import _calls, _private, _totals
 
 xp = jnp  # the library's functions
 
@@ -201,7 +201,7 @@ def _weighted(
     definition: Definition, names: tuple[str, ...], dtype: DType, args: _Arrays, weights: jax.Array
 ) -> _Arrays:
     """The outputs for each element, weighted."""
-    outputs = _parts(definition, names, *_calls.masked(definition, args, weights))
+    outputs = _parts(definition, names, *_totals.masked(definition, args, weights))
     return tuple(jnp.where(weights == 0, 0.0, part * weights).astype(dtype) for part in outputs)
 
 
@@ -231,8 +231,8 @@ def _composed(
     weights: jax.Array | None,
 ) -> _Arrays:
     """Sums of XLA's over the outputs for each element; differentiable in everything."""
-    outputs = _parts(definition, arguments.outputs(wrt), *_calls.masked(definition, operands, weights))
-    return _calls.total(definition, outputs, wrt, mean, operands, weights)
+    outputs = _parts(definition, arguments.outputs(wrt), *_totals.masked(definition, operands, weights))
+    return _totals.total(definition, outputs, wrt, mean, operands, weights)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
@@ -288,7 +288,7 @@ def _weights(names: Sequence[str], weights: ArrayLike, args: Sequence[jax.Array]
     shape = _shape(names, args)
     weights = array("weights", weights)
     if relative and weights.dtype == np.float64 != args[0].dtype:
-        weights = _calls.lifted(weights, weights.shape, np.float64)
+        weights = _totals.lifted(weights, weights.shape, np.float64)
     weights = weights.astype(args[0].dtype)
     try:
         fits = jnp.broadcast_shapes(weights.shape, shape) == shape

@@ -1,4 +1,4 @@
-"""Arrays of JAX in and out of the kernels: what XLA calls, on which platform, batched and sharded.  No derivatives.
+"""Arrays of JAX in and out of the kernels: what XLA calls, on which platform, and batched.  No derivatives.
 
 On CPUs XLA calls the kernels' machine code (`kernels.loops.xla`), on NVIDIA GPUs, if CuPy is there, Python that
 launches the CUDA kernels on XLA's stream; elsewhere, and where XLA's interface is not the one that is known, the same
@@ -19,16 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
-from jax.sharding import NamedSharding, PartitionSpec
 
-from .._types import DType
-from ..kernels.arithmetic import scaling
 from ..kernels.compilers.alone import imported
 from ..kernels.loops import traced, xla_frame, xla_table
 from ..kernels.losses.catalogue import LOSS
 from ..kernels.losses.definition import Definition
 from . import _private
-from ._private import Cut, Described, Mesh, Operation, Shardings
+from ._devices import partitioned, partitioned_sums, unified
+from ._private import Operation
+from ._totals import masked, sum_to, total
 
 _TARGET = "fastrobust"
 # In the place that XLA keeps of each call, and that JAX shows where it refuses to export one.
@@ -88,7 +87,7 @@ def _operation(definition: Definition, names: tuple[str, ...]) -> Operation:
         composite: Operation = functools.partial(_composite, definition, names)
         if backend() == "composite":
             return composite(*operands)
-        return _by_platform(operands, composite, {"cpu": _called, "cuda": _launched}, _partitioned, definition, names)
+        return _by_platform(operands, composite, {"cpu": _called, "cuda": _launched}, partitioned, definition, names)
 
     @operation.def_vmap
     def _(size: int, batched: Sequence[bool], *operands: jax.Array) -> tuple[_Arrays, tuple[bool, ...]]:
@@ -132,7 +131,7 @@ def _take(column: Sequence[float], i: jax.Array) -> jax.Array:
 
 
 def _by_platform(
-    operands: _Arrays, composite: Operation, ways: dict[str, _Way], partitioned: Callable[..., Operation], *what: object
+    operands: _Arrays, composite: Operation, ways: dict[str, _Way], on_devices: Callable[..., Operation], *what: object
 ) -> _Arrays:
     """The results of the platform's way, or of XLA's operations where it has none.
 
@@ -142,10 +141,10 @@ def _by_platform(
     if not _has_cuda_kernels():
         del ways["cuda"]
     calls = {
-        platform: functools.partial(call, *what) if any(varying) else partitioned(call, *what)
+        platform: functools.partial(call, *what) if any(varying) else on_devices(call, *what)
         for platform, call in ways.items()
     }
-    return jax.lax.platform_dependent(*_unified(operands, varying), default=composite, **calls)
+    return jax.lax.platform_dependent(*unified(operands, varying), default=composite, **calls)
 
 
 # --- GPUs
@@ -159,16 +158,6 @@ def _has_cuda_kernels() -> bool:
     return _private.buffer_callback() is not None and importlib.util.find_spec("cupy") is not None
 
 
-class _External:
-    """A stream of XLA's, for `cupy.cuda.Stream.from_external`."""
-
-    def __init__(self, pointer: int) -> None:
-        self.pointer = pointer
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, self.pointer  # version of the protocol, and the stream
-
-
 def _on_stream(
     work: Callable[[Any, _CuPy, _CuPy], None], like: Sequence[jax.Array], operands: Sequence[jax.Array]
 ) -> _Arrays:
@@ -178,7 +167,7 @@ def _on_stream(
 
     def run(context: Any, out: Sequence[Any], *args: Any) -> None:
         cupy, backend = imported("cupy"), imported("fastrobust._backends.cupy")
-        with cupy.cuda.Stream.from_external(_External(context.stream)):
+        with backend.stream_at(context.stream):
             work(backend, tuple(map(cupy.asarray, out)), [cupy.asarray(a) for a in args])
 
     types = tuple(map(jax.typeof, like))
@@ -256,16 +245,6 @@ def _trailing(parameter: jax.Array, tail: tuple[int, ...]) -> jax.Array:
     return parameter.reshape(parameter.shape[max(0, parameter.ndim - len(tail)) :])
 
 
-def sum_to(part: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """The sum over the axes along which something of that shape was broadcast."""
-    lead = part.ndim - len(shape)
-    if lead < 0:
-        return part.reshape(shape)
-    part = part.sum(tuple(range(lead)))
-    axes = tuple(i for i, n in enumerate(shape) if n == 1 != part.shape[i])
-    return part.sum(axes, keepdims=True) if axes else part
-
-
 @functools.cache
 def _sums_operation(definition: Definition, wrt: tuple[str, ...], mean: bool, columns: int) -> Operation:
     """`sums` of operands and perhaps weights of one rank, the parameters with axes for the last columns."""
@@ -276,7 +255,7 @@ def _sums_operation(definition: Definition, wrt: tuple[str, ...], mean: bool, co
         if backend() == "composite":
             return composite(*operands)
         ways = {"cpu": _called_sums, "cuda": _launched_sums}
-        return _by_platform(operands, composite, ways, _partitioned_sums, definition, wrt, mean)
+        return _by_platform(operands, composite, ways, partitioned_sums, definition, wrt, mean)
 
     @operation.def_vmap
     def _(size: int, batched: Sequence[bool], *operands: jax.Array) -> tuple[_Arrays, tuple[bool, ...]]:
@@ -304,196 +283,3 @@ def _composed(definition: Definition, wrt: tuple[str, ...], mean: bool, *operand
     operands, weights = operands[:count], operands[count] if len(operands) > count else None
     outputs = evaluate(definition, ("value", *("d" + n for n in wrt)), *masked(definition, operands, weights))
     return total(definition, outputs, wrt, mean, operands, weights)
-
-
-def masked(definition: Definition, operands: Sequence[jax.Array], weights: jax.Array | None) -> _Arrays:
-    """The operands, harmless where the weight is 0: later a derivative of NaN there would meet a factor of 0."""
-    if weights is None:
-        return tuple(operands)
-    none = weights == 0
-    return tuple(
-        o if name in definition.parameters and o.size == 1 else jnp.where(none, _harmless(definition, name), o)
-        for name, o in zip(definition.operands, operands, strict=True)
-    )
-
-
-def _harmless(definition: Definition, name: str) -> float:
-    """A number that the operand may be."""
-    usual, domain = 1.0 if name in definition.parameters else 0.0, definition.domains.get(name)
-    return usual if domain is None or domain.holds(usual) else domain.least + 1.0
-
-
-def total(
-    definition: Definition,
-    outputs: Sequence[jax.Array],
-    wrt: tuple[str, ...],
-    mean: bool,
-    operands: Sequence[jax.Array],
-    weights: jax.Array | None,
-) -> _Arrays:
-    """The sum or mean of the first output, and the others weighted, in the shapes of the operands they belong to."""
-    count: jax.Array | float = outputs[0].size if mean else 1.0
-    if weights is not None:
-        if mean:
-            weights = lifted(weights, outputs[0].shape, outputs[0].dtype)
-            count = jnp.broadcast_to(weights, outputs[0].shape).sum()
-        outputs = [jnp.where(weights == 0, 0.0, part * weights) for part in outputs]
-    count = jnp.asarray(count, outputs[0].dtype)
-    shapes = {name: o.shape for name, o in zip(definition.operands, operands, strict=True)}
-    sums = [_summed(outputs[0], (), count)]
-    for name, part in zip(wrt, outputs[1:], strict=True):
-        sums.append(_summed(part, part.shape if name in definition.data else shapes[name], count))
-    return tuple(sums)
-
-
-def lifted(weights: jax.Array, shape: tuple[int, ...], dtype: DType | type) -> jax.Array:
-    """Weights of a mean times a power of two, such that they sum to about 1 over that shape: see `scaling`."""
-    fixed = jax.lax.stop_gradient(weights)
-    first = _inverse_power(abs(fixed).max(initial=0.0))  # so that the sum is in reach
-    repeats = math.prod(shape) / max(math.prod(weights.shape), 1)
-    second = _inverse_power(abs((fixed * first).sum()) * repeats)
-    return (weights * first * second).astype(dtype)
-
-
-def _inverse_power(size: jax.Array) -> jax.Array:
-    """The power of two by which that becomes 1/2 to 1, as far as it is a normal number."""
-    usual = (size > 0) & (size < math.inf)
-    most = jnp.finfo(size.dtype).maxexp - 2
-    return jnp.ldexp(jnp.ones_like(size), -jnp.clip(jnp.frexp(jnp.where(usual, size, 1.0))[1], -most, most))
-
-
-def _summed(part: jax.Array, shape: tuple[int, ...], count: jax.Array) -> jax.Array:
-    """The sum to that shape over the count, NaN if that is 0; taken of smaller terms where it overflows otherwise."""
-    plain, apart = (sum_to(p, shape) for p in (part, part * scaling.APART))
-    quotient = scaling.divided(jnp, plain, apart, count)
-    return jnp.where(count == 0, math.nan, quotient).astype(part.dtype)
-
-
-# --- devices
-
-
-def _unified(operands: Sequence[jax.Array], varying: Sequence[frozenset[str]]) -> list[jax.Array]:
-    """The operands cut along all axes along which one of them is, which `jax.shard_map` asks for."""
-    everything = frozenset().union(*varying)
-    return [_private.cut(o, everything - v) for o, v in zip(operands, varying, strict=True)]
-
-
-@functools.cache
-def _partitioned(way: _Way, definition: Definition, names: tuple[str, ...]) -> Operation:
-    """`_called` or the like for arrays on several devices: each computes its part, and nothing is gathered."""
-
-    def call(*operands: jax.Array) -> _Arrays:
-        return way(definition, names, *operands)
-
-    def shardings(mesh: Mesh, operands: Described, results: Described) -> tuple[Shardings, NamedSharding]:
-        """The shardings of operands and results: the first that cuts an axis decides; axes of length 1 are whole."""
-        shape = results[0].shape
-        cuts: list[Cut] = [None] * len(shape)
-        for operand in operands:
-            for axis, cut in enumerate(_private.cuts_of(operand)):
-                taken = {name for c in cuts if c for name in ((c,) if isinstance(c, str) else c)}
-                names_of = set() if cut is None else {cut} if isinstance(cut, str) else set(cut)
-                if operand.shape[axis] == shape[axis] and cuts[axis] is None and not names_of & taken:
-                    cuts[axis] = cut
-
-        def of(lengths: tuple[int, ...]) -> NamedSharding:
-            whole = zip(cuts, lengths, shape, strict=True)
-            return NamedSharding(mesh, PartitionSpec(*(cut if m == n else None for cut, m, n in whole)))
-
-        return tuple(of(o.shape) for o in operands), of(shape)
-
-    def infer(mesh: Mesh, operands: Described, results: Described) -> Shardings:
-        return (shardings(mesh, operands, results)[1],) * len(names)
-
-    def partition(mesh: Mesh, operands: Described, results: Described) -> tuple[Mesh, Operation, Shardings, Shardings]:
-        of_operands, of_results = shardings(mesh, operands, results)
-        return mesh, functools.partial(way, definition, names), (of_results,) * len(names), of_operands
-
-    def rule(mesh: Mesh, operands: Sequence[object], results: Sequence[object]) -> str:
-        """The rule for Shardy: an axis is the result's, or of length 1 and nobody else's."""
-        shape = _private.lengths(results[0])
-        sides = [_factors(k, _private.lengths(o), shape) for k, o in enumerate(operands)]
-        return ", ".join(sides) + " -> " + ", ".join([_factors(0, shape, shape)] * len(names))
-
-    return _private.partitioned(call, infer, partition, rule)
-
-
-def _factors(operand: int, lengths: Sequence[int], shape: Sequence[int]) -> str:
-    """The axes of an operand for Shardy: those of the shape, and such as are of length 1 instead."""
-    pairs = enumerate(zip(lengths, shape, strict=True))
-    return " ".join(f"i{axis}" if m == n else f"u{operand}_{axis}" for axis, (m, n) in pairs)
-
-
-@functools.cache
-def _partitioned_sums(way: _Way, definition: Definition, wrt: tuple[str, ...], mean: bool) -> Operation:
-    """`_called_sums` or the like for arrays on several devices: each sums its part, and only the sums travel.
-
-    A mean by weights divides the sums of all devices by that of their weights.  One without weights is that of the
-    means of the parts, which are finite where a sum may not be.
-    """
-
-    def call(*operands: jax.Array) -> _Arrays:
-        return way(definition, wrt, mean, *operands)
-
-    def shardings(mesh: Mesh, operands: Described) -> tuple[list[NamedSharding], list[NamedSharding]]:
-        """The shardings of operands and results: as the first data lie that are cut; axes of length 1 are whole."""
-        specs = map(_private.cuts_of, operands[: len(definition.data)])
-        spec = next((s for s in specs if any(s)), ())
-        cuts = spec + (None,) * (len(operands[0].shape) - len(spec))
-        of = [
-            NamedSharding(mesh, PartitionSpec(*(cut if n > 1 else None for cut, n in zip(cuts, o.shape, strict=True))))
-            for o in operands
-        ]
-        by_name = dict(zip(definition.operands, of, strict=False))
-        return of, [NamedSharding(mesh, PartitionSpec()), *(by_name[name] for name in wrt)]
-
-    def infer(mesh: Mesh, operands: Described, results: Described) -> Shardings:
-        return tuple(shardings(mesh, operands)[1])
-
-    def partition(mesh: Mesh, operands: Described, results: Described) -> tuple[Mesh, Operation, Shardings, Shardings]:
-        """The shardings, and what each device computes: `part`."""
-        of_operands, of_results = shardings(mesh, operands)
-        everywhere = _axes_of(of_operands[0])
-        count = math.prod(operands[0].shape)
-
-        def over_all(reduce: Callable[..., jax.Array], part: jax.Array) -> jax.Array:
-            return reduce(part, everywhere) if everywhere else part
-
-        def part(*local: jax.Array) -> _Arrays:
-            """The sums or means over all devices, of which this one has a part of each operand."""
-            weighted = len(local) > len(definition.operands)
-            divisor: jax.Array | float = 1.0
-            if mean and weighted:
-                # Within reach on all devices, and their sum within that of one.
-                *given, weights = local
-                first = _inverse_power(over_all(jax.lax.pmax, abs(weights).max(initial=0.0)))
-                second = _inverse_power(abs(over_all(jax.lax.psum, (weights * first).sum())))
-                weights = weights * first * second
-                local = (*given, weights)
-                divisor = over_all(jax.lax.psum, weights.sum())
-            elif mean:
-                divisor = count / max(math.prod(local[0].shape), 1)  # the sum of means is finite where sums are not
-            sums = list(way(definition, wrt, mean and not weighted, *local))
-            for i, sharding in enumerate(of_results):
-                if i == 0 or wrt[i - 1] not in definition.data:
-                    over = tuple(name for name in everywhere if name not in _axes_of(sharding))
-                    sums[i] = jax.lax.psum(sums[i], over) if over else sums[i]
-                if mean:
-                    sums[i] = sums[i] / jnp.where(divisor == 0, math.nan, divisor).astype(sums[i].dtype)
-            return tuple(sums)
-
-        return mesh, part, tuple(of_results), tuple(of_operands)
-
-    def rule(mesh: Mesh, operands: Sequence[object], results: Sequence[object]) -> str:
-        """The rule for Shardy: an axis is that of the data, or of length 1 and nobody else's."""
-        shape = _private.lengths(operands[0])
-        sides = [_factors(k, _private.lengths(o), shape) for k, o in enumerate(operands)]
-        by_name = dict(zip(definition.operands, sides, strict=False))
-        return ", ".join(sides) + " -> " + ", ".join(["", *(by_name[name] for name in wrt)])
-
-    return _private.partitioned(call, infer, partition, rule)
-
-
-def _axes_of(sharding: NamedSharding) -> tuple[str, ...]:
-    """The axes of the mesh that cut something."""
-    return tuple(n for cut in sharding.spec if cut for n in ((cut,) if isinstance(cut, str) else cut))

@@ -15,7 +15,7 @@ from .._call import check_reduction
 from .._types import ArrayLike, DType
 from ..kernels.losses import student_t
 from ..kernels.losses.catalogue import LOSS
-from . import _autodiff, _calls
+from . import _autodiff, _totals
 from ._adaptive import DTypeLike, check_parameters, learned_scale, parameters
 
 _OPERANDS = "x", "df", "scale"
@@ -102,14 +102,14 @@ def _reduced(
     reduction: str, dtype: DType, weights: jax.Array | None, x: jax.Array, df: jax.Array, scale: jax.Array
 ) -> jax.Array:
     """The negative log-likelihood of each element, or its sum or mean; compiled once for each reduction and dtype."""
-    if weights is not None:  # as `_calls.masked`
+    if weights is not None:  # as `_totals.masked`
         none = weights == 0
         x = jnp.where(none, 0.0, x)
         df, scale = (p if p.size == 1 else jnp.where(none, 1.0, p) for p in (df, scale))
     constant = student_t.log_normalization(jnp, df) + jnp.log(scale)
     value = student_t.log_tail(jnp, x, df, scale) + constant
     if reduction != "none":
-        (value,) = _calls.total(LOSS, (value,), (), reduction == "mean", (x, df, scale), weights)
+        (value,) = _totals.total(LOSS, (value,), (), reduction == "mean", (x, df, scale), weights)
     elif weights is not None:
         value = jnp.where(weights == 0, 0.0, value * weights)
     return value.astype(dtype)

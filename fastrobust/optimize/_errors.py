@@ -28,7 +28,7 @@ from .. import curvature, influence, nll_and_grad
 from .._arguments import ALPHA_RANGE
 from .._types import NDArray
 from ._linear_fit import LinearFit
-from ._problem import Array
+from ._problem import Doubles
 from ._regression import RANK
 from ._starts import medians
 from ._whitened import blocks
@@ -54,13 +54,13 @@ class CoefficientErrors:
     their rows exactly.
     """
 
-    robust: Array
-    ols: Array  # the classical ones
+    robust: Doubles
+    ols: Doubles  # the classical ones
     df: float  # degrees of freedom: rows less coefficients
     condition: float  # of the columns, centred and of one length; infinite where they depend on each other
     doubts: tuple[str, ...]  # sentences about what makes them doubtful
 
-    def margins(self, errors: Array, confidence: float = USUAL) -> Array:
+    def margins(self, errors: Doubles, confidence: float = USUAL) -> Doubles:
         """Half the widths of the intervals about coefficients that have these errors."""
         if not 0 < confidence < 1:
             raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}")
@@ -97,12 +97,12 @@ class _Columns:
         self.centre = fit.centre
         self.k = self.rank + self.intercept
 
-    def rows(self, X: NDArray, part: slice, root: float) -> Array:
+    def rows(self, X: NDArray, part: slice, root: float) -> Doubles:
         """A block of rows, in coordinates in which those of all rows have unit squares."""
         block = (X[part] - self.centre) / self.length @ self.map
         return np.column_stack((np.full(len(block), 1 / root), block)) if self.intercept else block
 
-    def transform(self, root: float) -> Array:
+    def transform(self, root: float) -> Doubles:
         """The matrix from these coordinates to coefficients times the lengths of their columns, and the intercept."""
         slopes = self.map if not self.intercept else np.column_stack((np.zeros(len(self.map)), self.map))
         if not self.intercept:
@@ -121,13 +121,13 @@ class _Columns:
         rest = np.linalg.norm(centre - self.directions @ (self.directions.T @ centre))
         return np.concatenate(([rest > SHARED * np.linalg.norm(centre)], shared)).astype(np.bool_)
 
-    def inflation(self) -> Array:
+    def inflation(self) -> Doubles:
         """The factors by which each variance is larger than for the column alone."""
         return np.asarray(np.sum(self.map**2, axis=1))
 
 
 def coefficient_errors(
-    fit: LinearFit, X: NDArray, weights: Array | None, *, alpha_estimated: bool, scale_estimated: bool,
+    fit: LinearFit, X: NDArray, weights: Doubles | None, *, alpha_estimated: bool, scale_estimated: bool,
     intercept: bool, names: list[str],
 ) -> CoefficientErrors:  # fmt: skip
     """The errors for the rows of the fit, each counted as often as its weight says; 0 leaves it out.
@@ -150,7 +150,7 @@ def coefficient_errors(
     lengths = np.concatenate(([1.0] * columns.intercept, columns.length))
     doubts = _dependent(columns, names) or _related(columns, names)
 
-    def in_units(steps: Array, unit: float) -> Array:
+    def in_units(steps: Doubles, unit: float) -> Doubles:
         errors = np.sqrt(np.sum((transform @ steps) ** 2, axis=1)) * (unit / lengths)
         return np.where(columns.undetermined(), math.nan, errors)
 
@@ -215,7 +215,7 @@ def _listed(names: list[str]) -> str:
     return " and ".join([", ".join(map(repr, names[:-1]))] * (len(names) > 1) + [repr(names[-1])])
 
 
-def _wrong_unit(scale: float, residuals: Array, weights: Array | None) -> list[str]:
+def _wrong_unit(scale: float, residuals: Doubles, weights: Doubles | None) -> list[str]:
     """A doubt about a given scale that is far larger or smaller than the median residual; else none."""
     typical = 1.4826 * float(medians(np.abs(residuals)[None], weights)[0])
     if not typical or scale / FAR <= typical <= scale * FAR:
@@ -233,11 +233,11 @@ class _Scores:
     By its residual's fitted value (r), the logarithm of the scale (s) and alpha (a); 0 for what is not estimated.
     """
 
-    def __init__(self, z: Array, alpha: float, low: float, alpha_free: bool, scale_free: bool) -> None:
+    def __init__(self, z: Doubles, alpha: float, low: float, alpha_free: bool, scale_free: bool) -> None:
         psi, self.rr = np.asarray(influence(z, alpha, 1.0)), np.asarray(curvature(z, alpha, 1.0))
         self.r, none = -psi, np.zeros_like(z)
-        self.s: Array = 1 - z * psi if scale_free else none
-        self.rs: Array = z * self.rr + psi if scale_free else none
+        self.s: Doubles = 1 - z * psi if scale_free else none
+        self.rs: Doubles = z * self.rr + psi if scale_free else none
         self.ss = z * self.rs
         self.a = self.ra = self.aa = none
         if alpha_free:
@@ -253,7 +253,7 @@ class _Jackknife:
     """The change of the coefficients when a row is left out, in whitened coordinates and in units of the scale."""
 
     def __init__(
-        self, fit: LinearFit, X: NDArray, residuals: Array, weights: Array | None, columns: _Columns, n: float,
+        self, fit: LinearFit, X: NDArray, residuals: Doubles, weights: Doubles | None, columns: _Columns, n: float,
         alpha_estimated: bool, scale_estimated: bool,
     ) -> None:  # fmt: skip
         self.X, self.columns, self.root, self.alpha = X, columns, math.sqrt(n), fit.alpha
@@ -287,7 +287,7 @@ class _Jackknife:
         """The derivatives of these rows' likelihoods at the fit."""
         return _Scores(self.z[part], self.alpha, self.low, self.alpha_free, self.scale_free)
 
-    def covariance_root(self) -> Array | None:
+    def covariance_root(self) -> Doubles | None:
         """A root of the covariance, over ``unit``; None where there is no minimum."""
         least, most = np.linalg.eigvalsh(self.H)[[0, -1]]
         if not least > DEFINITE * most > 0:
@@ -300,7 +300,7 @@ class _Jackknife:
         values, directions = np.linalg.eigh(squares)
         return np.asarray(directions * np.sqrt(np.maximum(values, 0.0)))
 
-    def steps(self, part: slice, inverse: Array) -> Array:
+    def steps(self, part: slice, inverse: Doubles) -> Doubles:
         """Steps of Newton's method of the coefficients, a row for each of some rows: towards the fit without it."""
         # The Hessian of the others is H - c q q'. First the coefficients' answer to the row's own score and to a move
         # of the scale and of alpha; then these two, by what is left of their curvature, within their ranges.
@@ -311,15 +311,15 @@ class _Jackknife:
         leverage = rr * np.einsum("ij,ij->i", far, Q)
         rest = 1 - np.minimum(leverage, ALONE)
 
-        def answer(mine: Array, of_all: Array) -> Array:
+        def answer(mine: Doubles, of_all: Doubles) -> Doubles:
             """inv(H - c q q') (of_all + mine q)."""
             fixed = inverse @ of_all
-            moved: Array = fixed + far * ((mine + rr * (Q @ fixed)) / rest)[:, None]
+            moved: Doubles = fixed + far * ((mine + rr * (Q @ fixed)) / rest)[:, None]
             return moved
 
-        def without(mine: Array, of_all: Array, by: Array) -> Array:
+        def without(mine: Doubles, of_all: Doubles, by: Doubles) -> Doubles:
             """The product of answers with mixed derivatives, less the row's own."""
-            product: Array = by @ of_all - mine * np.einsum("ij,ij->i", Q, by)
+            product: Doubles = by @ of_all - mine * np.einsum("ij,ij->i", Q, by)
             return product
 
         step = answer(r, np.zeros_like(self.rs))
@@ -351,7 +351,7 @@ class _Jackknife:
         return step
 
 
-def _within(pull: Array, bend: Array, low: float, high: float) -> Array:
+def _within(pull: Doubles, bend: Doubles, low: float, high: float) -> Doubles:
     """The minimum of bend x^2/2 - pull x within a range: at one of its ends, where the parabola opens downwards."""
     inside = np.clip(pull / np.where(bend > 0, bend, 1.0), low, high)
     at_low, at_high = (0.5 * bend * end**2 - pull * end for end in (low, high))

@@ -10,7 +10,7 @@ import numpy as np
 from .. import weight
 from .._arguments import ALPHA_RANGE
 from .._types import NDArray
-from ._problem import Array, Point, Problem
+from ._problem import Doubles, Point, Problem
 from ._starts import sample_size
 from ._units import Data
 
@@ -21,23 +21,23 @@ CONVERGED = 1e-5  # what counts as converged when rounding stops the line search
 class LinearFit:
     """A fitted model in the units of the data. Coefficients do not include the intercept."""
 
-    coefficients: Array
+    coefficients: Doubles
     intercept: float
     alpha: float
     alpha_range: tuple[float, float]  # where it was sought
     scale: float
-    residuals: Array
-    weights: Array  # relative to a residual of zero: 1 counts fully
+    residuals: Doubles
+    weights: Doubles  # relative to a residual of zero: 1 counts fully
     value: float  # the mean of the negative log-likelihood, or of the loss where alpha was fixed below 0
     gradient: float
     iterations: int  # those on all rows
     converged: bool
     exact_rows: int  # where an estimated scale shrank to nothing, the rows that lie exactly on the fit; else 0
-    ols_coefficients: Array
+    ols_coefficients: Doubles
     ols_intercept: float
     ols_rms: float  # the root mean square residual; 0 where only rounding is left
-    centre: Array  # of the columns
-    triangle: Array  # R of the QR factors of the centred columns, each row as often as its weight says
+    centre: Doubles  # of the columns
+    triangle: Doubles  # R of the QR factors of the centred columns, each row as often as its weight says
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Solution:
 
     data: Data
     problem: Problem
-    R: Array  # of the QR factors of the columns, with the roots of the weights
-    ols: Array  # coefficients of least squares, in the design's terms
+    R: Doubles  # of the QR factors of the columns, with the roots of the weights
+    ols: Doubles  # coefficients of least squares, in the design's terms
     rms: float  # the root mean square of its residuals
     exact_ols: bool  # whether only rounding is left of those
     best: Point
@@ -67,7 +67,7 @@ class Solution:
 
 
 def linear_fit(
-    solution: Solution, X: NDArray, y: NDArray, sample_weight: Array | None, scale: float | None
+    solution: Solution, X: NDArray, y: NDArray, sample_weight: Doubles | None, scale: float | None
 ) -> LinearFit:
     """The solution for all rows of the data, in their units; a fixed scale stays the number that was given."""
     best, problem, units, total = solution.best, solution.problem, solution.data.units, solution.data.total
@@ -78,7 +78,7 @@ def linear_fit(
         )
     residuals = _all_residuals(solution, X, y)
     exact_rows = _rows_on_it(solution, residuals, sample_weight) if solution.exact else 0
-    relative: Array = residuals / best.scale
+    relative: Doubles = residuals / best.scale
     weight(relative, best.alpha, 1.0, out=relative)
     residuals *= units.y_spread
     residuals *= units.y_unit
@@ -110,17 +110,17 @@ def linear_fit(
     )
 
 
-def _first(solution: Solution, gamma: Array) -> float:
+def _first(solution: Solution, gamma: Doubles) -> float:
     """The intercept among coefficients in the design's terms, 0 without one."""
     return float(gamma[0]) if solution.data.units.intercept else 0.0
 
 
-def _in_units(solution: Solution, gamma: Array) -> tuple[Array, float]:
+def _in_units(solution: Solution, gamma: Doubles) -> tuple[Doubles, float]:
     """Coefficients and intercept in the data's units, of those in the design's terms."""
     return solution.data.units.linear(solution.problem.design.coefficients(gamma), _first(solution, gamma))
 
 
-def _all_residuals(solution: Solution, X: NDArray, y: NDArray) -> Array:
+def _all_residuals(solution: Solution, X: NDArray, y: NDArray) -> Doubles:
     """The residuals of all rows, in the order of the data, in the fit's units."""
     best, design = solution.best, solution.problem.design
     if len(y) == design.n > sample_size(X.shape[1] + 1):  # the same rows in the same order
@@ -128,7 +128,7 @@ def _all_residuals(solution: Solution, X: NDArray, y: NDArray) -> Array:
     return solution.data.units.residuals(X, y, design.coefficients(best.gamma), _first(solution, best.gamma))
 
 
-def _rows_on_it(solution: Solution, residuals: Array, sample_weight: Array | None) -> int:
+def _rows_on_it(solution: Solution, residuals: Doubles, sample_weight: Doubles | None) -> int:
     """The number of rows that count and lie exactly on the fit."""
     on_it = np.abs(residuals) <= max(solution.best.scale, 100 * solution.problem.floor)
     if sample_weight is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.utils import check_array
 
 from .._types import ArrayLike
-from ._problem import Array
+from ._problem import Doubles
 
 try:
     from sklearn.utils.validation import _check_sample_weight
@@ -23,7 +23,7 @@ except ImportError:
 __all__ = ["sample_weights"]
 
 
-def sample_weights(weights: ArrayLike, X: Array) -> Array:
+def sample_weights(weights: ArrayLike, X: Doubles) -> Doubles:
     """Weights of the rows of X in float64, finite and not negative; a number is one for all rows.
 
     scikit-learn's function for it has no public name. Where it is gone, or takes other arguments, the same is checked
@@ -32,7 +32,7 @@ def sample_weights(weights: ArrayLike, X: Array) -> Array:
     options = {"dtype": np.float64, "ensure_non_negative": True}
     if _check_sample_weight is None or not _takes(_check_sample_weight, weights, X, **options):
         return _checked(weights, X)
-    checked: Array = _check_sample_weight(weights, X, **options)
+    checked: Doubles = _check_sample_weight(weights, X, **options)
     return checked
 
 
@@ -45,7 +45,7 @@ def _takes(function: Callable[..., object], *args: object, **options: object) ->
     return True
 
 
-def _checked(weights: ArrayLike, X: Array) -> Array:
+def _checked(weights: ArrayLike, X: Doubles) -> Doubles:
     """The weights, refused in scikit-learn's words where they do not fit the rows or make no sense."""
     n = len(X)
     if isinstance(weights, Number):

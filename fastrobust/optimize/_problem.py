@@ -16,7 +16,7 @@ from .._types import LossGrad
 from ._arrays import called
 from ._whitened import blocks
 
-Array = NDArray[np.float64]  # of NumPy alone, unlike the loops' arrays
+Doubles = NDArray[np.float64]  # of NumPy, while the loops take others too
 
 CLOSE = 1e-5  # where L-BFGS-B hands over to Newton: the projected gradient of the mean, in units of the scale
 GRADIENT = 1e-9  # where it goes on after all
@@ -27,27 +27,27 @@ NEWTON = 16  # steps at most: from CLOSE it takes two to six
 class Design:
     """``[1 X] = Q [1 map^-1]``, or without the 1: ``Q' Q = n`` as far as X has the rank, and Q is never formed."""
 
-    def __init__(self, X: Array, map: Array, intercept: bool) -> None:
+    def __init__(self, X: Doubles, map: Doubles, intercept: bool) -> None:
         self.X, self.map, self.intercept = X, map, int(intercept)
         self.n, self.k = len(X), map.shape[1] + intercept
 
-    def coefficients(self, gamma: Array) -> Array:
+    def coefficients(self, gamma: Doubles) -> Doubles:
         """The coefficients of the columns of X, of those of Q, whose first may be the intercept's."""
-        beta: Array = self.map @ gamma[self.intercept :]
+        beta: Doubles = self.map @ gamma[self.intercept :]
         return beta
 
-    def predict(self, gamma: Array, out: Array) -> Array:
+    def predict(self, gamma: Doubles, out: Doubles) -> Doubles:
         """The fitted values of all rows, Q gamma, written into ``out``."""
         np.matmul(self.X, self.coefficients(gamma), out=out)
         if self.intercept:
             out += gamma[0]
         return out
 
-    def project(self, v: Array) -> Array:
+    def project(self, v: Doubles) -> Doubles:
         """The transpose of ``predict``."""
         return np.concatenate(([v.sum()] * self.intercept, self.map.T @ (self.X.T @ v)))
 
-    def rows(self, part: slice) -> Array:
+    def rows(self, part: slice) -> Doubles:
         """A block of whitened rows."""
         block = self.X[part] @ self.map
         return np.column_stack((np.ones(len(block)), block)) if self.intercept else block
@@ -57,7 +57,7 @@ class Design:
 class Point:
     """Coefficients of Q, shape and scale, and what is known of the mean there."""
 
-    gamma: Array
+    gamma: Doubles
     alpha: float
     scale: float
     value: float = math.inf
@@ -96,8 +96,8 @@ class Problem:
     """The mean loss or negative log-likelihood of some rows, as a function of what is to be estimated."""
 
     def __init__(
-        self, design: Design, y: Array, weights: Array | None, alpha: float | None, scale: float | None, floor: float,
-        low: float,
+        self, design: Design, y: Doubles, weights: Doubles | None, alpha: float | None, scale: float | None,
+        floor: float, low: float,
     ) -> None:  # fmt: skip
         self.design, self.y, self.weights = design, y, weights
         self.alpha, self.scale, self.floor, self.low = alpha, scale, floor, low
@@ -110,32 +110,32 @@ class Problem:
         low_high += [(math.log(floor), math.log(high))] * (scale is None)
         self.bounds = np.array(low_high).reshape(-1, 2)
 
-    def part(self, rows: NDArray[np.intp] | slice, weights: Array | None) -> Problem:
+    def part(self, rows: NDArray[np.intp] | slice, weights: Doubles | None) -> Problem:
         """A problem with the same mean over some of the rows, with weights of their own."""
         design = Design(np.asfortranarray(self.design.X[rows]), self.design.map, bool(self.design.intercept))
         return Problem(design, self.y[rows], weights, self.alpha, self.scale, self.floor, self.low)
 
-    def residuals(self, gamma: Array) -> Array:
+    def residuals(self, gamma: Doubles) -> Doubles:
         """The residuals of all rows, in memory that the next call uses again."""
         self.design.predict(gamma, out=self.r)
         return np.subtract(self.y, self.r, out=self.r)
 
-    def theta(self, point: Point) -> Array:
+    def theta(self, point: Point) -> Doubles:
         """Coefficients, alpha and the logarithm of the scale, the estimated ones."""
         more = [point.alpha] * (self.alpha is None) + [math.log(point.scale)] * (self.scale is None)
         return np.concatenate((point.gamma, more))
 
-    def unit(self, point: Point) -> Array:
+    def unit(self, point: Point) -> Doubles:
         """Steps of ``theta`` that are alike: coefficients in units of the scale."""
         return np.concatenate((np.full(self.design.k, point.scale), np.ones(len(self.theta(point)) - self.design.k)))
 
-    def point(self, theta: Array) -> Point:
+    def point(self, theta: Doubles) -> Point:
         """The point at ``theta``, with what is fixed, and nothing known of the mean."""
         k = self.design.k
         alpha = float(theta[k]) if self.alpha is None else self.alpha
         return Point(theta[:k].copy(), alpha, math.exp(float(theta[-1])) if self.scale is None else self.scale)
 
-    def slope(self, point: Point) -> tuple[float, Array]:
+    def slope(self, point: Point) -> tuple[float, Doubles]:
         """The mean and its gradient by ``theta``."""
         r = self.residuals(point.gamma)
         out = (None, self.dx, None, None)
@@ -144,7 +144,7 @@ class Problem:
         more += [point.scale * float(mean.dscale)] if self.scale is None else []
         return float(mean.value), np.concatenate((-self.design.project(self.dx), more))
 
-    def measured(self, point: Point, iterations: int) -> tuple[Point, Array]:
+    def measured(self, point: Point, iterations: int) -> tuple[Point, Doubles]:
         """The point with its value and its projected gradient, coefficients in units of the scale; and the gradient."""
         value, gradient = self.slope(point)
         gradient[: self.design.k] *= point.scale
@@ -161,7 +161,7 @@ class Problem:
         unit = self.unit(start)
         origin[k:] = 0.0
 
-        def function(x: Array) -> tuple[float, Array]:
+        def function(x: Doubles) -> tuple[float, Doubles]:
             """The mean and its gradient for SciPy, in steps from the start that are alike."""
             value, gradient = self.slope(self.point(origin + unit * x))
             gradient *= unit
@@ -183,7 +183,7 @@ class Problem:
         )
         return self.measured(self.point(origin + unit * result.x), steps)[0]
 
-    def newton(self, start: Point, tell: Tell, what: str, hessian: Array | None = None) -> Point:
+    def newton(self, start: Point, tell: Tell, what: str, hessian: Doubles | None = None) -> Point:
         """Newton's method while it helps. alpha stays at an end of its range where the gradient points beyond.
 
         It begins with that Hessian, if one is given, and keeps each for as long as a step leaves a fifth: a new one
@@ -223,7 +223,7 @@ class Problem:
                 hessian = None
         return best
 
-    def hessian(self, point: Point, gradient: Array) -> Array:
+    def hessian(self, point: Point, gradient: Doubles) -> Doubles:
         """The second derivatives: of the coefficients exactly; for alpha and the scale by differences of gradients."""
         k, theta, unit = self.design.k, self.theta(point), self.unit(point)
         H = np.zeros((len(theta), len(theta)))
@@ -231,7 +231,7 @@ class Problem:
             moved = theta.copy()
             moved[j] += 1e-6 if theta[j] + 1e-6 < self.bounds[j, 1] else -1e-6
             H[:, j] = H[j, :] = (self.slope(self.point(moved))[1] * unit - gradient) / (moved[j] - theta[j])
-        slope: Array = self.residuals(point.gamma) / point.scale
+        slope: Doubles = self.residuals(point.gamma) / point.scale
         curvature(slope, point.alpha, 1.0, out=slope)
         slope /= len(slope) if self.weights is None else self.weights.sum()
         if self.weights is not None:

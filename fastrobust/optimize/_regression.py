@@ -20,7 +20,7 @@ import numpy as np
 from .._arguments import ALPHA_RANGE
 from .._types import NDArray
 from ._linear_fit import LinearFit, Solution, linear_fit
-from ._problem import Array, Design, Point, Problem, Tell
+from ._problem import Design, Doubles, Point, Problem, Tell
 from ._starts import search
 from ._units import Data, in_units
 from ._whitened import triangle, whitening
@@ -30,7 +30,7 @@ RANK = 1e-10  # a standardized column this close to the span of the others is co
 
 @np.errstate(over="ignore", under="ignore", invalid="ignore")  # far from the fit, and scales far from the residuals
 def fit_linear(
-    X: NDArray, y: NDArray, sample_weight: Array | None = None, *, alpha: float | None = None,
+    X: NDArray, y: NDArray, sample_weight: Doubles | None = None, *, alpha: float | None = None,
     scale: float | None = None, fit_intercept: bool = True, tell: Tell,
 ) -> LinearFit:  # fmt: skip
     """Fit ``y`` by the columns of ``X``, finite both, weighted by nonnegative weights that are not all 0.
@@ -43,7 +43,7 @@ def fit_linear(
     data = in_units(X, y, sample_weight, fit_intercept)
     tell.offset = 0.0 if alpha is not None and alpha < 0 else data.units.log_size
     tell("least squares")
-    R: Array = triangle(np, data.X, None if data.weights is None else np.sqrt(data.weights))
+    R: Doubles = triangle(np, data.X, None if data.weights is None else np.sqrt(data.weights))
     problem = _problem(data, R, alpha, scale)
     ols, rms = _least_squares(problem, data.total)
     exact_ols = rms <= 10 * (1e-13 * data.size + data.units.rounding)
@@ -55,7 +55,7 @@ def fit_linear(
     return linear_fit(Solution(data, problem, R, ols, rms, exact_ols, best), X, y, sample_weight, scale)
 
 
-def _problem(data: Data, R: Array, alpha: float | None, scale: float | None) -> Problem:
+def _problem(data: Data, R: Doubles, alpha: float | None, scale: float | None) -> Problem:
     """The mean to be minimized over the data's rows; R is that of the QR factors of the weighted columns."""
     design = Design(data.X, _whitening(R, data.total), data.units.intercept)
     floor = max(1e-10, 10 * data.units.rounding)
@@ -64,7 +64,7 @@ def _problem(data: Data, R: Array, alpha: float | None, scale: float | None) -> 
     return Problem(design, data.y, data.weights, alpha, data.units.inside(scale), floor, low)
 
 
-def _least_squares(problem: Problem, total: float) -> tuple[Array, float]:
+def _least_squares(problem: Problem, total: float) -> tuple[Doubles, float]:
     """Coefficients of least squares, and the root mean square of its residuals; ``total`` is that of the weights."""
     design, weights = problem.design, problem.weights
     ols = np.zeros(design.k)
@@ -79,7 +79,7 @@ def _least_squares(problem: Problem, total: float) -> tuple[Array, float]:
     return ols, math.sqrt(float(np.average(r**2, weights=weights)))
 
 
-def _lowest_alpha(k: int, n: int, weights: Array | None) -> float:
+def _lowest_alpha(k: int, n: int, weights: Doubles | None) -> float:
     """The lower end of alpha's range: 0, or 1 where k rows carry half of the weight.
 
     Then an exact fit of those rows makes the likelihood at alpha = 0 grow without bound as the scale shrinks. At
@@ -91,9 +91,9 @@ def _lowest_alpha(k: int, n: int, weights: Array | None) -> float:
     return 1.0 if share >= 0.5 else ALPHA_RANGE[0]
 
 
-def _whitening(R: Array, n: float) -> Array:
+def _whitening(R: Doubles, n: float) -> Doubles:
     """``map`` with ``map' R' R map = n``, of as many columns as R has rank, after each column of R has the length 1."""
     length = np.sqrt(np.sum(R**2, axis=0))
     length[length == 0] = 1.0
-    map: Array = whitening(np, R / length, RANK) * math.sqrt(n) / length[:, None]
+    map: Doubles = whitening(np, R / length, RANK) * math.sqrt(n) / length[:, None]
     return map

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import loss, weight
-from ._problem import CLOSE, GRADIENT, Array, Point, Problem, Stopped, Tell
+from ._problem import CLOSE, GRADIENT, Doubles, Point, Problem, Stopped, Tell
 
 HESSIAN = 40_000  # rows whose Hessian is good enough to begin with
 SAMPLE = 4000  # rows for the starts; more when there are many coefficients
@@ -34,7 +34,7 @@ def sample_size(k: int) -> int:
     return max(SAMPLE, 40 * k)
 
 
-def search(problem: Problem, ols: Array, rms: float, tell: Tell) -> Point:
+def search(problem: Problem, ols: Doubles, rms: float, tell: Tell) -> Point:
     """The best of several starts on a sample of the rows, polished on all of them; or where the callback ends that."""
     least_squares = _least_squares(problem, ols, rms)
     try:
@@ -48,7 +48,7 @@ def search(problem: Problem, ols: Array, rms: float, tell: Tell) -> Point:
         return problem.measured(stop.point, stop.point.iterations)[0]
 
 
-def _best_on_a_sample(problem: Problem, ols: Array, least_squares: Point, tell: Tell) -> Point:
+def _best_on_a_sample(problem: Problem, ols: Doubles, least_squares: Point, tell: Tell) -> Point:
     """The lowest point that is reached from the starts, on a sample of the rows."""
     sample = _drawn(problem, sample_size(problem.design.k))
     starts = _starts(sample, ols, least_squares, tell)
@@ -88,7 +88,7 @@ def _drawn(problem: Problem, size: int) -> Problem:
     return problem.part(chosen, counts.astype(np.float64))
 
 
-def _least_squares(problem: Problem, ols: Array, rms: float) -> Point:
+def _least_squares(problem: Problem, ols: Doubles, rms: float) -> Point:
     """The start at least squares: alpha = 2, and the root mean square as the scale, where these are estimated."""
     alpha = 2.0 if problem.alpha is None else problem.alpha
     if problem.scale is not None:
@@ -98,7 +98,7 @@ def _least_squares(problem: Problem, ols: Array, rms: float) -> Point:
     return Point(ols, alpha, max(largest, 2 * problem.floor))
 
 
-def _starts(sample: Problem, ols: Array, least_squares: Point, tell: Tell) -> list[Point]:
+def _starts(sample: Problem, ols: Doubles, least_squares: Point, tell: Tell) -> list[Point]:
     """The points to descend from: least squares, alpha = 1, and fits of subsets, each with alpha = 0 and 1, or its own.
 
     Where alpha is at least 2, all is convex, and least squares is the only one.
@@ -120,7 +120,7 @@ def _starts(sample: Problem, ols: Array, least_squares: Point, tell: Tell) -> li
     return starts
 
 
-def _point(problem: Problem, gamma: Array, alpha: float) -> Point:
+def _point(problem: Problem, gamma: Doubles, alpha: float) -> Point:
     """The point of these coefficients with a scale by the size of their residuals, where the scale is estimated."""
     if problem.scale is not None:
         return Point(gamma, alpha, problem.scale)
@@ -132,15 +132,15 @@ def _point(problem: Problem, gamma: Array, alpha: float) -> Point:
     return Point(gamma, alpha, max(scale, 2 * problem.floor))
 
 
-def medians(sizes: Array, weights: Array | None) -> Array:
+def medians(sizes: Doubles, weights: Doubles | None) -> Doubles:
     """The weighted median of each row."""
     if weights is None:
-        medians: Array = np.median(sizes, axis=1)
+        medians: Doubles = np.median(sizes, axis=1)
         return medians
     order = np.argsort(sizes, axis=1)
     below = np.cumsum(weights[order], axis=1)
     middle = np.argmax(below >= 0.5 * below[:, -1:], axis=1)
-    weighted: Array = np.take_along_axis(sizes, np.take_along_axis(order, middle[:, None], axis=1), axis=1)[:, 0]
+    weighted: Doubles = np.take_along_axis(sizes, np.take_along_axis(order, middle[:, None], axis=1), axis=1)[:, 0]
     return weighted
 
 
@@ -153,7 +153,7 @@ class _Fits:
     Where alpha is to be estimated it is 0, which forgets far rows most and so tells most minima apart.
     """
 
-    def __init__(self, problem: Problem, Q: Array, gammas: Array) -> None:
+    def __init__(self, problem: Problem, Q: Doubles, gammas: Doubles) -> None:
         self.problem, self.Q, self.gammas = problem, Q, gammas
         self.alpha = 0.0 if problem.alpha is None else problem.alpha
         self.residuals = problem.y - gammas @ Q.T
@@ -162,19 +162,19 @@ class _Fits:
         else:
             self.scales = np.full(len(gammas), problem.scale)
 
-    def bounded(self, scales: Array) -> Array:
+    def bounded(self, scales: Doubles) -> Doubles:
         """The scales, none below twice the floor, where only rounding is left."""
         return np.maximum(scales, 2 * self.problem.floor)
 
-    def mean(self, each: Array) -> Array:
+    def mean(self, each: Doubles) -> Doubles:
         """The weighted mean over the rows of the data, for each fit."""
         return np.asarray(np.average(each, axis=1, weights=self.problem.weights))
 
-    def weights(self) -> Array:
+    def weights(self) -> Doubles:
         """The weight of each row in each fit, relative to a residual of 0."""
         return np.asarray(weight(self.residuals / self.scales[:, None], self.alpha, 1.0))
 
-    def rescale(self, weights: Array) -> None:
+    def rescale(self, weights: Doubles) -> None:
         """Take one step of the scales to where mean(z psi(z)) = 1."""
         if self.problem.scale is None:
             z = self.residuals / self.scales[:, None]
@@ -194,7 +194,7 @@ class _Fits:
             self.gammas = self.gammas + (np.linalg.pinv(grams, hermitian=True) @ pulls[:, :, None])[:, :, 0]
             self.residuals = self.problem.y - self.gammas @ self.Q.T
 
-    def values(self) -> Array:
+    def values(self) -> Doubles:
         """The mean objective of each fit, infinite where it is none."""
         values = self.mean(loss(self.residuals / self.scales[:, None], self.alpha, 1.0)) + np.log(self.scales)
         return np.where(np.isfinite(values), values, math.inf)
@@ -206,7 +206,7 @@ def _subset_fits(problem: Problem) -> list[Point]:
     if not 0 < design.k <= min(20, design.n):  # a larger random subset is hardly ever free of outliers
         return []
     Q, rows = design.rows(slice(None)), _subsets(design.n, design.k, problem.weights)
-    gammas: Array = (np.linalg.pinv(Q[rows]) @ y[rows][:, :, None])[:, :, 0]
+    gammas: Doubles = (np.linalg.pinv(Q[rows]) @ y[rows][:, :, None])[:, :, 0]
     scored: list[tuple[float, int]] = []
     for start in range(0, len(gammas), AT_ONCE):
         fits = _Fits(problem, Q, gammas[start : start + AT_ONCE])
@@ -221,7 +221,7 @@ def _subset_fits(problem: Problem) -> list[Point]:
     return [Point(fits.gammas[i], fits.alpha, float(fits.scales[i])) for i in chosen[:FITS]]
 
 
-def _subsets(n: int, k: int, weights: Array | None) -> NDArray[np.intp]:
+def _subsets(n: int, k: int, weights: Doubles | None) -> NDArray[np.intp]:
     """Rows of subsets of k, shape (draws, k): all there are, or random ones, by weight, with a fixed seed."""
     if math.comb(n, k) <= DRAWS:
         return np.array(list(itertools.combinations(range(n), k)))

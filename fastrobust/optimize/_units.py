@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._types import NDArray
-from ._problem import Array
+from ._problem import Doubles
 from ._starts import sample_size
 from ._whitened import blocks
 
@@ -23,8 +23,8 @@ FAR_X, FAR_Y = 2.0**40, 1e100  # times the spread of the others: beyond, the col
 class Units:
     """The units that the data were divided by, and the centres that were taken from them for an intercept."""
 
-    x_unit: Array  # of each column
-    centre: Array  # of each column, in its unit
+    x_unit: Doubles  # of each column
+    centre: Doubles  # of each column, in its unit
     y_unit: float
     y_centre: float  # in y_unit
     y_spread: float  # in y_unit
@@ -48,12 +48,12 @@ class Units:
         """A scale of the units here in those of the data."""
         return scale * self.y_spread * self.y_unit
 
-    def linear(self, beta: Array, first: float) -> tuple[Array, float]:
+    def linear(self, beta: Doubles, first: float) -> tuple[Doubles, float]:
         """Coefficients and intercept in the data's units, of those here."""
         at_zero = self.y_centre + self.y_spread * (first - float(self.centre @ beta)) if self.intercept else 0.0
         return beta * self.y_spread / self.x_unit * self.y_unit, at_zero * self.y_unit
 
-    def residuals(self, X: NDArray, y: NDArray, beta: Array, first: float) -> Array:
+    def residuals(self, X: NDArray, y: NDArray, beta: Doubles, first: float) -> Doubles:
         """Residuals of all rows of the data, in the units here, for coefficients and an intercept in them."""
         residuals = np.empty(len(y))
         for part in blocks(np, len(y)):
@@ -67,15 +67,15 @@ class Units:
 class Data:
     """The rows that count, in units of their own."""
 
-    X: Array
-    y: Array
-    weights: Array | None  # of mean 1; None where all weigh the same
+    X: Doubles
+    y: Doubles
+    weights: Doubles | None  # of mean 1; None where all weigh the same
     total: float  # of the weights
     size: float  # the root mean square of y
     units: Units
 
 
-def in_units(X: NDArray, y: NDArray, weights: Array | None, fit_intercept: bool) -> Data:
+def in_units(X: NDArray, y: NDArray, weights: Doubles | None, fit_intercept: bool) -> Data:
     """A copy of the rows that count, scaled, and centred if there is to be an intercept."""
     used, target, weights = _rows(X, y, weights)
     x_unit, centre = _scale_columns(used, weights, fit_intercept)
@@ -94,7 +94,7 @@ def in_units(X: NDArray, y: NDArray, weights: Array | None, fit_intercept: bool)
     return Data(used, target, weights, total, y_size / y_spread, units)
 
 
-def _rows(X: NDArray, y: NDArray, weights: Array | None) -> tuple[Array, Array, Array | None]:
+def _rows(X: NDArray, y: NDArray, weights: Doubles | None) -> tuple[Doubles, Doubles, Doubles | None]:
     """A copy in float64 of the rows that count, with weights of mean 1; None where all weigh the same.
 
     Rows that fit the sample for the starts are sorted, and equal ones become one: then neither their order nor a weight
@@ -115,7 +115,7 @@ def _rows(X: NDArray, y: NDArray, weights: Array | None) -> tuple[Array, Array, 
     return np.array(X, np.float64, order="F"), np.array(y, np.float64), weights
 
 
-def _scale_columns(X: Array, weights: Array | None, centred: bool) -> tuple[Array, Array]:
+def _scale_columns(X: Doubles, weights: Doubles | None, centred: bool) -> tuple[Doubles, Doubles]:
     """Divide the columns by powers of two, and centre them where that is wanted; the units, and the centres in them."""
     unit, centre = np.ones(X.shape[1]), np.zeros(X.shape[1])
     # Powers of two: exact, and no square overflows. Column by column, which stay in cache.
@@ -131,7 +131,7 @@ def _scale_columns(X: Array, weights: Array | None, centred: bool) -> tuple[Arra
     return unit, centre
 
 
-def _far_off(values: Array, limit: float) -> str | None:
+def _far_off(values: Doubles, limit: float) -> str | None:
     """A complaint about a number so far from the bulk, as fill values are, that little would be left of the others.
 
     None where there is no such number.
@@ -149,6 +149,6 @@ def _far_off(values: Array, limit: float) -> str | None:
     )
 
 
-def _power_of_two(size: Array) -> Array:
+def _power_of_two(size: Doubles) -> Doubles:
     """The power of two above each size, within what can be divided by; 1 for 0."""
     return np.where(size > 0, np.ldexp(1.0, np.clip(np.frexp(size)[1], -1000, 1000)), 1.0)

@@ -60,16 +60,6 @@ def _cupy() -> ModuleType:
         raise ImportError(f"CUDA tensors go through CuPy, which is missing: {_dispatch.INSTALL['cupy']}") from None
 
 
-class _External:
-    """A stream of PyTorch, for `cupy.cuda.Stream.from_external`."""
-
-    def __init__(self, pointer: int) -> None:
-        self.pointer = pointer
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, self.pointer  # version of the protocol, and the stream
-
-
 @functools.cache
 def _allocator() -> Any:
     """PyTorch's memory for CuPy's arrays: one pool for both, which knows streams and the capture of graphs."""
@@ -92,7 +82,7 @@ def _on(x: Tensor, definition: Definition) -> Iterator[None]:
         name = definition.operands[0]
         raise TypeError(f"{name} is on {x.device}, for which fastrobust has no kernels: move it with .cpu() or .cuda()")
     cuda = _cupy().cuda
-    stream = cuda.Stream.from_external(_External(torch.cuda.current_stream(x.device).cuda_stream))
+    stream = imported("fastrobust._backends.cupy").stream_at(torch.cuda.current_stream(x.device).cuda_stream)
     with cuda.Device(x.device.index), stream, cuda.using_allocator(_allocator().malloc):
         yield
 

@@ -204,17 +204,11 @@ def masked(definition: Definition, operands: Operands, weights: Tensor | None) -
         return list(operands)
     none = weights == 0
     return [
-        torch.where(none, _harmless(definition, name), operand)
+        torch.where(none, definition.harmless(name), operand)
         if isinstance(operand, Tensor) and operand.is_floating_point() and (operand.dim() or name in definition.data)
         else operand
         for name, operand in zip(definition.operands, operands, strict=True)
     ]
-
-
-def _harmless(definition: Definition, name: str) -> float:
-    """A number that the operand may be."""
-    usual, domain = 1.0 if name in definition.parameters else 0.0, definition.domains.get(name)
-    return usual if domain is None or domain.holds(usual) else domain.least + 1.0
 
 
 def weighed(value: Tensor, weights: Tensor | None, reduction: str) -> Tensor:

@@ -13,10 +13,10 @@ from numba import intp
 
 from ..arithmetic.primitives import scalar
 from . import xla_frame as f
-from .memory import WORD, WORDS, address_of, pointer
+from .memory import WORD, WORDS, address_of, pointer, scratch
 from .xla_calls import BAD_SHAPES, BAD_TYPES, BAD_VERSION, NO_KERNEL, buffer_of, described, elements_of, failed
 from .xla_kernels import kernel_of
-from .xla_machine import PLAIN_MODES, ones, scratch, swap_modes
+from .xla_machine import PLAIN_MODES, ones, swap_modes
 from .xla_plan import COUNT, DATA, INPUTS, ITEM, KERNEL, MODE, PLACES, PLAN, SUMS, choose, planned, varying
 from .xla_sums import begin4, begin8, end4, end8
 from .xla_threads import leave, take_part, work

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..arithmetic.primitives import min, scalar
 from . import xla_frame as f
-from .memory import WORD, address_of, pointer
-from .xla_machine import ask, scratch
+from .memory import WORD, address_of, pointer, scratch
+from .xla_machine import ask
 
 __all__ = [
     "BAD_SHAPES",

@@ -22,26 +22,8 @@ __all__ = [
     "ones",
     "run_kernel",
     "sched_yield",
-    "scratch",
     "swap_modes",
 ]
-
-
-@intrinsic(prefer_literal=True)
-def scratch(typing: Any, count: Any, like: Any) -> Any:
-    """Memory for ``count`` numbers on the stack, which is not filled with zeros as that of `memory.stack` may be."""
-    if not isinstance(count, types.IntegerLiteral):
-        return None
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        """Memory reserved where the function begins, once, also in a loop."""
-        array = ir.ArrayType(context.get_value_type(sig.return_type.dtype), count.literal_value)
-        with builder.goto_entry_block():
-            memory = builder.alloca(array)
-        memory.align = 64
-        return builder.bitcast(memory, context.get_value_type(sig.return_type))
-
-    return types.CPointer(like)(count, like), lower
 
 
 @intrinsic

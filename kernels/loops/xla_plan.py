@@ -20,11 +20,10 @@ from __future__ import annotations
 
 from ..arithmetic.primitives import min, scalar
 from . import xla_frame as f
-from .memory import WORD, pointer
+from .memory import WORD, pointer, scratch
 from .panels import TILE
 from .xla_calls import buffer_of
 from .xla_frame import OPERANDS_MAX
-from .xla_machine import scratch
 
 __all__ = ["choose", "planned", "varying"]
 

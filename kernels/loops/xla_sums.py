@@ -10,11 +10,11 @@ from ..arithmetic.elementary import LARGEST, lifted
 from ..arithmetic.primitives import max, min, scalar
 from ..arithmetic.scaling import APART
 from . import xla_frame as f
-from .memory import address_of, pointer
+from .memory import address_of, pointer, scratch
 from .panels import PANEL, PANELS_MAX, SUMS_MAX, TILE
 from .xla_calls import BAD_SHAPES, NO_KERNEL, NO_MEMORY, buffer_of, elements_of, failed
 from .xla_kernels import kernel_of
-from .xla_machine import free, malloc, narrow, scratch
+from .xla_machine import free, malloc, narrow
 from .xla_plan import (
     DATA,
     FACTOR,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..arithmetic.primitives import min, scalar
 from . import xla_frame as f
-from .memory import WORD, address_of, pointer
+from .memory import WORD, address_of, pointer, scratch
 from .panels import PARALLEL
 from .xla_calls import threads_of
-from .xla_machine import add_at, ask, free, malloc, sched_yield, scratch
+from .xla_machine import add_at, ask, free, malloc, sched_yield
 from .xla_plan import LINE, MODE, PLAN, UNITS
 from .xla_units import span
 

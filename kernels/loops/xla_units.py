@@ -8,8 +8,8 @@ import numpy as np
 
 from ..arithmetic.primitives import min, scalar
 from . import xla_frame as f
-from .memory import WORD, address_of, pointer
-from .xla_machine import run_kernel, scratch
+from .memory import WORD, address_of, pointer, scratch
+from .xla_machine import run_kernel
 from .xla_plan import (
     AXES,
     AXES_USED,

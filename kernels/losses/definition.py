@@ -122,6 +122,11 @@ class Definition:
         object.__setattr__(self, "edition", 0 if before is None else before.edition + 1)
         known[self.name] = self
 
+    def harmless(self, name: str) -> float:
+        """A number that the operand may be."""
+        usual, domain = 1.0 if name in self.parameters else 0.0, self.domains.get(name)
+        return usual if domain is None or domain.holds(usual) else domain.least + 1.0
+
     def __repr__(self) -> str:
         return f"<definition of {self.name}({', '.join(self.operands)})>"
 
