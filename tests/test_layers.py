@@ -416,6 +416,8 @@ def of_pytorch_alone(source: str, module: str) -> list[str]:
     """The names of PyTorch's that begin with an underscore, or that the guard says are undocumented."""
 
     def hidden(path: str) -> bool:
+        if path.startswith("fastrobust."):
+            return False
         private = any(re.match(r"_[^_]", part) and part not in OWN | {"_fields"} for part in path.split("."))
         return private or any((path + ".").startswith(place + ".") for place in UNDOCUMENTED)
 
