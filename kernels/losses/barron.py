@@ -406,8 +406,8 @@ CASES = Cases(ordinary, outside, close, ("dalpha",))
 SCALE = Domain(0.0, True, "scale must be positive, got {}: it is the residual at which the loss begins to bend")
 VALUES = "value", "dx", "dscale", "weight", "curvature"  # which `values` gives, in its order
 
-# Of `tests/attack.py`, the largest errors found are, in this order, 2.06 and 2.03, 1.89 and 2.00, 4.48 and 3.44, 2.77
-# and 2.78, 1.31 and 1.31, 3.64 and 4.22 units.
+# At the witnesses, from `tests/attack.py`, the errors are, in this order, 2.06 and 2.03, 1.89 and 2.00, 4.48 and 3.44,
+# 2.77 and 2.78, 1.31 and 1.31, 3.64 and 4.22 units; README's table has what other points gave.
 BOUNDS = {
     "value": Bound(
         4,
