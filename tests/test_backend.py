@@ -237,8 +237,9 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("mean", [False, True], ids=["sum", "mean"])
-@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+@pytest.mark.parametrize(
+    ("weighted", "mean"), [(False, False), (True, False), (True, True)], ids=["sum", "wsum", "wmean"]
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES)
 def test_reductions_are_the_sums_of_what_each_element_has(shapes: Any, dtype: Any, weighted: bool, mean: bool) -> None:

@@ -199,7 +199,7 @@ print(outcome(child))
 @needs_fork
 @pytest.mark.slow
 def test_a_child_born_at_any_time_computes(warm: Path) -> None:
-    for hundredths in range(0, 50, 2):
+    for hundredths in range(0, 50, 4):
         assert run(DELAYED_FORK, warm, hundredths / 100) == "0\n", hundredths
     for tenths in range(0, 30, 5):
         assert run(DELAYED_FORK, COLD, tenths / 10) == "0\n", tenths
@@ -449,7 +449,7 @@ except KeyboardInterrupt:
     assert right() and right_too()
     print("right")
 """
-    delays = range(1, 60, 3) if state == "warm" else range(1, 400, 60)
+    delays = range(1, 60, 6) if state == "warm" else range(1, 400, 60)
     for hundredths in delays:
         assert run(program, warm if state == "warm" else COLD, hundredths / 100) == "right\n", hundredths
 

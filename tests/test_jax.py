@@ -79,7 +79,7 @@ def close(found: Any, expected: Any, rtol: float = 1e-12) -> None:
     "dtype", ["float32", *(pytest.param(name, marks=pytest.mark.slow) for name in ("float64", "float16", "bfloat16"))]
 )
 def test_values_are_the_kernels(dtype: str) -> None:
-    """Bit for bit those of NumPy arrays: all functions, broadcasting every way that the handler knows."""
+    """Bit for bit those of NumPy arrays: all functions, broadcasting every way that the handler knows, or some."""
     rng = np.random.default_rng(0)
     kind = jnp.dtype(dtype)
     shapes = [
@@ -93,7 +93,7 @@ def test_values_are_the_kernels(dtype: str) -> None:
         return tuple(function(*args) for function in functions)
 
     with double():
-        for of_x, of_alpha, of_scale in shapes:
+        for of_x, of_alpha, of_scale in shapes if dtype == "float32" else shapes[::3]:
             x = np.asarray(rng.normal(size=of_x) * 10 ** rng.uniform(-6, 4, of_x)).astype(kind)
             alpha = np.asarray(rng.uniform(0, 4, of_alpha)).astype(kind)
             scale = np.asarray(10 ** rng.uniform(-2, 2, of_scale)).astype(kind)
@@ -268,7 +268,7 @@ def test_jit_and_hessian(name: str) -> None:
             close(jax.jacrev(jax.grad(total, 0), 2)(*args), jax.jacfwd(jax.grad(total, 2), 0)(*args))
 
 
-@pytest.mark.parametrize("axes", [a for a in itertools.product((0, None), repeat=3) if any(n == 0 for n in a)])
+@pytest.mark.parametrize("axes", [(0, 0, 0), (0, None, None), (None, 0, None), (None, None, 0)], ids=str)
 @few
 def test_vmap(name: str, axes: tuple[Any, ...]) -> None:
     """Over any of the arguments, and over their gradients; twice."""
