@@ -150,7 +150,7 @@ def _reducer(zero: Any) -> Any:
         if plan[KERNEL] == 0:
             return failed(frame, table, NO_KERNEL, f.UNIMPLEMENTED)
         words = max(plan[UNITS], 1) * plan[SLOTS]
-        memory = malloc(8 * (words + (parameters * TILE + 8 if repeat > 1 else 0)))
+        memory = malloc(8 * (words + (parameters * TILE if repeat > 1 else 0)))
         if memory == 0:
             return failed(frame, table, NO_MEMORY, f.NO_MEMORY)
         sums = pointer(memory, double)
@@ -158,7 +158,7 @@ def _reducer(zero: Any) -> Any:
             sums[i] = 0.0
         plan[PARTIAL] = memory
         if repeat > 1:
-            repeated(plan, period, (memory + 8 * words + 63) & -64)  # vectors across cache lines take twice as long
+            repeated(plan, period, memory + 8 * words)
         factor, lift, step = 1.0, 1.0, 1.0  # see `scaling`
         if double_sums:
             while step * np.float64(n) > 1.0:
