@@ -1,12 +1,16 @@
 """``--require-gpu``: a machine that should have a GPU fails where another one skips.  CuPy, and a stand-in for it.
 
 ``-n auto`` takes a process for each core, up to eight: each of them may load PyTorch and JAX.
+
+Programs that the tests start are to be ended by Ctrl-C, which shells have the commands ignore that they start in the
+background, and what these start in turn.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +20,9 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # which share the cores: more threads would wait
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -119,7 +119,7 @@ def _typed(results: Sequence[jax.Array], like: Sequence[jax.Array]) -> _Arrays:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _composite(definition: Definition, names: tuple[str, ...], *operands: jax.Array) -> _Arrays:
     """The outputs by XLA's operations, compiled as one program."""
-    return traced.evaluate(jnp, jax.lax, _take, definition, names, *operands)
+    return traced.evaluate(_LIBRARY, definition, names, *operands)
 
 
 def _take(column: Sequence[float], i: jax.Array) -> jax.Array:
@@ -128,6 +128,9 @@ def _take(column: Sequence[float], i: jax.Array) -> jax.Array:
     if sharding is None:
         return jnp.asarray(column)[i]
     return jnp.asarray(column).at[i].get(out_sharding=sharding)
+
+
+_LIBRARY = traced.Library(jnp, jax.lax, jax.jit, _take)
 
 
 def _by_platform(

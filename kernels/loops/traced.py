@@ -4,6 +4,10 @@ The formulas are those of the definitions themselves: their sources are read and
 each conditional expression, and the primitives in the library's operations.  A product with its rounding error takes
 seventeen of them instead of an fma, so this is slow beside compiled kernels; it is for where there are none.  It is
 nearly as accurate: the emulated fma rounds twice, and subnormal numbers may be flushed to 0.
+
+Such a library traces Python anew for each shape of arrays, some 50 us for each of thousands of operations.  So each
+function is compiled by itself: an fma, of which a loss has hundreds, is traced once for operands of a type and then
+only called; compilers inline it.
 """
 
 from __future__ import annotations
@@ -15,24 +19,28 @@ import operator
 import textwrap
 from collections.abc import Callable, Sequence
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..arithmetic import primitives
 from ..losses.definition import Definition
 
-__all__ = ["evaluate"]
+__all__ = ["Library", "evaluate"]
 
 
-def evaluate(
-    xp: Any, lax: Any, take: Callable[..., Any], definition: Definition, names: Sequence[str], *operands: Any
-) -> tuple[Any, ...]:
-    """The named outputs; ``xp`` and ``lax`` are jax.numpy and jax.lax, the operands of one type and broadcastable.
+class Library(NamedTuple):
+    """What is needed of a library that traces programs."""
 
-    ``take(column, i)`` is column[i] for an array of indices.
-    """
-    lifted = _Lifter(xp, lax, take)
+    xp: Any  # jax.numpy
+    lax: Any  # jax.lax
+    jit: Callable[[Callable[..., Any]], Callable[..., Any]]
+    take: Callable[..., Any]  # of a column of a table and an array of indices: the elements there
+
+
+def evaluate(library: Library, definition: Definition, names: Sequence[str], *operands: Any) -> tuple[Any, ...]:
+    """The named outputs; the operands are the library's arrays, of one type and broadcastable."""
+    lifted = _lifter(library)
     leading = len(definition.data)
     data, parameters = operands[:leading], operands[leading:]
     carried: tuple[Any, ...] = ()
@@ -46,8 +54,8 @@ def evaluate(
         outputs, left = lifted(stage.function)(*data, prepared, *carried, *flags)
         by_name |= zip(stage.outputs, outputs, strict=True)
         carried += () if stage.carries is None else (left,)
-    common = xp.broadcast_shapes(*(operand.shape for operand in operands))
-    return tuple(xp.broadcast_to(by_name[name], common) for name in names)
+    common = library.xp.broadcast_shapes(*(operand.shape for operand in operands))
+    return tuple(library.xp.broadcast_to(by_name[name], common) for name in names)
 
 
 @functools.cache
@@ -76,15 +84,21 @@ def _assign(names: dict[str, Any], target: Any, value: Any) -> None:
         _assign(names, part, of_part)
 
 
+def _are_arrays(values: Sequence[Any]) -> bool:
+    """Tell whether these are arrays or tuples of arrays, and no constants of Python's, which a program depends on."""
+    return all(_are_arrays(v) if isinstance(v, tuple) else hasattr(v, "dtype") for v in values)
+
+
 class _Lifter:
     """A maker of functions over arrays, of one library, from scalar functions."""
 
-    def __init__(self, xp: Any, lax: Any, take: Callable[..., Any]) -> None:
-        self.xp, self.lax, self.take = xp, lax, take
+    def __init__(self, library: Library) -> None:
+        self.xp, self.lax, self.jit, self.take = library
+        self.fma = self.once(self.rounded_twice)
         self.done: dict[Any, Any] = {primitives.fma: self.fma, primitives.bits: self.bits}
         self.done[primitives.from_bits] = self.bits  # the other way, by the type
-        self.done |= {primitives.min: xp.minimum, primitives.max: xp.maximum}
-        self.builtins = {"type": self.type, "abs": xp.abs}
+        self.done |= {primitives.min: self.xp.minimum, primitives.max: self.xp.maximum}
+        self.builtins = {"type": self.type, "abs": self.xp.abs}
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The scalar function as one over arrays, made once."""
@@ -96,7 +110,12 @@ class _Lifter:
         """The function over arrays, made anew: a primitive has a counterpart, all else is read."""
         if function.__module__ == primitives.__name__:
             return self.primitive(function)
-        return functools.partial(self.run, function)
+        return self.once(functools.partial(self.run, function))
+
+    def once(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, traced once for arrays of each type."""
+        compiled = self.jit(function)
+        return lambda *args: (compiled if _are_arrays(args) else function)(*args)
 
     def run(self, function: FunctionType, *args: Any) -> Any:
         """The results of the function for these arguments, statement by statement."""
@@ -170,7 +189,7 @@ class _Lifter:
                 table = [T(float(c)) for c in (single if args[0].dtype.itemsize == 4 else double)]
                 return evaluate(*args, table, self.fma, lambda a, b: a * b)
 
-            return polynomial
+            return self.once(polynomial)
         if tables is not None:
             horner, single, double = tables
 
@@ -178,7 +197,7 @@ class _Lifter:
                 table = single if w.dtype.itemsize == 4 else double
                 return horner(w, [self.take(column, i) for column in table.T], self.fma)
 
-            return piecewise
+            return self.once(piecewise)
         return function
 
     def type(self, value: Any) -> Callable[[Any], Any]:
@@ -199,7 +218,7 @@ class _Lifter:
         kind = {"float32": "uint32", "uint32": "float32", "float64": "uint64", "uint64": "float64"}[value.dtype.name]
         return self.lax.bitcast_convert_type(value, np.dtype(kind))
 
-    def fma(self, a: Any, b: Any, c: Any) -> Any:
+    def rounded_twice(self, a: Any, b: Any, c: Any) -> Any:
         """The sum a b + c, of which the product is exact (Dekker) and the sum rounded twice."""
         T = self.type(a)
         factor = T(4097.0 if a.dtype.itemsize == 4 else 134217729.0)
@@ -218,3 +237,6 @@ class _Lifter:
         big = factor * a
         high = big - (big - a)
         return high, a - high
+
+
+_lifter = functools.cache(_Lifter)
