@@ -16,6 +16,7 @@ from ._api import loss_and_grad as loss_and_grad
 from ._api import nll as nll
 from ._api import nll_and_grad as nll_and_grad
 from ._api import weight as weight
+from ._define import define as define
 from ._types import LossGrad as LossGrad
 from ._types import PartitionGrad as PartitionGrad
 
@@ -25,6 +26,7 @@ __all__ = [
     "LossGrad",
     "PartitionGrad",
     "curvature",
+    "define",
     "influence",
     "log_partition",
     "log_partition_and_grad",

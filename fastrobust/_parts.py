@@ -12,7 +12,14 @@ from types import ModuleType
 from ._dispatch import INSTALL, NAMES, install
 from .kernels.compilers.alone import imported
 
-_LIBRARIES = {"optimize": "scipy", "stats": "scipy", "torch": "torch", "jax": "jax"}  # what each of them needs
+_LIBRARIES = {  # what each of them needs
+    "losses": "numpy",
+    "math": "numpy",
+    "optimize": "scipy",
+    "stats": "scipy",
+    "torch": "torch",
+    "jax": "jax",
+}
 
 
 def part(name: str) -> ModuleType:

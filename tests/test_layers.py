@@ -32,7 +32,7 @@ from fastrobust.kernels.losses.catalogue import LOG_PARTITION, LOSS
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, KERNELS = ROOT / "fastrobust", ROOT / "kernels"
 PUBLIC = tuple(fr.__all__)
-FUNCTIONS = tuple(name for name in PUBLIC if inspect.isfunction(getattr(fr, name)))
+FUNCTIONS = tuple(name for name in PUBLIC if inspect.isfunction(getattr(fr, name)) and name != "define")  # of arrays
 FRAMEWORKS = {*_dispatch._LIBRARIES, "tensorflow", "scipy", "sklearn", "pandas", "numba", "llvmlite"}
 
 # --- what is there
@@ -73,9 +73,10 @@ def beyond_the_kernels(module: str, found: Import) -> bool:
 
 ROOMS = {  # of the kernels, and into which others each looks
     "arithmetic": (),
-    "losses": ("arithmetic",),
+    "graph": ("arithmetic",),
+    "losses": ("arithmetic", "graph"),
     "compilers": ("arithmetic",),
-    "loops": ("arithmetic", "losses", "compilers"),
+    "loops": ("arithmetic", "graph", "losses", "compilers"),
 }
 
 
@@ -332,7 +333,7 @@ def test_a_planted_circle_is_seen() -> None:
 def test_the_diagram_in_contributing_is_what_the_sources_say() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     assert rooms.BLOCK.findall(text) == [f"```mermaid\n{rooms.diagram()}```\n"], "python tests/rooms.py --update"
-    assert 'kernels_losses["kernels.losses"] --> kernels_arithmetic["kernels.arithmetic"]' in text
+    assert 'kernels_losses["kernels.losses"] --> kernels_graph["kernels.graph"]' in text
 
 
 @pytest.mark.parametrize("room", ["kernels", "kernels.loops", "optimize", "cli"])
@@ -570,8 +571,10 @@ def test_import_brings_no_framework_and_starts_no_thread() -> None:
     assert_light(fresh("import fastrobust\ndir(fastrobust)\nhasattr(fastrobust, 'nothing')"))
 
 
-PARTS = {"optimize": "scipy", "stats": "scipy", "torch": "torch", "jax": "jax"}  # and the library that each needs
-USES = {
+PARTS = {"losses": "numpy", "math": "numpy", "optimize": "scipy", "stats": "scipy", "torch": "torch", "jax": "jax"}
+USES = {  # of each of them, and of the library that it needs
+    "losses": "losses.mse(1.0)",
+    "math": "math.exp(1.0)",
     "optimize": "optimize.efficiency_scale(0.0)",
     "stats": "stats.barron(1.0)",
     "torch": "torch.AdaptiveLoss()",
@@ -583,13 +586,13 @@ USES = {
 def test_a_part_is_imported_when_it_is_first_asked_for(part: str) -> None:
     pytest.importorskip(PARTS[part])
     program = f"import fastrobust as fr\nassert {part!r} in dir(fr)\nassert fr.{USES[part]} is not None"
-    found = set(fresh(program)["modules"])
+    found = {*fresh(program)["modules"], "numpy"}  # which `fresh` brings
     assert PARTS[part] in found
     assert not {"torch", "jax", "cupy", "sklearn"} & found - {PARTS[part]}, "and no other"
-    assert PARTS[part] in fresh(f"from fastrobust import {part}")["modules"]
+    assert PARTS[part] in {*fresh(f"from fastrobust import {part}")["modules"], "numpy"}
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", [part for part, library in PARTS.items() if library != "numpy"])
 def test_a_part_whose_library_is_missing_says_what_to_install(part: str) -> None:
     program = f"""
 import sys
@@ -661,15 +664,24 @@ def test_all_is_what_init_re_exports_under_its_own_name() -> None:
     with pytest.raises(AttributeError, match="module 'fastrobust' has no attribute 'nothing'"):
         fr.nothing  # noqa: B018
     visible = {name for name in vars(fr) if not name.startswith("_")}
-    assert visible - set(PUBLIC) <= {"kernels", "cli", "compat", "jax", "optimize", "stats", "torch"}, (
-        "submodules that something imported, and no more"
-    )
+    assert visible - set(PUBLIC) <= {
+        "kernels",
+        "cli",
+        "compat",
+        "jax",
+        "losses",
+        "math",
+        "optimize",
+        "stats",
+        "torch",
+    }, "submodules that something imported, and no more"
 
 
 def test_the_public_names_are_those_of_the_design() -> None:
     assert set(PUBLIC) == {
         *("loss", "influence", "weight", "curvature", "nll", "log_partition"),
         *("loss_and_grad", "nll_and_grad", "log_partition_and_grad", "LossGrad", "PartitionGrad"),
+        "define",
     }
     assert fr.LossGrad._fields == ("value", *LOSS.gradients) == ("value", "dx", "dalpha", "dscale")
     assert fr.PartitionGrad._fields == ("value", *LOG_PARTITION.gradients) == ("value", "dalpha")

@@ -36,7 +36,7 @@ GUARDED = KERNELS / "arithmetic" / "numba_private.py"
 WORDS = types.CPointer(intp)
 
 
-@primitives.scalar
+@primitives.inlined
 def twice(x: Any) -> Any:
     return x + x
 
@@ -107,10 +107,10 @@ def test_what_numba_links_is_its_runtime(monkeypatch: pytest.MonkeyPatch) -> Non
     )
 
 
-def test_a_scalar_function_is_typed_by_lowering_it() -> None:
+def test_a_helper_is_typed_by_lowering_it() -> None:
     """By `infer_global` and `AbstractTemplate.generic`: for literals, too."""
     kernel = private._lower(lambda x: twice(x) + twice(2), (types.float32,), None)
-    assert kernel.signature.return_type == types.float64, "scalar functions are not typed by AbstractTemplate.generic"
+    assert kernel.signature.return_type == types.float64, "helpers are not typed by AbstractTemplate.generic"
 
 
 def test_a_call_is_made_and_noted(found: private.Lowered) -> None:
@@ -403,7 +403,7 @@ def test_what_is_public_is_free() -> None:
         "import numba.extending\nimport llvmlite.binding as llvm\nfrom llvmlite import ir\n"
         "from numba import intp, types\n"
         "from numba.extending import intrinsic, lower_builtin, type_callable\n"
-        "from .numba_private import register_scalar\n"
+        "from .numba_private import register_inlined\n"
         "from ..arithmetic import numba_private as n\nn.alloca_once(builder, ir.IntType(8))\n"
         "text = 'numba and llvmlite'\n"
     )

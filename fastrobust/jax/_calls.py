@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
 
+from ..kernels.arithmetic import arrays
 from ..kernels.compilers.alone import imported
 from ..kernels.loops import traced, xla_frame, xla_table
 from ..kernels.losses.catalogue import LOSS
@@ -130,7 +131,13 @@ def _take(column: Sequence[float], i: jax.Array) -> jax.Array:
     return jnp.asarray(column).at[i].get(out_sharding=sharding)
 
 
-_LIBRARY = traced.Library(jnp, jax.lax, jax.jit, _take)
+_LIBRARY = arrays.Library(
+    xp=jnp,
+    bitcast=jax.lax.bitcast_convert_type,
+    fma=jax.jit(functools.partial(arrays.rounded_twice, jnp)),
+    take=_take,
+    hidden=lambda number: jax.lax.optimization_barrier(jnp.asarray(number)),
+)
 
 
 def _by_platform(

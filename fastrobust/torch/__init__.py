@@ -30,6 +30,7 @@ from .._dispatch import remember
 from .._evaluate import definitions
 from . import _divergence, _kernels, _routes  # noqa: F401  _divergence registers itself
 from ._distribution import Barron
+from ._formula_module import Loss
 from ._lists import for_tensors
 from ._modules import AdaptiveLoss, RobustLoss, StudentTLoss
 
@@ -51,6 +52,7 @@ nll_and_grad = for_tensors(_api.nll_and_grad, __name__)
 __all__ = [
     "AdaptiveLoss",
     "Barron",
+    "Loss",
     "LossGrad",
     "PartitionGrad",
     "RobustLoss",

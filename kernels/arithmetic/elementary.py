@@ -8,7 +8,7 @@ rounding is the only one that counts.  Nothing here branches; all selects are be
 from __future__ import annotations
 
 from . import coefficients as c
-from .primitives import bits, constant, fma, from_bits, max, min, polynomial, scalar
+from .primitives import bits, constant, fma, from_bits, max, min, polynomial, scalar, where
 from .scaling import APART
 
 _log_tail = polynomial(*c.LOG_TAIL)
@@ -85,7 +85,7 @@ def quarter_scale(n):
 def scaled(p, n, extreme):
     """p * 2^n, overflowing and underflowing only if the result does; unless extreme, 2^n must be a normal number."""
     f, g = quarter_scale(n)
-    return ((p * f) * f) * f * g if extreme else p * power_of_two(n)
+    return where(extreme, ((p * f) * f) * f * g, p * power_of_two(n))
 
 
 @scalar
@@ -142,7 +142,7 @@ def exp_parts(y, yl):
     """
     T = type(y)
     limit = _KT_MAX(y)
-    yl = T(0.0) if abs(y) > limit else yl
+    yl = where(abs(y) > limit, T(0.0), yl)
     y = min(max(y, -limit), limit)
     n = fma(y, _inv_ln2(y), _ROUND(y)) - _ROUND(y)
     whole, whole_low = fast_two_sum(n * _ln2_high(y), n * _ln2_low(y))
@@ -150,13 +150,13 @@ def exp_parts(y, yl):
     al = yl - whole_low
     # The floor keeps powers of a tiny argument from becoming subnormal, at a hundred cycles each.
     tiny = abs(a) < _TINY(y)
-    z = _TINY(y) if tiny else a
+    z = where(tiny, _TINY(y), a)
     p = exp_tail(z)
     square, square_low = two_product(T(0.5) * z, z)
     cube = (z * z) * (z * p)
     low = square_low + (cube + fma(al, z + (square + cube), al))  # al may be many ulps of a: it takes all of exp(a)
     tail, tail_low = fast_two_sum(square, low)
-    tail, tail_low = (al, T(0.0)) if tiny else (tail, tail_low)
+    tail, tail_low = where(tiny, (al, T(0.0)), (tail, tail_low))
     r, rl = fast_two_sum(a, tail)
     return n, r, rl + tail_low, p
 
@@ -165,9 +165,9 @@ def exp_parts(y, yl):
 def lifted(total, apart, zero):
     """The power 2^-k for weights like ``zero`` of that sum, and the sum after it, as doubles: see `scaling.lifted`."""
     over = (abs(total) > LARGEST) & (abs(apart) <= LARGEST)
-    sum_in_range = apart if over else total
+    sum_in_range = where(over, apart, total)
     i = bits(sum_in_range)
     U = type(i)
     biased = min(max(U(U(i << U(1)) >> U(53)), U(_LEAST(zero))), U(_MOST(zero)))
     lift = from_bits(U(U(U(2045) - biased) << U(52)))
-    return lift * APART if over else lift, sum_in_range * lift
+    return where(over, lift * APART, lift), sum_in_range * lift

@@ -1,60 +1,225 @@
-"""The primitives and scalar functions as Numba sees them: their types, and the instructions that they become.
+"""Scalar functions and primitives as Numba sees them: their types, and the instructions that they become.
 
-Imported where something is compiled, and then told of all that was declared meanwhile; see `primitives`.
+A scalar function's graph is written into its caller by LLVM's builder, operation by operation: Numba types and lowers
+the loops alone.  Imported where something is compiled, and then told of all that was declared meanwhile; see
+`primitives`.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import lower_builtin, type_callable
 
 from . import primitives
-from .numba_private import register_scalar
+from .nodes import Double, Graph, Node, Single, Truth, Word32, Word64, leaves, traced
+from .numba_private import register_inlined, register_type
 
 __all__ = ["register"]
 
-_UINT = {types.float32: types.uint32, types.float64: types.uint64}
-_FLOAT = {u: f for f, u in _UINT.items()}
+_KINDS: dict[Any, type[Node]] = {
+    types.float32: Single,
+    types.float64: Double,
+    types.uint32: Word32,
+    types.uint64: Word64,
+    types.boolean: Truth,
+}
+_TYPES = {kind: numba for numba, kind in _KINDS.items()}
+_LLVM: dict[type[Node], Any] = {
+    Single: ir.FloatType(),
+    Double: ir.DoubleType(),
+    Word32: ir.IntType(32),
+    Word64: ir.IntType(64),
+    Truth: ir.IntType(1),
+}
 
 
 def register() -> None:
     """Tell Numba of all that was declared since it was last told."""
     while primitives.declared:
-        function, kind, content = primitives.declared.pop(0)
-        _BY_KIND[kind](function, *content)
+        kind, function = primitives.declared.pop(0)
+        _BY_KIND[kind](function)
+
+
+# --- scalar functions
+
+
+def _scalar(function: Callable[..., Any]) -> None:
+    """A call of a scalar function is its graph, written out."""
+
+    @functools.cache
+    def graph(arguments: Any) -> Graph:
+        return traced(function, [_kind(argument) for argument in arguments])
+
+    register_type(function, lambda *arguments: _type(graph(arguments).results))
+
+    @lower_builtin(function, types.VarArg(types.Any))
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """The arguments taken apart, the instructions of the nodes, and the results put together."""
+        made = graph(sig.args)
+        given = [part for kind, value in zip(sig.args, args, strict=True) for part in _parts(builder, kind, value)]
+        values: dict[int, Any] = {}
+        for node in made.nodes:
+            arguments = [values[argument.place] for argument in node.arguments]
+            values[node.place] = (
+                given[node.content]
+                if node.operation == "argument"
+                else _EMIT[node.operation](builder, node, *arguments)
+            )
+        results = iter([values[node.place] for node in leaves(made.results)])
+        return _whole(context, builder, sig.return_type, results)
+
+
+def _kind(kind: Any) -> Any:
+    """The type of nodes for a type of Numba's; for tuples a tuple of such types."""
+    if isinstance(kind, types.BaseTuple):
+        parts = [_kind(part) for part in kind]
+        named = getattr(kind, "instance_class", None)
+        return tuple(parts) if named is None else named(*parts)
+    kind = types.unliteral(kind)
+    if kind not in _KINDS:
+        raise TypeError(f"a scalar function takes numbers, unsigned words, conditions and tuples of them, not {kind}")
+    return _KINDS[kind]
+
+
+def _type(results: Any) -> Any:
+    """The type of Numba's for results."""
+    if isinstance(results, tuple):
+        named = type(results) if hasattr(results, "_fields") else None
+        return types.BaseTuple.from_types([_type(part) for part in results], named)
+    return _TYPES[type(results)]
+
+
+def _parts(builder: Any, kind: Any, value: Any) -> Iterator[Any]:
+    """LLVM's values of the parts of an argument that are no tuples."""
+    if isinstance(kind, types.BaseTuple):
+        for i, part in enumerate(kind):
+            yield from _parts(builder, part, builder.extract_value(value, i))
+    else:
+        yield value
+
+
+def _whole(context: Any, builder: Any, kind: Any, parts: Iterator[Any]) -> Any:
+    """LLVM's value of results, from those of their parts."""
+    if not isinstance(kind, types.BaseTuple):
+        return next(parts)
+    return context.make_tuple(builder, kind, [_whole(context, builder, part, parts) for part in kind])
+
+
+# --- the operations of nodes as instructions: functions of the builder, the node and the values of its arguments
+
+
+def _constant(builder: Any, node: Any) -> Any:
+    """A constant, which LLVM's library takes as a float or an int."""
+    if isinstance(node, Truth):
+        return ir.Constant(_LLVM[Truth], int(node.content))
+    return ir.Constant(_LLVM[type(node)], node.constant.item())
+
+
+def _compared(order: str) -> Callable[..., Any]:
+    """A comparison; of numbers one that NaN fails, but for ``!=``."""
+
+    def emit(builder: Any, node: Any, a: Any, b: Any) -> Any:
+        if isinstance(node.arguments[0], Word32 | Word64):
+            return builder.icmp_unsigned(order, a, b)
+        return (builder.fcmp_unordered if order == "!=" else builder.fcmp_ordered)(order, a, b)
+
+    return emit
+
+
+def _extreme(order: str) -> Callable[..., Any]:
+    """The smaller or the larger of two: the second only if it is beyond the first."""
+
+    def emit(builder: Any, node: Any, a: Any, b: Any) -> Any:
+        beyond = builder.icmp_unsigned if isinstance(node, Word32 | Word64) else builder.fcmp_ordered
+        return builder.select(beyond(order, b, a), b, a)
+
+    return emit
+
+
+def _converted(builder: Any, node: Any, value: Any) -> Any:
+    """A number rounded or widened to the other type, or a word cut or filled with zeros."""
+    kind, wide = _LLVM[type(node)], node.itemsize == 8
+    if isinstance(node, Single | Double) and isinstance(node.arguments[0], Single | Double):
+        return builder.fpext(value, kind) if wide else builder.fptrunc(value, kind)
+    if isinstance(node, Word32 | Word64) and isinstance(node.arguments[0], Word32 | Word64):
+        return builder.zext(value, kind) if wide else builder.trunc(value, kind)
+    raise TypeError(f"{node.arguments[0]!r} cannot be made {type(node).__name__}")
+
+
+def _entry(builder: Any, node: Any, row: Any) -> Any:
+    """A load from a constant table, which a module has once, under a name by its content."""
+    (table, column), kind = node.content, _LLVM[type(node)]
+    rows = table.rows
+    name = f"table.{rows.dtype}.{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}"
+    if name not in builder.module.globals:
+        content = ir.Constant(ir.ArrayType(kind, rows.size), [ir.Constant(kind, float(v)) for v in rows.ravel()])
+        variable = ir.GlobalVariable(builder.module, content.type, name)
+        variable.linkage, variable.global_constant, variable.initializer = "internal", True, content
+    memory = builder.bitcast(builder.module.globals[name], kind.as_pointer())
+    place = builder.add(builder.mul(row, ir.Constant(row.type, rows.shape[1])), ir.Constant(row.type, column))
+    return builder.load(builder.gep(memory, [place]))
+
+
+def _intrinsic(name: str) -> Callable[..., Any]:
+    """A call of LLVM's intrinsic of that name for the type of its argument."""
+
+    def emit(builder: Any, node: Any, value: Any) -> Any:
+        return builder.call(builder.module.declare_intrinsic(name, [value.type]), [value])
+
+    return emit
+
+
+def _by_type(of_numbers: str, of_words: str) -> Callable[..., Any]:
+    """The builder's method for numbers, and that for words."""
+
+    def emit(builder: Any, node: Any, a: Any, b: Any) -> Any:
+        return getattr(builder, of_words if isinstance(node, Word32 | Word64) else of_numbers)(a, b)
+
+    return emit
+
+
+_EMIT: dict[str, Callable[..., Any]] = {
+    "constant": _constant,
+    "add": _by_type("fadd", "add"),
+    "sub": _by_type("fsub", "sub"),
+    "mul": _by_type("fmul", "mul"),
+    "div": lambda builder, node, a, b: builder.fdiv(a, b),
+    "fma": lambda builder, node, a, b, c: builder.fma(a, b, c),
+    "neg": lambda builder, node, a: builder.fneg(a),
+    "abs": _intrinsic("llvm.fabs"),
+    "sqrt": _intrinsic("llvm.sqrt"),
+    "min": _extreme("<"),
+    "max": _extreme(">"),
+    "and": lambda builder, node, a, b: builder.and_(a, b),
+    "or": lambda builder, node, a, b: builder.or_(a, b),
+    "not": lambda builder, node, a: builder.not_(a),
+    "shl": lambda builder, node, a, b: builder.shl(a, b),
+    "shr": lambda builder, node, a, b: builder.lshr(a, b),
+    "bits": lambda builder, node, a: builder.bitcast(a, _LLVM[type(node)]),
+    "converted": _converted,
+    "select": lambda builder, node, condition, yes, no: builder.select(condition, yes, no),
+    "entry": _entry,
+    **{order: _compared(order) for order in ("<", "<=", ">", ">=", "==", "!=")},
+}
+
+
+# --- primitives that loops use themselves
 
 
 def _fma(fma: Any) -> None:
     """LLVM's instruction of that name, for three numbers of one floating-point type."""
-    type_callable(fma)(lambda context: lambda a, b, c: a if a in _UINT and a == b == c else None)
+    numbers = types.float32, types.float64
+    type_callable(fma)(lambda context: lambda a, b, c: a if a in numbers and a == b == c else None)
     lower_builtin(fma, types.Float, types.Float, types.Float)(lambda context, builder, sig, args: builder.fma(*args))
 
 
-def _bits(bits: Any) -> None:
-    """A bit cast from a floating-point type to the unsigned one of its width."""
-    type_callable(bits)(lambda context: _UINT.get)
-    lower_builtin(bits, types.Float)(_bitcast)
-
-
-def _from_bits(from_bits: Any) -> None:
-    """A bit cast from an unsigned type to the floating-point one of its width."""
-    type_callable(from_bits)(lambda context: _FLOAT.get)
-    lower_builtin(from_bits, types.Integer)(_bitcast)
-
-
-def _bitcast(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    """The argument's bits, taken as a number of the type that is returned."""
-    return builder.bitcast(args[0], context.get_value_type(sig.return_type))
-
-
-def _extreme(order: str, extreme: Any) -> None:
+def _least_or_most(order: str, extreme: Any) -> None:
     """The smaller or the larger of two.  Numba compiles its own for this processor, with a dispatcher of its own."""
     type_callable(extreme)(lambda context: lambda a, b: context.unify_types(a, b))
 
@@ -70,66 +235,10 @@ def _extreme(order: str, extreme: Any) -> None:
     lower_builtin(extreme, types.Number, types.Number)(lower)
 
 
-def _constant(function: Any, single: Any, double: Any) -> None:
-    """A call of a `primitives.constant` is LLVM's constant for the dtype of its argument."""
-    whole = isinstance(single, int)
-    type_callable(function)(lambda context: lambda x: (_UINT[x] if whole else x) if x in _UINT else None)
-
-    @lower_builtin(function, types.Float)
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        number = single if sig.args[0] == types.float32 else double
-        if not whole:
-            number = float(np.float32(number)) if sig.args[0] == types.float32 else float(number)
-        return ir.Constant(context.get_value_type(sig.return_type), number)
-
-
-def _series(
-    function: Any, arity: int, evaluate: Callable[..., Any], single: Sequence[float], double: Sequence[float]
-) -> None:
-    """A polynomial, written out: ``evaluate`` gets LLVM's constants and instructions instead of numbers."""
-
-    @type_callable(function)
-    def typer(context: Any) -> Any:
-        return (
-            (lambda x: x if x in _UINT else None) if arity == 1 else (lambda p, q: p if p in _UINT and p == q else None)
-        )
-
-    @lower_builtin(function, *[types.Float] * arity)
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = context.get_value_type(sig.return_type)
-        table = [ir.Constant(kind, float(c)) for c in (single if sig.args[0] == types.float32 else double)]
-        return evaluate(*args, table, builder.fma, builder.fmul)
-
-
-def _piecewise(function: Any, horner: Callable[..., Any], single: Any, double: Any) -> None:
-    """A polynomial whose coefficients are loaded from a constant table, one for each dtype in a module."""
-    type_callable(function)(lambda context: lambda w, i: w if w in _UINT and isinstance(i, types.Integer) else None)
-
-    @lower_builtin(function, types.Float, types.Integer)
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        """The table, under a name by its content, a load for each coefficient of the row, and Horner's scheme."""
-        kind = context.get_value_type(sig.return_type)
-        rows = single if sig.return_type == types.float32 else double
-        content = ir.Constant(ir.ArrayType(kind, rows.size), [ir.Constant(kind, float(v)) for v in rows.ravel()])
-        name = f"table.{sig.return_type}.{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}"
-        if name not in builder.module.globals:
-            variable = ir.GlobalVariable(builder.module, content.type, name)
-            variable.linkage, variable.global_constant, variable.initializer = "internal", True, content
-        memory = builder.bitcast(builder.module.globals[name], kind.as_pointer())
-        index, width = args[1], rows.shape[1]
-        start = builder.mul(index, ir.Constant(index.type, width))
-        places = [builder.add(start, ir.Constant(index.type, j)) for j in range(width)]
-        return horner(args[0], [builder.load(builder.gep(memory, [place])) for place in places], builder.fma)
-
-
 _BY_KIND: dict[str, Callable[..., None]] = {
-    "scalar": register_scalar,
+    "scalar": _scalar,
+    "inlined": register_inlined,
     "fma": _fma,
-    "bits": _bits,
-    "from_bits": _from_bits,
-    "min": functools.partial(_extreme, "<"),
-    "max": functools.partial(_extreme, ">"),
-    "constant": _constant,
-    "series": _series,
-    "piecewise": _piecewise,
+    "min": functools.partial(_least_or_most, "<"),
+    "max": functools.partial(_least_or_most, ">"),
 }

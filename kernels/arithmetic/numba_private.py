@@ -11,9 +11,9 @@ what                          what for
 `compile_extra`, `Flags`      typing and lowering of a function, and no more than that
 `cpu_target`, `subtarget`     Numba's tables of types and of lowerings for this processor
 `CPUCodeLibrary`, `rtsys`     where Numba puts what it lowers; its functions for Python's objects, which come with all
-`AbstractTemplate`,           the type of what a scalar function returns, which is found by lowering it
+`AbstractTemplate`,           the type of what a function returns: a helper's is found by lowering it
 `infer_global`
-`active_code_library`,        a call of a scalar function, and who makes it
+`active_code_library`,        a call of a helper, and who makes it
 `call_internal`
 `global_compiler_lock`        one compilation at a time
 its calling convention        how the kernels' entries, which are written as text, call them; see `Lowered.called_by`
@@ -44,7 +44,7 @@ except ImportError as error:
         f"Numba {numba.__version__} has moved what fastrobust needs of its interior ({error}): install another version"
     ) from error
 
-__all__ = ["Lowered", "alloca_once", "get_or_insert_function", "lowered", "register_scalar"]
+__all__ = ["Lowered", "alloca_once", "get_or_insert_function", "lowered", "register_inlined", "register_type"]
 
 # Numba's calling convention for CPUs: a status is returned; two addresses come before the arguments, that of the memory
 # for the result and that of the memory for a pointer to an exception.  What calls a kernel is written as text for it.
@@ -79,7 +79,7 @@ class _Library(CPUCodeLibrary):  # type: ignore[misc]
         # Numba's functions for Python's objects come with all that it lowers; nothing here calls them.
         if library is not rtsys.library:
             problem = f"{self.name} calls {library.name}, which Numba compiles for this processor"
-            raise NotImplementedError(f"{problem}; write what it does as a primitive or a scalar function")
+            raise NotImplementedError(f"{problem}; write what it does as a primitive or an inlined function")
 
 
 def _kind(kind: Any) -> str:
@@ -87,8 +87,23 @@ def _kind(kind: Any) -> str:
     return "ptr" if isinstance(kind, ir.PointerType) else str(kind)
 
 
-def register_scalar(function: Callable[..., Any]) -> None:
-    """Have a Python function lowered into its callers: see `primitives.scalar`.
+def register_type(function: Callable[..., Any], type_of: Callable[..., Any]) -> None:
+    """Have calls of a Python function typed: type_of(*types of the arguments) is the type of what it returns."""
+
+    class Template(AbstractTemplate):  # type: ignore[misc]
+        """The type of a call."""
+
+        key = function
+
+        def generic(self, args: Any, kws: Any) -> Any:
+            plain = tuple(map(types.unliteral, args))
+            return type_of(*plain)(*plain)
+
+    infer_global(function, types.Function(Template))
+
+
+def register_inlined(function: Callable[..., Any]) -> None:
+    """Have a Python function lowered into its callers: see `primitives.inlined`.
 
     This is ``numba.extending.register_jitable`` without machine code for each function on its own, which took a third
     of a kernel's compilation, and does not exist for what only a GPU has.
@@ -100,16 +115,7 @@ def register_scalar(function: Callable[..., Any]) -> None:
             known[args] = _lower(function, args, None)
         return known[args]
 
-    class Template(AbstractTemplate):  # type: ignore[misc]
-        """The type of a call: that of what the lowered function returns."""
-
-        key = function
-
-        def generic(self, args: Any, kws: Any) -> Any:
-            plain = tuple(map(types.unliteral, args))
-            return find(plain).signature.return_type(*plain)
-
-    infer_global(function, types.Function(Template))
+    register_type(function, lambda *args: find(args).signature.return_type)
 
     @lower_builtin(function, types.VarArg(types.Any))
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:

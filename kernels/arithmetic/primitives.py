@@ -1,12 +1,13 @@
-"""Primitives: the few operations that each target lowers natively.
+"""Primitives: the few operations that scalar code is made of, and each target lowers natively.
 
-Everything here is a plain Python function over NumPy scalars (exact, slow; what the tests trace), and `lowerings` makes
-an instruction for Numba of it.  The same scalar code therefore runs in Python, as SIMD on the CPU and as PTX, with the
-same bits.  Numba is not imported until something is compiled: who writes scalar code only says what it is made of.
+Everything here is a plain Python function over NumPy scalars (exact, slow; what the tests trace) and over the nodes of
+a graph (see `nodes`), which is what targets get: LLVM's builder writes it for CPUs and GPUs, arrays evaluate it.  The
+same scalar code therefore runs in Python, as SIMD on the CPU and as PTX, with the same bits.  Numba, which compiles the
+loops around it, is not imported until something is compiled.
 
 Rules for code over these primitives: no libm, no fastmath, no contraction (``fma`` is explicit); a number literal is
 written ``T(0.5)`` with ``T = type(x)``, a number that depends on the dtype is a `constant`; bit tricks use unsigned
-integers, cast after every operation.
+integers; a choice between numbers is a `where`, and never ``if``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .nodes import Truth, is_node, made, selected
+
 __all__ = [
     "bits",
     "constant",
@@ -26,35 +29,61 @@ __all__ = [
     "fma",
     "from_bits",
     "homogeneous",
+    "inlined",
     "max",
     "min",
+    "opposite",
     "piecewise",
     "polynomial",
     "scalar",
+    "sqrt",
+    "where",
 ]
 
-declared: list[tuple[Callable[..., Any], str, tuple[Any, ...]]] = []  # functions, of which kind, made of what
+declared: list[tuple[str, Callable[..., Any]]] = []  # of which kind, and the functions of which Numba is to be told
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _declare(function: _Function, kind: str, *content: Any) -> _Function:
+def _declare(kind: str, function: _Function) -> _Function:
     """Return the function, and have `lowerings` tell Numba of it when something is compiled."""
-    declared.append((function, kind, content))
+    declared.append((kind, function))
     return function
 
 
 def scalar(function: _Function) -> _Function:
-    """A scalar function: an ordinary Python function that is also compiled into its callers.
+    """A scalar function: formulas, of numbers, conditions and tuples of them.
 
-    It is left as it is, and only said to be one.
+    It is left as it is, and only said to be one: where a loop calls it, its graph is written out.
     """
-    return _declare(function, "scalar")
+    return _declare("scalar", function)
+
+
+def inlined(function: _Function) -> _Function:
+    """A helper of loops: an ordinary function, with loops, memory and indices, that Numba compiles into its callers.
+
+    It is left as it is, too.
+    """
+    return _declare("inlined", function)
+
+
+def where(condition: Any, yes: Any, no: Any) -> Any:
+    """The first of two by a condition, else the second: numbers, conditions, or tuples of them, part by part."""
+    if isinstance(condition, Truth):
+        return selected(condition, yes, no)
+    return yes if condition else no
+
+
+def opposite(condition: Any) -> Any:
+    """The condition that holds where this one does not."""
+    return ~condition if isinstance(condition, Truth) else not condition
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
     """The sum ``a * b + c`` with one rounding."""
     T = type(a)
+    if is_node(a):
+        return made(T, "fma", a, T(b), T(c))
     if not (np.isfinite(a) and np.isfinite(b) and np.isfinite(c)):
         return T(a * b + c)
     exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
@@ -72,24 +101,33 @@ def fma(a: Any, b: Any, c: Any) -> Any:
         return T(nearest)
 
 
+def sqrt(x: Any) -> Any:
+    """The square root, rounded once; NaN of what is below 0."""
+    return made(type(x), "sqrt", x) if is_node(x) else np.sqrt(x)
+
+
 def bits(x: Any) -> Any:
     """The bit pattern of x as an unsigned integer of its width."""
+    if is_node(x):
+        return made(x.word, "bits", x)
     return x.view(np.uint32 if x.itemsize == 4 else np.uint64)
 
 
 def from_bits(u: Any) -> Any:
     """The floating-point number with bit pattern u."""
+    if is_node(u):
+        return made(u.number, "bits", u)
     return u.view(np.float32 if u.itemsize == 4 else np.float64)
 
 
 def min(a: Any, b: Any) -> Any:
     """The smaller of two numbers: the second if it is below the first, which counts for NaN and for 0 and -0."""
-    return builtins.min(a, b)
+    return made(type(a), "min", a, type(a)(b)) if is_node(a) else builtins.min(a, b)
 
 
 def max(a: Any, b: Any) -> Any:
     """The larger of two numbers: the second if it is above the first."""
-    return builtins.max(a, b)
+    return made(type(a), "max", a, type(a)(b)) if is_node(a) else builtins.max(a, b)
 
 
 def constant(single: Any, double: Any = None) -> Callable[[Any], Any]:
@@ -102,48 +140,31 @@ def constant(single: Any, double: Any = None) -> Callable[[Any], Any]:
 
     def value(x: Any) -> Any:
         narrow = x.itemsize == 4
+        if is_node(x):
+            return (x.word if whole else type(x))(single if narrow else double)
         if whole:
             return np.uint32(single) if narrow else np.uint64(double)
         return np.float32(single) if narrow else np.float64(double)
 
-    return _declare(value, "constant", single, double)
-
-
-def _estrin(x: Any, c: Sequence[Any], fma: Callable[..., Any], mul: Callable[..., Any]) -> Any:
-    """Sum of ``c[i] x**i``, pairwise: the chain of dependent operations is log2 of the degree, not the degree."""
-    level = list(c)
-    while len(level) > 1:
-        paired = [fma(level[i + 1], x, level[i]) for i in range(0, len(level) - 1, 2)]
-        level = paired + level[len(level) - len(level) % 2 :]
-        x = mul(x, x) if len(level) > 1 else x
-    return level[0]
-
-
-def _clenshaw(p: Any, q: Any, c: Sequence[Any], fma: Callable[..., Any], mul: Callable[..., Any]) -> Any:
-    """Sum of ``c[n] h_n`` where ``h_n = p h_(n-1) + q h_(n-2)``, h_0 = 1, h_(-1) = 0."""
-    newer, older = fma(p, c[-1], c[-2]), c[-1]
-    for coefficient in reversed(c[:-2]):
-        newer, older = fma(p, newer, fma(q, older, coefficient)), newer
-    return newer
-
-
-def _series(
-    arity: int, evaluate: Callable[..., Any], single: Sequence[float], double: Sequence[float]
-) -> Callable[..., Any]:
-    """A polynomial of ``arity`` arguments, which ``evaluate`` sums up from the coefficients of their dtype."""
-
-    def value(*args: Any) -> Any:
-        T = type(args[0])
-        table = [T(c) for c in (single if args[0].itemsize == 4 else double)]
-        return evaluate(*args, table, fma, lambda a, b: a * b)
-
-    value.series = evaluate, single, double  # type: ignore[attr-defined]  # for `traced`
-    return _declare(value, "series", arity, evaluate, single, double)
+    return value
 
 
 def polynomial(single: Sequence[float], double: Sequence[float]) -> Callable[[Any], Any]:
-    """The polynomial with these coefficients, lowest degree first, in the dtype of its argument."""
-    return _series(1, _estrin, single, double)
+    """The polynomial with these coefficients, lowest degree first, in the dtype of its argument.
+
+    It is summed up pairwise (Estrin): the chain of dependent operations is log2 of the degree, not the degree.
+    """
+
+    def value(x: Any) -> Any:
+        T = type(x)
+        level = [T(c) for c in (single if x.itemsize == 4 else double)]
+        while len(level) > 1:
+            paired = [fma(level[i + 1], x, level[i]) for i in range(0, len(level) - 1, 2)]
+            level = paired + level[len(level) - len(level) % 2 :]
+            x = x * x if len(level) > 1 else x
+        return level[0]
+
+    return value
 
 
 def homogeneous(single: Sequence[float], double: Sequence[float]) -> Callable[[Any, Any], Any]:
@@ -151,25 +172,45 @@ def homogeneous(single: Sequence[float], double: Sequence[float]) -> Callable[[A
 
     By Clenshaw, from the last coefficient down: explicit powers of a small argument would be subnormal.
     """
-    return _series(2, _clenshaw, single, double)
+
+    def value(p: Any, q: Any) -> Any:
+        T = type(p)
+        c = [T(v) for v in (single if p.itemsize == 4 else double)]
+        newer, older = fma(p, c[-1], c[-2]), c[-1]
+        for coefficient in reversed(c[:-2]):
+            newer, older = fma(p, newer, fma(q, older, coefficient)), newer
+        return newer
+
+    return value
 
 
 def piecewise(single: Any, double: Any) -> Callable[[Any, Any], Any]:
     """Polynomials from a constant table by dtype, one a row: ``NAME(w, i)`` is row i, in the table, at w."""
-    tables = np.asarray(single, np.float32), np.asarray(double, np.float64)
+    tables = Table(np.asarray(single, np.float32)), Table(np.asarray(double, np.float64))
 
-    def horner(w: Any, row: Sequence[Any], fma: Callable[..., Any]) -> Any:
-        total = row[-1]
-        for coefficient in reversed(row[:-1]):
+    def value(w: Any, i: Any) -> Any:
+        table = tables[0 if w.itemsize == 4 else 1]
+        total, *others = reversed([_entry(table, i, column, type(w)) for column in range(table.rows.shape[1])])
+        for coefficient in others:
             total = fma(total, w, coefficient)
         return total
 
-    def value(w: Any, i: Any) -> Any:
-        return horner(w, tables[0 if w.itemsize == 4 else 1][i], fma)
-
-    value.tables = horner, *tables  # type: ignore[attr-defined]  # for `traced`
-    return _declare(value, "piecewise", horner, *tables)
+    return value
 
 
-for _function in (fma, bits, from_bits, min, max):
-    _declare(_function, _function.__name__)
+class Table:
+    """Numbers by row and column that scalar code looks up."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+
+def _entry(table: Table, row: Any, column: int, kind: Any) -> Any:
+    """The number in that row and column."""
+    if is_node(row):
+        return made(kind, "entry", row, content=(table, column))
+    return table.rows[row, column]
+
+
+for _function in (fma, min, max):
+    _declare(_function.__name__, _function)

@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..arithmetic.numba_private import alloca_once
-from ..arithmetic.primitives import scalar
+from ..arithmetic.primitives import inlined
 
 __all__ = ["BLOCK", "buffers", "keeper", "recall", "recaller", "recaller_of_all"]
 
@@ -101,7 +101,7 @@ def recaller(kind: type[Any]) -> Callable[..., Any]:
 def recaller_of_all(kinds: tuple[type[Any], ...]) -> Callable[..., Any]:
     """recall(memories, i): a tuple with what `recaller` finds in each of the memories."""
     if not kinds:
-        return scalar(lambda memories, i: ())
+        return inlined(lambda memories, i: ())
 
     @intrinsic
     def recall_all(typing: Any, memories: Any, i: Any) -> Any:

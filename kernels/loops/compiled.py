@@ -67,10 +67,14 @@ def kernel(kind: str, *what: Any) -> int:
 def _sources(loops: str, what: tuple[Any, ...]) -> tuple[str, ...] | None:
     """The modules of this package that a kernel is made from; None if a definition is from elsewhere.
 
-    What that imports is not known, so that its kernels are not kept.
+    What that imports is not known, so that its kernels are not kept, unless the definition has a digest of its own.
     """
     root = __name__.rpartition("loops.")[0]
-    modules = [definition.module for definition in what if isinstance(definition, Definition)]
+    modules = [
+        definition.module if definition.module.startswith(root) or not definition.digest else f"{root}losses.formula"
+        for definition in what
+        if isinstance(definition, Definition)
+    ]
     if not all(module.startswith(root) for module in modules):
         return None
     return (loops, *(module.removeprefix(root) for module in modules))

@@ -20,7 +20,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..arithmetic.numba_private import get_or_insert_function
-from ..arithmetic.primitives import fma, min, scalar
+from ..arithmetic.primitives import fma, inlined, min
 from ..compilers import native
 from ..losses.definition import Definition, prepare
 from .blocks import BLOCK, buffers, keeper, recall, recaller, recaller_of_all
@@ -123,7 +123,7 @@ def _fetcher(zero: Any) -> Callable[..., Any]:
             buffer[i] = buffer[0]
         return buffer
 
-    return scalar(fetch)
+    return inlined(fetch)
 
 
 def _deliverer(zero: Any) -> Callable[..., Any]:
@@ -140,7 +140,7 @@ def _deliverer(zero: Any) -> Callable[..., Any]:
             for i in range(m):
                 pointer(address + i * step, zero)[0] = buffer[first + i]
 
-    return scalar(deliver)
+    return inlined(deliver)
 
 
 LAYOUTS = ("shared", "each", "columns")
@@ -156,8 +156,8 @@ def _preparer(definition: Definition, zero: Any, layout: str) -> Callable[..., A
     if layout == "shared" or not definition.parameters:
         once = prepare(definition)
         if not definition.parameters:
-            return scalar(lambda parameters, n, memory: ())
-        return scalar(lambda parameters, n, memory: once(recall(parameters, 0)))
+            return inlined(lambda parameters, n, memory: ())
+        return inlined(lambda parameters, n, memory: once(recall(parameters, 0)))
 
     def after(stages: tuple[Any, ...], before: tuple[Any, ...]) -> Callable[..., Any]:
         """The loop of the first of the stages, and those of the others."""
@@ -170,7 +170,7 @@ def _preparer(definition: Definition, zero: Any, layout: str) -> Callable[..., A
                 keep(memory, i, function(*(recall(parameters, i) + recall_before(carried, i))))
 
         if not rest:
-            return scalar(last)
+            return inlined(last)
         following = after(rest, (*before, kind))
 
         def loop(parameters, n, carried, memory):
@@ -179,37 +179,37 @@ def _preparer(definition: Definition, zero: Any, layout: str) -> Callable[..., A
                 keep(left, i, function(*(recall(parameters, i) + recall_before(carried, i))))
             following(parameters, n, carried + (left,), memory)  # noqa: RUF005 - for Numba
 
-        return scalar(loop)
+        return inlined(loop)
 
     if not definition.prepares:
-        return scalar(lambda parameters, n, memory: parameters)
+        return inlined(lambda parameters, n, memory: parameters)
     stages = after(definition.prepares, ())
 
     def each(parameters, n, memory):
         stages(parameters, n, (), memory)
         return memory
 
-    return scalar(each)
+    return inlined(each)
 
 
 def _memory(definition: Definition, zero: Any) -> Callable[[], Any]:
     """memory(): buffers for what is prepared of a block of parameters."""
     size = len(definition.prepared._fields) if definition.prepares else 0
-    return scalar(lambda: buffers(size, zero)) if size else scalar(lambda: ())
+    return inlined(lambda: buffers(size, zero)) if size else inlined(lambda: ())
 
 
 def _evaluator(definition: Definition, outputs: tuple[str, ...], zero: Any, layout: str) -> Callable[..., Any]:
     """evaluate(data, n, prepared, out), with what `_preparer` returned: the outputs, one after the other."""
     shared = layout == "shared" or not definition.parameters
-    at = scalar(lambda prepared, i: prepared) if shared else recaller(definition.prepared)
+    at = inlined(lambda prepared, i: prepared) if shared else recaller(definition.prepared)
     cases = definition.cases
     if cases is None:
-        stages = _stages(definition, outputs, zero, at, scalar(lambda prepared, flags: ()))
-        return scalar(lambda data, n, prepared, out: stages(data, n, prepared, (), (), out))
+        stages = _stages(definition, outputs, zero, at, inlined(lambda prepared, flags: ()))
+        return inlined(lambda data, n, prepared, out: stages(data, n, prepared, (), (), out))
     ordinary, outside, close, closes = cases
     with_close = bool(set(closes) & set(outputs))
 
-    @scalar
+    @inlined
     def flags_of(prepared, flags):
         return flags[0], close(prepared) if flags[0] else flags[1]
 
@@ -241,7 +241,7 @@ def _evaluator(definition: Definition, outputs: tuple[str, ...], zero: Any, layo
         else:
             stages(data, n, prepared, (False, False), (), out)
 
-    return scalar(evaluate_shared if shared else evaluate_each)
+    return inlined(evaluate_shared if shared else evaluate_each)
 
 
 def _stages(
@@ -257,7 +257,7 @@ def _stages(
         store = _storer(tuple((j, names.index(name)) for j, name in enumerate(outputs) if name in names))
         recall_before = recaller_of_all(before)
 
-        @scalar
+        @inlined
         def plain(data, n, prepared, flags, carried, out):
             for i in range(n):
                 p = at(prepared, i)
@@ -273,7 +273,7 @@ def _stages(
                 plain(data, n, prepared, flags, carried, out)
                 following(data, n, prepared, flags, carried, out)
 
-            return scalar(plainly)
+            return inlined(plainly)
         following, keep, size = after(rest, (*before, kind)), keeper(kind), len(kind._fields)
 
         def carrying(data, n, prepared, flags, carried, out):
@@ -287,7 +287,7 @@ def _stages(
                 keep(left, i, rest_of)
             following(data, n, prepared, flags, carried + (left,), out)  # noqa: RUF005 - for Numba
 
-        return scalar(carrying)
+        return inlined(carrying)
 
     return after(definition.stages[: needed + 1], ())
 
@@ -295,14 +295,14 @@ def _stages(
 def _fetcher_of(first: int, count: int, fetch: Callable[..., Any]) -> Callable[..., Any]:
     """fetch(args, steps, start, m, memory): pointers to m elements of so many operands, from that one on."""
     if count == 0:
-        return scalar(lambda args, steps, start, m, memory: ())
+        return inlined(lambda args, steps, start, m, memory: ())
 
-    @scalar
+    @inlined
     def fetch_one(k, memory, args, steps, start, m):
         return fetch(args[first + k] + start * steps[first + k], steps[first + k], m, memory)
 
     of_all = each_of(fetch_one, count)
-    return scalar(lambda args, steps, start, m, memory: of_all((memory,), (args, steps, start, m)))
+    return inlined(lambda args, steps, start, m, memory: of_all((memory,), (args, steps, start, m)))
 
 
 def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
@@ -398,7 +398,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
     fetch_parameters = _fetcher_of(leading, parameters_count, fetch)
     double = np.float64(0)
 
-    @scalar
+    @inlined
     def row_of(k, memory, args, steps, row, offset, m):
         return fetch(args[k] + row * steps[k] + offset, size, m, memory)
 
@@ -410,15 +410,15 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
     def plainly(term, step, before):  # the step of floats is 1
         return before + np.float64(term)
 
-    added = scalar(stepped if size == 8 else plainly)
+    added = inlined(stepped if size == 8 else plainly)
 
-    @scalar
+    @inlined
     def add(partial, slot, out, at, n, step):
         for i in range(0, n, LANES):
             for j in range(LANES):
                 partial[slot * LANES + j] = added(out[at + i + j], step, partial[slot * LANES + j])
 
-    @scalar
+    @inlined
     def fold(partial, slot):
         """The sum of a slot's partial sums, the second half added to the first until one is left."""
         half = LANES // 2
@@ -428,7 +428,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
             half //= 2
         return partial[slot * LANES]
 
-    @scalar
+    @inlined
     def store(args, steps, row, offset, factor, m, padded, out):
         """Write the derivatives in the data."""
         for k in range(stored_count):
@@ -437,7 +437,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
                 out[at + i] *= factor
             deliver(args[stored_args[k]] + row * steps[stored_args[k]] + offset, size, m, out, at)
 
-    store_nothing = scalar(lambda args, steps, row, offset, factor, m, padded, out: None)
+    store_nothing = inlined(lambda args, steps, row, offset, factor, m, padded, out: None)
     store = store if stored else store_nothing
 
     def panel(args, dims, steps):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..arithmetic.primitives import min, scalar
+from ..arithmetic.primitives import inlined, min
 from ..losses.definition import Definition, cases, element
 from .cuda_memory import Storage
-from .cuda_threads import thread, threads
+from .cuda_threads import kept_here, thread, threads
 from .cuda_words import Made, Words
 from .launch import DIMENSIONS
 from .tuples import any_of, each_of, picker, repeated
@@ -32,26 +32,26 @@ def elementwise(definition: Definition, outputs: tuple[str, ...], storage: str, 
 def outsider(definition: Definition, count: int) -> Callable[..., Any]:
     """outside(data, limit): the flag that one of so many elements needs the extreme case."""
     is_outside = cases(definition).outside
-    each = each_of(scalar(lambda k, data, limit: is_outside(data, limit)), count)
-    return scalar(lambda data, limit: any_of(each((data,), (limit,))))
+    each = each_of(inlined(lambda k, data, limit: is_outside(data, limit)), count)
+    return inlined(lambda data, limit: any_of(each((data,), (limit,))))
 
 
 def quick_elements(definition: Definition, count: int) -> Callable[..., Any]:
     """quickly(data, prepared, close): the results of so many elements with shared parameters, none of them extreme."""
     evaluate = element(definition)
-    each = each_of(scalar(lambda k, data, prepared, close: evaluate(data, prepared, False, close)), count)
-    return scalar(lambda data, prepared, close: each((data,), (prepared, close)))
+    each = each_of(inlined(lambda k, data, prepared, close: evaluate(data, prepared, False, close)), count)
+    return inlined(lambda data, prepared, close: each((data,), (prepared, close)))
 
 
 def storer_of_four(store_one: Callable[..., Any]) -> Callable[..., Any]:
     """store(words, i, stride, results): write the results of four elements a stride apart."""
 
-    @scalar
+    @inlined
     def store(k, result, words, i, stride):
         store_one(words, i + k * stride, (result,))
 
     each = each_of(store, 4)
-    return scalar(lambda words, i, stride, results: each((results,), (words, i, stride)))
+    return inlined(lambda words, i, stride, results: each((results,), (words, i, stride)))
 
 
 def _shared(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
@@ -72,7 +72,7 @@ def _shared(definition: Definition, moves: list[Any], memory: Storage, words: Wo
             data = load(words, i)
             if not quick or outside(data, limit):
                 for k in range(i, min(i + count, n)):  # n keeps LLVM from writing this out
-                    store_one(words, k, (evaluate(load_one(words, k), p, True, close),))
+                    store_one(words, k, (evaluate(load_one(words, k), kept_here(p), True, close),))
             elif close:
                 store(words, i, quickly(data, p, True))
             else:
@@ -93,7 +93,7 @@ def _strip(definition: Definition, moves: list[Any], memory: Storage, words: Wor
     store_one = memory.storer(moves, 1)
     store_four = storer_of_four(store_one)
 
-    @scalar
+    @inlined
     def strip(words, i, end, stride, column):
         """The elements i, i + stride, ... below ``end``; where not all four are ordinary, one by one as extreme."""
         p = prepared(words, column)
@@ -158,19 +158,19 @@ def _with_each(definition: Definition, moves: list[Any], memory: Storage, words:
     ordinary, outside, is_close, _ = cases(definition)
     store, store_one = memory.storer(moves, count), memory.storer(moves, 1)
 
-    @scalar
+    @inlined
     def special(k, data, parameters):
         p = prepare(parameters)
         quick, limit = ordinary(p)
         return not (quick & (not is_close(p)) & (not outside(data, limit)))
 
-    @scalar
+    @inlined
     def quickly(k, data, parameters):
         return evaluate(data, prepare(parameters), False, False)
 
     specials, elements = each_of(special, count), each_of(quickly, count)
 
-    @scalar
+    @inlined
     def alone(words, i):
         p = prepared(words, i)
         store_one(words, i, (evaluate(load_one(words, i), p, True, is_close(p)),))
@@ -204,14 +204,14 @@ def _strided(definition: Definition, moves: list[Any], memory: Storage, words: W
 
     # Operands have offsets of their own, found together: divisions are slow.
     step = each_of(
-        scalar(lambda k, offset, words, index, axis: offset + index * words[strides + k * DIMENSIONS + axis]),
+        inlined(lambda k, offset, words, index, axis: offset + index * words[strides + k * DIMENSIONS + axis]),
         data_count + parameters_count,
     )
     start = repeated(data_count + parameters_count)
-    data = each_of(scalar(lambda k, offset, words: load_one(words[first + k], offset)), data_count)
+    data = each_of(inlined(lambda k, offset, words: load_one(words[first + k], offset)), data_count)
     of_parameters = picker(tuple(range(data_count, data_count + parameters_count)))
-    parameters = each_of(scalar(lambda k, offset, words: parameter(words, k, offset)), parameters_count)
-    prepared = scalar(
+    parameters = each_of(inlined(lambda k, offset, words: parameter(words, k, offset)), parameters_count)
+    prepared = inlined(
         (lambda words, offsets: prepare(parameters((of_parameters(offsets),), (words,))))
         if parameters_count
         else (lambda words, offsets: prepare(()))

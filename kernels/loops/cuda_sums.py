@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic.elementary import lifted, two_sum
-from ..arithmetic.primitives import min, scalar
+from ..arithmetic.primitives import inlined, min
 from ..arithmetic.scaling import APART
 from ..losses.definition import Definition, cases, element
 from .cuda_elements import outsider, storer_of_four
@@ -33,7 +33,7 @@ def _adder(zero: Any, count: int) -> Callable[..., Any]:
     """
     down, up = type(zero)(1 / 16), np.float64(16)
 
-    @scalar
+    @inlined
     def pair(sums, x):
         high, low = two_sum(sums[0], x * down)
         return high, sums[1] + low
@@ -45,15 +45,15 @@ def _adder(zero: Any, count: int) -> Callable[..., Any]:
         low = low if low == low else zero  # NaN where the sum is infinite
         return total + (np.float64(high) + np.float64(low)) * up
 
-    one_by_one = fold_of(scalar(lambda total, x: total + np.float64(x)), count)
+    one_by_one = fold_of(inlined(lambda total, x: total + np.float64(x)), count)
 
     def add(k, total, numbers):
         return one_by_one(total, numbers)
 
-    return scalar(add if zero.itemsize == 8 or count == 1 else add_floats)
+    return inlined(add if zero.itemsize == 8 or count == 1 else add_floats)
 
 
-@scalar
+@inlined
 def _inverse(total):
     """The factor of a mean, NaN where all weights cancel."""
     return 1.0 / total if total != 0.0 else np.nan
@@ -71,22 +71,22 @@ def _weigher(definition: Definition, outputs: tuple[str, ...], zero: Any) -> Cal
     pick_sums = picker(tuple(definition.found.index(name) for name in sums))
     pick_slopes = picker(tuple(definition.found.index(name) for name in slopes))
 
-    @scalar
+    @inlined
     def to_sum(k, x, w, none, step):
         return (zero if none else x * w) * step
 
-    @scalar
+    @inlined
     def to_sum_floats(k, x, w, none, step):  # their step is 1
         return zero if none else x * w
 
-    @scalar
+    @inlined
     def to_store(k, x, w, none, factor):
         return (zero if none else x * w) * factor
 
     each_sum = each_of(to_sum if doubles else to_sum_floats, len(sums))
     each_slope = each_of(to_store, len(slopes))
 
-    @scalar
+    @inlined
     def weight_of(weight, factors):
         return (one, True) if weight == zero else (weight * factors[1], False)
 
@@ -99,7 +99,7 @@ def _weigher(definition: Definition, outputs: tuple[str, ...], zero: Any) -> Cal
         w, none = weight_of(weight, factors)
         return each_sum((pick_sums(results),), (w, none, factors[2]))
 
-    return scalar(weigh if slopes else weigh_without_slopes)
+    return inlined(weigh if slopes else weigh_without_slopes)
 
 
 def reduction(definition: Definition, outputs: tuple[str, ...], storage: str, layout: str) -> Made:
@@ -132,29 +132,29 @@ def reduction(definition: Definition, outputs: tuple[str, ...], storage: str, la
     size_at, stride_at, period_at, inner_at = at.n, at.stride, at.period, at.inner
     weights_at, total_at, factor_at, step_at = at.weights, at.total, at.factor, at.step
 
-    @scalar
+    @inlined
     def quickly(k, data, weight, p, close, factors):
         return weigh(evaluate(data, p, False, close), weight, factors)
 
     elements = each_of(quickly, count)
 
-    @scalar
+    @inlined
     def single(words, i, p, close, factors):
         weight = load_weight(words[weights_at], i) if words[weights_at] != 0 else one
         return (weigh(evaluate(load_one(words, i), p, True, close), weight, factors),)
 
     add_several, add_single = (each_of(_adder(zero, n), sums_count) for n in (count, 1))
-    picks, pick_alone = each_of(scalar(lambda k, result: pick(result)), count), repeated(1)
+    picks, pick_alone = each_of(inlined(lambda k, result: pick(result)), count), repeated(1)
 
-    @scalar
+    @inlined
     def add_all(sums, results):
         return add_several((sums, transposed(picks((results,), ()))), ())
 
-    @scalar
+    @inlined
     def add_one(sums, results):
         return add_single((sums, transposed(pick_alone(pick(results[0])))), ())
 
-    @scalar
+    @inlined
     def common(words):
         """The factor of derivatives in data, lift and step."""
         factor, lift = number(words[factor_at], double_zero), 1.0
@@ -163,14 +163,14 @@ def reduction(definition: Definition, outputs: tuple[str, ...], storage: str, la
             factor = _inverse(total)
         return cast(factor), cast(lift), cast(number(words[step_at], double_zero))
 
-    each_warp_sum = each_of(scalar(lambda k, x: warp_sum(x)), sums_count)
-    each_put = each_of(scalar(lambda k, x, words, i, size: put_sum(words, k * size + i, (x,))), sums_count)
+    each_warp_sum = each_of(inlined(lambda k, x: warp_sum(x)), sums_count)
+    each_put = each_of(inlined(lambda k, x, words, i, size: put_sum(words, k * size + i, (x,))), sums_count)
 
-    @scalar
+    @inlined
     def put(words, i, size, sums):
         each_put((sums,), (words, i, size))
 
-    @scalar
+    @inlined
     def strided_weight(k, address, i, stride):
         return load_weight(address, i + k * stride)
 
@@ -206,7 +206,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], storage: str, la
         if thread() % 32 == 0:
             put(words, thread() // 32, threads() // 32, sums)
 
-    @scalar
+    @inlined
     def strip(words, i, end, stride, column, factors):
         """The sums over elements a stride apart that share their parameters, four at a time."""
         p = prepared(words, column)

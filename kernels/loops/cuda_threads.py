@@ -1,4 +1,4 @@
-"""The threads of a CUDA kernel, as intrinsics: where one stands in the grid, and sums over the 32 of a warp."""
+"""The threads of a CUDA kernel, as intrinsics: their place in the grid, sums over a warp's 32, what registers hold."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from llvmlite import ir
 from numba import int64, types
 from numba.extending import intrinsic
 
-from ..arithmetic.primitives import scalar
+from ..arithmetic.primitives import inlined
 
-__all__ = ["thread", "threads", "warp_sum"]
+__all__ = ["kept_here", "thread", "threads", "warp_sum"]
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -36,13 +36,13 @@ def _register(name: str) -> Any:
 _thread_in_block, _block_size, _block, _blocks = (_register(n) for n in ("tid.x", "ntid.x", "ctaid.x", "nctaid.x"))
 
 
-@scalar
+@inlined
 def thread():
     """The index of this thread in the grid."""
     return _block() * _block_size() + _thread_in_block()
 
 
-@scalar
+@inlined
 def threads():
     """The number of threads in the grid."""
     return _blocks() * _block_size()
@@ -64,7 +64,7 @@ def _shuffle_down(typing: Any, x: Any, offset: Any) -> Any:
     return types.float64(types.float64, int64), lower
 
 
-@scalar
+@inlined
 def warp_sum(x):
     """The sum over a warp's 32 threads, in the first of them, by halves."""
     offset = 16
@@ -72,3 +72,22 @@ def warp_sum(x):
         x += _shuffle_down(x, offset)
         offset //= 2
     return x
+
+
+@intrinsic
+def kept_here(typing: Any, numbers: Any) -> Any:
+    """The same tuple of numbers, of which nothing is computed before this.
+
+    What depends on parameters alone is moved out of loops otherwise, and waits in registers for cases that are rare.
+    """
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """Each number through an empty piece of assembler, of which LLVM knows nothing."""
+        parts = []
+        for i in range(sig.return_type.count):
+            number = builder.extract_value(args[0], i)
+            register = "=d,0" if number.type == ir.DoubleType() else "=f,0"  # the result is where the number was
+            parts.append(builder.asm(ir.FunctionType(number.type, [number.type]), "", register, [number], True))
+        return context.make_tuple(builder, sig.return_type, parts)
+
+    return numbers(numbers), lower

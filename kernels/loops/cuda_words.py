@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import int64, types
 from numba.extending import intrinsic
 
-from ..arithmetic.primitives import min, scalar
+from ..arithmetic.primitives import inlined, min
 from ..losses.definition import Definition, prepare
 from .cuda_memory import Storage
 from .launch import ROW, Places
@@ -50,30 +50,30 @@ class Words:
         self.at, self.own, self.prepare = at, own, prepare(definition)
         prepare_all = self.prepare
 
-        @scalar
+        @inlined
         def datum(k, words, i):
             return load_datum(words[data_at + k], i)
 
         each_datum = each_of(datum, data_count)
-        self.element = scalar(lambda words, i: each_datum((), (words, i)))  # the data of an element
+        self.element = inlined(lambda words, i: each_datum((), (words, i)))  # the data of an element
 
-        @scalar
+        @inlined
         def vector(k, words, i):
             return load_data(words[data_at + k], i)
 
         each_vector = each_of(vector, data_count)
-        self.elements = scalar(lambda words, i: transposed(each_vector((), (words, i))))  # of as many as in 16 bytes
+        self.elements = inlined(lambda words, i: transposed(each_vector((), (words, i))))  # of as many as in 16 bytes
 
         element = self.element
 
-        @scalar
+        @inlined
         def strided(k, words, i, stride):
             return element(words, i + k * stride)
 
         four = each_of(strided, 4)
-        self.four = scalar(lambda words, i, stride: four((), (words, i, stride)))  # of four a stride apart
+        self.four = inlined(lambda words, i, stride: four((), (words, i, stride)))  # of four a stride apart
 
-        @scalar
+        @inlined
         def parameter(words, k, index):
             """The element of parameter k at that index, or the number itself if it has no address."""
             address = words[addresses + k]
@@ -81,41 +81,41 @@ class Words:
 
         self.parameter = parameter
 
-        @scalar
+        @inlined
         def stepped(k, words, i):
             return parameter(words, k, i * words[steps + k])
 
         same = repeated(count)
 
-        @scalar
+        @inlined
         def several(k, words, i):
             """Parameter k for as many elements as are in 16 bytes: one number for each of those or one for all."""
             return load(words[addresses + k], i) if words[steps + k] != 0 else same(parameter(words, k, 0))
 
         if parameters_count:
             each_stepped, each_several = each_of(stepped, parameters_count), each_of(several, parameters_count)
-            self.parameters = scalar(lambda words, i: each_stepped((), (words, i)))  # of an element or column
-            self.several = scalar(lambda words, i: transposed(each_several((), (words, i))))
+            self.parameters = inlined(lambda words, i: each_stepped((), (words, i)))  # of an element or column
+            self.several = inlined(lambda words, i: transposed(each_several((), (words, i))))
         else:
             repeat = repeated(count)
-            self.parameters = scalar(lambda words, i: ())
-            self.several = scalar(lambda words, i: repeat(()))
+            self.parameters = inlined(lambda words, i: ())
+            self.several = inlined(lambda words, i: repeat(()))
         parameters = self.parameters
-        self.prepared = scalar(lambda words, i: prepare_all(parameters(words, i)))
+        self.prepared = inlined(lambda words, i: prepare_all(parameters(words, i)))
 
-        @scalar
+        @inlined
         def parts_of_row(words):
             """The number of warps that share a row."""
             return (words[inner] + ROW - 1) // ROW
 
-        @scalar
+        @inlined
         def part_of_warp(words, warp):
             """The first and the end of the elements that a warp takes: a row or a part of it."""
             row, part = warp // parts_of_row(words), warp % parts_of_row(words)
             first, end = row * words[inner] + part * ROW, (row + 1) * words[inner]
             return first, min(first + ROW, end)
 
-        @scalar
+        @inlined
         def column_of(words, i):
             """The place along the parameters' axis to which element i belongs."""
             return i // words[inner] % words[period]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import intp
 
-from ..arithmetic.primitives import scalar
+from ..arithmetic.primitives import inlined
 from . import xla_frame as f
 from .memory import WORD, WORDS, address_of, pointer, scratch
 from .xla_calls import BAD_SHAPES, BAD_TYPES, BAD_VERSION, NO_KERNEL, buffer_of, described, elements_of, failed
@@ -26,7 +26,7 @@ __all__ = ["SIGNATURE", "handler"]
 SIGNATURE = intp(WORDS, WORDS)
 
 
-@scalar
+@inlined
 def _fits(frame, code):
     """Tell whether there are as many operands and results as the code says."""
     weights = code >> f.HAS_WEIGHTS & 1
@@ -40,7 +40,7 @@ def _fits(frame, code):
     )
 
 
-@scalar
+@inlined
 def _executed(frame, table):
     """Do what the frame asks for: look at its buffers, plan the work, do it.  Returns an error of XLA's, or 0."""
     code = pointer(pointer(pointer(frame[f.FRAME_ATTRS[1]], WORD)[0], WORD)[f.SCALAR_VALUE], WORD)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arithmetic.primitives import min, scalar
+from ..arithmetic.primitives import inlined, min
 from . import xla_frame as f
 from .memory import WORD, address_of, pointer, scratch
 from .xla_machine import ask
@@ -25,7 +25,7 @@ __all__ = [
 BAD_VERSION, BAD_TYPES, BAD_SHAPES, NO_KERNEL, NO_MEMORY = range(5)  # messages
 
 
-@scalar
+@inlined
 def failed(frame, table, message, code):
     """An error for XLA, if its interface has one as known here."""
     api = pointer(frame[f.FRAME_API], WORD)
@@ -34,7 +34,7 @@ def failed(frame, table, message, code):
     return ask(api[f.API_ERROR_CREATE], address_of(args))
 
 
-@scalar
+@inlined
 def described(frame, table):
     """Answer XLA's question for the version: the lower of its own and ours; note its own."""
     extension = pointer(frame[f.FRAME_EXTENSION], WORD)
@@ -49,13 +49,13 @@ def described(frame, table):
     return 0
 
 
-@scalar
+@inlined
 def buffer_of(frame, vector, i):
     """The buffer of operand or result i; ``vector`` says where the frame has the list."""
     return pointer(pointer(frame[vector[1]], WORD)[i], WORD)
 
 
-@scalar
+@inlined
 def elements_of(buffer):
     """The number of elements in a buffer."""
     total = 1
@@ -64,7 +64,7 @@ def elements_of(buffer):
     return total
 
 
-@scalar
+@inlined
 def threads_of(frame):
     """The number of XLA's threads, at most 64; 1 if it does not say."""
     count, args = scratch(1, WORD), scratch(4, WORD)

@@ -30,7 +30,7 @@ import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from ..arithmetic.primitives import scalar
+from ..arithmetic.primitives import inlined
 from ..losses.definition import Definition, known
 
 __all__ = ["code_of", "code_of_sums", "data_of", "definition_of", "mask_of", "operands_of", "ordered", "place_of"]
@@ -73,25 +73,25 @@ OPERANDS_MAX, OUTPUTS_MAX = 16, 20
 AT_DATA, AT_OPERANDS, IS_SUM, IS_MEAN, HAS_WEIGHTS, IS_DOUBLE, VARIES, AT_DIGEST = 20, 24, 28, 29, 30, 31, 32, 33
 
 
-@scalar
+@inlined
 def mask_of(code):
     """The mask in a code or key: a bit for each output or derivative."""
     return code & ((1 << OUTPUTS_MAX) - 1)
 
 
-@scalar
+@inlined
 def data_of(code):
     """The number of data operands in a code or key."""
     return 1 + (code >> AT_DATA & 15)
 
 
-@scalar
+@inlined
 def operands_of(code):
     """The number of operands in a code or key."""
     return 1 + (code >> AT_OPERANDS & 15)
 
 
-@scalar
+@inlined
 def place_of(key, probe):
     """The place in the table where a key is looked for at first (probe 0), and then, one after the other."""
     mixed = key * 0x1E3779B97F4A7C15 & 0x7FFFFFFFFFFFFFFF

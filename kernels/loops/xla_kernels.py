@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..arithmetic.primitives import scalar
+from ..arithmetic.primitives import inlined
 from . import xla_frame as f
 from .xla_machine import ask
 
 __all__ = ["kernel_of"]
 
 
-@scalar
+@inlined
 def kernel_of(table, code, doubles, varies):
     """The address of the kernel for such numbers and parameters; 0 if there is none."""
     key = code & ~(1 << f.IS_MEAN | 1 << f.HAS_WEIGHTS)

@@ -18,7 +18,7 @@ A tile has `TILE` elements, or fewer if there are more than four operands.
 
 from __future__ import annotations
 
-from ..arithmetic.primitives import min, scalar
+from ..arithmetic.primitives import inlined, min
 from . import xla_frame as f
 from .memory import WORD, pointer, scratch
 from .panels import TILE
@@ -48,7 +48,7 @@ STEPS = LENGTHS + 10
 SLOPES = STEPS + OPERANDS_MAX
 
 
-@scalar
+@inlined
 def planned(frame, plan):
     """Write into the plan how the operands lie along the axes of the results.
 
@@ -95,7 +95,7 @@ def planned(frame, plan):
     return total
 
 
-@scalar
+@inlined
 def choose(plan, total):
     """Write into the plan its mode and how many units of work it has."""
     n, used, item = plan[LENGTHS], plan[AXES_USED], plan[ITEM]
@@ -116,7 +116,7 @@ def choose(plan, total):
             plan[MODE], plan[UNITS] = GATHER, (total + plan[TILED] - 1) // plan[TILED]
 
 
-@scalar
+@inlined
 def varying(plan):
     """Tell whether a call of the kernel has parameters for each element, of the modes for results by element."""
     copied = plan[MODE] == TILES or plan[MODE] == GATHER

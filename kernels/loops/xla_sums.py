@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic.elementary import LARGEST, lifted
-from ..arithmetic.primitives import max, min, scalar
+from ..arithmetic.primitives import inlined, max, min
 from ..arithmetic.scaling import APART
 from . import xla_frame as f
 from .memory import address_of, pointer, scratch
@@ -48,7 +48,7 @@ def _reducer(zero: Any) -> Any:
     size, double = zero.itemsize, np.float64(0)
     double_sums = size == 8
 
-    @scalar
+    @inlined
     def weight_of(address, n, unit):
         """The sum of the weights times unit, a power of two, in 16 parts."""
         parts = scratch(16, double)
@@ -65,7 +65,7 @@ def _reducer(zero: Any) -> Any:
             total += parts[j]
         return total
 
-    @scalar
+    @inlined
     def fold(sums, panels, slots):
         """Fold the sums of all panels into the first: the second half is added to the first, until one is left."""
         while panels > 1:
@@ -74,7 +74,7 @@ def _reducer(zero: Any) -> Any:
                 sums[i] += sums[half * slots + i]
             panels = half
 
-    @scalar
+    @inlined
     def deliver(sums, at, plan, period, count, address, factor):
         """Write the gradients of a parameter, one or as many as columns, from the sums by column of all repetitions."""
         out = pointer(address, zero)
@@ -89,7 +89,7 @@ def _reducer(zero: Any) -> Any:
         if count == 1:
             out[0] = narrow(alone * factor, zero)
 
-    @scalar
+    @inlined
     def spread(sums, parameters, width, rest):
         """Put the sums of a last row with only ``rest`` columns where those of a whole row are."""
         for p in range(parameters):
@@ -100,7 +100,7 @@ def _reducer(zero: Any) -> Any:
             for i in range(1 + k * width + rest, 1 + (k + 1) * width):
                 sums[i] = 0.0
 
-    @scalar
+    @inlined
     def repeated(plan, period, memory):
         """Have the parameters by column as long as a row of the plan, in that memory."""
         for k in range(plan[DATA], plan[INPUTS]):
@@ -111,7 +111,7 @@ def _reducer(zero: Any) -> Any:
             plan[OPERANDS + k] = memory
             memory += size * TILE
 
-    @scalar
+    @inlined
     def begin(frame, table, code, plan, numbers):
         """Fill the plan, and ``numbers``: the factor of all sums, then what a kernel is given; an error or 0."""
         data, operands, weighted = plan[DATA], plan[INPUTS], code >> f.HAS_WEIGHTS & 1
@@ -181,7 +181,7 @@ def _reducer(zero: Any) -> Any:
             j += wanted
         return 0
 
-    @scalar
+    @inlined
     def end(frame, code, plan, numbers):
         """Put the sums where they belong."""
         data, operands, width, period, factor = plan[DATA], plan[INPUTS], plan[WIDTH], plan[PERIOD], numbers[0]

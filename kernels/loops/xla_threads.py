@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..arithmetic.primitives import min, scalar
+from ..arithmetic.primitives import inlined, min
 from . import xla_frame as f
 from .memory import WORD, address_of, pointer, scratch
 from .panels import PARALLEL
@@ -20,7 +20,7 @@ NEXT, DONE, USERS, GRAIN, PARTS = range(PLAN, PLAN + 5)
 SHARED = PLAN + 5
 
 
-@scalar
+@inlined
 def take_part(plan):
     """Do pieces until there are none left, then forget the plan; whoever is the last frees its memory."""
     while True:
@@ -32,14 +32,14 @@ def take_part(plan):
         add_at(plan, DONE, 1)
 
 
-@scalar
+@inlined
 def leave(plan):
     """Forget a shared plan; the last of its users frees the memory."""
     if add_at(plan, USERS, -1) == 1:
         free(address_of(plan))
 
 
-@scalar
+@inlined
 def _share(frame, table, plan, threads):
     """Do the plan's work on several threads; False if there is no memory for it."""
     address = malloc(8 * SHARED)
@@ -70,7 +70,7 @@ def _share(frame, table, plan, threads):
     return True
 
 
-@scalar
+@inlined
 def work(frame, table, plan, elements):
     """Do all units of a plan, on several threads if there are elements enough."""
     if elements >= PARALLEL and plan[UNITS] > 1:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arithmetic.primitives import min, scalar
+from ..arithmetic.primitives import inlined, min
 from . import xla_frame as f
 from .memory import WORD, address_of, pointer, scratch
 from .xla_machine import run_kernel
@@ -48,7 +48,7 @@ ARRAYS = f.OPERANDS_MAX + f.OUTPUTS_MAX  # of a kernel, at most
 SUMMED = 2 * f.OPERANDS_MAX + 3  # words for a kernel that sums, at most
 
 
-@scalar
+@inlined
 def _evaluate(plan, at, n, args, steps):
     """Run the kernel on n elements of operands at these addresses, to the results from the element ``at`` on."""
     dims, first = scratch(1, WORD), plan[INPUTS]
@@ -59,7 +59,7 @@ def _evaluate(plan, at, n, args, steps):
     run_kernel(plan[KERNEL], args, dims, steps)
 
 
-@scalar
+@inlined
 def _rows(plan, first, last):
     """Do rows of the last axis, or a part of the only one."""
     args, steps, index = scratch(ARRAYS, WORD), scratch(ARRAYS, WORD), scratch(AXES, WORD)
@@ -96,7 +96,7 @@ def _copier(zero: Any) -> Any:
     """Spans of the modes `TILES` and `GATHER` for numbers like ``zero``; copies of the operands are at an address."""
     size = zero.itemsize
 
-    @scalar
+    @inlined
     def tiles(plan, first, last, total, copies):
         """Repeat the parameters to the length of a tile, once, and take the data where they are."""
         n, data, operands = plan[LENGTHS], plan[DATA], plan[INPUTS]
@@ -118,7 +118,7 @@ def _copier(zero: Any) -> Any:
             for k in range(data):
                 args[k] += width * size
 
-    @scalar
+    @inlined
     def gathered(plan, k, at, m, address, index):
         """Copy m elements of operand k, from the element ``at`` on."""
         used, n, step = plan[AXES_USED], plan[LENGTHS], plan[STRIDES + k * AXES]
@@ -145,7 +145,7 @@ def _copier(zero: Any) -> Any:
                 source -= plan[LENGTHS + axis] * plan[STRIDES + k * AXES + axis]
                 axis += 1
 
-    @scalar
+    @inlined
     def contiguous(plan, k):
         """Tell whether an operand has its elements in the order of the results."""
         in_order, dense = True, size
@@ -154,7 +154,7 @@ def _copier(zero: Any) -> Any:
             dense *= plan[LENGTHS + axis]
         return in_order
 
-    @scalar
+    @inlined
     def constant(plan, k):
         """Tell whether an operand is one number."""
         single = True
@@ -162,7 +162,7 @@ def _copier(zero: Any) -> Any:
             single = single and plan[STRIDES + k * AXES + axis] == 0
         return single
 
-    @scalar
+    @inlined
     def gather(plan, first, last, total, copies):
         """Copy the operands tile by tile, but for those in order; a single number is copied once."""
         args, steps, index = scratch(ARRAYS, WORD), scratch(ARRAYS, WORD), scratch(AXES, WORD)
@@ -179,7 +179,7 @@ def _copier(zero: Any) -> Any:
                     gathered(plan, k, at, m, args[k], index)
             _evaluate(plan, at, m, args, steps)
 
-    @scalar
+    @inlined
     def copied(plan, first, last, copies):
         """Do tiles in the mode `TILES` or `GATHER`, as the plan says."""
         total = 1
@@ -196,7 +196,7 @@ def _copier(zero: Any) -> Any:
 _copied4, _copied8 = _copier(np.float32(0)), _copier(np.float64(0))
 
 
-@scalar
+@inlined
 def _panels(plan, first, last):
     """Do the sums of panels, the last of which may be the rest of a row."""
     args, dims, steps = scratch(SUMMED, WORD), scratch(2, WORD), scratch(SUMMED, WORD)
@@ -220,7 +220,7 @@ def _panels(plan, first, last):
         run_kernel(plan[KERNEL], args, dims, steps)
 
 
-@scalar
+@inlined
 def span(plan, first, last):
     """Do the units of work from first to last, the end excluded."""
     if plan[MODE] == SUMS:

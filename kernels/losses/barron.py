@@ -41,7 +41,7 @@ from ..arithmetic.elementary import (
     two_product,
     two_sum,
 )
-from ..arithmetic.primitives import constant, fma, homogeneous, max, min, scalar
+from ..arithmetic.primitives import constant, fma, homogeneous, max, min, opposite, scalar, where
 from . import higher
 from .definition import Bound, Cases, Definition, Domain, Stage
 
@@ -122,10 +122,10 @@ def prepared(alpha, scale):
 def shape(alpha):
     """The numbers that depend on alpha alone: the fields of `Prepared` up to 1/k^2."""
     T = type(alpha)
-    a = _ALPHA_MIN(alpha) if abs(alpha) < _ALPHA_MIN(alpha) else alpha
-    a = _BELOW_TWO(alpha) if alpha == T(2.0) else a
+    a = where(abs(alpha) < _ALPHA_MIN(alpha), _ALPHA_MIN(alpha), alpha)
+    a = where(alpha == T(2.0), _BELOW_TWO(alpha), a)
     cap = _ALPHA_MAX(alpha)
-    a = cap if a > cap else (-cap if a < -cap else a)
+    a = where(a > cap, cap, where(a < -cap, -cap, a))
     signed, signed_low = two_sum(a, T(-2.0))
     sign = _sign(alpha)
     b, bl = abs(signed), -sign * signed_low
@@ -142,7 +142,7 @@ def shape(alpha):
 def _sign(alpha):
     """sign(2 - alpha), where 2 counts as 2 - epsilon."""
     T = type(alpha)
-    return T(-1.0) if alpha > T(2.0) else T(1.0)
+    return where(alpha > T(2.0), T(-1.0), T(1.0))
 
 
 @scalar
@@ -156,17 +156,17 @@ def _limits(prepared):
     alpha, ratio = prepared.alpha, prepared.ratio
     ik2, ik2_low = prepared.inverse_k2, prepared.inverse_k2_low
     T = type(alpha)
-    inf, nil = _INFINITY(alpha), T(0.0) if alpha == alpha else alpha
+    inf, nil = _INFINITY(alpha), where(alpha == alpha, T(0.0), alpha)
     floored = abs(alpha) < _ALPHA_MIN(alpha)
-    rho = T(1.0) - T(2.0) / alpha if floored else -ratio
-    rho = inf if alpha >= T(0.0) else rho
-    psi = inf if alpha > T(1.0) else (T(1.0) if alpha == T(1.0) else nil)
-    weight = inf if alpha > T(2.0) else (T(1.0) if alpha == T(2.0) else nil)
-    dscale = inf if alpha > T(0.0) else (T(2.0) if alpha == T(0.0) else nil)
+    rho = where(floored, T(1.0) - T(2.0) / alpha, -ratio)
+    rho = where(alpha >= T(0.0), inf, rho)
+    psi = where(alpha > T(1.0), inf, where(alpha == T(1.0), T(1.0), nil))
+    weight = where(alpha > T(2.0), inf, where(alpha == T(2.0), T(1.0), nil))
+    dscale = where(alpha > T(0.0), inf, where(alpha == T(0.0), T(2.0), nil))
     moved = floored | (abs(alpha) > _ALPHA_MAX(alpha))
-    slope = T(2.0) / alpha / alpha if moved else T(0.5) * (ik2 + ik2_low)
-    slope = inf if alpha >= T(0.0) else slope
-    return rho, psi, weight, dscale, nil if abs(alpha) > _FINITE(alpha) else slope
+    slope = where(moved, T(2.0) / alpha / alpha, T(0.5) * (ik2 + ik2_low))
+    slope = where(alpha >= T(0.0), inf, slope)
+    return rho, psi, weight, dscale, where(abs(alpha) > _FINITE(alpha), nil, slope)
 
 
 @scalar
@@ -174,8 +174,8 @@ def _unit(c):
     """The unit of c as 2^-j and j: 1 and 0 unless c is so small, or so large, that 1/c^2 might leave the range."""
     T = type(c)
     large, small = c > _C_MOST(c), c < _C_LEAST(c)
-    down = _UNIT_DOWN(c) if large else (_UNIT_UP(c) if small else T(1.0))
-    return down, _UNIT(c) if large else (-_UNIT(c) if small else T(0.0))
+    down = where(large, _UNIT_DOWN(c), where(small, _UNIT_UP(c), T(1.0)))
+    return down, where(large, _UNIT(c), where(small, -_UNIT(c), T(0.0)))
 
 
 @scalar
@@ -186,10 +186,10 @@ def width(scale):
     valid = scale >= _NORMAL(scale)
     down = _unit(scale)[0]
     c = scale * down
-    inv = T(1.0) / c if valid else _NAN(scale)
-    inv_low = T(0.0) if infinite else fma(-inv, c, T(1.0)) * inv
+    inv = where(valid, T(1.0) / c, _NAN(scale))
+    inv_low = where(infinite, T(0.0), fma(-inv, c, T(1.0)) * inv)
     square, square_low = product(inv, inv_low, inv, inv_low)
-    return T(1.0) if infinite else scale, inv * down, square + square_low
+    return where(infinite, T(1.0), scale), inv * down, square + square_low
 
 
 @scalar
@@ -216,7 +216,7 @@ def ordinary(prepared):
 @scalar
 def outside(x, limit):
     """Tell whether x is beyond that limit, or NaN."""
-    return not (abs(x) <= limit)
+    return opposite(abs(x) <= limit)
 
 
 @scalar
@@ -228,7 +228,7 @@ def _substitute(x, prepared, extreme):
     b, bl, inv_b = prepared.b, prepared.b_low, prepared.inverse_b
     c, inv_c = prepared.c, prepared.inverse_c
     big = extreme & (abs(x * inv_c) > _Z_BIG(x))
-    x = x * _SHRINK(x) if big else x
+    x = where(big, x * _SHRINK(x), x)
     z = x * inv_c
     zl = fma(-z, c, x) * inv_c
     s, sl = two_product(z, z)
@@ -245,16 +245,16 @@ def logarithm(x, prepared, extreme, close):
     one, zero, half = T(1.0), T(0.0), T(0.5)
     big, _, _, _, _, _, u, ul = _substitute(x, prepared, extreme)
     # Where u was scaled down it stands for 1 + u: there u > 2^50.
-    tiny = (u < _U_TINY(x)) & (not big)
-    uw, uwl = (_U_TINY(x), zero) if tiny else (u, ul)
-    unit = zero if big else one
+    tiny = (u < _U_TINY(x)) & opposite(big)
+    uw, uwl = where(tiny, (_U_TINY(x), zero), (u, ul))
+    unit = where(big, zero, one)
     y, yl = fast_two_sum(max(uw, unit), min(uw, unit))
     e, m, ml = decompose(y, yl + uwl)
-    small = (e == zero) & (not big)
-    f, fl = (uw, uwl) if small else (m - one, ml)
-    e = e + (_SHIFT(x) + _SHIFT(x) if big else zero)
+    small = (e == zero) & opposite(big)
+    f, fl = where(small, (uw, uwl), (m - one, ml))
+    e = e + where(big, _SHIFT(x) + _SHIFT(x), zero)
     t, tl, q, ql, tail, tail_low = log_parts(f, fl, m, ml, e)
-    t, tl = (u, fma(-half * u, u, ul)) if tiny else (t, tl)
+    t, tl = where(tiny, (u, fma(-half * u, u, ul)), (t, tl))
     inv_m = one / m
     inv_m_low = inv_m * (fma(-inv_m, m, one) - inv_m * ml)
     return (), Log(t, tl, e, inv_m, inv_m_low, q, ql, tail, tail_low)
@@ -274,50 +274,50 @@ def values(x, prepared, log, extreme, close):
     one, zero, half = T(1.0), T(0.0), T(0.5)
     big, xs, z, zl, s, sl, u, _ = _substitute(x, prepared, extreme)
     two = extreme & (alpha == T(2.0))
-    down, unit = _unit(prepared.c) if extreme else (one, zero)
+    down, unit = where(extreme, _unit(prepared.c), (one, zero))
 
     kt, ktl = product(k, zero, t, tl)
     n, r, rl, p = exp_parts(kt, ktl)
 
     # rho: expm1(kt) = 2^n r + (2^n - 1), with 2^n in two factors since b/alpha may be tiny.
-    post_n = min(max(n - _SPLIT(x), zero), _POWER_MAX(x)) if extreme else zero
-    low_n = min(max(n - post_n, -_POWER_MAX(x)), _POWER_MAX(x)) if extreme else n
+    post_n = where(extreme, min(max(n - _SPLIT(x), zero), _POWER_MAX(x)), zero)
+    low_n = where(extreme, min(max(n - post_n, -_POWER_MAX(x)), _POWER_MAX(x)), n)
     pow_n = power_of_two(low_n)
     rho = ratio * fma(pow_n, r, pow_n - one)
-    rho = rho * power_of_two(post_n) if extreme else rho
-    grow = _GROW(x) if big else one
-    quadratic = (s < _S_TINY(x)) & (not big) & ((not extreme) | (alpha == alpha))
-    rho = ((half * (s + sl)) * grow) * grow if two | quadratic else rho
+    rho = where(extreme, rho * power_of_two(post_n), rho)
+    grow = where(big, _GROW(x), one)
+    quadratic = (s < _S_TINY(x)) & opposite(big) & (opposite(extreme) | (alpha == alpha))
+    rho = where(two | quadratic, ((half * (s + sl)) * grow) * grow, rho)
 
     # E v = 2^(n-e) (1 + r)/m
     g, gl = fast_two_sum(one, r)
     gl += rl
     ev, evl = product(g, gl, inv_m, inv_m_low)
-    ev, evl, ne = (one, zero, zero) if two else (ev, evl, n - e)
+    ev, evl, ne = where(two, (one, zero, zero), (ev, evl, n - e))
     w = fma(inv_c2, ev, inv_c2 * evl)
     weight = scaled(w, ne - (unit + unit), extreme)
-    xc = (xs * down if extreme else xs) * inv_c2
+    xc = where(extreme, xs * down, xs) * inv_c2
     psi = fma(xc, ev, xc * evl)
-    shift = _SHIFT(x) if big else zero
+    shift = where(big, _SHIFT(x), zero)
     dx = scaled(psi, ne + (shift - unit), extreme)
     # The product of two large numbers may overflow where E v makes it small again.
     large = extreme & (min(abs(z), abs(psi)) > one)
-    psi, extra = (psi * _SHRINK(x), _SHIFT(x)) if large else (psi, zero)
+    psi, extra = where(large, (psi * _SHRINK(x), _SHIFT(x)), (psi, zero))
     dscale = -scaled((z + zl) * psi, ne + (shift + shift - unit + extra), extreme)
-    small = (e == zero) & (not big)
-    share = u * inv_m if small else one - (zero if big else power_of_two(-e) * inv_m)  # u/(1+u)
-    share = zero if two else share
+    small = (e == zero) & opposite(big)
+    share = where(small, u * inv_m, one - where(big, zero, power_of_two(-e) * inv_m))  # u/(1+u)
+    share = where(two, zero, share)
     curvature = scaled(w * fma(-_sign(alpha) * b, share, one), ne - (unit + unit), extreme)
 
     # |x| = inf came out as NaN.
     far = extreme & (abs(x) > _FINITE(x))
     limits = _limits(prepared)
-    rho = limits[0] + zero * inv_c if far else rho
-    dx = (limits[1] * inv_c if x > zero else -(limits[1] * inv_c)) if far else dx
-    dscale = -(limits[3] * inv_c) if far else dscale
+    rho = where(far, limits[0] + zero * inv_c, rho)
+    dx = where(far, where(x > zero, limits[1] * inv_c, -(limits[1] * inv_c)), dx)
+    dscale = where(far, -(limits[3] * inv_c), dscale)
     flat = scaled(limits[2] * inv_c2, -(unit + unit), extreme)
-    weight = flat if far else weight
-    curvature = flat if far else curvature
+    weight = where(far, flat, weight)
+    curvature = where(far, flat, curvature)
     return (rho, dx, dscale, weight, curvature), Exp(g, gl, n, p)
 
 
@@ -335,17 +335,17 @@ def dalpha(x, prepared, log, exp, extreme, close):
     g, gl, n, p = exp
     one, zero, half = T(1.0), T(0.0), T(0.5)
     big, _, _, _, _, _, u, ul = _substitute(x, prepared, extreme)
-    tiny = (u < _U_TINY(x)) & (not big)
-    small = (e == zero) & (not big)
-    v_scale = zero if big else power_of_two(-e)
+    tiny = (u < _U_TINY(x)) & opposite(big)
+    small = (e == zero) & opposite(big)
+    v_scale = where(big, zero, power_of_two(-e))
     v, vl = v_scale * inv_m, v_scale * inv_m_low
     kt, ktl = product(k, zero, t, tl)
     sign = _sign(alpha)
     d = half * sign * b
-    up = max(n, zero) if extreme else zero
+    up = where(extreme, max(n, zero), zero)
     # Below 2^-100 (2^-1000), E and E kt^2 are nothing beside 1.
-    down = power_of_two(max(min(n, zero), _DOWN(t)) if extreme else n)
-    down = zero if extreme & (n < _DOWN(t)) else down
+    down = power_of_two(where(extreme, max(min(n, zero), _DOWN(t)), n))
+    down = where(extreme & (n < _DOWN(t)), zero, down)
     unit = power_of_two(max(-up, _DOWN(t)))
     e, el = down * g, down * gl
 
@@ -365,8 +365,8 @@ def dalpha(x, prepared, log, exp, extreme, close):
     w, wl = two_sum(t, -one)
     w, rest = two_sum(w, v)
     wl += rest + (tl + vl)
-    phi, phi_low = (a, al) if extreme & small else (w, wl)
-    phi, phi_low = (half * square, half * square_low) if extreme & tiny else (phi, phi_low)
+    phi, phi_low = where(extreme & small, (a, al), (w, wl))
+    phi, phi_low = where(extreme & tiny, (half * square, half * square_low), (phi, phi_low))
 
     # 2. |1 - k| < 1/32: d factored out of E phi(kt)/k^2 - E phi(t),
     #    E d/k^2 [(1+k) phi(t) - t + t v expm1(d t)/(d t)].  Where d t > 0.7, the last term is below all precision.
@@ -384,20 +384,20 @@ def dalpha(x, prepared, log, exp, extreme, close):
     w, rest = two_sum(unit, w)
     w, wl = product(w, wl + rest, ik2, ik2_low)
     flat = abs(kt) < _KT_SMALL(t)
-    w = half * square if flat else w
+    w = where(flat, half * square, w)
     y = kt + ktl
-    wl = fma(square, y * fma(y, p, half - p), half * square_low) if flat else wl
+    wl = where(flat, fma(square, y * fma(y, p, half - p), half * square_low), wl)
     a, al = product(e, el, phi, phi_low)
     direct = (w - a) + (wl - al)
 
-    far = factored if close else direct
-    slope = half * sign * (near if max(t, abs(kt)) < one else far)
+    far = where(close, factored, direct)
+    slope = half * sign * where(max(t, abs(kt)) < one, near, far)
     # It falls off as alpha^-2 beyond the cap; two factors, since the square underflows before the result.
-    beyond = _ALPHA_MAX(x) / abs(alpha) if extreme & (abs(alpha) > _ALPHA_MAX(x)) else one
+    beyond = where(extreme & (abs(alpha) > _ALPHA_MAX(x)), _ALPHA_MAX(x) / abs(alpha), one)
     f, g = quarter_scale(up)
-    slope = ((slope * f) * (f * beyond)) * (f * (g * beyond)) if extreme else slope
-    slope = zero * t if extreme & (abs(alpha) > _FINITE(alpha)) else slope
-    slope = _limits(prepared)[4] + zero * prepared.inverse_c if extreme & (abs(x) > _FINITE(x)) else slope
+    slope = where(extreme, ((slope * f) * (f * beyond)) * (f * (g * beyond)), slope)
+    slope = where(extreme & (abs(alpha) > _FINITE(alpha)), zero * t, slope)
+    slope = where(extreme & (abs(x) > _FINITE(x)), _limits(prepared)[4] + zero * prepared.inverse_c, slope)
     return (slope,), ()
 
 

@@ -109,6 +109,7 @@ class Definition:
     costly: frozenset[tuple[str, str]] = frozenset()  # outputs, and operands in which their derivatives are long sums
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     module: str = ""  # where it is defined
+    digest: str = ""  # of all that is not written in this package, for its kernels' names; without, they are not kept
     edition: int = field(default=0, init=False)  # how often that name was defined before, as in a notebook
     limited: tuple[tuple[int, Domain], ...] = field(default=(), init=False)  # operands with a domain, by position
 
@@ -133,6 +134,8 @@ class Definition:
     @property
     def __name__(self) -> str:
         """The name that kernels' names contain; editions of a definition differ in it."""
+        if self.digest:
+            return f"{self.name}.{self.digest}"
         return f"{self.name}.{self.edition}" if self.edition else self.name
 
     @functools.cached_property
@@ -197,18 +200,17 @@ def _check(definition: Definition) -> None:
 def prepare(definition: Definition) -> Scalar:
     """prepare(parameters): what is prepared of a tuple of them; all stages in a row."""
     kind = definition.prepared
-    if not definition.prepares:
-        return scalar((lambda parameters: kind(*parameters)) if definition.parameters else (lambda parameters: ()))
 
-    def after(stages: tuple[Stage, ...]) -> Scalar:
-        """One function for several stages, of a tuple of the parameters and of what is prepared before."""
-        function, *rest = stages[0].function, *stages[1:]
-        if not rest:
-            return scalar(lambda arguments: function(*arguments))
-        following = after(tuple(rest))
-        return scalar(lambda arguments: following(arguments + (function(*arguments),)))  # noqa: RUF005 - for Numba
+    def prepared(parameters: Any) -> Any:
+        """Each stage gets what those before it returned; without any, the parameters get their names."""
+        if not definition.prepares:
+            return kind(*parameters) if parameters else ()
+        arguments = tuple(parameters)
+        for stage in definition.prepares:
+            arguments += (stage.function(*arguments),)
+        return arguments[-1]
 
-    return after(definition.prepares)
+    return scalar(prepared)
 
 
 @functools.cache
@@ -218,26 +220,17 @@ def element(definition: Definition) -> Scalar:
     ``data`` is a tuple; the flags are for definitions with cases, see `cases`.
     """
 
-    def after(stages: tuple[Stage, ...]) -> Scalar:
-        """One function for several stages, of a tuple of their arguments and the flags: the outputs of all."""
-        (function, carries, _), rest = stages[0], stages[1:]
-        if not rest:
-            return scalar(lambda arguments, flags: function(*(arguments + flags))[0])
-        following = after(rest)
+    def outputs(data: Any, prepared: Any, extreme: Any, close: Any) -> Any:
+        """Each stage gets what those before it carried."""
+        arguments, flags = (*data, prepared), () if definition.cases is None else (extreme, close)
+        found: tuple[Any, ...] = ()
+        for stage in definition.stages:
+            results, carried = stage.function(*arguments, *flags)
+            found += tuple(results)
+            arguments += () if stage.carries is None else (carried,)
+        return found
 
-        def carrying(arguments, flags):
-            outputs, carried = function(*(arguments + flags))
-            return outputs + following(arguments + (carried,), flags)  # noqa: RUF005 - for Numba
-
-        def plain(arguments, flags):
-            return function(*(arguments + flags))[0] + following(arguments, flags)
-
-        return scalar(plain if carries is None else carrying)
-
-    stages = after(definition.stages)
-    if definition.cases is None:
-        return scalar(lambda data, prepared, extreme, close: stages(data + (prepared,), ()))  # noqa: RUF005
-    return scalar(lambda data, prepared, extreme, close: stages(data + (prepared,), (extreme, close)))  # noqa: RUF005
+    return scalar(outputs)
 
 
 @functools.cache
@@ -249,4 +242,4 @@ def cases(definition: Definition) -> Cases:
             scalar(lambda prepared: (True, True)), scalar(lambda data, limit: False), scalar(lambda prepared: False), ()
         )
     outside = written.outside
-    return written._replace(outside=scalar(lambda data, limit: outside(*(data + (limit,)))))  # noqa: RUF005 - for Numba
+    return written._replace(outside=scalar(lambda data, limit: outside(*data, limit)))

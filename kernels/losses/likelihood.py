@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..arithmetic.elementary import decompose, log_parts
-from ..arithmetic.primitives import scalar
+from ..arithmetic.primitives import scalar, where
 from . import barron, higher
 from .barron import LOSS
 from .definition import Definition, Library, Stage
@@ -58,7 +58,7 @@ def prepared(alpha, scale, log_z):
     e, m, ml = decompose(c, T(0.0))
     log = log_parts(m - T(1.0), T(0.0), m, ml, e)[0]
     # 1/c is NaN where c is not valid, 0 where c is infinite.
-    log = log if abs(inv) > T(0.0) else (inv if inv != inv else scale)
+    log = where(abs(inv) > T(0.0), log, where(inv != inv, inv, scale))
     fields = (*barron.shape(alpha), c, inv, inv2, log_z.value, log_z.slope, log)
     return Prepared(*fields)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arithmetic.primitives import bits, constant, from_bits, max, min, piecewise, scalar
+from ..arithmetic.primitives import bits, constant, from_bits, max, min, opposite, piecewise, scalar, where
 from .definition import Bound, Definition, Domain, Library, Stage
 from .partition_layout import LAYOUT
 
@@ -48,22 +48,22 @@ def _locate(a):
     """The row of the table for a valid alpha, w in it, log Z less the tabulated value, and dw/dalpha."""
     T = type(a)
     in_a, in_b = a < T(1.0), a < T(2.0)
-    i = bits(abs(a if in_a else a - T(2.0)))  # abs of both: alpha may be -0
+    i = bits(abs(where(in_a, a, a - T(2.0))))  # abs of both: alpha may be -0
     U = type(i)
-    low = _low_a(a) if in_a else (_low_b(a) if in_b else _low_c(a))
-    base = _base_a(a) if in_a else (_base_b(a) if in_b else _base_c(a))
-    offset = _offset_a(a) if in_a else (_offset_b(a) if in_b else _offset_c(a))
+    low = where(in_a, _low_a(a), where(in_b, _low_b(a), _low_c(a)))
+    base = where(in_a, _base_a(a), where(in_b, _base_b(a), _base_c(a)))
+    offset = where(in_a, _offset_a(a), where(in_b, _offset_b(a), _offset_c(a)))
     key = max(U(i >> _shift(a)), low)
     piece = U(min(key, _high(a)) - base)
 
     far, near = a >= _far(a), a < _near(a)
     inverse = T(1.0) / a
-    edge = (inverse if far else a) * _stretch(a) - _half(a)
+    edge = where(far, inverse, a) * _stretch(a) - _half(a)
     w = from_bits(U(U(i & _fraction(a)) | _one(a))) - _middle(a)
     power = T(1.0) / from_bits(U(i & _exponent(a)))
-    power = -power if in_b and not in_a else power
-    power = _stretch(a) if near else (-(_stretch(a) * inverse) * inverse if far else power)
-    return piece, edge if far | near else w, offset, power
+    power = where(in_b & opposite(in_a), -power, power)
+    power = where(near, _stretch(a), where(far, -(_stretch(a) * inverse) * inverse, power))
+    return piece, where(far | near, edge, w), offset, power
 
 
 @scalar
@@ -71,28 +71,28 @@ def log_partition(alpha):
     """The pair of log Z(alpha) and its derivative: inf and NaN for alpha < 0; at 2 the derivative at 2 - epsilon."""
     T = type(alpha)
     valid = alpha >= T(0.0)
-    a = alpha if valid else T(1.0)
+    a = where(valid, alpha, T(1.0))
     piece, w, offset, _ = _locate(a)
     # From alpha = 4 on the table holds alpha^2 times the derivative.
-    factor = T(1.0) / a if a >= _scaled(a) else T(1.0)
+    factor = where(a >= _scaled(a), T(1.0) / a, T(1.0))
     value = offset + _value(w, piece)
     slope = (_slope(w, piece) * factor) * factor
-    outside = _infinity(a) if alpha < T(0.0) else _nan(a)
-    return value if valid else outside, slope if valid else _nan(a)
+    outside = where(alpha < T(0.0), _infinity(a), _nan(a))
+    return where(valid, value, outside), where(valid, slope, _nan(a))
 
 
 @scalar
 def log_partition_bend(alpha):
     """The second derivative of log Z, about 1e-12 (1e-4 in float32) relative; at 2 that at 2 - epsilon."""
     T = type(alpha)
-    a = alpha if alpha >= T(0.0) else _nan(alpha)
+    a = where(alpha >= T(0.0), alpha, _nan(alpha))
     # The table holds constants for 1 and 2.
-    a = _below_one(a) if a == T(1.0) else (_below_two(a) if a == T(2.0) else a)
-    piece, w, _, power = _locate(a if a == a else T(1.0))
+    a = where(a == T(1.0), _below_one(a), where(a == T(2.0), _below_two(a), a))
+    piece, w, _, power = _locate(where(a == a, a, T(1.0)))
     bend = _bend(w, piece) * power
     factor = T(1.0) / a
-    bend = bend * factor * factor - T(2.0) * factor * (_slope(w, piece) * factor * factor) if a >= _scaled(a) else bend
-    return bend if a == a else a
+    bend = where(a >= _scaled(a), bend * factor * factor - T(2.0) * factor * (_slope(w, piece) * factor * factor), bend)
+    return where(a == a, bend, a)
 
 
 @scalar

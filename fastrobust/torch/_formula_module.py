@@ -1,0 +1,75 @@
+"""A loss of the catalogue, or of the user's own, as a module."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .._call import check_reduction
+from .._loss import Loss as Function
+from ._modules import Reduction, _residual, _shown
+
+
+class Loss(nn.Module):
+    """A loss of `fastrobust.losses`, or one that `fastrobust.define` made, as a module.
+
+    Parameters
+    ----------
+    loss : fastrobust.losses.Loss
+    reduction : {"none", "sum", "mean"}
+    **parameters : float, Tensor or torch.nn.Parameter
+        Those of the loss, by name; its defaults stand for others. A Parameter learns, if the optimizer gets it; other
+        tensors become buffers.
+
+    Raises
+    ------
+    TypeError
+        For what is no loss, for parameters that it does not have, and for missing ones.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastrobust.torch as frt
+    >>> from fastrobust import losses
+    >>> criterion = frt.Loss(losses.huber, delta=torch.nn.Parameter(torch.tensor(1.0)))
+    >>> criterion(torch.tensor([0.5, 3.0]), torch.tensor([0.0, 0.0])).backward()
+    >>> criterion.delta.grad
+    tensor(1.)
+    """
+
+    def __init__(self, loss: Function, reduction: Reduction = "mean", **parameters: float | Tensor) -> None:
+        super().__init__()
+        if not isinstance(loss, Function):
+            raise TypeError(f"loss must be one of fastrobust.losses, or made by fastrobust.define, got {loss!r:.100}")
+        check_reduction(reduction)
+        self.loss, self.reduction = loss, reduction
+        for name in loss.parameters:
+            if name not in parameters and name not in loss.formula.defaults:
+                raise TypeError(f"{loss.__name__} needs {name}: it takes {', '.join(loss.parameters)}")
+            value = parameters.pop(name, loss.formula.defaults.get(name))
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
+        if parameters:
+            known = ", ".join(loss.parameters) or "no parameters"
+            raise TypeError(f"{loss.__name__} has no parameter {', '.join(parameters)}: it has {known}")
+        _ = loss.formula.definition  # made now, and not while a compiler looks on
+
+    def forward(self, input: Tensor, *others: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The loss of its data; one of residuals takes ``input - target`` if there is a target.
+
+        Weights, or a mask, as in `fastrobust.loss`.
+        """
+        data = (input, *others)
+        if len(self.loss.data) == 1 and len(data) == 2:
+            data = (_residual(*data),)
+        if len(data) != len(self.loss.data):
+            raise TypeError(f"{self.loss.__name__} takes {', '.join(self.loss.data)}; got {len(data)} tensors")
+        parameters = [getattr(self, name) for name in self.loss.parameters]
+        value: Tensor = self.loss(*data, *parameters, reduction=self.reduction, weights=weights)
+        return value
+
+    def extra_repr(self) -> str:
+        """The loss and its parameters, for the module's repr."""
+        parameters = [f"{name}={_shown(getattr(self, name))}" for name in self.loss.parameters]
+        return ", ".join([self.loss.__name__, *parameters, f"reduction={self.reduction!r}"])

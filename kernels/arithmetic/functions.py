@@ -1,0 +1,176 @@
+"""Elementary functions of one number: the parts of `elementary`, rounded once at the end.
+
+Errors are below 1.5 units in the last place, those of `tanh`, `logcosh` and `sigmoid` below 3, of `power` below 4; a
+test has what each comes to.  Arguments outside of a function's domain give NaN, and limits are met at infinity.
+"""
+
+from __future__ import annotations
+
+from . import coefficients as c
+from .elementary import decompose, exp_parts, exp_tail, log_parts, power_of_two, product, two_sum
+from .primitives import constant, fma, max, min, scalar, where
+
+__all__ = [
+    "exp",
+    "expm1",
+    "expm1mx",
+    "log",
+    "log1p",
+    "logcosh",
+    "maximum",
+    "minimum",
+    "power",
+    "sigmoid",
+    "softplus",
+    "tanh",
+]
+
+_INFINITY, _NAN = constant(float("inf")), constant(float("nan"))
+_LARGEST = constant(3.4028234663852886e38, 1.7976931348623157e308)
+_NORMAL = constant(2.0**-126, 2.0**-1022)
+_LEAST, _MOST = constant(-104.5, -746.0), constant(89.5, 710.5)  # exponents beyond which exp is 0 and infinite
+_UP, _UP_BY = constant(2.0**32, 2.0**64), constant(32.0, 64.0)  # for the logarithm of subnormal numbers
+_TINY = constant(2.0**-28, 2.0**-66)  # below it log1p(u) = u - u^2/2
+_REDUCED = constant(0.34)  # arguments that need no reduction to the tail of the exponential
+_ROUND = constant(12582912.0, 6755399441055744.0)  # 1.5 * 2^23, 1.5 * 2^52: adding it rounds to an integer
+_WHOLE = constant(60.0)  # exponents from which on expm1 is exp
+_LN2_HIGH, _LN2_LOW = constant(*c.LN2_HIGH), constant(*c.LN2_LOW)
+
+
+@scalar
+def scaled_by_halves(g, n):
+    """g 2^n in two factors: right where the result leaves the range, for exponents up to twice that of the range."""
+    T = type(g)
+    half = fma(T(0.5), n, _ROUND(n)) - _ROUND(n)
+    return (g * power_of_two(half)) * power_of_two(n - half)
+
+
+@scalar
+def exp(x):
+    """The exponential."""
+    T = type(x)
+    n, r, low, _ = exp_parts(min(max(x, _LEAST(x)), _MOST(x)), T(0.0))
+    return scaled_by_halves(T(1.0) + (r + low), n)
+
+
+@scalar
+def expm1(x):
+    """The exponential less 1: 2^n r + (2^n - 1)."""
+    T = type(x)
+    n, r, low, _ = exp_parts(min(max(x, _LEAST(x)), _MOST(x)), T(0.0))
+    whole = scaled_by_halves(T(1.0) + (r + low), n)
+    power = power_of_two(min(max(n, -_WHOLE(x)), _WHOLE(x)))
+    return where(n > _WHOLE(x), whole, fma(power, r, power - T(1.0)) + power * low)
+
+
+@scalar
+def expm1mx(x):
+    """expm1(x) - x: from the tail of the exponential where that would cancel."""
+    T = type(x)
+    near = abs(x) < _REDUCED(x)
+    z = where(near & (abs(x) > _TINY(x)), x, _TINY(x))
+    half = T(0.5)
+    tail = where(abs(x) > _TINY(x), fma(z, exp_tail(z), half), half)
+    return where(near, (x * tail) * x, expm1(x) - x)
+
+
+@scalar
+def parts_of_log(x):
+    """The logarithm of a positive finite number in two words."""
+    T = type(x)
+    subnormal = x < _NORMAL(x)
+    e, m, _ = decompose(where(subnormal, x * _UP(x), x), T(0.0))
+    return log_parts(m - T(1.0), T(0.0), m, T(0.0), where(subnormal, e - _UP_BY(x), e))[:2]
+
+
+@scalar
+def log(x):
+    """The natural logarithm."""
+    T = type(x)
+    high, low = parts_of_log(x)
+    outside = where(x == T(0.0), -_INFINITY(x), _NAN(x))
+    return where(x > T(0.0), where(x > _LARGEST(x), x, high + low), outside)
+
+
+@scalar
+def parts_of_log1p(u, low):
+    """The logarithm of 1 + u + low in two words, for u > -1 and not too small to be squared."""
+    T = type(u)
+    y, rest = two_sum(T(1.0), u)
+    e, m, ml = decompose(y, rest + low)
+    f, fl = where(e == T(0.0), (u, low), (m - T(1.0), ml))
+    return log_parts(f, fl, m, ml, e)[:2]
+
+
+@scalar
+def log1p(u):
+    """The natural logarithm of 1 + u."""
+    T = type(u)
+    tiny = abs(u) < _TINY(u)
+    high, low = parts_of_log1p(where(tiny, _TINY(u), u), T(0.0))
+    inside = where(tiny, fma(T(-0.5) * u, u, u), where(u > _LARGEST(u), u, high + low))
+    return where(u > T(-1.0), inside, where(u == T(-1.0), -_INFINITY(u), _NAN(u)))
+
+
+@scalar
+def sigmoid(x):
+    """The logistic function 1/(1 + exp(-x))."""
+    T = type(x)
+    e = exp(-abs(x))
+    return where(x >= T(0.0), T(1.0), e) / (T(1.0) + e)
+
+
+@scalar
+def softplus(x):
+    """log(1 + exp(x))."""
+    T = type(x)
+    return maximum(x, T(0.0)) + log1p(exp(-abs(x)))
+
+
+@scalar
+def tanh(x):
+    """The hyperbolic tangent."""
+    T = type(x)
+    q = expm1(T(-2.0) * abs(x))
+    t = abs(q) / (T(2.0) + q)
+    return where(x < T(0.0), -t, t)
+
+
+@scalar
+def logcosh(x):
+    """The logarithm of the hyperbolic cosine, in a form for either side of 1 that does not cancel."""
+    T = type(x)
+    size = abs(x)
+    q = expm1(min(size, T(1.0)))
+    near = log1p(T(0.5) * q * (q / (T(1.0) + q)))
+    far = ((size - _LN2_HIGH(x)) - _LN2_LOW(x)) + log1p(exp(T(-2.0) * size))
+    return where(size < T(1.0), near, far)
+
+
+@scalar
+def power(x, y):
+    """x^y = exp(y log x) for x >= 0, with the logarithm in two words; NaN for x < 0."""
+    T = type(x)
+    zero, one = T(0.0), T(1.0)
+    high, low = parts_of_log(x)
+    k, kl = product(y, zero, high, low)
+    n, r, rl, _ = exp_parts(min(max(k, _LEAST(x)), _MOST(x)), where(abs(k) < -_LEAST(x), kl, zero))
+    inside = scaled_by_halves(one + (r + rl), n)
+    # 0 and infinity: their own powers.
+    rising = where(x == zero, y < zero, y > zero)
+    edge = where(rising, _INFINITY(x), zero)
+    result = where((x > zero) & (x <= _LARGEST(x)), inside, where(x < zero, _NAN(x), edge))
+    result = where((y == zero) | (x == one), one, result)
+    return where((x == x) & (y == y), result, x + y)
+
+
+@scalar
+def minimum(a, b):
+    """The smaller of two, the first if they are equal, NaN if either is."""
+    return where((b < a) | (b != b), b, a)
+
+
+@scalar
+def maximum(a, b):
+    """The larger of two, the first if they are equal, NaN if either is."""
+    return where((b > a) | (b != b), b, a)

@@ -1,0 +1,1 @@
+"""Formulas as graphs of real numbers: traced, rewritten, differentiated, evaluated.  It knows no loss."""

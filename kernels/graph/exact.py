@@ -1,0 +1,113 @@
+"""What a graph comes to in mpmath, of any precision: the truth by which kernels are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .real import constant_of, ordered
+
+__all__ = ["evaluated"]
+
+
+def evaluated(mp: Any, roots: Sequence[Any], operands: Sequence[float]) -> list[Any]:
+    """The roots at operands, in the precision of the mpmath context that is given."""
+    known: dict[int, Any] = {}
+    nodes = list(ordered(roots))
+
+    def value(node: Any) -> Any:
+        """A node's value; of a choice only the side that is taken is computed."""
+        if id(node) not in known:
+            known[id(node)] = _value(node)
+        return known[id(node)]
+
+    def _value(node: Any) -> Any:
+        if node.operation == "operand":
+            given = operands[node.content]
+            return given if isinstance(given, mp.mpf) else mp.mpf(float(given))
+        constant = constant_of(node)
+        if constant is not None:
+            return mp.mpf(constant)
+        if node.operation == "where":
+            condition, yes, no = node.arguments
+            return value(yes if value(condition) else no)
+        return _OPERATIONS[node.operation](mp, *map(value, node.arguments))
+
+    for node in nodes:  # from the leaves up, so that recursion is not deep; the sides of choices are left to them
+        if node.operation != "where" and all(id(argument) in known for argument in node.arguments):
+            value(node)
+    return [value(root) for root in roots]
+
+
+def _div(mp: Any, a: Any, b: Any) -> Any:
+    if b == 0:
+        return mp.nan if a == 0 or mp.isnan(a) else mp.inf * mp.sign(a)
+    return a / b
+
+
+def _log(mp: Any, x: Any) -> Any:
+    return mp.log(x) if x > 0 else -mp.inf if x == 0 else mp.nan
+
+
+def _power(mp: Any, x: Any, y: Any) -> Any:
+    if x == 0:
+        return mp.mpf(1) if y == 0 else mp.mpf(0) if y > 0 else mp.inf
+    return mp.power(x, y) if x > 0 else mp.nan
+
+
+def _least(mp: Any, a: Any, b: Any) -> Any:
+    return b if b < a or mp.isnan(b) else a
+
+
+def _most(mp: Any, a: Any, b: Any) -> Any:
+    return b if b > a or mp.isnan(b) else a
+
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "add": lambda mp, a, b: a + b,
+    "sub": lambda mp, a, b: a - b,
+    "mul": lambda mp, a, b: a * b,
+    "div": _div,
+    "neg": lambda mp, a: -a,
+    "abs": lambda mp, a: abs(a),
+    "exp": lambda mp, x: mp.exp(x),
+    "expm1": lambda mp, x: mp.expm1(x),
+    "expm1mx": lambda mp, x: _rest_of_exp(mp, x),
+    "log": _log,
+    "log1p": lambda mp, u: mp.log1p(u) if u > -1 else _log(mp, 1 + u),
+    "sqrt": lambda mp, x: mp.sqrt(x) if x >= 0 else mp.nan,
+    "sqrt1pm1": lambda mp, w: w / (1 + mp.sqrt(1 + w)) if w >= -1 else mp.nan,
+    "tanh": lambda mp, x: mp.tanh(x),
+    "sigmoid": lambda mp, x: 1 / (1 + mp.exp(-x)),
+    "softplus": lambda mp, x: (x if x > 0 else 0) + mp.log1p(mp.exp(-abs(x))),
+    "logcosh": lambda mp, x: _log_cosh(mp, x),
+    "power": _power,
+    "minimum": _least,
+    "maximum": _most,
+    "<": lambda mp, a, b: a < b,
+    "<=": lambda mp, a, b: a <= b,
+    "==": lambda mp, a, b: a == b,
+    "!=": lambda mp, a, b: a != b,
+    "and": lambda mp, a, b: a and b,
+    "or": lambda mp, a, b: a or b,
+    "not": lambda mp, a: not a,
+}
+
+
+def _rest_of_exp(mp: Any, x: Any) -> Any:
+    """The difference expm1(x) - x, by its series where that cancels."""
+    if abs(x) > 0.5:
+        return mp.expm1(x) - x
+    total, term, n = mp.mpf(0), x * x / 2, 2
+    while abs(term) > mp.eps * abs(total) or n == 2:
+        total, n = total + term, n + 1
+        term = term * x / n
+        if term == 0:
+            break
+    return total
+
+
+def _log_cosh(mp: Any, x: Any) -> Any:
+    """Without cancellation for small x, and without overflow for large."""
+    half = mp.expm1(abs(x))
+    return mp.log1p(half * half / (2 * (1 + half)))

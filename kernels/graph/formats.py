@@ -1,0 +1,120 @@
+"""Formats of numbers in which a graph is evaluated: one word, or wide, which is twice the precision.
+
+Wide means double inside for float32, and two words for float64, or for either where a target has no doubles (see
+`doubles`); all are rounded once, at the end.  Where two words
+come to no finite number (a large number was squared, or the result is infinite), that of one word stands.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arithmetic import functions, words
+from ..arithmetic.nodes import Double, is_node
+from ..arithmetic.primitives import opposite, scalar, sqrt, where
+from .real import constant_of, ordered
+
+__all__ = ["doubles", "wide", "working"]
+
+
+doubles: contextvars.ContextVar[bool] = contextvars.ContextVar("fastrobust_doubles", default=True)
+
+
+def working(roots: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
+    """The roots in the precision of the operands: numbers of NumPy's or nodes."""
+    T = type(operands[0])
+    return tuple(_evaluated(_WORD, roots, operands, lambda value: T(value)))
+
+
+def wide(roots: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
+    """The roots in twice the precision of the operands, rounded to that."""
+    T = type(operands[0])
+    if operands[0].itemsize == 4 and doubles.get():
+        inside = Double if is_node(operands[0]) else np.float64
+        return tuple(T(value) for value in working(roots, [inside(operand) for operand in operands]))
+    zero = T(0.0)
+    pairs = _evaluated(_WORDS, roots, [(operand, zero) for operand in operands], lambda value: (T(value), zero))
+    narrow = working(roots, operands)
+    return tuple(
+        where(abs(high + low) < T(np.inf), high + low, one) for (high, low), one in zip(pairs, narrow, strict=True)
+    )
+
+
+def _evaluated(
+    operations: dict[str, Callable[..., Any]],
+    roots: Sequence[Any],
+    operands: Sequence[Any],
+    constant: Callable[[float], Any],
+) -> list[Any]:
+    """The roots by these operations."""
+    values: dict[int, Any] = {}
+    nodes = list(ordered(roots))
+    for node in nodes:
+        value = constant_of(node)
+        if node.operation == "operand":
+            values[id(node)] = operands[node.content]
+        elif value is not None:
+            values[id(node)] = constant(value)
+        else:
+            values[id(node)] = operations[node.operation](*(values[id(argument)] for argument in node.arguments))
+    return [values[id(root)] for root in roots]
+
+
+@scalar
+def _root_less_one(w: Any) -> Any:
+    """sqrt(1 + w) - 1, without cancellation, and without a quotient of infinities."""
+    T = type(w)
+    root = sqrt(T(1.0) + w)
+    return where(w > T(1.0), root - T(1.0), w / (T(1.0) + root))
+
+
+@scalar
+def _root_less_one_in_words(w: Any) -> Any:
+    """The same in two words."""
+    T = type(w[0])
+    one = T(1.0), T(0.0)
+    root = words.root(words.plus(one, w))
+    return where(w[0] > T(1.0), words.minus(root, one), words.divided(w, words.plus(one, root)))
+
+
+_CONDITIONS: dict[str, Callable[..., Any]] = {"and": operator.and_, "or": operator.or_, "not": opposite, "where": where}
+
+_WORD: dict[str, Callable[..., Any]] = {
+    **_CONDITIONS,
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "neg": operator.neg,
+    "abs": abs,
+    "sqrt": sqrt,
+    "sqrt1pm1": _root_less_one,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    **{name: getattr(functions, name) for name in functions.__all__},
+}
+
+
+_WORDS: dict[str, Callable[..., Any]] = {
+    **_CONDITIONS,
+    "add": words.plus,
+    "sub": words.minus,
+    "mul": words.times,
+    "div": words.divided,
+    "neg": words.negative,
+    "abs": words.absolute,
+    "sqrt": words.root,
+    "sqrt1pm1": _root_less_one_in_words,
+    "<": lambda a, b: (a[0] < b[0]) | ((a[0] == b[0]) & (a[1] < b[1])),
+    "<=": lambda a, b: (a[0] < b[0]) | ((a[0] == b[0]) & (a[1] <= b[1])),
+    "==": lambda a, b: (a[0] == b[0]) & (a[1] == b[1]),
+    "!=": lambda a, b: (a[0] != b[0]) | (a[1] != b[1]),
+    **{name: getattr(words, name) for name in functions.__all__},
+}

@@ -1,0 +1,342 @@
+"""Definitions made from formulas: a function of Python's is traced, and everything follows from its graph.
+
+The outputs are the value and the derivatives in all operands; derivatives of those, of any order, are definitions of
+their own, made when they are asked for.  Each output is evaluated in the working precision, or in wide numbers where
+that loses digits.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from ..arithmetic import arrays
+from ..arithmetic.nodes import Double, Single, traced
+from ..arithmetic.primitives import scalar
+from ..graph import formats
+from ..graph.derivatives import derivatives
+from ..graph.real import lifted, operand, ordered
+from .definition import Bound, Definition, Domain, Library, Stage
+
+__all__ = ["Formula", "Precision", "disagreement"]
+
+Precision = Literal["auto", "working", "wide"]
+_NONE = inspect.Parameter.empty
+_LOST = 4.0  # units in the last place that an output may lose before it gets wide numbers
+_POINTS = 1024
+
+
+class Formula:
+    """A loss by its formula.
+
+    ``function`` takes all operands, data first; those that are named as parameters have gradients of their own shapes.
+    ``slopes`` are derivatives by hand, by the operand, as functions of all operands; ``owner`` is the module of the
+    loss, if not that of the function. ``ranges`` are what operands are expected to be, where not of any size.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        parameters: Sequence[str] = (),
+        *,
+        precision: Precision = "auto",
+        domains: Mapping[str, Domain] | None = None,
+        bounds: Mapping[str, Bound] | None = None,
+        slopes: Mapping[str, Callable[..., Any]] | None = None,
+        ranges: Mapping[str, tuple[float, float]] | None = None,
+        owner: str = "",
+    ) -> None:
+        self.function, self.precision = function, precision
+        self.operands, self.defaults = _operands_of(function)
+        _check(function.__name__, self.operands, tuple(parameters), self.defaults)
+        self.parameters = tuple(name for name in self.operands if name in parameters)
+        self.data = tuple(name for name in self.operands if name not in parameters)
+        self.domains, self.bounds, self.slopes = dict(domains or {}), dict(bounds or {}), dict(slopes or {})
+        self.ranges = dict(ranges or {})
+        if unknown := [name for name in self.ranges if name not in self.operands]:
+            raise ValueError(f"{function.__name__} has no argument {', '.join(unknown)}, for which ranges are given")
+        self.module = owner or function.__module__
+        self.name = _qualified(self.module, function.__name__)
+        self._orders: dict[tuple[int, ...], _Order] = {}
+
+    @functools.cached_property
+    def value(self) -> Any:
+        """The graph of the value."""
+        return self.graph_of(self.function)
+
+    def graph_of(self, function: Callable[..., Any]) -> Any:
+        """The graph of a function of the same operands."""
+        return lifted(function(*map(operand, range(len(self.operands)))))
+
+    def graph_at(self, nodes: Sequence[Any]) -> Any:
+        """The graph of the value at other nodes than the operands."""
+        return lifted(self.function(*nodes))
+
+    def like(self, function: Callable[..., Any], name: str) -> Formula:
+        """A formula of the same operands and domains, whose name goes on with that."""
+        whole = f"{self.function.__name__}_{name}"
+        return self.combined(function, whole, self.data, self.parameters, self.defaults, [self])
+
+    def with_slopes(self, slopes: Mapping[str, Callable[..., Any]]) -> Formula:
+        """This formula, with these derivatives by hand."""
+        return Formula(
+            self.function,
+            self.parameters,
+            precision=self.precision,
+            domains=self.domains,
+            bounds=self.bounds,
+            slopes={**self.slopes, **slopes},
+            ranges=self.ranges,
+            owner=self.module,
+        )
+
+    def combined(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        data: tuple[str, ...],
+        parameters: tuple[str, ...],
+        defaults: Mapping[str, Any],
+        formulas: Sequence[Formula],
+    ) -> Formula:
+        """A formula of these operands made from several: in their domains, and in wide numbers if one of them is."""
+        parts = [
+            inspect.Parameter(part, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=defaults.get(part, _NONE))
+            for part in (*data, *parameters)
+        ]
+        function.__name__ = name
+        function.__signature__ = inspect.Signature(parts, __validate_parameters__=False)  # type: ignore[attr-defined]
+        precisions = {formula.precision for formula in formulas}
+        return Formula(
+            function,
+            parameters,
+            precision="wide" if "wide" in precisions else "auto" if "auto" in precisions else "working",
+            domains={key: domain for formula in formulas for key, domain in formula.domains.items()},
+            ranges={key: between for formula in formulas for key, between in formula.ranges.items()},
+            owner=self.module,
+        )
+
+    @property
+    def definition(self) -> Definition:
+        """The definition of the value and its first derivatives."""
+        return self.order((0,) * len(self.operands)).definition
+
+    def order(self, orders: tuple[int, ...]) -> _Order:
+        """The derivative of these orders in the operands, as a definition with its own derivatives."""
+        if orders not in self._orders:
+            self._orders[orders] = _Order(self, orders)
+        return self._orders[orders]
+
+    def root(self, orders: tuple[int, ...]) -> Any:
+        """The graph of the derivative of these orders, which begins with a derivative by hand where there is one."""
+        places = [i for i, order in enumerate(orders) if order]
+        if not places:
+            return self.value
+        place = max(places, key=lambda i: (self.operands[i] not in self.slopes, i))
+        if sum(orders) == 1 and self.operands[place] in self.slopes:
+            return self.graph_of(self.slopes[self.operands[place]])
+        before = self.order(_moved(orders, place, -1)).root
+        (slope,) = derivatives([before], operand(place))
+        return slope
+
+
+def _operands_of(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The names of a function's arguments, and the defaults of those that have one."""
+    names, defaults = [], {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            raise TypeError(f"{function.__name__}: {parameter} must be an operand with a name and a place of its own")
+        names.append(parameter.name)
+        if parameter.default is not parameter.empty:
+            defaults[parameter.name] = parameter.default
+    return tuple(names), defaults
+
+
+def _check(name: str, operands: tuple[str, ...], parameters: tuple[str, ...], defaults: Mapping[str, Any]) -> None:
+    """Refuse operands that no call could give."""
+    unknown = [parameter for parameter in parameters if parameter not in operands]
+    if unknown:
+        raise ValueError(f"{name} has no argument {', '.join(unknown)}: params must be some of {', '.join(operands)}")
+    leading = len(operands) - len(parameters)
+    if leading == 0:
+        raise ValueError(f"{name} needs at least one argument that is no parameter: the residual, or what is predicted")
+    if not set(operands[leading:]) == set(parameters):
+        raise ValueError(f"{name}: the parameters {', '.join(parameters)} must come after the data in its arguments")
+    for operand_name, default in defaults.items():
+        if not isinstance(default, int | float) or isinstance(default, bool):
+            raise TypeError(f"{name}: the default of {operand_name} must be a number, got {default!r}")
+
+
+def _qualified(module: str, name: str) -> str:
+    """The name of a definition: that of the function, and of its module if that is not ours."""
+    if not name.isidentifier():
+        raise ValueError(f"a loss needs a name, got {name!r}: write its function with def")
+    ours = __name__.partition(".")[0]
+    return name if module.partition(".")[0] == ours else f"{module.replace('.', '_').strip('_')}_{name}"
+
+
+def _moved(orders: tuple[int, ...], place: int, by: int) -> tuple[int, ...]:
+    """The orders with that one more or less."""
+    return (*orders[:place], orders[place] + by, *orders[place + 1 :])
+
+
+class _Order:
+    """One derivative of a formula, with a definition in which it is the value."""
+
+    def __init__(self, formula: Formula, orders: tuple[int, ...]) -> None:
+        self.formula, self.orders = formula, orders
+        self.root = formula.root(orders)
+        self._wide: dict[bool, list[bool]] = {}
+
+    @functools.cached_property
+    def name(self) -> str:
+        """The loss's name, and the operands in which it is differentiated."""
+        names = self.formula.operands
+        parts = [
+            f"d{order if order > 1 else ''}{name}" for order, name in zip(self.orders, names, strict=True) if order
+        ]
+        return "_".join([self.formula.name, *parts])
+
+    def beyond(self, place: int) -> _Order:
+        """The derivative of this in an operand."""
+        return self.formula.order(_moved(self.orders, place, 1))
+
+    @functools.cached_property
+    def definition(self) -> Definition:
+        """The value, its derivatives in all operands, and the rule by which those are differentiated."""
+        formula = self.formula
+        outputs = ("value", *("d" + name for name in formula.operands))
+        return Definition(
+            name=self.name,
+            data=formula.data,
+            parameters=formula.parameters,
+            stages=(Stage(self.stage, None, outputs),),
+            domains=formula.domains,
+            slopes=self._slopes,
+            bounds=formula.bounds if not any(self.orders) else {},
+            module=formula.module,
+            digest=self._digest,
+        )
+
+    @functools.cached_property
+    def roots(self) -> list[Any]:
+        """The graphs of the outputs."""
+        return [self.root, *(self.beyond(place).root for place in range(len(self.orders)))]
+
+    @functools.cached_property
+    def stage(self) -> Callable[..., Any]:
+        """The scalar code: all outputs, each in its precision."""
+        leading = len(self.formula.data)
+
+        def outputs(*given: Any) -> Any:
+            """Of the data and the parameters by name."""
+            operands = (*given[:leading], *given[leading])
+            in_wide = self.wide(operands[0].itemsize == 8)
+            found: list[Any] = [None] * len(self.roots)
+            for form, chosen in ((formats.working, False), (formats.wide, True)):
+                places = [i for i, is_wide in enumerate(in_wide) if is_wide is chosen]
+                if places:
+                    for i, value in zip(places, form([self.roots[i] for i in places], operands), strict=True):
+                        found[i] = value
+            return tuple(found), ()
+
+        return scalar(outputs)
+
+    def wide(self, double: bool) -> list[bool]:
+        """Tell for each output whether it is evaluated in wide numbers, in float64 or float32."""
+        if double not in self._wide:
+            if self.formula.precision == "auto":
+                self._wide[double] = [lost > _LOST for lost in self.lost(double)]
+            else:
+                self._wide[double] = [self.formula.precision == "wide"] * len(self.roots)
+        return self._wide[double]
+
+    def lost(self, double: bool) -> list[float]:
+        """The largest difference of each output from that in wide numbers, in units in the last place."""
+        kind, dtype = (Double, np.float64) if double else (Single, np.float32)
+        points = self.points(dtype)
+        graphs = [
+            traced(lambda *operands, form=form: form(self.roots, operands), [kind] * len(points))
+            for form in (formats.working, formats.wide)
+        ]
+        with np.errstate(all="ignore"):
+            one, two = (arrays.evaluated(arrays.NUMPY, graph, points) for graph in graphs)
+            return [_distance(a, b) for a, b in zip(one, two, strict=True)]
+
+    def points(self, dtype: Any) -> list[Any]:
+        """Numbers for each operand, spread over many sizes and all the domain or a range, always the same."""
+        formula, spread = self.formula, []
+        for place, name in enumerate(formula.operands):
+            even = _even(2 * place)
+            domain = formula.domains.get(name)
+            if name in formula.ranges:
+                least, most = formula.ranges[name]
+                inside = least + (most - least) * even / 1024
+                numbers = np.where(even % 8 == 0, least, np.where(even % 8 == 1, most, inside))
+            else:
+                numbers = np.ldexp(1 + even / 1024, (_even(2 * place + 1) % 29 - 14).astype(int))
+                if domain is not None:
+                    numbers = numbers + domain.least
+                elif name not in formula.parameters:
+                    numbers = np.where(even % 2 == 0, -numbers, numbers)
+            spread.append(numbers.astype(dtype))
+        return spread
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        """A digest of the graph, and of how it is evaluated."""
+        places: dict[int, int] = {}
+        what = self.formula.precision, sorted(self.formula.domains.items()), sorted(self.formula.ranges.items())
+        total = hashlib.sha256(repr(what).encode())
+        for node in ordered(self.roots):
+            arguments = [places[id(argument)] for argument in node.arguments]
+            places[id(node)] = len(places)
+            total.update(repr((node.operation, node.content, arguments)).encode())
+        total.update(repr([places[id(root)] for root in self.roots]).encode())
+        return total.hexdigest()[:16]
+
+    def _slopes(self, library: Library, name: str, operands: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
+        """Rules of differentiation: the derivatives of an output are outputs of its own definition."""
+        names = self.formula.operands
+        order = self.beyond(names.index(name.removeprefix("d")))
+        asked = tuple("d" + operand for operand, is_wanted in zip(names, wanted, strict=True) if is_wanted)
+        found = dict(zip(asked, library.evaluate(order.definition, asked, *operands), strict=True))
+        return [found.get("d" + operand) for operand in names]
+
+
+def _even(place: int) -> Any:
+    """Whole numbers below 1024 that fill the range evenly, another row for each place; the same on all machines."""
+    primes = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53)
+    step = int(np.sqrt(primes[place % len(primes)]) % 1 * 2**20) | 1
+    return np.arange(1, _POINTS + 1) * step % 2**20 // 2**10
+
+
+def _distance(found: Any, true: Any) -> float:
+    """The largest difference in units in the last place, of numbers that are true; infinite where one is not found."""
+    found, true = np.broadcast_arrays(found, true)
+    unit = np.spacing(np.maximum(np.abs(true), np.finfo(true.dtype).tiny))
+    distance = np.where(np.isfinite(found), np.abs(found - true) / unit, np.inf)
+    return float(np.max(np.where(np.isfinite(true), distance, 0.0), initial=0.0))
+
+
+def disagreement(formula: Formula, name: str, other: Formula) -> str | None:
+    """Where the derivative of another formula in an operand is not that of this one, in words; None if nowhere."""
+    place = formula.operands.index(name)
+    orders = tuple(int(i == place) for i in range(len(formula.operands)))
+    roots = [formula.root(orders), other.root(orders)]
+    points = formula.order((0,) * len(orders)).points(np.float64)
+    with np.errstate(all="ignore"):
+        graph = traced(lambda *operands: formats.wide(roots, operands), [Double] * len(points))
+        ours, theirs = np.broadcast_arrays(*arrays.evaluated(arrays.NUMPY, graph, points))
+        wrong = ~(np.abs(ours - theirs) <= 1e-6 * np.maximum(np.abs(ours), np.abs(theirs)))
+        wrong &= ~(np.isnan(ours) & np.isnan(theirs)) & (np.abs(ours) + np.abs(theirs) > 1e-250) & np.isfinite(ours)
+    if not wrong.any():
+        return None
+    i = int(np.argmax(wrong))
+    where = ", ".join(f"{n} = {float(p[i]):.6g}" for n, p in zip(formula.operands, points, strict=True))
+    return f"at {where} it is {float(theirs[i]):.9g}, and the formula's is {float(ours[i]):.9g}"

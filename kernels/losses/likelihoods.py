@@ -1,0 +1,112 @@
+"""Deviances and negative log-likelihoods, and the divergence of Gaussians."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..graph.real import exp, expm1, log, log1p, where
+from .definition import Domain
+from .formula import Formula
+
+__all__ = [
+    "GAMMA_DEVIANCE",
+    "GAMMA_DEVIANCE_LOG",
+    "GAUSSIAN_KL",
+    "GAUSSIAN_NLL",
+    "GAUSSIAN_NLL_LOG",
+    "POISSON_DEVIANCE",
+    "POISSON_DEVIANCE_LOG",
+    "STANDARD_KL",
+]
+
+Number = Any  # of a formula: see `graph.real`
+
+
+def _rest(u: Number) -> Number:
+    """The difference exp(u) - 1 - u, which is made without cancellation."""
+    return expm1(u) - u
+
+
+def _log_ratio(mean: Number, target: Number) -> Number:
+    """log(mean/target), of which neither is 0; by their difference where they are near each other."""
+    near = abs(mean - target) < 0.5 * target
+    return where(near, log1p((mean - target) / target), log(mean / target))
+
+
+def poisson_deviance(x: Number, target: Number) -> Number:
+    """Poisson deviance of a mean x > 0: 2 (t log(t/x) - t + x), with 0 log 0 = 0."""
+    return where(target == 0, 2 * x, 2 * target * _rest(_log_ratio(x, where(target == 0, 1, target))))
+
+
+def poisson_deviance_log(x: Number, target: Number) -> Number:
+    """Poisson deviance of the logarithm x of a mean: 2 (t (log t - x) - t + exp(x))."""
+    return where(target == 0, 2 * exp(x), 2 * target * _rest(x - log(where(target == 0, 1, target))))
+
+
+def _poisson_slope(x: Number, target: Number) -> Number:
+    """The derivative in the target, 2 log(t/x), where the automatic one is a difference."""
+    return -2 * _log_ratio(x, target)
+
+
+def _poisson_log_slope(x: Number, target: Number) -> Number:
+    """The same for the logarithm of the mean."""
+    return 2 * (log(target) - x)
+
+
+def gamma_deviance(x: Number, target: Number) -> Number:
+    """Gamma deviance of a mean x > 0 for targets t > 0: 2 (t/x - 1 - log(t/x))."""
+    return 2 * _rest(-_log_ratio(x, target))
+
+
+def gamma_deviance_log(x: Number, target: Number) -> Number:
+    """Gamma deviance of the logarithm x of a mean for targets t > 0: 2 (t exp(-x) - 1 - log t + x)."""
+    return 2 * _rest(log(target) - x)
+
+
+def gaussian_nll(x: Number, variance: Number) -> Number:
+    """Negative log-likelihood of a residual under a variance: (log v + x^2/v)/2, without log(2 pi)/2."""
+    return 0.5 * (log(variance) + x * (x / variance))
+
+
+def gaussian_nll_log(x: Number, log_variance: Number) -> Number:
+    """Negative log-likelihood of a residual under the logarithm l of a variance: (l + x^2 exp(-l))/2."""
+    size = x * exp(-0.5 * log_variance)
+    return 0.5 * (log_variance + size * size)
+
+
+def standard_kl(x: Number, log_variance: Number) -> Number:
+    """Divergence of a Gaussian from the standard one, as in variational autoencoders: (x^2 + exp(l) - 1 - l)/2.
+
+    The mean is x, l the logarithm of the variance.
+    """
+    return 0.5 * (x * x + _rest(log_variance))
+
+
+def gaussian_kl(x: Number, log_variance: Number, mean: Number, other_log_variance: Number) -> Number:
+    """Divergence of one Gaussian, of mean x, from another: (exp(l - m) - 1 - (l - m) + (x - mean)^2 exp(-m))/2.
+
+    The logarithms of their variances are l and m.
+    """
+    size = (x - mean) * exp(-0.5 * other_log_variance)
+    return 0.5 * (_rest(log_variance - other_log_variance) + size * size)
+
+
+def _mean(message: str) -> dict[str, Domain]:
+    return {"x": Domain(0.0, True, f"x must be positive, got {{}}: {message}")}
+
+
+_MEAN = _mean("it is a mean; for its logarithm take the deviance whose name ends in _log")
+_COUNT = {"target": Domain(0.0, False, "target must not be negative, got {}")}
+_LOG_MEAN, _LOG_VARIANCE = {"x": (-20.0, 20.0)}, {"log_variance": (-20.0, 20.0)}
+_SIZE = {"target": Domain(0.0, True, "target must be positive, got {}")}
+
+POISSON_DEVIANCE = Formula(poisson_deviance, domains=_MEAN | _COUNT, slopes={"target": _poisson_slope})
+POISSON_DEVIANCE_LOG = Formula(
+    poisson_deviance_log, domains=_COUNT, ranges=_LOG_MEAN, slopes={"target": _poisson_log_slope}
+)
+GAMMA_DEVIANCE = Formula(gamma_deviance, domains=_MEAN | _SIZE)
+GAMMA_DEVIANCE_LOG = Formula(gamma_deviance_log, domains=_SIZE, ranges=_LOG_MEAN)
+GAUSSIAN_NLL = Formula(gaussian_nll, domains={"variance": Domain(0.0, True, "variance must be positive, got {}")})
+GAUSSIAN_NLL_LOG = Formula(gaussian_nll_log, ranges=_LOG_VARIANCE)
+STANDARD_KL = Formula(standard_kl, ranges=_LOG_VARIANCE)
+GAUSSIAN_KL = Formula(gaussian_kl, precision="wide", ranges={**_LOG_VARIANCE, "other_log_variance": (-20.0, 20.0)})

@@ -1,0 +1,331 @@
+"""Losses of the user's own: `fastrobust.define`, and what a loss offers."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrobust as fr
+from fastrobust import losses
+from fastrobust.math import exp, sqrt, where
+
+pytestmark = pytest.mark.filterwarnings("ignore:::torch")  # deprecations of its own
+ROOT = Path(__file__).parents[1]
+X = np.array([-3.0, -1e-6, 0.0, 0.5, 2.0])
+
+
+@fr.define(params="c tau")
+def asymmetric(x: Any, c: Any, tau: Any = 0.5) -> Any:
+    """An asymmetric pseudo-Huber loss."""
+    z = x / c
+    return where(x > 0, tau, 1 - tau) * c * c * (sqrt(1 + z * z) - 1)
+
+
+@fr.define
+def plain(x, y):  # type: ignore[no-untyped-def]
+    return (x - y) ** 2
+
+
+def test_a_function_becomes_a_loss() -> None:
+    z = X / 1.5
+    expected = np.where(X > 0, 0.3, 0.7) * 2.25 * (z * z / (1 + np.sqrt(1 + z * z)))
+    np.testing.assert_allclose(asymmetric(X, 1.5, 0.3), expected, rtol=1e-14)
+    np.testing.assert_array_equal(asymmetric(X, c=1.5, tau=0.3), asymmetric(X, 1.5, 0.3))
+    np.testing.assert_array_equal(asymmetric(X, 1.5), asymmetric(X, 1.5, 0.5))
+    assert asymmetric(2.0, 1.0) == pytest.approx((np.sqrt(5) - 1) / 2)
+    assert plain(X, 1.0).tolist() == ((X - 1) ** 2).tolist()
+
+
+def test_what_help_shows() -> None:
+    assert repr(asymmetric).startswith("<loss asymmetric(x, c, tau=0.5, *, reduction='none'")
+    assert asymmetric.__doc__ == "An asymmetric pseudo-Huber loss."
+    assert list(inspect.signature(asymmetric).parameters)[:3] == ["x", "c", "tau"]
+    assert (asymmetric.data, asymmetric.parameters) == (("x",), ("c", "tau"))
+    assert (plain.data, plain.parameters) == (("x", "y"), ())
+
+
+def test_gradients_in_one_pass_have_names_and_shapes() -> None:
+    x, c = np.random.default_rng(0).normal(size=(7, 3)), np.array([0.5, 1.0, 2.0])
+    g = asymmetric.value_and_grad(x, c, 0.3, reduction="mean")
+    assert type(g).__name__ == "AsymmetricGrad" and g._fields == ("value", "dx", "dc", "dtau")
+    assert g.value.shape == () and g.dx.shape == (7, 3) and g.dc.shape == (3,) and g.dtau.shape == ()
+    only = asymmetric.value_and_grad(x, c, 0.3, reduction="mean", wrt=("c",))
+    assert only.dx is None and only.dtau is None and np.array_equal(only.dc, g.dc)
+    elements = asymmetric.value_and_grad(x, c, 0.3)
+    np.testing.assert_allclose(g.dc, elements.dc.mean(0) / 3, rtol=1e-13)
+    memory = np.empty((7, 3))
+    assert asymmetric.value_and_grad(x, c, 0.3, out=(memory, None, None, None)).value is memory
+    assert np.array_equal(memory, elements.value)
+
+
+def test_a_function_form() -> None:
+    loss = fr.define(lambda_free, params=["a"])
+    assert loss(2.0, 3.0) == 6
+
+
+def lambda_free(x: Any, a: Any) -> Any:
+    return a * x
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "told"),
+    [
+        (lambda: fr.define(lambda x: x), ValueError, "write its function with def"),
+        (lambda: fr.define(lambda_free, params="b"), ValueError, "has no argument b: params must be some of x, a"),
+        (lambda: fr.define(lambda_free, params="x a"), ValueError, "needs at least one argument"),
+        (lambda: fr.define(lambda_free, params="x"), ValueError, "must come after the data"),
+        (lambda: fr.define(3), TypeError, "define takes a function"),
+        (lambda: fr.define(lambda_free, precision="double"), ValueError, "precision must be 'auto'"),
+        (lambda: fr.define(lambda_free, ranges={"b": (0, 1)}), ValueError, "no argument b, for which ranges"),
+        (lambda: fr.define(with_star), TypeError, "must be an operand with a name"),
+        (lambda: fr.define(with_if), TypeError, r"where\(condition, a, b\)"),
+        (lambda: fr.define(with_text_default), TypeError, "the default of mode must be a number"),
+        (lambda: asymmetric(), TypeError, "asymmetric needs x: it takes x, c, tau"),
+        (lambda: asymmetric(1.0), TypeError, "asymmetric needs c: it takes x, c, tau"),
+        (lambda: asymmetric(1.0, 2.0, 3.0, 4.0), TypeError, "takes 3 operands, x, c, tau; got 4"),
+        (lambda: asymmetric(1.0, 2.0, c=3.0), TypeError, "got c twice"),
+        (lambda: asymmetric(1.0, 2.0, reduction="average"), ValueError, "reduction must be"),
+        (lambda: asymmetric(1.0, 2.0, delta=1.0), TypeError, "does not take delta"),
+        (lambda: asymmetric.value_and_grad(1.0, 2.0, delta=1.0), TypeError, "does not take delta"),
+        (lambda: asymmetric.value_and_grad(1.0, 2.0, wrt=("d",)), ValueError, "wrt must be a tuple of distinct names"),
+        (lambda: asymmetric(np.array(["a"]), 1.0), TypeError, "x"),
+        (lambda: asymmetric.derivative("d"), ValueError, "has no operand 'd': it has x, c, tau"),
+        (lambda: plain.weight(1.0, 2.0), TypeError, "has no weights: they are of losses of a residual alone"),
+        (lambda: losses.no_such_loss, AttributeError, "has no loss 'no_such_loss': it has balanced_focal_logits, "),
+        (lambda: asymmetric + 1, TypeError, "unsupported operand"),
+        (lambda: asymmetric * asymmetric, TypeError, "unsupported operand"),
+    ],
+)
+def test_errors_say_what_to_do(make: Any, error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        make()
+
+
+def with_star(*x: Any) -> Any:
+    return x[0]
+
+
+def with_if(x: Any) -> Any:
+    return x if x > 0 else -x
+
+
+def with_text_default(x: Any, mode: Any = "a") -> Any:
+    return x
+
+
+def test_sums_of_losses_are_one_loss() -> None:
+    total = losses.mse + 0.1 * losses.mae + losses.huber * 2
+    assert total.data == ("x",) and total.parameters == ("delta",)
+    expected = X**2 + 0.1 * abs(X) + 2 * losses.huber(X, 0.7)
+    np.testing.assert_allclose(total(X, 0.7), expected, rtol=1e-15)
+    assert [part.__name__ for part in total.parts] == ["mse", "mae_times_0_1", "huber_times_2"]
+    np.testing.assert_allclose(sum(part(X, *[0.7] * bool(part.parameters)) for part in total.parts), expected)
+    np.testing.assert_allclose((3 * total)(X, 0.7), 3 * expected, rtol=1e-15)
+    assert total(X).shape == X.shape  # delta has huber's default
+    g = total.value_and_grad(X, 0.7, reduction="sum")
+    assert g.value == pytest.approx(expected.sum()) and g._fields == ("value", "dx", "ddelta")
+    again = pickle.loads(pickle.dumps(total))
+    np.testing.assert_array_equal(again(X, 0.7), total(X, 0.7))
+
+
+def test_a_name_that_is_data_here_and_a_parameter_there() -> None:
+    with pytest.raises(ValueError, match="x is data of one loss and a parameter of the other"):
+        losses.mse + fr.define(backwards, params="x")
+
+
+def backwards(y: Any, x: Any) -> Any:
+    return x * y
+
+
+def test_a_derivative_by_hand_is_taken_and_a_wrong_one_refused() -> None:
+    loss = fr.define(charbonnier, params="c")
+
+    @loss.derivative("c")
+    def slope(x: Any, c: Any) -> Any:
+        rest = sqrt(1 + (x / c) ** 2) - 1
+        return c * rest * (rest / (1 + rest))
+
+    assert slope is loss
+    x, c = np.float64(1e-3), np.float64(100.0)
+    exact = 1e-3**4 / (4 * 100.0**3)  # c (s - 1)^2/s = z^4 c/4 for small z
+    assert loss.value_and_grad(x, c).dc == pytest.approx(exact, rel=1e-9)
+    assert "working" in str(loss.accuracy(20))
+    with pytest.raises(ValueError, match=r"of charbonnier in x by hand is wrong: at x = .*, c = .* it is"):
+
+        @loss.derivative("x")
+        def wrong(x: Any, c: Any) -> Any:
+            return 2 * x
+
+
+def charbonnier(x: Any, c: Any) -> Any:
+    z = x / c
+    return c * c * (sqrt(1 + z * z) - 1)
+
+
+def test_accuracy_is_a_table() -> None:
+    table = asymmetric.accuracy(60)
+    rows = {(row.output, row.dtype): row for row in table}
+    assert set(rows) == {(o, d) for o in ("value", "dx", "dc", "dtau") for d in ("float32", "float64")}
+    assert all(row.ulp < 4.5 for key, row in rows.items() if key != ("dc", "float32"))
+    assert rows["dc", "float64"].wide and rows["dc", "float64"].ulp < 0.51
+    assert not rows["value", "float32"].wide
+    lines = str(table).splitlines()
+    assert lines[0].split() == ["output", "dtype", "max", "ulp", "numbers", "worst", "at"] and len(lines) == 9
+
+
+def test_precision_can_be_chosen() -> None:
+    """In one word d/dc of a Charbonnier loss loses all digits where z is small; wide numbers keep them in float64."""
+    names = {}
+    for precision in ("working", "wide"):
+        loss = fr.define(charbonnier, params="c", precision=precision)
+        names[precision] = float(loss.value_and_grad(np.float64(0.01), np.float64(1.0)).dc)
+    truth = 2.49962507e-9
+    assert names["wide"] == pytest.approx(truth, rel=1e-5) and names["working"] != names["wide"]
+
+
+def test_traces_are_made_anew_where_a_name_is_defined_again() -> None:
+    """As in a notebook: the later one counts, and kernels of the earlier one are not taken for it."""
+
+    def make(factor: float) -> Any:
+        def again(x: Any) -> Any:
+            return factor * x
+
+        return fr.define(again)
+
+    first, second = make(2.0), make(3.0)
+    assert (first(1.0), second(1.0), first(2.0)) == (2, 3, 4)
+
+
+def test_two_modules_may_have_losses_of_one_name() -> None:
+    """And one that is called like one of ours."""
+
+    def huber(x: Any, delta: Any) -> Any:
+        return delta * abs(x)
+
+    own = fr.define(huber, params="delta")
+    assert own(3.0, 2.0) == 6 and losses.huber(3.0, 2.0) == 4
+    assert own.formula.name != losses.huber.formula.name
+
+
+def test_a_loss_of_a_module_is_pickled_by_its_name() -> None:
+    with pytest.raises(TypeError, match=r"cannot be pickled: it is not .*; define it in a module"):
+        pickle.dumps(fr.define(lambda_free))
+    assert pickle.loads(pickle.dumps(losses.huber)) is losses.huber
+
+
+def test_a_warm_process_needs_no_numba(tmp_path: Path) -> None:
+    """Kernels of a user's loss are kept by the digest of its graph; another formula has others."""
+    program = """
+import sys, numpy as np, fastrobust as fr
+from fastrobust.math import exp
+@fr.define(params="c")
+def mine(x, c):
+    return {formula}
+print(float(mine(np.array([0.5]), 2.0)[0]), "numba" in sys.modules)
+"""
+    environment = {"PYTHONPATH": str(ROOT), "FASTROBUST_CACHE_DIR": str(tmp_path), "PATH": ""}
+
+    def run(formula: str) -> list[str]:
+        text = program.replace("{formula}", formula)
+        done = subprocess.run([sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    assert run("c * x * x") == ["0.5", "True"]
+    assert run("c * x * x") == ["0.5", "False"]
+    assert run("c * x * x * x") == ["0.25", "True"]
+
+
+def test_frameworks_take_a_users_loss() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.tensor(X, requires_grad=True)
+    c = torch.tensor(0.8, dtype=torch.float64, requires_grad=True)
+    tau = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *a: asymmetric(*a, reduction="mean"), (x + 0.01, c, tau))
+    assert torch.autograd.gradgradcheck(lambda *a: asymmetric(*a, reduction="sum"), (x + 0.01, c, tau))
+    hessian = torch.func.hessian(lambda c: asymmetric(x, c, tau, reduction="sum"))(c)
+    assert hessian.shape == ()
+    jax = pytest.importorskip("jax")
+    from jax.test_util import check_grads
+
+    with jax.experimental.enable_x64() if hasattr(jax.experimental, "enable_x64") else jax.enable_x64():
+        check_grads(lambda *a: asymmetric(*a, reduction="sum"), (X + 0.01, 0.8, 0.3), order=2)
+
+
+def test_numbers_that_only_numpy_has() -> None:
+    """Halves are computed in float32, integers in float64, lists become arrays."""
+    assert asymmetric(np.float16(2.0), 1.0).dtype == np.float16
+    assert asymmetric(np.array([1, 2]), 1.0).dtype == np.float64
+    assert asymmetric([1.0, 2.0], 1.0).shape == (2,)
+    masked = np.ma.masked_array([1.0, 2.0], [False, True])
+    assert np.ma.is_masked(asymmetric(masked, 1.0))
+
+
+def test_functions_and_loops_over_constants() -> None:
+    """What a formula may be made of."""
+
+    def mixture(x: Any, s: Any) -> Any:
+        return -fr.math.log(sum(w * exp(-((x / (s * k)) ** 2)) for k, w in ((1, 0.75), (3, 0.25))))
+
+    loss = fr.define(mixture, params="s")
+    expected = -np.log(0.75 * np.exp(-(X**2)) + 0.25 * np.exp(-((X / 3) ** 2)))
+    np.testing.assert_allclose(loss(X, 1.0), expected, rtol=1e-13, atol=1e-15)
+
+
+def test_a_loss_is_a_module_of_pytorch() -> None:
+    """With parameters that learn or not; one of residuals takes input and target, as PyTorch's own."""
+    torch = pytest.importorskip("torch")
+    import fastrobust.torch as frt
+
+    input, target = torch.randn(8, 3), torch.randn(8, 3)
+    criterion = frt.Loss(losses.huber, delta=torch.nn.Parameter(torch.tensor(0.7)))
+    expected = torch.nn.functional.huber_loss(input, target, delta=0.7)
+    torch.testing.assert_close(criterion(input, target), expected)
+    assert [name for name, _ in criterion.named_parameters()] == ["delta"] and "delta" in criterion.state_dict()
+    criterion(input, target).backward()
+    delta = torch.tensor(0.7, requires_grad=True)
+    losses.huber(input - target, delta, reduction="mean").backward()
+    torch.testing.assert_close(criterion.delta.grad, delta.grad)
+    assert str(criterion) == "Loss(huber, delta=0.7, reduction='mean')"
+    labels = (target > 0).float()
+    plain = frt.Loss(losses.bce_logits, reduction="sum", pos_weight=2.0)
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(
+        input, labels, pos_weight=torch.tensor(2.0), reduction="sum"
+    )
+    torch.testing.assert_close(plain(input, labels), wanted)
+    mask = torch.tensor([True] * 7 + [False])[:, None]
+    torch.testing.assert_close(plain(input, labels, weights=mask), plain(input[:7], labels[:7]))
+    buffered = frt.Loss(losses.huber, delta=torch.tensor(2.0))
+    assert "delta" in buffered.state_dict() and not list(buffered.parameters())
+    for make, error, told in (
+        (lambda: frt.Loss(abs), TypeError, "loss must be one of fastrobust.losses"),
+        (lambda: frt.Loss(losses.huber, beta=1.0), TypeError, "huber has no parameter beta: it has delta"),
+        (lambda: frt.Loss(asymmetric, tau=0.3), TypeError, "asymmetric needs c: it takes c, tau"),
+        (lambda: frt.Loss(losses.huber, reduction="average"), ValueError, "reduction must be"),
+        (lambda: plain(input), TypeError, "bce_logits takes x, target; got 1 tensors"),
+    ):
+        with pytest.raises(error, match=told):
+            make()
+
+
+def test_a_loss_under_pytorchs_compiler_and_transforms() -> None:
+    torch = pytest.importorskip("torch")
+    import fastrobust.torch as frt
+
+    criterion = frt.Loss(asymmetric, c=torch.nn.Parameter(torch.tensor(0.7)), tau=0.3)
+    x = torch.randn(50)
+    compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), criterion(x))
+    compiled(x).backward()
+    found = criterion.c.grad.clone()
+    criterion.c.grad = None
+    criterion(x).backward()
+    torch.testing.assert_close(found, criterion.c.grad)
+    each = torch.func.vmap(torch.func.grad(lambda x: asymmetric(x, 0.7, 0.3)))(x)
+    torch.testing.assert_close(each, asymmetric.influence(x, 0.7, 0.3))

@@ -1,0 +1,271 @@
+"""The catalogue: every loss against its oracle, its reference numbers, the defects of others, and on every library."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import oracle_losses as oracle
+import pytest
+
+import fastrobust as fr
+from fastrobust import losses
+from fastrobust._accuracy import _points, _ulp
+
+NAMES = [name for name in losses.__all__ if name != "Loss"]
+DTYPES = (np.float32, np.float64)
+pytestmark = pytest.mark.filterwarnings("ignore:::torch")  # deprecations of its own
+
+
+def operands_of(name: str, dtype: Any, count: int, seed: int) -> tuple[Any, ...]:
+    return _points(getattr(losses, name).formula, dtype, count, seed)
+
+
+def test_each_has_an_oracle_and_a_docstring() -> None:
+    assert set(NAMES) == set(oracle.VALUES)
+    for name in NAMES:
+        loss = getattr(losses, name)
+        assert loss.__name__ == name and loss.__doc__ and loss.__doc__[0].isupper() and name in losses.__doc__
+        assert loss.data[0] == "x"
+        assert pickle.loads(pickle.dumps(loss)) is loss
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_values_and_gradients_are_within_four_ulp(name: str, dtype: Any) -> None:
+    """Every loss, every derivative; at bends, where there is none, only the value."""
+    loss, count = getattr(losses, name), 24
+    operands = operands_of(name, dtype, count, 11)
+    with np.errstate(all="raise"):
+        found = [np.broadcast_to(part, (count,)) for part in loss.value_and_grad(*operands)]
+    for i in range(count):
+        point = [operand[i] for operand in operands]
+        for field, true, part in zip(loss.Grad._fields, oracle.value_and_slopes(name, point), found, strict=True):
+            assert part.dtype == dtype
+            error = _ulp(oracle.mp, true, part[i])
+            assert error <= 4, f"{field} at {point}: {part[i]!r}, {float(true)!r} is right, {error:.3g} ulp"
+
+
+SOME = [
+    ("huber", (1e20, 1e19), (9.5e38, 1e19, 9.0e19)),
+    ("huber", (2, 1), (1.5, 1, 1)),
+    ("smooth_l1", (1e24, 1e25), (5.0e22, 0.1, -0.005)),
+    ("smooth_l1", (2, 1), (1.5, 1, -0.5)),
+    ("smooth_l1", (-3, 0), (3, -1)),
+    ("log_cosh", (1e-9,), (5.0e-19, 1.0e-9)),
+    ("log_cosh", (1e-4,), (4.99999999166667e-9, 9.99999996666667e-5)),
+    ("log_cosh", (800,), (799.306852819440, 1.0)),
+    ("quantile", (1.0, 1.0, 0.3), (0, 0, 0, 0)),
+    ("bce", (1e-300, 1), (690.775527898214, -1e300)),
+    ("bce", (1 - 2.0**-53, 0), (36.7368005696771, 9.00719925474099e15)),
+    ("bce", (0.25, 0.3), (0.617265759052214, -0.266666666666667)),
+    ("bce", (0.0, 0.0), (0, 1)),
+    ("bce", (1e-20, 0), (1e-20, 1)),
+    ("bce_logits", (40, 1), (4.24835425529159e-18, -4.24835425529159e-18)),
+    ("bce_logits", (-40, 0), (4.24835425529159e-18, 4.24835425529159e-18)),
+    ("bce_logits", (0.5, 0.3), (0.824076984180107, 0.322459331201855)),
+    ("bce_logits", (-2, 1, 3), (6.38078403312892, -2.64239123393365)),
+    ("bce_logits", (40, 1, 1, 0.1), (2.0, 0.05)),
+    ("bce_logits", (-np.inf, 0), (0, 0)),
+    ("hinge", (0.25, 1), (0.75, -1)),
+    ("squared_hinge", (0.25, 1), (0.5625, -1.5)),
+    ("focal_logits", (40, 1, 2), (7.66764807372200e-53, -2.30029442211660e-52, None, -3.0670592294888e-51)),
+    ("focal_logits", (40, 1, 0.5), (8.75651076269652e-27, -1.31347661440448e-26, None, -3.50260430507861e-25)),
+    ("focal_logits", (-40, 1, 2), (40, -1, None, -1.69934170211664e-16)),
+    ("focal_logits", (-20, 1, 2), (19.9999999196150, -1.00000007626268)),
+    ("focal_logits", (0.001, 1, 2), (0.172988707868475, -0.297887795965185, None, -0.119993151105263)),
+    ("focal_logits", (40, 1, 0), (4.24835425529159e-18, -4.24835425529159e-18)),
+    ("standard_kl", (0, 1e-8), (2.50000000833333e-17, 0, 5.000000025e-9)),
+    ("standard_kl", (1e-5, 0), (5.0e-11,)),
+    ("standard_kl", (1e-4, 1e-4), (7.50008333541671e-9, 1e-4, 5.00025000833354e-5)),
+    ("gaussian_kl", (0, -700, 0, 0), (349.5,)),
+    ("gaussian_nll", (1e-6, 1e-12), (-13.3155105579643, 1e6)),
+    ("gan_minimax_generator", (40,), (-40, -1)),
+    ("gan_minimax_generator", (-40,), (-4.24835425529159e-18, -4.24835425529159e-18)),
+    ("min_snr_velocity", (1, -800, 5), (0, 0)),
+    ("min_snr_noise", (1, -800, 5), (1, 2)),
+    ("poisson_deviance", (3, 2), (2 * 0.378139567567342 / 2, 2 / 3)),
+    ("poisson_deviance", (1.5, 0), (3.0, 2)),
+    ("poisson_deviance", (1e-10, 1), (2 * (23.0258509299405 - 1 + 1e-10), -1.9999999998e10)),
+    ("gamma_deviance", (3, 2), (0.144263549549662, 2 / 9)),
+]
+
+
+@pytest.mark.parametrize(("name", "operands", "expected"), SOME)
+def test_reference_numbers(name: str, operands: tuple[float, ...], expected: tuple[float | None, ...]) -> None:
+    """Fifteen digits, from mpmath; most are where another library is wrong."""
+    found = getattr(losses, name).value_and_grad(*map(float, operands))
+    for got, wanted in zip(found, expected, strict=False):
+        if wanted is not None:
+            assert float(got) == pytest.approx(wanted, rel=2e-14, abs=1e-300 if wanted == 0 else 0), (name, operands)
+
+
+def test_float32_and_halves_where_others_are_wrong() -> None:
+    single = np.float32
+    assert losses.bce_logits.influence(single(20), single(1)) == single(-2.0611536e-9)
+    assert losses.focal_logits(single(20), single(1), 0.5) == single(9.35762297e-14)
+    assert losses.bce_logits.influence(np.float16(9), np.float16(1)) == np.float16(-1.2339e-4)
+    assert losses.mse(np.full(10**4, single(1e17)), reduction="mean") == single(1e34)
+    assert losses.standard_kl(single(1e-5), single(0)) == single(0.5) * single(1e-5) ** 2
+    assert losses.log_cosh(single(1e-4)) == pytest.approx(5e-9, rel=2e-7)
+    assert losses.cauchy(single(1e30), 1.0) == pytest.approx(2 * np.log(1e30) - np.log(2), rel=1e-6)
+    assert losses.pseudo_huber(single(1e30), 1.0) == single(1e30)
+
+
+@pytest.mark.parametrize(("name", "alpha"), [("cauchy", 0.0), ("geman_mcclure", -2.0), ("welsch", -np.inf)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_closed_forms_are_barrons_loss(name: str, alpha: float, dtype: Any) -> None:
+    x = np.concatenate([np.linspace(-9, 9, 101), 10.0 ** np.arange(-15, 16)]).astype(dtype)
+    loss, eps = getattr(losses, name), np.finfo(dtype).eps
+    np.testing.assert_allclose(loss(x, 0.7), fr.loss(x, alpha, 0.7), rtol=8 * eps, atol=1e-37)
+    np.testing.assert_allclose(loss.influence(x, 0.7), fr.influence(x, alpha, 0.7), rtol=8 * eps, atol=1e-37)
+    np.testing.assert_allclose(loss.weight(x, 0.7), fr.weight(x, alpha, 0.7), rtol=8 * eps, atol=1e-37)
+    np.testing.assert_allclose(loss.curvature(x, 0.7), fr.curvature(x, alpha, 0.7), rtol=60 * eps, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nan_stays_nan_and_no_bad_parameter_is_taken(name: str) -> None:
+    loss = getattr(losses, name)
+    point = [float(operand[0]) for operand in operands_of(name, np.float64, 1, 3)]
+    assert np.isfinite(loss(*point))
+    for place in range(len(point)):
+        moved = [np.array(value) for value in point]
+        moved[place] = np.array(np.nan)
+        assert np.isnan(loss(*moved)), loss.formula.operands[place]
+    for operand, domain in loss.formula.domains.items():
+        bad = dict(zip(loss.formula.operands, point, strict=True)) | {operand: domain.least - 1.0}
+        with pytest.raises(ValueError, match=f"{operand} must"):
+            loss(*bad.values())
+
+
+RESIDUALS = [name for name in NAMES if getattr(losses, name).data == ("x",)]
+
+
+@pytest.mark.parametrize("name", RESIDUALS)
+def test_weights_and_curvature(name: str) -> None:
+    """psi = weight x, and the curvature is its slope, by differences."""
+    loss = getattr(losses, name)
+    x = np.array([-7.3, -1.7, -0.31, 1e-9, 0.42, 0.77, 2.9])
+    rest = [float(operand[0]) for operand in operands_of(name, np.float64, 1, 5)[1:]]
+    if name.startswith("gan"):
+        return
+    np.testing.assert_allclose(loss.weight(x, *rest) * x, loss.influence(x, *rest), rtol=1e-13, atol=1e-300)
+    step = 1e-6 * abs(x)
+    slope = (loss.influence(x + step, *rest) - loss.influence(x - step, *rest)) / (2 * step)
+    np.testing.assert_allclose(loss.curvature(x, *rest), slope, rtol=1e-6, atol=1e-6)
+
+
+def test_weights_at_zero_are_curvatures() -> None:
+    for name in (
+        "mse",
+        "huber",
+        "pseudo_huber",
+        "cauchy",
+        "geman_mcclure",
+        "welsch",
+        "tukey",
+        "log_cosh",
+    ):
+        loss = getattr(losses, name)
+        assert loss.weight(0.0) == pytest.approx(loss.curvature(0.0)) and loss.weight(0.0) > 0
+    assert losses.mae.weight(2.0) == 0.5
+
+
+# --- sums, weights, layouts: as one element after the other
+
+
+@pytest.mark.parametrize("name", ["huber", "quantile", "bce_logits", "gaussian_kl", "min_snr_velocity"])
+def test_reductions_are_sums_of_elements(name: str) -> None:
+    loss = getattr(losses, name)
+    columns = [operand.reshape(6, 5) for operand in operands_of(name, np.float64, 30, 2)]
+    for place in range(len(loss.data), len(columns)):
+        columns[place] = columns[place][:1]
+    weights = np.random.default_rng(0).uniform(size=(6, 5))
+    weights[0, 0] = 0
+    elements = loss.value_and_grad(*columns)
+    for reduction, divisor in (("sum", 1.0), ("mean", weights.sum())):
+        found = loss.value_and_grad(*columns, reduction=reduction, weights=weights)
+        np.testing.assert_allclose(found.value, (elements.value * weights).sum() / divisor, rtol=1e-13)
+        for part, element, operand in zip(found[1:], elements[1:], columns, strict=True):
+            expected = element * weights / divisor
+            if operand.shape != (6, 5):
+                expected = expected.sum(0, keepdims=True)
+            assert part.shape == operand.shape
+            np.testing.assert_allclose(part, expected, rtol=1e-10, atol=1e-13 * abs(element).max())
+
+
+# --- libraries
+
+
+_SOME = {"huber", "tukey", "quantile", "bce_logits", "focal_logits", "hinge", "poisson_deviance_log", "gaussian_kl"}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in _SOME else pytest.param(name, marks=pytest.mark.exhaustive) for name in NAMES]
+)
+def test_pytorch_differentiates_twice(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    loss = getattr(losses, name)
+    arrays = operands_of(name, np.float64, 4, 21)
+    arrays = [np.where(abs(a) > 30, a / 20, a) for a in arrays]  # where differences are right
+    arrays[0] = np.clip(arrays[0], 0.1, 0.9) if name == "bce" else arrays[0]
+    tensors = [torch.tensor(a, requires_grad=True) for a in arrays]
+    expected = loss.value_and_grad(*arrays)
+    value = loss(*tensors)
+    assert np.array_equal(value.detach().numpy(), expected.value)
+    gradients = torch.autograd.grad(value.sum(), tensors, create_graph=True)
+    for found, wanted in zip(gradients, expected[1:], strict=True):
+        np.testing.assert_array_equal(found.detach().numpy(), wanted)
+    direction = [torch.randn_like(g) for g in gradients]
+    dot = sum((g * d).sum() for g, d in zip(gradients, direction, strict=True))
+    if not dot.requires_grad:
+        return
+    twice = torch.autograd.grad(dot, tensors, allow_unused=True)
+    step = 1e-6
+    for place, found in enumerate(twice):
+        size = step * np.maximum(abs(arrays[place]), 1e-3)
+        ends = []
+        for side in (1, -1):
+            moved = list(arrays)
+            moved[place] = arrays[place] + side * size
+            ends.append(sum(p * d.numpy() for p, d in zip(loss.value_and_grad(*moved)[1:], direction, strict=True)))
+        slope = (ends[0] - ends[1]) / (2 * size)
+        got = np.zeros_like(slope) if found is None else found.numpy()
+        scale = sum(abs(g.detach().numpy()) for g in gradients) / size * 1e-9
+        assert (abs(got - slope) <= 1e-4 * abs(slope) + scale + 1e-7).all(), (loss.formula.operands[place], got, slope)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_jax_gives_the_same(name: str) -> None:
+    jax = pytest.importorskip("jax")
+    loss = getattr(losses, name)
+    arrays = operands_of(name, np.float32, 5, 22)
+    expected = loss.value_and_grad(*arrays, reduction="sum")
+    places = tuple(range(len(arrays)))
+    value, gradients = jax.jit(jax.value_and_grad(lambda *a: loss(*a, reduction="sum"), places))(*arrays)
+    np.testing.assert_allclose(value, expected.value, rtol=1e-6)
+    for found, wanted in zip(gradients, expected[1:], strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["huber", "focal_logits", "gaussian_kl"])
+def test_operations_of_xla_where_it_has_no_kernels(name: str) -> None:
+    jax = pytest.importorskip("jax")
+    from fastrobust.jax import _calls
+
+    loss = getattr(losses, name)
+    arrays = operands_of(name, np.float32, 50, 23)
+    definition = loss.formula.definition
+    found = _calls._composite(definition, definition.outputs, *map(jax.numpy.asarray, arrays))
+    for part, wanted in zip(found, loss.value_and_grad(*arrays), strict=True):
+        np.testing.assert_allclose(part, wanted, rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize("name", ["huber", "bce_logits", "gaussian_kl"])
+def test_ptx_is_made_without_calls(name: str) -> None:
+    from fastrobust.kernels.loops import compiled
+
+    definition = getattr(losses, name).formula.definition
+    text = compiled.ptx("elementwise", definition, definition.outputs, "float32", "shared")
+    assert ".visible .entry kernel" in text and "call" not in text
