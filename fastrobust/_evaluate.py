@@ -71,19 +71,19 @@ def value_of(
     definition, taken, _ = definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
     target = common(taken, operands, weights)
     if options:
-        target = _with_options(target, definition.name, taken[0], operands[0], options)
+        target = _with_options(target, definition.title, taken[0], operands[0], options)
     if type(reduction) is str and reduction == "none":
         if weights is None:
             return target.evaluate(definition, ("value",), operands, options)
         return target.weighted(definition, ("value",), operands, weights, options)
     check_reduction(reduction)
     if options:
-        check_options(definition.name, options, frozenset(("out",)), f" together with reduction={reduction!r}")
+        check_options(definition.title, options, frozenset(("out",)), f" together with reduction={reduction!r}")
     out = options.get("out")
     if out is not None:
         if isinstance(out, tuple):
             if len(out) != 1:
-                raise ValueError(f"out must have one entry, for the value of {definition.name}; got {len(out)}")
+                raise ValueError(f"out must have one entry, for the value of {definition.title}; got {len(out)}")
             out = out[0]
         out = (out, *(None for _ in operands))
     return target.reduce(definition, (), operands, reduction, weights, out)[0]

@@ -13,8 +13,7 @@ from . import _evaluate
 from ._call import check_options
 from ._types import ArrayLike
 from .kernels.compilers.alone import imported
-from .kernels.graph.derivatives import derivatives, divided
-from .kernels.graph.real import operand
+from .kernels.graph.derivatives import divided
 from .kernels.losses.formula import Formula, Precision, disagreement
 
 if TYPE_CHECKING:
@@ -150,8 +149,9 @@ class Loss:
     def _weights(self) -> Formula:
         """The formula of the weight."""
 
+        psi = self.formula.root((1, *[0] * (len(self.formula.operands) - 1)))
+
         def weight(*nodes: Any) -> Any:
-            (psi,) = derivatives([self.formula.value], operand(0))
             return divided(psi, nodes[0])
 
         return self.formula.like(weight, "weight")
@@ -183,6 +183,7 @@ class Loss:
             if found is not None:
                 raise ValueError(f"the derivative of {self.__name__} in {name} by hand is wrong: {found}")
             self.formula = formula
+            vars(self).pop("_weights", None)
             return self
 
         return with_slope

@@ -201,6 +201,29 @@ def test_traces_are_made_anew_where_a_name_is_defined_again() -> None:
 
     first, second = make(2.0), make(3.0)
     assert (first(1.0), second(1.0), first(2.0)) == (2, 3, 4)
+    torch = pytest.importorskip("torch")
+    x = torch.ones(2, requires_grad=True)
+    assert first(x).tolist() == [2, 2] and second(x).tolist() == [3, 3]
+    (first(x) + second(x)).sum().backward()
+    assert x.grad.tolist() == [5, 5]
+
+
+def test_data_and_parameters_have_kernels_of_their_own() -> None:
+    """One graph, whose second operand is a parameter here and data there."""
+    with_parameter = fr.define(lambda_free, params="a")
+    alone = fr.define(lambda_free)
+    x, a = np.arange(6.0).reshape(2, 3), np.array([1.0, 2.0, 3.0])
+    for loss in (with_parameter, alone, with_parameter):
+        np.testing.assert_array_equal(loss(x, a), x * a)
+        g = loss.value_and_grad(x, a, reduction="sum")
+        np.testing.assert_array_equal(g.da, x.sum(0) if loss is with_parameter else x)
+
+
+def test_weights_follow_a_derivative_by_hand() -> None:
+    loss = fr.define(charbonnier, params="c", precision="working")
+    before = loss.weight(2.0, 1.0)
+    loss.derivative("x")(lambda x, c: x / sqrt(1 + (x / c) ** 2))
+    assert loss.weight(2.0, 1.0) == pytest.approx(before, rel=1e-15) and loss.curvature(0.0, 1.0) == 1
 
 
 def test_two_modules_may_have_losses_of_one_name() -> None:
@@ -211,7 +234,9 @@ def test_two_modules_may_have_losses_of_one_name() -> None:
 
     own = fr.define(huber, params="delta")
     assert own(3.0, 2.0) == 6 and losses.huber(3.0, 2.0) == 4
-    assert own.formula.name != losses.huber.formula.name
+    assert own.formula.name != losses.huber.formula.name == "huber"
+    with pytest.raises(TypeError, match=r"^huber does not take delt"):
+        own(3.0, 2.0, delt=1.0)
 
 
 def test_a_loss_of_a_module_is_pickled_by_its_name() -> None:

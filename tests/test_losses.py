@@ -137,6 +137,8 @@ def test_nan_stays_nan_and_no_bad_parameter_is_taken(name: str) -> None:
         bad = dict(zip(loss.formula.operands, point, strict=True)) | {operand: domain.least - 1.0}
         with pytest.raises(ValueError, match=f"{operand} must"):
             loss(*bad.values())
+        for part in loss.value_and_grad(*[np.array([number, number]) for number in bad.values()]):
+            assert np.isnan(part).all(), "in arrays, outside of a domain is NaN"
 
 
 RESIDUALS = [name for name in NAMES if getattr(losses, name).data == ("x",)]

@@ -154,7 +154,9 @@ def _slopes(
         slopes = iter(library.get(*(n for n, w in zip(definition.gradients, wanted, strict=True) if w)))
         return [next(slopes) if w else None for w in wanted]
     if definition.slopes is None:
-        raise NotImplementedError(f"a derivative of {name} was asked for: the definition of {definition.name} has none")
+        raise NotImplementedError(
+            f"a derivative of {name} was asked for: the definition of {definition.title} has none"
+        )
     costly = [w and (name, n) in definition.costly for n, w in zip(definition.operands, wanted, strict=True)]
     plain = [w and not c for w, c in zip(wanted, costly, strict=True)]
     rows = definition.slopes(library, name, args, plain) if any(plain) else [None] * len(wanted)

@@ -101,7 +101,9 @@ def _slopes(
         left = iter(library.outputs([n for n, w in zip(definition.gradients, wanted, strict=True) if w]))
         return [next(left) if w else None for w in wanted]
     if definition.slopes is None:
-        raise NotImplementedError(f"a derivative of {name} was asked for: the definition of {definition.name} has none")
+        raise NotImplementedError(
+            f"a derivative of {name} was asked for: the definition of {definition.title} has none"
+        )
     slopes: list[Tensor | None] = [None] * len(wanted)
     left_to_rules = list(wanted)
     if compiling() and name in definition.gradients:  # the compiler would trace hundreds of operations

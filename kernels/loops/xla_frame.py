@@ -127,7 +127,7 @@ def _base(definition: Definition) -> int:
     operands, outputs = len(definition.operands), len(definition.outputs)
     if operands > OPERANDS_MAX or outputs > OUTPUTS_MAX:
         raise ValueError(
-            f"{definition.name} has {operands} operands and {outputs} outputs; on CPUs, JAX can call kernels of up to "
+            f"{definition.title} has {operands} operands and {outputs} outputs; on CPUs, JAX can call kernels of up to "
             f"{OPERANDS_MAX} and {OUTPUTS_MAX}"
         )
     digest = _digest_of(definition)

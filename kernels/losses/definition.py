@@ -109,6 +109,7 @@ class Definition:
     costly: frozenset[tuple[str, str]] = frozenset()  # outputs, and operands in which their derivatives are long sums
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     module: str = ""  # where it is defined
+    title: str = ""  # what messages call it, if not by its name
     digest: str = ""  # of all that is not written in this package, for its kernels' names; without, they are not kept
     edition: int = field(default=0, init=False)  # how often that name was defined before, as in a notebook
     limited: tuple[tuple[int, Domain], ...] = field(default=(), init=False)  # operands with a domain, by position
@@ -116,6 +117,8 @@ class Definition:
     def __post_init__(self) -> None:
         if not self.module:
             object.__setattr__(self, "module", sys._getframe(2).f_globals["__name__"])
+        if not self.title:
+            object.__setattr__(self, "title", self.name)
         _check(self)
         limited = tuple((self.operands.index(name), domain) for name, domain in self.domains.items())
         object.__setattr__(self, "limited", limited)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from ..arithmetic import arrays
 from ..arithmetic.nodes import Double, Single, traced
-from ..arithmetic.primitives import scalar
+from ..arithmetic.primitives import scalar, where
 from ..graph import formats
 from ..graph.derivatives import derivatives
 from ..graph.real import lifted, operand, ordered
@@ -60,9 +61,41 @@ class Formula:
         self.ranges = dict(ranges or {})
         if unknown := [name for name in self.ranges if name not in self.operands]:
             raise ValueError(f"{function.__name__} has no argument {', '.join(unknown)}, for which ranges are given")
-        self.module = owner or function.__module__
-        self.name = _qualified(self.module, function.__name__)
+        self.title, self.module = _title(function), owner or function.__module__
+        self._is_ours = not owner and self.module.startswith(__name__.partition(".")[0] + ".")
         self._orders: dict[tuple[int, ...], _Order] = {}
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """A digest of the graph, of what is by hand, of the operands and of how they are evaluated."""
+        places: dict[int, int] = {}
+        by_hand = sorted(self.slopes)
+        roots = [self.value, *(self.graph_of(self.slopes[name]) for name in by_hand)]
+        what = (
+            self.data,
+            self.parameters,
+            self.precision,
+            by_hand,
+            sorted(self.domains.items()),
+            sorted(self.ranges.items()),
+        )
+        total = hashlib.sha256(repr(what).encode())
+        for node in ordered(roots):
+            arguments = [places[id(argument)] for argument in node.arguments]
+            places[id(node)] = len(places)
+            total.update(repr((node.operation, node.content, arguments)).encode())
+        total.update(repr([places[id(root)] for root in roots]).encode())
+        return total.hexdigest()[:16]
+
+    @functools.cached_property
+    def name(self) -> str:
+        """The name of the definition: that of the function, if it is ours; else one that no other formula has.
+
+        PyTorch's programs know a definition by it, and functions of one name may be many, such as a function makes.
+        """
+        if self._is_ours:
+            return self.title
+        return f"{self.module.replace('.', '_').strip('_')}_{self.title}_{self.digest[:8]}"
 
     @functools.cached_property
     def value(self) -> Any:
@@ -172,12 +205,11 @@ def _check(name: str, operands: tuple[str, ...], parameters: tuple[str, ...], de
             raise TypeError(f"{name}: the default of {operand_name} must be a number, got {default!r}")
 
 
-def _qualified(module: str, name: str) -> str:
-    """The name of a definition: that of the function, and of its module if that is not ours."""
-    if not name.isidentifier():
-        raise ValueError(f"a loss needs a name, got {name!r}: write its function with def")
-    ours = __name__.partition(".")[0]
-    return name if module.partition(".")[0] == ours else f"{module.replace('.', '_').strip('_')}_{name}"
+def _title(function: Callable[..., Any]) -> str:
+    """The name of a function, which has one."""
+    if not function.__name__.isidentifier():
+        raise ValueError(f"a loss needs a name, got {function.__name__!r}: write its function with def")
+    return function.__name__
 
 
 def _moved(orders: tuple[int, ...], place: int, by: int) -> tuple[int, ...]:
@@ -196,11 +228,13 @@ class _Order:
     @functools.cached_property
     def name(self) -> str:
         """The loss's name, and the operands in which it is differentiated."""
-        names = self.formula.operands
-        parts = [
-            f"d{order if order > 1 else ''}{name}" for order, name in zip(self.orders, names, strict=True) if order
-        ]
-        return "_".join([self.formula.name, *parts])
+        return "_".join([self.formula.name, *self._parts])
+
+    @property
+    def _parts(self) -> list[str]:
+        """The operands in which it is differentiated, with how often, as parts of a name."""
+        named = zip(self.orders, self.formula.operands, strict=True)
+        return [f"d{order if order > 1 else ''}{name}" for order, name in named if order]
 
     def beyond(self, place: int) -> _Order:
         """The derivative of this in an operand."""
@@ -220,7 +254,8 @@ class _Order:
             slopes=self._slopes,
             bounds=formula.bounds if not any(self.orders) else {},
             module=formula.module,
-            digest=self._digest,
+            digest=formula.digest,
+            title="_".join([formula.title, *self._parts]),
         )
 
     @functools.cached_property
@@ -230,8 +265,12 @@ class _Order:
 
     @functools.cached_property
     def stage(self) -> Callable[..., Any]:
-        """The scalar code: all outputs, each in its precision."""
+        """The scalar code: all outputs, each in its precision, and NaN outside of the domains."""
         leading = len(self.formula.data)
+        limits = [
+            (self.formula.operands.index(name), functools.partial(_holds, domain))
+            for name, domain in self.formula.domains.items()
+        ]
 
         def outputs(*given: Any) -> Any:
             """Of the data and the parameters by name."""
@@ -243,6 +282,9 @@ class _Order:
                 if places:
                     for i, value in zip(places, form([self.roots[i] for i in places], operands), strict=True):
                         found[i] = value
+            if limits:
+                inside = functools.reduce(operator.and_, [holds(operands[place]) for place, holds in limits])
+                found = [where(inside, value, type(value)(np.nan)) for value in found]
             return tuple(found), ()
 
         return scalar(outputs)
@@ -287,19 +329,6 @@ class _Order:
             spread.append(numbers.astype(dtype))
         return spread
 
-    @functools.cached_property
-    def _digest(self) -> str:
-        """A digest of the graph, and of how it is evaluated."""
-        places: dict[int, int] = {}
-        what = self.formula.precision, sorted(self.formula.domains.items()), sorted(self.formula.ranges.items())
-        total = hashlib.sha256(repr(what).encode())
-        for node in ordered(self.roots):
-            arguments = [places[id(argument)] for argument in node.arguments]
-            places[id(node)] = len(places)
-            total.update(repr((node.operation, node.content, arguments)).encode())
-        total.update(repr([places[id(root)] for root in self.roots]).encode())
-        return total.hexdigest()[:16]
-
     def _slopes(self, library: Library, name: str, operands: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
         """Rules of differentiation: the derivatives of an output are outputs of its own definition."""
         names = self.formula.operands
@@ -307,6 +336,12 @@ class _Order:
         asked = tuple("d" + operand for operand, is_wanted in zip(names, wanted, strict=True) if is_wanted)
         found = dict(zip(asked, library.evaluate(order.definition, asked, *operands), strict=True))
         return [found.get("d" + operand) for operand in names]
+
+
+def _holds(domain: Domain, value: Any) -> Any:
+    """The condition that a number is inside of a domain."""
+    least = type(value)(domain.least)
+    return value > least if domain.open else value >= least
 
 
 def _even(place: int) -> Any:
@@ -338,5 +373,5 @@ def disagreement(formula: Formula, name: str, other: Formula) -> str | None:
     if not wrong.any():
         return None
     i = int(np.argmax(wrong))
-    where = ", ".join(f"{n} = {float(p[i]):.6g}" for n, p in zip(formula.operands, points, strict=True))
-    return f"at {where} it is {float(theirs[i]):.9g}, and the formula's is {float(ours[i]):.9g}"
+    at = ", ".join(f"{n} = {float(p[i]):.6g}" for n, p in zip(formula.operands, points, strict=True))
+    return f"at {at} it is {float(theirs[i]):.9g}, and the formula's is {float(ours[i]):.9g}"
