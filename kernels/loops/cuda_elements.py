@@ -105,9 +105,9 @@ def _strip(definition: Definition, moves: list[Any], memory: Storage, words: Wor
             if m < 4 or not quick or outside(data, limit):
                 for k in range(m):
                     j = i + k * stride
-                    store_one(words, j, (evaluate(load_one(words, j), p, True, close),))
+                    store_one(words, j, (evaluate(load_one(words, j), kept_here(p), True, close),))
             elif close:
-                store_four(words, i, stride, quickly(data, p, True))
+                store_four(words, i, stride, quickly(data, kept_here(p), True))
             else:
                 store_four(words, i, stride, quickly(data, p, False))
             i += 4 * stride
