@@ -13,7 +13,6 @@ from . import _evaluate
 from ._call import check_options
 from ._types import ArrayLike
 from .kernels.compilers.alone import imported
-from .kernels.graph.derivatives import divided
 from .kernels.losses.formula import Formula, Precision, disagreement
 
 if TYPE_CHECKING:
@@ -143,18 +142,7 @@ class Loss:
                 f"{', '.join(self.data)}"
             )
         given, options = self._bound(operands, named)
-        return _evaluate.value_of(self._weights.definition, given, "none", None, options)
-
-    @functools.cached_property
-    def _weights(self) -> Formula:
-        """The formula of the weight."""
-
-        psi = self.formula.root((1, *[0] * (len(self.formula.operands) - 1)))
-
-        def weight(*nodes: Any) -> Any:
-            return divided(psi, nodes[0])
-
-        return self.formula.like(weight, "weight")
+        return _evaluate.value_of(self.formula.weight.definition, given, "none", None, options)
 
     def derivative(self, name: str) -> Callable[[Callable[..., Any]], Loss]:
         """A decorator for a derivative by hand, where the automatic one loses digits.
@@ -183,7 +171,6 @@ class Loss:
             if found is not None:
                 raise ValueError(f"the derivative of {self.__name__} in {name} by hand is wrong: {found}")
             self.formula = formula
-            vars(self).pop("_weights", None)
             return self
 
         return with_slope

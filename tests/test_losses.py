@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -271,3 +276,60 @@ def test_ptx_is_made_without_calls(name: str) -> None:
     definition = getattr(losses, name).formula.definition
     text = compiled.ptx("elementwise", definition, definition.outputs, "float32", "shared")
     assert ".visible .entry kernel" in text and "call" not in text
+
+
+NEW = '''
+
+def relative(x: Number, scale: Number = 1.0) -> Number:
+    """The squared relative error z^2/(1 + |z|), z = x/scale."""
+    z = x / scale
+    return z * (z / (1 + abs(z)))
+
+
+RELATIVE = Formula(relative, ("scale",), domains=_positive("scale", _BEND))
+'''
+TRY = """
+import numpy as np, torch, jax
+from fastrobust import losses
+from fastrobust.kernels.loops import compiled
+x = np.array([-3.0, 0.5])
+assert abs(losses.relative(x, 2.0) - [0.9, 0.05]).max() < 1e-15 and "relative" in losses.__doc__
+t = torch.tensor(x, requires_grad=True)
+assert torch.autograd.gradgradcheck(lambda t: losses.relative(t, 2.0), t)
+assert abs(jax.grad(losses.relative)(3.0, 2.0) - 0.42) < 1e-6
+definition = losses.relative.formula.definition
+assert ".entry kernel" in compiled.ptx("elementwise", definition, definition.outputs, "float32", "shared")
+"""
+
+
+@pytest.mark.slow
+def test_a_new_loss_is_one_formula_and_one_oracle(tmp_path: Path) -> None:
+    """The two steps of CONTRIBUTING, in a copy: then it is held to 4 ulp, and runs on every library."""
+    pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    root = Path(__file__).parents[1]
+    ignored = shutil.ignore_patterns("__pycache__", ".*", "tools", "results")
+    for folder in ("fastrobust", "tests"):
+        shutil.copytree(root / folder, tmp_path / folder, ignore=ignored)
+    shutil.copy(root / "pyproject.toml", tmp_path)
+
+    def edit(file: str, old: str, new: str) -> None:
+        path = tmp_path / file
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    edit("fastrobust/kernels/losses/residuals.py", "__all__ = [", '__all__ = [\n    "RELATIVE",')
+    with open(tmp_path / "fastrobust/kernels/losses/residuals.py", "a", encoding="utf-8") as file:
+        file.write(NEW)
+    edit(
+        "tests/oracle_losses.py",
+        "VALUES: dict[str, Callable[..., Any]] = {",
+        'VALUES: dict[str, Callable[..., Any]] = {\n    "relative": lambda x, c: (x / c) ** 2 / (1 + abs(x / c)),',
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "FASTROBUST_CACHE_DIR": str(tmp_path / "cache")}
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_losses.py"]
+    for command in ([*tests, "-k", "relative or has_an_oracle"], [sys.executable, "-c", TRY]):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "relative" not in losses.__all__

@@ -20,7 +20,7 @@ from ..arithmetic import arrays
 from ..arithmetic.nodes import Double, Single, traced
 from ..arithmetic.primitives import scalar, where
 from ..graph import formats
-from ..graph.derivatives import derivatives
+from ..graph.derivatives import derivatives, divided
 from ..graph.real import lifted, operand, ordered
 from .definition import Bound, Definition, Domain, Library, Stage
 
@@ -164,6 +164,16 @@ class Formula:
         if orders not in self._orders:
             self._orders[orders] = _Order(self, orders)
         return self._orders[orders]
+
+    @functools.cached_property
+    def weight(self) -> Formula:
+        """The formula of psi(x)/x, the weight of the first operand, at 0 its limit."""
+        psi = self.root((1, *[0] * (len(self.operands) - 1)))
+
+        def weight(*nodes: Any) -> Any:
+            return divided(psi, nodes[0])
+
+        return self.like(weight, "weight")
 
     def root(self, orders: tuple[int, ...]) -> Any:
         """The graph of the derivative of these orders, which begins with a derivative by hand where there is one."""
