@@ -24,7 +24,7 @@ _ONE_LESS_SQRT_HALF = constant(0x3F800000 - 0x3F3504F3, 0x3FF0000000000000 - 0x3
 _INTEGER = constant(0x4B000000, 0x4330000000000000)  # 2^23, 2^52: or-ing an integer in gives 2^23 + integer
 _INTEGER_BIAS = constant(8388608.0 + 127.0, 4503599627370496.0 + 1023.0)
 _NEGATE_EXPONENT = constant(254, 2046)
-_ROUND = constant(12582912.0, 6755399441055744.0)  # 1.5 * 2^23, 1.5 * 2^52: adding it rounds to an integer
+ROUND = constant(12582912.0, 6755399441055744.0)  # 1.5 * 2^23, 1.5 * 2^52: adding it rounds to an integer
 _ROUND_BIASED = constant(12582912.0 + 127.0, 6755399441055744.0 + 1023.0)
 # Largest exponent that a scaled result can need, see `barron`: products of E = exp(k t) with (1 + u)^-1 and t^2.
 _KT_MAX = constant(345.0, 2300.0)
@@ -77,7 +77,7 @@ def quarter_scale(n):
     """Two powers f, g with f^3 g = 2^n: four factors reach any exponent, and none goes against the sign of n."""
     T = type(n)
     n = min(max(n, -SCALE_MAX(n)), SCALE_MAX(n))
-    q = (fma(n, T(0.25), _ROUND(n))) - _ROUND(n)
+    q = (fma(n, T(0.25), ROUND(n))) - ROUND(n)
     return power_of_two(q), power_of_two(n - T(3.0) * q)
 
 
@@ -144,7 +144,7 @@ def exp_parts(y, yl):
     limit = _KT_MAX(y)
     yl = where(abs(y) > limit, T(0.0), yl)
     y = min(max(y, -limit), limit)
-    n = fma(y, _inv_ln2(y), _ROUND(y)) - _ROUND(y)
+    n = fma(y, _inv_ln2(y), ROUND(y)) - ROUND(y)
     whole, whole_low = fast_two_sum(n * _ln2_high(y), n * _ln2_low(y))
     a = y - whole  # exact: whole is 0 or within a factor of two of y
     al = yl - whole_low

@@ -7,7 +7,7 @@ test has what each comes to.  Arguments outside of a function's domain give NaN,
 from __future__ import annotations
 
 from . import coefficients as c
-from .elementary import decompose, exp_parts, exp_tail, log_parts, power_of_two, product, two_sum
+from .elementary import ROUND, decompose, exp_parts, exp_tail, log_parts, power_of_two, product, two_sum
 from .primitives import constant, fma, max, min, scalar, where
 
 __all__ = [
@@ -32,7 +32,6 @@ _LEAST, _MOST = constant(-104.5, -746.0), constant(89.5, 710.5)  # exponents bey
 _UP, _UP_BY = constant(2.0**32, 2.0**64), constant(32.0, 64.0)  # for the logarithm of subnormal numbers
 _TINY = constant(2.0**-28, 2.0**-66)  # below it log1p(u) = u - u^2/2
 _REDUCED = constant(0.34)  # arguments that need no reduction to the tail of the exponential
-_ROUND = constant(12582912.0, 6755399441055744.0)  # 1.5 * 2^23, 1.5 * 2^52: adding it rounds to an integer
 _WHOLE = constant(60.0)  # exponents from which on expm1 is exp
 _LN2_HIGH, _LN2_LOW = constant(*c.LN2_HIGH), constant(*c.LN2_LOW)
 
@@ -41,7 +40,7 @@ _LN2_HIGH, _LN2_LOW = constant(*c.LN2_HIGH), constant(*c.LN2_LOW)
 def scaled_by_halves(g, n):
     """g 2^n in two factors: right where the result leaves the range, for exponents up to twice that of the range."""
     T = type(g)
-    half = fma(T(0.5), n, _ROUND(n)) - _ROUND(n)
+    half = fma(T(0.5), n, ROUND(n)) - ROUND(n)
     return (g * power_of_two(half)) * power_of_two(n - half)
 
 

@@ -17,7 +17,7 @@ from numba import types
 from numba.extending import lower_builtin, type_callable
 
 from . import primitives
-from .nodes import Double, Graph, Node, Single, Truth, Word32, Word64, leaves, traced
+from .nodes import Double, Graph, Node, Number, Single, Truth, Word, Word32, Word64, leaves, traced
 from .numba_private import register_inlined, register_type
 
 __all__ = ["register"]
@@ -125,7 +125,7 @@ def _compared(order: str) -> Callable[..., Any]:
     """A comparison; of numbers one that NaN fails, but for ``!=``."""
 
     def emit(builder: Any, node: Any, a: Any, b: Any) -> Any:
-        if isinstance(node.arguments[0], Word32 | Word64):
+        if isinstance(node.arguments[0], Word):
             return builder.icmp_unsigned(order, a, b)
         return (builder.fcmp_unordered if order == "!=" else builder.fcmp_ordered)(order, a, b)
 
@@ -136,7 +136,7 @@ def _extreme(order: str) -> Callable[..., Any]:
     """The smaller or the larger of two: the second only if it is beyond the first."""
 
     def emit(builder: Any, node: Any, a: Any, b: Any) -> Any:
-        beyond = builder.icmp_unsigned if isinstance(node, Word32 | Word64) else builder.fcmp_ordered
+        beyond = builder.icmp_unsigned if isinstance(node, Word) else builder.fcmp_ordered
         return builder.select(beyond(order, b, a), b, a)
 
     return emit
@@ -145,9 +145,9 @@ def _extreme(order: str) -> Callable[..., Any]:
 def _converted(builder: Any, node: Any, value: Any) -> Any:
     """A number rounded or widened to the other type, or a word cut or filled with zeros."""
     kind, wide = _LLVM[type(node)], node.itemsize == 8
-    if isinstance(node, Single | Double) and isinstance(node.arguments[0], Single | Double):
+    if isinstance(node, Number) and isinstance(node.arguments[0], Number):
         return builder.fpext(value, kind) if wide else builder.fptrunc(value, kind)
-    if isinstance(node, Word32 | Word64) and isinstance(node.arguments[0], Word32 | Word64):
+    if isinstance(node, Word) and isinstance(node.arguments[0], Word):
         return builder.zext(value, kind) if wide else builder.trunc(value, kind)
     raise TypeError(f"{node.arguments[0]!r} cannot be made {type(node).__name__}")
 
@@ -179,7 +179,7 @@ def _by_type(of_numbers: str, of_words: str) -> Callable[..., Any]:
     """The builder's method for numbers, and that for words."""
 
     def emit(builder: Any, node: Any, a: Any, b: Any) -> Any:
-        return getattr(builder, of_words if isinstance(node, Word32 | Word64) else of_numbers)(a, b)
+        return getattr(builder, of_words if isinstance(node, Word) else of_numbers)(a, b)
 
     return emit
 

@@ -22,7 +22,7 @@ from ..arithmetic.primitives import scalar, where
 from ..graph import formats
 from ..graph.derivatives import derivatives, divided
 from ..graph.real import lifted, operand, ordered
-from .definition import Bound, Definition, Domain, Library, Stage
+from .definition import Definition, Domain, Library, Stage
 
 __all__ = ["Formula", "Precision", "disagreement"]
 
@@ -47,7 +47,6 @@ class Formula:
         *,
         precision: Precision = "auto",
         domains: Mapping[str, Domain] | None = None,
-        bounds: Mapping[str, Bound] | None = None,
         slopes: Mapping[str, Callable[..., Any]] | None = None,
         ranges: Mapping[str, tuple[float, float]] | None = None,
         owner: str = "",
@@ -57,7 +56,7 @@ class Formula:
         _check(function.__name__, self.operands, tuple(parameters), self.defaults)
         self.parameters = tuple(name for name in self.operands if name in parameters)
         self.data = tuple(name for name in self.operands if name not in parameters)
-        self.domains, self.bounds, self.slopes = dict(domains or {}), dict(bounds or {}), dict(slopes or {})
+        self.domains, self.slopes = dict(domains or {}), dict(slopes or {})
         self.ranges = dict(ranges or {})
         if unknown := [name for name in self.ranges if name not in self.operands]:
             raise ValueError(f"{function.__name__} has no argument {', '.join(unknown)}, for which ranges are given")
@@ -122,7 +121,6 @@ class Formula:
             self.parameters,
             precision=self.precision,
             domains=self.domains,
-            bounds=self.bounds,
             slopes={**self.slopes, **slopes},
             ranges=self.ranges,
             owner=self.module,
@@ -262,7 +260,6 @@ class _Order:
             stages=(Stage(self.stage, None, outputs),),
             domains=formula.domains,
             slopes=self._slopes,
-            bounds=formula.bounds if not any(self.orders) else {},
             module=formula.module,
             digest=formula.digest,
             title="_".join([formula.title, *self._parts]),
