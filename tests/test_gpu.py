@@ -14,6 +14,8 @@ import points
 import pytest
 
 import fastrobust as fr
+from fastrobust import losses
+from fastrobust._accuracy import _points
 
 pytestmark = pytest.mark.gpu
 GRADIENTS = gpu_checks.GRADIENTS
@@ -39,6 +41,57 @@ def test_bits_of_the_cpu(name: str, dtype: Any, cp: Any) -> None:
             kind = f"u{dtype(0).itemsize}"
             different = (one.view(kind) != other.view(kind)) & ~(np.isnan(one) & np.isnan(other))
             assert not different.any(), f"{output}, seed {seed}: {different.sum()} differ"
+
+
+LOSSES = [name for name in losses.__all__ if name != "Loss"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_of_the_catalogue_have_the_bits_of_the_cpu(name: str, dtype: Any, cp: Any) -> None:
+    """Values and all gradients, parameters for each element and for all; fresh points, then a mean."""
+    loss, seed = getattr(losses, name), int(np.random.SeedSequence().generate_state(1)[0])
+    operands = _points(loss.formula, dtype, 100_003, seed)
+    data, parameters = operands[: len(loss.data)], operands[len(loss.data) :]
+    for given in (parameters, [parameter[0] for parameter in parameters]):
+        on_gpu = [cp.asarray(part) for part in (*data, *given)]
+        expected = loss.value_and_grad(*data, *given)
+        for field, one, other in zip(expected._fields, loss.value_and_grad(*on_gpu), expected, strict=True):
+            found, true = np.broadcast_arrays(one.get(), other)
+            different = (found != true) & ~(np.isnan(found) & np.isnan(true))
+            assert not different.any(), f"{field}, seed {seed}: {different.sum()} differ"
+    with np.errstate(over="ignore", invalid="ignore"):
+        some = [np.clip(part[:1000], -4, 4) for part in operands]
+        expected = loss.value_and_grad(*some, reduction="mean")
+    for one, other in zip(loss.value_and_grad(*map(cp.asarray, some), reduction="mean"), expected, strict=True):
+        if np.isfinite(other).all():
+            scale = float(np.max(np.abs(other)))
+            gpu_checks.close(one / (scale or 1.0), np.asarray(other) / (scale or 1.0))
+
+
+@pytest.mark.parametrize("name", ["huber", "bce_logits", "focal_logits", "gaussian_kl"])
+def test_losses_of_the_catalogue_learn_on_tensors_and_in_jax(name: str, torch: Any) -> None:
+    """First and second derivatives, in both frameworks, are those of the CPU."""
+    jax = pytest.importorskip("jax")
+    loss = getattr(losses, name)
+    operands = [part.astype("f") for part in _points(loss.formula, np.float32, 1000, 5)]
+    operands = [np.clip(part, -9, 9) for part in operands]
+
+    def slopes(device: str) -> list[Any]:
+        tensors = [torch.from_numpy(part).to(device).requires_grad_() for part in operands]
+        first = torch.autograd.grad(loss(*tensors).sum(), tensors, create_graph=True)
+        second = torch.autograd.grad(first[0].sum(), tensors, allow_unused=True)
+        return [part.cpu() for part in (*first, *second) if part is not None]
+
+    for one, other in zip(slopes("cuda"), slopes("cpu"), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-30, equal_nan=True)
+    gpus = [device for device in jax.devices() if device.platform == "gpu"]
+    assert gpus, "JAX finds no GPU"
+    found = jax.jit(jax.grad(lambda *given: loss(*given).sum(), tuple(range(len(operands)))))(
+        *(jax.device_put(part, gpus[0]) for part in operands)
+    )
+    for one, other in zip(found, slopes("cpu"), strict=False):
+        np.testing.assert_allclose(np.asarray(one), other.numpy(), rtol=1e-5, atol=1e-30)
 
 
 def test_the_current_stream_is_used(cp: Any) -> None:
