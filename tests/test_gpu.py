@@ -81,7 +81,7 @@ def test_losses_of_the_catalogue_learn_on_tensors_and_in_jax(name: str, torch: A
         tensors = [torch.from_numpy(part).to(device).requires_grad_() for part in operands]
         first = torch.autograd.grad(loss(*tensors).sum(), tensors, create_graph=True)
         second = torch.autograd.grad(first[0].sum(), tensors, allow_unused=True)
-        return [part.cpu() for part in (*first, *second) if part is not None]
+        return [part.detach().cpu() for part in (*first, *second) if part is not None]
 
     for one, other in zip(slopes("cuda"), slopes("cpu"), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-30, equal_nan=True)
