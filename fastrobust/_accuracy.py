@@ -23,7 +23,7 @@ class Row(NamedTuple):
     dtype: str
     ulp: float  # the largest error found, in units in the last place
     worst: tuple[float, ...]  # the operands where it was found
-    wide: bool  # whether it is evaluated in wide numbers
+    numbers: str  # those in which it is evaluated: "working", "half wide" or "wide"
 
 
 class Accuracy(tuple[Row, ...]):
@@ -31,10 +31,7 @@ class Accuracy(tuple[Row, ...]):
 
     def __str__(self) -> str:
         head = ("output", "dtype", "max ulp", "numbers", "worst at")
-        body = [
-            (r.output, r.dtype, f"{r.ulp:.3g}", "wide" if r.wide else "working", ", ".join(f"{w:.9g}" for w in r.worst))
-            for r in self
-        ]
+        body = [(r.output, r.dtype, f"{r.ulp:.3g}", r.numbers, ", ".join(f"{w:.9g}" for w in r.worst)) for r in self]
         widths = [max(len(row[i]) for row in (head, *body)) for i in range(len(head))]
         lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in (head, *body)]
         return "\n".join(line.rstrip() for line in lines)
@@ -63,10 +60,10 @@ def measured(formula: Formula, points: int, seed: int) -> Accuracy:
             true = evaluated(exact, order.roots, [float(operand[i]) for operand in operands])
             for k, value in enumerate(true):
                 worst[k] = max(worst[k], (_ulp(exact, value, found[k][i]), i))
-        wide = order.wide(dtype is np.float64)
-        for output, (ulp, i), is_wide in zip(definition.outputs, worst, wide, strict=True):
+        forms = order.forms(dtype is np.float64)
+        for output, (ulp, i), form in zip(definition.outputs, worst, forms, strict=True):
             where = tuple(float(operand[i]) for operand in operands)
-            rows.append(Row(output, np.dtype(dtype).name, ulp, where, is_wide))
+            rows.append(Row(output, np.dtype(dtype).name, ulp, where, form.__name__.replace("_", " ")))
     return Accuracy(rows)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastrobust.math as frm
-from fastrobust.kernels.arithmetic import arrays, words
+from fastrobust.kernels.arithmetic import arrays, functions, short, words
 from fastrobust.kernels.arithmetic.nodes import Double, Single, traced
 
 DTYPES = (np.float32, np.float64)
@@ -142,6 +142,43 @@ def test_the_smaller_and_the_larger() -> None:
 def test_numbers_and_halves() -> None:
     assert frm.exp(0) == 1 and isinstance(frm.exp(1.0), float)
     assert frm.exp(np.float16(1)).dtype == np.float16
+
+
+# --- doubles for float32: 36 bits, and the ends of the functions that have all
+
+_SHORT = [name for name in short.__all__ if name not in ("maximum", "minimum", "power")]
+
+
+@pytest.mark.parametrize("name", _SHORT)
+def test_short_functions_hold_36_bits(name: str) -> None:
+    fraction = name == "log1p_of_fraction"
+    x = np.random.default_rng(9).uniform(0, 1, 300) if fraction else numbers(np.float32, 60).astype(np.float64)
+    graph = traced(getattr(short, name), [Double])
+    with np.errstate(all="ignore"):
+        (found,) = arrays.evaluated(arrays.NUMPY, graph, [x])
+    truth = {**TRUTH, "expm1mx": lambda x: mp.expm1(x) - x, "log1p_of_fraction": mp.log1p}[name]
+    for value, f in zip(x, found, strict=True):
+        true = truth(mp.mpf(float(value)))
+        if mp.isnan(true):
+            assert np.isnan(f), value
+        elif abs(true) > 1e307:
+            assert abs(f) > 1e306, value
+        elif abs(true) > 1e-307:
+            assert abs(mp.mpf(float(f)) - true) <= abs(true) * mp.mpf(2) ** -36, value
+        else:
+            assert abs(f) <= 1e-307
+
+
+def test_short_functions_have_the_same_ends() -> None:
+    x, y = (part.ravel() for part in np.meshgrid(*[np.array([INF, -INF, NAN, 0.0, -0.0, -1, 1, 2, -2, 0.5])] * 2))
+    with np.errstate(all="ignore"):
+        for name in short.__all__:
+            if name == "log1p_of_fraction":
+                continue
+            given = [x, y] if name in ("maximum", "minimum", "power") else [x]
+            graphs = [traced(getattr(module, name), [Double] * len(given)) for module in (short, functions)]
+            one, two = (arrays.evaluated(arrays.NUMPY, graph, given)[0] for graph in graphs)
+            np.testing.assert_allclose(one, two, rtol=1e-10, err_msg=name)
 
 
 # --- two words: some bits more than one has, of a function fewer where it is made of others by a difference

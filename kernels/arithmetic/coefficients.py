@@ -25,6 +25,31 @@ LOG_TAIL = (
         float.fromhex("0x1.986b9fa738654p-4"),
     ),
 )
+# log1p(e) = 2q + q^3 L(q^2), q = e/(2+e), for e up to 1: L on [0.0000, 0.1111]; error 2^-30.0, 2^-58.9
+FRACTION_TAIL = (
+    (
+        float.fromhex("0x1.5555560000000p-1"),
+        float.fromhex("0x1.9998d40000000p-2"),
+        float.fromhex("0x1.24c9260000000p-2"),
+        float.fromhex("0x1.bc8cf80000000p-3"),
+        float.fromhex("0x1.dba2600000000p-3"),
+    ),
+    (
+        float.fromhex("0x1.5555555555555p-1"),
+        float.fromhex("0x1.999999999999ap-2"),
+        float.fromhex("0x1.24924924924bfp-2"),
+        float.fromhex("0x1.c71c71c71818ap-3"),
+        float.fromhex("0x1.745d17478ebeep-3"),
+        float.fromhex("0x1.3b13b0d147f9cp-3"),
+        float.fromhex("0x1.11112128ca36cp-3"),
+        float.fromhex("0x1.e1de9cf484ac8p-4"),
+        float.fromhex("0x1.af6252db1e353p-4"),
+        float.fromhex("0x1.835d8b2e10b41p-4"),
+        float.fromhex("0x1.7a23f3b537c04p-4"),
+        float.fromhex("0x1.b0d12f69f6aacp-5"),
+        float.fromhex("0x1.31f27c2f06e4fp-3"),
+    ),
+)
 # expm1(r) = r + r^2/2 + r^3 p(r): p on [-0.3466, 0.3466]; error 2^-30.6, 2^-59.3
 EXP_TAIL = (
     (
@@ -48,6 +73,34 @@ EXP_TAIL = (
         float.fromhex("0x1.1f72fc730b4ffp-29"),
         float.fromhex("0x1.61b2b016a9a33p-33"),
     ),
+)
+# log(1+f) = 2q + q^3 L(q^2), q = f/(2+f): L on [0.0000, 0.0294]; error 2^-43.1; doubles alone
+SHORT_LOG_TAIL = (
+    float.fromhex("0x1.5555555564e96p-1"),
+    float.fromhex("0x1.999998cafbf2ap-2"),
+    float.fromhex("0x1.249323e4d7fc7p-2"),
+    float.fromhex("0x1.c67ada017cf97p-3"),
+    float.fromhex("0x1.8c8c11e54d389p-3"),
+)
+# log1p(e) = 2q + q^3 L(q^2), q = e/(2+e), for e up to 1: L on [0.0000, 0.1111]; error 2^-41.8; doubles alone
+SHORT_FRACTION_TAIL = (
+    float.fromhex("0x1.555555555ed28p-1"),
+    float.fromhex("0x1.99999958485b0p-2"),
+    float.fromhex("0x1.24926db12eb2ap-2"),
+    float.fromhex("0x1.c70d2f5e45807p-3"),
+    float.fromhex("0x1.75de5d874a272p-3"),
+    float.fromhex("0x1.27db2445d4862p-3"),
+    float.fromhex("0x1.8677a4bf9332ap-3"),
+)
+# exp(r) = 1 + r + r^2/2 + r^3 p(r): p on [-0.3466, 0.3466]; error 2^-41.3; doubles alone
+SHORT_EXP_TAIL = (
+    float.fromhex("0x1.5555555555555p-3"),
+    float.fromhex("0x1.5555555c85f99p-5"),
+    float.fromhex("0x1.11111113ae3a1p-7"),
+    float.fromhex("0x1.6c1685919d367p-10"),
+    float.fromhex("0x1.a019d61b04b37p-13"),
+    float.fromhex("0x1.a1131351400c3p-16"),
+    float.fromhex("0x1.7293565b8fdd1p-19"),
 )
 # Divided difference of g(y) = (y - 1 + exp(-y))/y^2 for |y| <= 1: (-1)^n/(n+2)!, n = 1, 2, ...
 DIFFERENCE = (

@@ -6,9 +6,11 @@ test has what each comes to.  Arguments outside of a function's domain give NaN,
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import coefficients as c
 from .elementary import ROUND, decompose, exp_parts, exp_tail, log_parts, power_of_two, product, two_sum
-from .primitives import constant, fma, max, min, scalar, where
+from .primitives import constant, fma, max, min, polynomial, scalar, where
 
 __all__ = [
     "exp",
@@ -16,6 +18,7 @@ __all__ = [
     "expm1mx",
     "log",
     "log1p",
+    "log1p_of_fraction",
     "logcosh",
     "maximum",
     "minimum",
@@ -31,8 +34,11 @@ _NORMAL = constant(2.0**-126, 2.0**-1022)
 _LEAST, _MOST = constant(-104.5, -746.0), constant(89.5, 710.5)  # exponents beyond which exp is 0 and infinite
 _UP, _UP_BY = constant(2.0**32, 2.0**64), constant(32.0, 64.0)  # for the logarithm of subnormal numbers
 _TINY = constant(2.0**-28, 2.0**-66)  # below it log1p(u) = u - u^2/2
+_TINY_FRACTION = constant(2.0**-40, 2.0**-300)  # the same for what is cubed
+_FRACTION_TAIL = polynomial(*c.FRACTION_TAIL)
 _REDUCED = constant(0.34)  # arguments that need no reduction to the tail of the exponential
 _WHOLE = constant(60.0)  # exponents from which on expm1 is exp
+_INVERSE_LN2 = constant(*c.INV_LN2)
 _LN2_HIGH, _LN2_LOW = constant(*c.LN2_HIGH), constant(*c.LN2_LOW)
 
 
@@ -46,10 +52,13 @@ def scaled_by_halves(g, n):
 
 @scalar
 def exp(x):
-    """The exponential."""
+    """The exponential: 2^n (1 + r), r of the argument that is left, which rounding spoils less than the last sum."""
     T = type(x)
-    n, r, low, _ = exp_parts(min(max(x, _LEAST(x)), _MOST(x)), T(0.0))
-    return scaled_by_halves(T(1.0) + (r + low), n)
+    y = min(max(x, _LEAST(x)), _MOST(x))
+    n = fma(y, _INVERSE_LN2(x), ROUND(x)) - ROUND(x)
+    a = fma(n, -_LN2_LOW(x), fma(n, -_LN2_HIGH(x), y))
+    r = fma(a * a, fma(a, exp_tail(a), T(0.5)), a)
+    return scaled_by_halves(T(1.0) + r, n)
 
 
 @scalar
@@ -112,38 +121,56 @@ def log1p(u):
 
 
 @scalar
-def sigmoid(x):
-    """The logistic function 1/(1 + exp(-x))."""
-    T = type(x)
-    e = exp(-abs(x))
-    return where(x >= T(0.0), T(1.0), e) / (T(1.0) + e)
+def log1p_of_fraction(u):
+    """The natural logarithm of 1 + u for u from 0 to 1, which needs no exponent: 2q + q^3 L(q^2), q = u/(2 + u)."""
+    T = type(u)
+    z = max(u, _TINY_FRACTION(u))
+    d = T(2.0) + z
+    inverse = T(1.0) / d
+    q = z * inverse
+    low = (fma(-q, d, z) - q * (z - (d - T(2.0)))) * inverse
+    w = q * q
+    return where(u < _TINY_FRACTION(u), u, (q + q) + fma(q * w, _FRACTION_TAIL(w), low + low))
 
 
-@scalar
-def softplus(x):
-    """log(1 + exp(x))."""
-    T = type(x)
-    return maximum(x, T(0.0)) + log1p(exp(-abs(x)))
+def made_of(exp: Any, expm1: Any, log1p_of_fraction: Any) -> tuple[Any, Any, Any, Any]:
+    """The functions that exponentials and logarithms make up: sigmoid, softplus, tanh and logcosh."""
+
+    @scalar
+    def sigmoid(x):
+        """The logistic function 1/(1 + exp(-x))."""
+        T = type(x)
+        e = exp(-abs(x))
+        return where(x >= T(0.0), T(1.0), e) / (T(1.0) + e)
+
+    @scalar
+    def softplus(x):
+        """log(1 + exp(x))."""
+        T = type(x)
+        return maximum(x, T(0.0)) + log1p_of_fraction(exp(-abs(x)))
+
+    @scalar
+    def tanh(x):
+        """The hyperbolic tangent."""
+        T = type(x)
+        q = expm1(T(-2.0) * abs(x))
+        t = abs(q) / (T(2.0) + q)
+        return where(x < T(0.0), -t, t)
+
+    @scalar
+    def logcosh(x):
+        """The logarithm of the hyperbolic cosine, in a form for either side of 1 that does not cancel."""
+        T = type(x)
+        size = abs(x)
+        q = expm1(min(size, T(1.0)))
+        near = log1p_of_fraction(T(0.5) * q * (q / (T(1.0) + q)))
+        far = ((size - _LN2_HIGH(x)) - _LN2_LOW(x)) + log1p_of_fraction(exp(T(-2.0) * size))
+        return where(size < T(1.0), near, far)
+
+    return sigmoid, softplus, tanh, logcosh
 
 
-@scalar
-def tanh(x):
-    """The hyperbolic tangent."""
-    T = type(x)
-    q = expm1(T(-2.0) * abs(x))
-    t = abs(q) / (T(2.0) + q)
-    return where(x < T(0.0), -t, t)
-
-
-@scalar
-def logcosh(x):
-    """The logarithm of the hyperbolic cosine, in a form for either side of 1 that does not cancel."""
-    T = type(x)
-    size = abs(x)
-    q = expm1(min(size, T(1.0)))
-    near = log1p(T(0.5) * q * (q / (T(1.0) + q)))
-    far = ((size - _LN2_HIGH(x)) - _LN2_LOW(x)) + log1p(exp(T(-2.0) * size))
-    return where(size < T(1.0), near, far)
+sigmoid, softplus, tanh, logcosh = made_of(exp, expm1, log1p_of_fraction)
 
 
 @scalar

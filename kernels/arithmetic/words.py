@@ -21,6 +21,7 @@ __all__ = [
     "expm1mx",
     "log",
     "log1p",
+    "log1p_of_fraction",
     "logcosh",
     "maximum",
     "minimum",
@@ -147,6 +148,9 @@ def log1p(a):
     high, low = fast_two_sum(*parts_of_log1p(u, ul))
     inside = where(tiny, (a[0], a[1]), (high, low))
     return where((a[0] > T(-1.0)) & (a[0] < _INFINITY(a[0])), inside, (functions.log1p(a[0]), T(0.0)))
+
+
+log1p_of_fraction = log1p  # of any number
 
 
 @scalar

@@ -74,7 +74,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "expm1": lambda mp, x: mp.expm1(x),
     "expm1mx": lambda mp, x: _rest_of_exp(mp, x),
     "log": _log,
-    "log1p": lambda mp, u: mp.log1p(u) if u > -1 else _log(mp, 1 + u),
+    **dict.fromkeys(("log1p", "log1p_of_fraction"), lambda mp, u: mp.log1p(u) if u > -1 else _log(mp, 1 + u)),
     "sqrt": lambda mp, x: mp.sqrt(x) if x >= 0 else mp.nan,
     "sqrt1pm1": lambda mp, w: w / (1 + mp.sqrt(1 + w)) if w >= -1 else mp.nan,
     "tanh": lambda mp, x: mp.tanh(x),

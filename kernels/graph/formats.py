@@ -1,8 +1,9 @@
 """Formats of numbers in which a graph is evaluated: one word, or wide, which is twice the precision.
 
 Wide means double inside for float32, and two words for float64, or for either where a target has no doubles (see
-`doubles`); all are rounded once, at the end.  Where two words
-come to no finite number (a large number was squared, or the result is infinite), that of one word stands.
+`doubles`); all are rounded once, at the end.  Where two words come to no finite number (a large number was squared, or
+the result is infinite), that of one word stands.  Half wide means doubles inside, too, with functions that are right to
+fewer bits, for formulas that do not cancel much; for float64 it is the same as wide.
 """
 
 from __future__ import annotations
@@ -14,29 +15,45 @@ from typing import Any
 
 import numpy as np
 
-from ..arithmetic import functions, words
+from ..arithmetic import functions, short, words
 from ..arithmetic.nodes import Double, is_node
 from ..arithmetic.primitives import opposite, scalar, sqrt, where
 from .real import constant_of, ordered
 
-__all__ = ["doubles", "wide", "working"]
-
+__all__ = ["doubles", "half_wide", "wide", "working"]
 
 doubles: contextvars.ContextVar[bool] = contextvars.ContextVar("fastrobust_doubles", default=True)
 
 
 def working(roots: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
     """The roots in the precision of the operands: numbers of NumPy's or nodes."""
-    T = type(operands[0])
-    return tuple(_evaluated(_WORD, roots, operands, lambda value: T(value)))
+    return _in_one_word(_WORD, roots, operands)
+
+
+def half_wide(roots: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
+    """The roots in twice the precision of the operands, of float32 with functions of 36 bits; rounded to that."""
+    return _rounded(_SHORT, roots, operands)
 
 
 def wide(roots: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
     """The roots in twice the precision of the operands, rounded to that."""
+    return _rounded(_WORD, roots, operands)
+
+
+_Operations = dict[str, Callable[..., Any]]
+
+
+def _in_one_word(operations: _Operations, roots: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
+    T = type(operands[0])
+    return tuple(_evaluated(operations, roots, operands, lambda value: T(value)))
+
+
+def _rounded(of_doubles: _Operations, roots: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
+    """The roots in doubles by these operations, or in two words."""
     T = type(operands[0])
     if operands[0].itemsize == 4 and doubles.get():
         inside = Double if is_node(operands[0]) else np.float64
-        return tuple(T(value) for value in working(roots, [inside(operand) for operand in operands]))
+        return tuple(T(value) for value in _in_one_word(of_doubles, roots, [inside(operand) for operand in operands]))
     zero = T(0.0)
     pairs = _evaluated(_WORDS, roots, [(operand, zero) for operand in operands], lambda value: (T(value), zero))
     narrow = working(roots, operands)
@@ -46,7 +63,7 @@ def wide(roots: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _evaluated(
-    operations: dict[str, Callable[..., Any]],
+    operations: _Operations,
     roots: Sequence[Any],
     operands: Sequence[Any],
     constant: Callable[[float], Any],
@@ -82,9 +99,9 @@ def _root_less_one_in_words(w: Any) -> Any:
     return where(w[0] > T(1.0), words.minus(root, one), words.divided(w, words.plus(one, root)))
 
 
-_CONDITIONS: dict[str, Callable[..., Any]] = {"and": operator.and_, "or": operator.or_, "not": opposite, "where": where}
+_CONDITIONS: _Operations = {"and": operator.and_, "or": operator.or_, "not": opposite, "where": where}
 
-_WORD: dict[str, Callable[..., Any]] = {
+_WORD: _Operations = {
     **_CONDITIONS,
     "add": operator.add,
     "sub": operator.sub,
@@ -102,7 +119,9 @@ _WORD: dict[str, Callable[..., Any]] = {
 }
 
 
-_WORDS: dict[str, Callable[..., Any]] = {
+_SHORT: _Operations = {**_WORD, **{name: getattr(short, name) for name in short.__all__}}
+
+_WORDS: _Operations = {
     **_CONDITIONS,
     "add": words.plus,
     "sub": words.minus,

@@ -311,7 +311,8 @@ def _div(a: Any, b: Any) -> Any:
     if b.operation == "neg":
         return _neg(_div(a, b.arguments[0]))
     if _is(a, 1) and (rest := _less_one(b)) is not None and rest.operation == "exp":
-        return sigmoid(_neg(rest.arguments[0]))
+        exponent = rest.arguments[0]
+        return Real("div", a, b) if _is_minus_size(exponent) else sigmoid(_neg(exponent))
     return Real("div", a, b)
 
 
@@ -377,12 +378,24 @@ def log1p(u: Any) -> Any:
     """The natural logarithm of 1 + u."""
     u = lifted(u)
     if u.operation == "exp":
-        return softplus(u.arguments[0])
+        # Where the exponential is of a size with a minus it does not overflow, and may be needed elsewhere.
+        return Real("log1p_of_fraction", u) if _is_minus_size(u.arguments[0]) else softplus(u.arguments[0])
     if u.operation == "expm1":
         return u.arguments[0]
     if u.operation == "neg" and u.arguments[0].operation == "sigmoid":
         return _neg(softplus(u.arguments[0].arguments[0]))
     return Real("log1p", u)
+
+
+def _is_minus_size(node: Any) -> bool:
+    """Tell whether a node is -|x|, or written as that: minus the x or -x of a choice by x >= 0."""
+    if node.operation != "neg":
+        return False
+    (size,) = node.arguments
+    if size.operation != "where":
+        return bool(size.operation == "abs")
+    condition, yes, no = size.arguments
+    return condition is Condition("<=", _number(0), yes) and no is _neg(yes)
 
 
 def sqrt(x: Any) -> Any:

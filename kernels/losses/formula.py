@@ -27,8 +27,10 @@ from .definition import Definition, Domain, Library, Stage
 __all__ = ["Formula", "Precision", "disagreement"]
 
 Precision = Literal["auto", "working", "wide"]
+Form = Callable[[Sequence[Any], Sequence[Any]], tuple[Any, ...]]  # one of `formats`
 _NONE = inspect.Parameter.empty
 _LOST = 4.0  # units in the last place that an output may lose before it gets wide numbers
+_LOST_IN_HALF = 1.0  # and those before it gets all of their digits; neighbours, where rounding decides, differ by one
 _POINTS = 1024
 
 
@@ -38,6 +40,8 @@ class Formula:
     ``function`` takes all operands, data first; those that are named as parameters have gradients of their own shapes.
     ``slopes`` are derivatives by hand, by the operand, as functions of all operands; ``owner`` is the module of the
     loss, if not that of the function. ``ranges`` are what operands are expected to be, where not of any size.
+    ``of_terms`` are operands in which the derivative is a difference that is 0 somewhere, and is evaluated like the
+    value: right to the last digits of its terms, and near that 0 not to its own.
     """
 
     def __init__(
@@ -49,9 +53,10 @@ class Formula:
         domains: Mapping[str, Domain] | None = None,
         slopes: Mapping[str, Callable[..., Any]] | None = None,
         ranges: Mapping[str, tuple[float, float]] | None = None,
+        of_terms: Sequence[str] = (),
         owner: str = "",
     ) -> None:
-        self.function, self.precision = function, precision
+        self.function, self.precision, self.of_terms = function, precision, tuple(of_terms)
         self.operands, self.defaults = _operands_of(function)
         _check(function.__name__, self.operands, tuple(parameters), self.defaults)
         self.parameters = tuple(name for name in self.operands if name in parameters)
@@ -77,6 +82,7 @@ class Formula:
             by_hand,
             sorted(self.domains.items()),
             sorted(self.ranges.items()),
+            self.of_terms,
         )
         total = hashlib.sha256(repr(what).encode())
         for node in ordered(roots):
@@ -123,6 +129,7 @@ class Formula:
             domains=self.domains,
             slopes={**self.slopes, **slopes},
             ranges=self.ranges,
+            of_terms=self.of_terms,
             owner=self.module,
         )
 
@@ -231,7 +238,7 @@ class _Order:
     def __init__(self, formula: Formula, orders: tuple[int, ...]) -> None:
         self.formula, self.orders = formula, orders
         self.root = formula.root(orders)
-        self._wide: dict[bool, list[bool]] = {}
+        self._forms: dict[bool, list[Form]] = {}
 
     @functools.cached_property
     def name(self) -> str:
@@ -282,13 +289,12 @@ class _Order:
         def outputs(*given: Any) -> Any:
             """Of the data and the parameters by name."""
             operands = (*given[:leading], *given[leading])
-            in_wide = self.wide(operands[0].itemsize == 8)
+            forms = self.forms(operands[0].itemsize == 8)
             found: list[Any] = [None] * len(self.roots)
-            for form, chosen in ((formats.working, False), (formats.wide, True)):
-                places = [i for i, is_wide in enumerate(in_wide) if is_wide is chosen]
-                if places:
-                    for i, value in zip(places, form([self.roots[i] for i in places], operands), strict=True):
-                        found[i] = value
+            for form in dict.fromkeys(forms):
+                places = [i for i, chosen in enumerate(forms) if chosen is form]
+                for i, value in zip(places, form([self.roots[i] for i in places], operands), strict=True):
+                    found[i] = value
             if limits:
                 inside = functools.reduce(operator.and_, [holds(operands[place]) for place, holds in limits])
                 found = [where(inside, value, type(value)(np.nan)) for value in found]
@@ -296,22 +302,35 @@ class _Order:
 
         return scalar(outputs)
 
-    def wide(self, double: bool) -> list[bool]:
-        """Tell for each output whether it is evaluated in wide numbers, in float64 or float32."""
-        if double not in self._wide:
-            if self.formula.precision == "auto":
-                self._wide[double] = [lost > _LOST for lost in self.lost(double)]
-            else:
-                self._wide[double] = [self.formula.precision == "wide"] * len(self.roots)
-        return self._wide[double]
+    def forms(self, double: bool) -> list[Form]:
+        """The format in which each output is evaluated, in float64 or float32."""
+        if double not in self._forms:
+            self._forms[double] = self._chosen(double)
+        return self._forms[double]
 
-    def lost(self, double: bool) -> list[float]:
+    def _chosen(self, double: bool) -> list[Form]:
+        """The narrowest format for each output that is close to wide numbers at all points that are tried."""
+        formula = self.formula
+        if formula.precision == "working":
+            return [formats.working] * len(self.roots)
+        narrow = [lost <= _LOST for lost in self._lost(formats.working, double)]
+        if formula.precision == "wide":
+            narrow = [False] * len(self.roots)
+        for place, name in enumerate(formula.operands):
+            narrow[1 + place] |= name in formula.of_terms and not any(self.orders)
+        half = [not double and lost <= _LOST_IN_HALF for lost in self._lost(formats.half_wide, double)]
+        return [
+            formats.working if is_narrow else formats.half_wide if is_half else formats.wide
+            for is_narrow, is_half in zip(narrow, half, strict=True)
+        ]
+
+    def _lost(self, form: Form, double: bool) -> list[float]:
         """The largest difference of each output from that in wide numbers, in units in the last place."""
         kind, dtype = (Double, np.float64) if double else (Single, np.float32)
         points = self.points(dtype)
         graphs = [
             traced(lambda *operands, form=form: form(self.roots, operands), [kind] * len(points))
-            for form in (formats.working, formats.wide)
+            for form in (form, formats.wide)
         ]
         with np.errstate(all="ignore"):
             one, two = (arrays.evaluated(arrays.NUMPY, graph, points) for graph in graphs)

@@ -42,6 +42,11 @@ def log_tail(w: mp.mpf) -> mp.mpf:
     )
 
 
+def short_log_tail(w: mp.mpf) -> mp.mpf:
+    """L in log(1+f) = 2q + q^3 L(q^2), q = f/(2+f)."""
+    return mp.mpf(2) / 3 + w * log_tail(w)
+
+
 def exp_tail(r: mp.mpf) -> mp.mpf:
     """p in expm1(r) = r + r^2/2 + r^3 p(r)."""
     if abs(r) < mp.mpf("1e-4"):
@@ -80,6 +85,11 @@ def generate() -> str:
             *(log_tail, mp.mpf(0), Q2_MAX, (3, 9)),
             lambda w: w**2 * mp.sqrt(w) / (2 * mp.atanh(mp.sqrt(w))),
         ),
+        "FRACTION_TAIL": (
+            "log1p(e) = 2q + q^3 L(q^2), q = e/(2+e), for e up to 1: L",
+            *(short_log_tail, mp.mpf(0), mp.mpf(1) / 9, (4, 12)),
+            lambda w: w * mp.sqrt(w) / (2 * mp.atanh(mp.sqrt(w))),
+        ),
         "EXP_TAIL": (
             "expm1(r) = r + r^2/2 + r^3 p(r): p",
             *(exp_tail, -R_MAX, R_MAX, (5, 10)),
@@ -92,6 +102,29 @@ def generate() -> str:
         interval = f"[{float(low):.4f}, {float(high):.4f}]"
         lines.append(f"# {comment} on {interval}; error 2^{single:.1f}, 2^{double:.1f}")
         lines.append(f"{name} = (\n" + "".join(row(table) for table in tables) + ")")
+    # Doubles that are to be right to 40 bits: see `short`.
+    short = {
+        "SHORT_LOG_TAIL": (
+            "log(1+f) = 2q + q^3 L(q^2), q = f/(2+f): L",
+            *(short_log_tail, mp.mpf(0), Q2_MAX, 4),
+            lambda w: w * mp.sqrt(w) / (2 * mp.atanh(mp.sqrt(w))),
+        ),
+        "SHORT_FRACTION_TAIL": (
+            "log1p(e) = 2q + q^3 L(q^2), q = e/(2+e), for e up to 1: L",
+            *(short_log_tail, mp.mpf(0), mp.mpf(1) / 9, 6),
+            lambda w: w * mp.sqrt(w) / (2 * mp.atanh(mp.sqrt(w))),
+        ),
+        "SHORT_EXP_TAIL": (
+            "exp(r) = 1 + r + r^2/2 + r^3 p(r): p",
+            *(exp_tail, -R_MAX, R_MAX, 6),
+            lambda r: r**3 / mp.expm1(r),
+        ),
+    }
+    for name, (comment, f, low, high, degree, share) in short.items():
+        table = fit(f, low, high, degree, np.float64)
+        error = np.log2(worst(table, f, share, low, high))
+        lines.append(f"# {comment} on [{float(low):.4f}, {float(high):.4f}]; error 2^{error:.1f}; doubles alone")
+        lines.append(f"{name} = (\n" + "".join(f"    {hexed(c)},\n" for c in table) + ")")
     # g[t, s] = sum over n >= 1 of (-1)^n/(n+2)! h_(n-1)(t, s): Taylor coefficients of g(y) = (y - 1 + exp(-y))/y^2.
     counts = {np.float32: 11, np.float64: 19}
     tables = [[rounded((-1) ** n / mp.factorial(n + 2), d) for n in range(1, m + 1)] for d, m in counts.items()]
