@@ -25,12 +25,12 @@ from ..compilers import native
 from ..losses.definition import Definition, prepare
 from .blocks import BLOCK, buffers, keeper, recall, recaller, recaller_of_all
 from .memory import WORDS, pointer, stack
+from .panels import STREAM
 from .tuples import each_of
 
 __all__ = ["BLOCK", "SIGNATURE", "elementwise", "reduction"]
 
 LANES = 16
-STREAM = 1 << 24  # bytes of output from which on they go past the caches
 
 SIGNATURE = types.void(WORDS, WORDS, WORDS)
 
@@ -59,22 +59,16 @@ _ALL_FLAGS = 0x3D if native.host_is_x86() else 0x1F
 
 @intrinsic
 def _stream(typing: Any, address: Any, buffer: Any, first: Any) -> Any:
-    """Copy `BLOCK` elements from buffer[first:] to an address that is a multiple of 64, past the caches."""
+    """Copy a line, 64 bytes, from buffer[first:] to an address that is a multiple of 64, past the caches."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        """Loads and nontemporal stores of 64 bytes, a line of the cache each."""
+        """A load, and a nontemporal store."""
         line = ir.VectorType(ir.IntType(32), 16)
-        count = BLOCK * sig.args[1].dtype.bitwidth // 8 // 64
-        source = builder.bitcast(builder.gep(args[1], [args[2]]), line.as_pointer())
-        target = builder.inttoptr(args[0], line.as_pointer())
-        hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
-        for i in range(count):
-            step = [ir.Constant(ir.IntType(64), i)]
-            content = builder.load(builder.gep(source, step))
-            content.align = 64
-            store = builder.store(content, builder.gep(target, step))
-            store.align = 64
-            store.set_metadata("nontemporal", hint)
+        content = builder.load(builder.bitcast(builder.gep(args[1], [args[2]]), line.as_pointer()))
+        content.align = sig.args[1].dtype.bitwidth // 8
+        store = builder.store(content, builder.inttoptr(args[0], line.as_pointer()))
+        store.align = 64
+        store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
         return context.get_dummy_value()
 
     return types.void(address, buffer, first), lower
@@ -89,6 +83,32 @@ def _fence(typing: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), lower
+
+
+@intrinsic
+def _add_lanes(typing: Any, partial: Any, slot: Any, buffer: Any, first: Any, step: Any) -> Any:
+    """Add `LANES` elements of buffer[first:], times step, to as many doubles, those of a slot; floats have no step."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """In vectors, which LLVM would make of this with two elements each."""
+        memory, slot, buffer, first, step = args
+        doubles = ir.VectorType(ir.DoubleType(), LANES)
+        single = sig.args[2].dtype.bitwidth == 32
+        at = builder.mul(slot, ir.Constant(slot.type, LANES))
+        sums = builder.bitcast(builder.gep(memory, [at]), doubles.as_pointer())
+        terms = builder.bitcast(builder.gep(buffer, [first]), ir.VectorType(buffer.type.pointee, LANES).as_pointer())
+        before, term = builder.load(sums), builder.load(terms)
+        before.align, term.align = 64, sig.args[2].dtype.bitwidth // 8
+        if single:
+            after = builder.fadd(before, builder.fpext(term, doubles))
+        else:
+            one = builder.insert_element(ir.Constant(doubles, ir.Undefined), step, ir.Constant(ir.IntType(32), 0))
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
+            after = builder.fma(term, builder.shuffle_vector(one, one, mask), before)
+        builder.store(after, sums).align = 64
+        return context.get_dummy_value()
+
+    return types.void(partial, slot, buffer, first, step), lower
 
 
 def _storer(moves: tuple[tuple[int, int], ...]) -> Callable[..., Any]:
@@ -141,6 +161,26 @@ def _deliverer(zero: Any) -> Callable[..., Any]:
                 pointer(address + i * step, zero)[0] = buffer[first + i]
 
     return inlined(deliver)
+
+
+def _streamer(zero: Any) -> Callable[..., Any]:
+    """stream(address, m, buffer, first): m elements of buffer[first:] past the caches, to contiguous memory."""
+    size = zero.itemsize
+    a_line = 64 // size
+
+    def stream(address, m, buffer, first):
+        """Whole lines of the cache; what is left at either end as usual."""
+        target = pointer(address, zero)
+        head = min(m, (-address & 63) // size)
+        for i in range(head):
+            target[i] = buffer[first + i]
+        lines = (m - head) // a_line
+        for line in range(lines):
+            _stream(address + head * size + 64 * line, buffer, first + head + a_line * line)
+        for i in range(head + a_line * lines, m):
+            target[i] = buffer[first + i]
+
+    return inlined(stream)
 
 
 LAYOUTS = ("shared", "each", "columns")
@@ -315,8 +355,8 @@ def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floatin
     parameters_count = operands - leading
     count, total = len(outputs), BLOCK * len(outputs)
     prepare_all, memory = _preparer(definition, zero, layout), _memory(definition, zero)
-    evaluate, deliver = _evaluator(definition, outputs, zero, layout), _deliverer(zero)
-    fetch = _fetcher(zero)
+    evaluate = _evaluator(definition, outputs, zero, layout)
+    fetch, deliver, stream = _fetcher(zero), _deliverer(zero), _streamer(zero)
     fetch_data, fetch_parameters = _fetcher_of(0, leading, fetch), _fetcher_of(leading, parameters_count, fetch)
     whole = layout == "each"
 
@@ -330,7 +370,7 @@ def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floatin
             same &= steps[k] == 0
         block = BLOCK if whole or same else 1
         # Outputs too large for the caches are written past them, which saves reading them first; that takes whole
-        # aligned blocks, so the first block is cut to end on a cache line.
+        # lines, so the first block is cut to end on one.
         streaming = n * total * size >= STREAM * BLOCK and block == BLOCK
         start, m = 0, min(n, (-args[operands] & 63) // size if streaming else block)
         first = BLOCK if same else 1
@@ -344,8 +384,8 @@ def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floatin
             evaluate(data, padded, prepared, out)
             for j in range(count):
                 place, step = args[operands + j] + start * steps[operands + j], steps[operands + j]
-                if streaming and m == BLOCK and step == size and place & 63 == 0:
-                    _stream(place, out, j * BLOCK)
+                if streaming and step == size:
+                    stream(place, m, out, j * BLOCK)
                 else:
                     deliver(place, step, m, out, j * BLOCK)
             start += m
@@ -358,7 +398,7 @@ def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floatin
 
 
 def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
-    """The loop that sums over a panel of rows by columns, in one pass: value, and the derivatives in ``outputs``.
+    """The loop that sums over panels of rows by columns, in one pass: value, and the derivatives in ``outputs``.
 
     With d data and p parameters:
 
@@ -370,11 +410,13 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
     1             weights like the data, or 0                             from row to row
     d             where derivatives in the data go, times weight times    from row to row
                   factor, or 0
-    1             three numbers: factor, lift, step (see `scaling`)
+    1             four numbers: factor, lift, step (see `scaling`);
+                  and 1 if derivatives go past the caches, or 0
     1             float64 sums, zeroed: see below
     ============  ======================================================  ===================================
 
-    dims: rows, columns.  Sums: those of ``definition.sums``; in the layout "columns" value, then the others by column.
+    dims: rows, columns, rows of a panel (the last may have fewer).  Sums, those of each panel after those of the one
+    before: of ``definition.sums``; in the layout "columns" of the value, then of the others by column.
     Weights are multiplied by lift; of what is summed, step times it is.
     A weight of 0 excludes an element, whatever its value.  Order of summation: `BLOCK` columns at a time, row by row;
     `LANES` float64 partial sums each, by position in the block, folded by halves; one for each column where they vary.
@@ -394,7 +436,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
     count, stored_count, lanes = len(summed), len(stored), sums_count * LANES
     prepare_all, memory = _preparer(definition, zero, layout), _memory(definition, zero)
     evaluate = _evaluator(definition, outputs, zero, layout)
-    fetch, deliver = _fetcher(zero), _deliverer(zero)
+    fetch, stream = _fetcher(zero), _streamer(zero)
     fetch_parameters = _fetcher_of(leading, parameters_count, fetch)
     double = np.float64(0)
 
@@ -415,8 +457,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
     @inlined
     def add(partial, slot, out, at, n, step):
         for i in range(0, n, LANES):
-            for j in range(LANES):
-                partial[slot * LANES + j] = added(out[at + i + j], step, partial[slot * LANES + j])
+            _add_lanes(partial, slot, out, at + i, step)
 
     @inlined
     def fold(partial, slot):
@@ -429,56 +470,66 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
         return partial[slot * LANES]
 
     @inlined
-    def store(args, steps, row, offset, factor, m, padded, out):
+    def store(args, steps, row, offset, factor, streaming, m, padded, out):
         """Write the derivatives in the data."""
         for k in range(stored_count):
-            at = stored_places[k]
-            for i in range(padded):
-                out[at + i] *= factor
-            deliver(args[stored_args[k]] + row * steps[stored_args[k]] + offset, size, m, out, at)
+            at, place = stored_places[k], args[stored_args[k]] + row * steps[stored_args[k]] + offset
+            if streaming:
+                for i in range(padded):
+                    out[at + i] *= factor
+                stream(place, m, out, at)
+            else:
+                target = pointer(place, zero)
+                for i in range(m):
+                    target[i] = out[at + i] * factor
 
-    store_nothing = inlined(lambda args, steps, row, offset, factor, m, padded, out: None)
+    store_nothing = inlined(lambda args, steps, row, offset, factor, streaming, m, padded, out: None)
     store = store if stored else store_nothing
 
-    def panel(args, dims, steps):
+    def panels(args, dims, steps):
         """Blocks of columns, within each row by row: evaluated, weighted, stored, and summed up into the slots."""
-        rows, n = dims[0], dims[1]
+        rows, n, height = dims[0], dims[1], dims[2]
         of_data, of_weights, out = buffers(leading, zero), stack(BLOCK, zero), stack(total, zero)
         of_parameters, of_prepared = buffers(parameters_count, zero), memory()
         partial = stack(lanes, double)
-        for i in range(lanes):
-            partial[i] = 0.0
-        sums = pointer(args[numbers_at + 1], double)
         factors = pointer(args[numbers_at], zero)
-        factor, lift, step = factors[0], factors[1], np.float64(factors[2])
+        factor, lift, step, streaming = factors[0], factors[1], np.float64(factors[2]), factors[3] != zero
         prepared = prepare_all(fetch_parameters(args, steps, 0, 1, of_parameters), 1, of_prepared)
-        for start in range(0, n, BLOCK):
-            m = min(BLOCK, n - start)
-            padded = (m + LANES - 1) & -LANES
-            if columns:
-                prepared = prepare_all(fetch_parameters(args, steps, start, m, of_parameters), padded, of_prepared)
-            for row in range(rows):
-                evaluate(fetch_data((of_data,), (args, steps, row, start * size, m)), padded, prepared, out)
-                if args[weights_at] != 0:
-                    at_row = args[weights_at] + row * steps[weights_at] + start * size
-                    weight = fetch(at_row, size, m, of_weights)
-                    for at in range(0, total, BLOCK):
-                        for i in range(padded):
-                            out[at + i] = zero if weight[i] == zero else out[at + i] * (weight[i] * lift)
-                if m < padded:
-                    for at in range(0, total, BLOCK):
-                        for i in range(m, padded):
-                            out[at + i] = zero
-                store(args, steps, row, start * size, factor, m, padded, out)
-                for k in range(count):
-                    if columns and slots[k] > 0:
-                        first = 1 + (slots[k] - 1) * n + start
-                        for i in range(m):
-                            sums[first + i] = added(out[places[k] + i], step, sums[first + i])
-                    else:
-                        add(partial, slots[k], out, places[k], padded, step)
-        for k in range(1 if columns else sums_count):
-            sums[k] += fold(partial, k)
+        sums_at = args[numbers_at + 1]
+        for first_row in range(0, rows, height):
+            for i in range(lanes):
+                partial[i] = 0.0
+            sums = pointer(sums_at, double)
+            sums_at += 8 * (1 + (sums_count - 1) * (n if columns else 1))
+            for start in range(0, n, BLOCK):
+                m = min(BLOCK, n - start)
+                padded = (m + LANES - 1) & -LANES
+                if columns:
+                    prepared = prepare_all(fetch_parameters(args, steps, start, m, of_parameters), padded, of_prepared)
+                for row in range(first_row, min(first_row + height, rows)):
+                    evaluate(fetch_data((of_data,), (args, steps, row, start * size, m)), padded, prepared, out)
+                    if args[weights_at] != 0:
+                        at_row = args[weights_at] + row * steps[weights_at] + start * size
+                        weight = fetch(at_row, size, m, of_weights)
+                        for at in range(0, total, BLOCK):
+                            for i in range(padded):
+                                out[at + i] = zero if weight[i] == zero else out[at + i] * (weight[i] * lift)
+                    if m < padded:
+                        for at in range(0, total, BLOCK):
+                            for i in range(m, padded):
+                                out[at + i] = zero
+                    store(args, steps, row, start * size, factor, streaming, m, padded, out)
+                    for k in range(count):
+                        if columns and slots[k] > 0:
+                            first = 1 + (slots[k] - 1) * n + start
+                            for i in range(m):
+                                sums[first + i] = added(out[places[k] + i], step, sums[first + i])
+                        else:
+                            add(partial, slots[k], out, places[k], padded, step)
+            for k in range(1 if columns else sums_count):
+                sums[k] += fold(partial, k)
+        if streaming:
+            _fence()
         _forget_flags()
 
-    return panel
+    return panels

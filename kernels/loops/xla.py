@@ -58,7 +58,7 @@ def _executed(frame, table):
                 return failed(frame, table, BAD_VERSION, f.UNIMPLEMENTED)
             if buffer[f.BUFFER_TYPE] & 0xFFFFFFFF != kind:
                 return failed(frame, table, BAD_TYPES, f.INVALID_ARGUMENT)
-    plan, numbers = scratch(PLAN, WORD), scratch(4, np.float64(0))
+    plan, numbers = scratch(PLAN, WORD), scratch(5, np.float64(0))
     plan[ITEM] = 4 if kind == f.FLOAT else 8
     plan[DATA], plan[INPUTS], plan[COUNT] = f.data_of(code), f.operands_of(code), frame[f.FRAME_RETS[0]]
     if code >> f.IS_SUM & 1:

@@ -11,7 +11,7 @@ from ..arithmetic.primitives import inlined, max, min
 from ..arithmetic.scaling import APART
 from . import xla_frame as f
 from .memory import address_of, pointer, scratch
-from .panels import PANEL, PANELS_MAX, SUMS_MAX, TILE
+from .panels import PANEL, PANELS_MAX, STREAM, SUMS_MAX, TILE
 from .xla_calls import BAD_SHAPES, NO_KERNEL, NO_MEMORY, buffer_of, elements_of, failed
 from .xla_kernels import kernel_of
 from .xla_machine import free, malloc, narrow
@@ -173,6 +173,7 @@ def _reducer(zero: Any) -> Any:
         plan[FACTOR] = address_of(numbers) + 8
         factors = pointer(plan[FACTOR], zero)
         factors[0], factors[1], factors[2] = narrow(factor, zero), narrow(lift, zero), narrow(step, zero)
+        factors[3] = narrow(1.0 if n * size >= STREAM else 0.0, zero)
         numbers[0] = factor / step
         j = 1
         for k in range(data):

@@ -199,7 +199,7 @@ _copied4, _copied8 = _copier(np.float32(0)), _copier(np.float64(0))
 @inlined
 def _panels(plan, first, last):
     """Do the sums of panels, the last of which may be the rest of a row."""
-    args, dims, steps = scratch(SUMMED, WORD), scratch(2, WORD), scratch(SUMMED, WORD)
+    args, dims, steps = scratch(SUMMED, WORD), scratch(3, WORD), scratch(SUMMED, WORD)
     item, width, height, data, operands = plan[ITEM], plan[WIDTH], plan[HEIGHT], plan[DATA], plan[INPUTS]
     slopes, row = operands + 1, width * item
     for k in range(operands):
@@ -207,7 +207,7 @@ def _panels(plan, first, last):
     steps[operands] = row
     for k in range(data):
         steps[k], steps[slopes + k] = row, row
-    args[slopes + data] = plan[FACTOR]
+    args[slopes + data], dims[2] = plan[FACTOR], height
     for panel in range(first, last):
         start = min(panel * height, plan[ROWS_ALL])
         dims[0], dims[1] = (min(height, plan[ROWS_ALL] - start), width) if panel < plan[WHOLE] else (1, plan[REST])

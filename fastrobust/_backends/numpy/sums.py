@@ -16,7 +16,7 @@ import numpy as np
 from ... import _arguments as arguments
 from ..._types import ArrayLike, NDArray
 from ...kernels.compilers.alone import alone
-from ...kernels.loops.panels import PANEL, PANELS_MAX, SUMS_MAX, TILE
+from ...kernels.loops.panels import PANEL, PANELS_MAX, STREAM, SUMS_MAX, TILE
 from ...kernels.losses.definition import Definition
 from .operands import Operands, overlap, prepared, unchecked
 from .pieces import call, columns, each_panel, run, tile
@@ -87,7 +87,7 @@ class _Plan(NamedTuple):
     wanted: tuple[bool, ...]  # and which sums
 
 
-_PAIR = ctypes.c_ssize_t * 2
+_DIMS = ctypes.c_ssize_t * 3  # rows, columns, rows of a panel
 
 
 @functools.cache
@@ -98,7 +98,7 @@ def _plan(definition: Definition, wrt: tuple[str, ...], dtype: type) -> _Plan:
     return _Plan(
         _panel(definition, arguments.outputs(wrt), dtype, "shared"),
         number,
-        number * (len(parameters) + 3),
+        number * (len(parameters) + 4),
         ctypes.c_double * len(definition.sums),
         ctypes.c_ssize_t * (len(definition.operands) + len(data) + 3),
         (ctypes.c_ssize_t * (len(definition.operands) + len(data) + 1))(),
@@ -123,7 +123,7 @@ def _reduce_small(
     size = x.size
     plan = _plan(definition, wrt, T)
     by = unweighted(reduction, size, T is np.float64)
-    numbers, sums = plan.numbers(*parameters, by.slope, 1.0, by.step), plan.sums()
+    numbers, sums = plan.numbers(*parameters, by.slope, 1.0, by.step, 0.0), plan.sums()
     base = ctypes.addressof(numbers)
     after = base + plan.size
     places, slopes_at, slopes = [_address(a) for a in data], [], []
@@ -136,7 +136,7 @@ def _reduce_small(
         slopes_at.append(place)
         slopes.append(slope)
     addresses = plan.addresses(*places, *range(base, after, plan.item), 0, *slopes_at, after, ctypes.addressof(sums))
-    plan.kernel(addresses, _PAIR(1, size), plan.steps, None)
+    plan.kernel(addresses, _DIMS(1, size, 1), plan.steps, None)
     if not x.ndim:
         for k, slope in enumerate(slopes):
             if slope is not None and (out is None or out[1 + k] is None):
@@ -290,20 +290,21 @@ class _Sums(NamedTuple):
         whole = -(-rows // height)
         sums = np.zeros((whole + (rest > 0), slots))
         sums_at = _address(sums)
-        at = ((ctypes.c_double if item == 8 else ctypes.c_float) * 3)(by.slope, by.lift, by.step)
+        streaming = size * item >= STREAM
+        at = ((ctypes.c_double if item == 8 else ctypes.c_float) * 4)(by.slope, by.lift, by.step, streaming)
         factors_at = ctypes.addressof(at)
         along, across = [width * item] * len(data), [item if t.size > 1 else 0 for t in tiles]
         steps = (ctypes.c_ssize_t * (len(across) + 2 * len(along) + 1))(*along, *across, width * item, *along)
         words = ctypes.c_ssize_t * (len(steps) + 2)
 
         def part(first: int, last: int) -> None:
-            """Sum up these panels, each by one call of the kernel."""
-            for panel in range(first, last):
-                begin = panel * height * width if panel < whole else rows * width
-                dims = (ctypes.c_ssize_t * 2)(min(height, rows - panel * height), width)
-                if panel == whole:
-                    dims = (ctypes.c_ssize_t * 2)(1, rest)
-                offset = begin * item
+            """Sum up these panels, by a call of the kernel, and one more for what is left of the last row."""
+            calls = [(first, min(last, whole), width), (whole, last, rest)]
+            for panel, end, columns_count in calls:
+                if panel >= end:
+                    continue
+                begin = min(panel * height, rows)
+                offset = begin * width * item
                 addresses = words(
                     *[start + offset for start in starts],
                     *ends,
@@ -312,7 +313,8 @@ class _Sums(NamedTuple):
                     factors_at,
                     sums_at + panel * slots * sums.itemsize,
                 )
-                kernel(addresses, dims, steps, None)
+                count = 1 if panel == whole else min(end * height, rows) - begin
+                kernel(addresses, _DIMS(count, columns_count, height), steps, None)
 
         each_panel(part, len(sums), size)
         return sums
