@@ -230,10 +230,11 @@ def test_numba_cpu_name_chooses_the_vectors(name: str, width: int, tmp_path: Pat
     script = """
         import numpy as np
         from fastrobust.kernels.compilers import native
+        from fastrobust.kernels.compilers.lowering import lower
         from fastrobust.kernels.loops import compiled, cpu
         from fastrobust.kernels.losses.catalogue import LOSS
         function = cpu.elementwise(LOSS, ("weight",), np.float32, "shared")
-        print(native.optimized("k", function, cpu.SIGNATURE, compiled.LOOP))
+        print(native.optimized("k", lower(function, cpu.SIGNATURE), compiled.LOOP))
     """
     ir = ended(start(script, tmp_path / "cache", NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=""))
     assert set(re.findall(r"call <(\d+) x float> @llvm\.fma", ir)) == {str(width)}

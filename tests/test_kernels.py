@@ -17,7 +17,8 @@ import pytest
 import fastrobust as fr
 from fastrobust.kernels.arithmetic import nodes, primitives
 from fastrobust.kernels.compilers import native
-from fastrobust.kernels.loops import compiled, cpu
+from fastrobust.kernels.compilers.lowering import lower
+from fastrobust.kernels.loops import compiled, cpu, forms
 from fastrobust.kernels.losses import partition
 from fastrobust.kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL
 from fastrobust.kernels.losses.definition import Definition, cases, element, prepare
@@ -56,7 +57,7 @@ def vectors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def optimized(kind: str, *what: Any) -> str:
-    return str(native.optimized("kernel_under_test", getattr(cpu, kind)(*what), cpu.SIGNATURE, compiled.LOOP))
+    return str(native.optimized("kernel_under_test", forms.lowered(kind, *what), compiled.LOOP))
 
 
 def loops_with_vectors(ir: str, dtype: Any, least: int = 13) -> int:
@@ -96,7 +97,7 @@ def test_the_vectorization_check_sees_a_loop_that_is_not_vectorized() -> None:
             total = primitives.fma(total, total, np.float32(args[i]))  # each step waits for the last
         args[0] = np.int64(total)
 
-    ir = str(native.optimized("serial", serial, cpu.SIGNATURE, compiled.LOOP))
+    ir = str(native.optimized("serial", lower(serial, cpu.SIGNATURE), compiled.LOOP))
     assert "@llvm.fma.f32" in ir
     assert loops_with_vectors(ir, np.float32, 1) == 0
 

@@ -29,6 +29,7 @@ import fastrobust
 from fastrobust.kernels.arithmetic import numba_private as private
 from fastrobust.kernels.arithmetic import primitives
 from fastrobust.kernels.compilers import native
+from fastrobust.kernels.compilers.lowering import lower
 from fastrobust.kernels.loops import compiled, cpu
 
 KERNELS = Path(fastrobust.__file__).parent / "kernels"
@@ -48,7 +49,7 @@ def seven_times(words: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def found() -> private.Lowered:
-    return private.lowered(seven_times, intp(WORDS))
+    return lower(seven_times, intp(WORDS))  # which tells Numba of `twice`
 
 
 # --- each interface
@@ -121,11 +122,11 @@ def test_a_call_is_made_and_noted(found: private.Lowered) -> None:
 
 
 def test_the_compiler_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    lower, held = private._lower, []
+    original, held = private._lower, []
 
     def watched(*args: Any) -> Any:
         held.append(private.global_compiler_lock.is_locked())
-        return lower(*args)
+        return original(*args)
 
     monkeypatch.setattr(private, "_lower", watched)
     private.lowered(lambda words: None, types.void(WORDS))
@@ -158,7 +159,7 @@ _names = (f"private_test_{i}" for i in itertools.count())
 def run(function: Any, *words: int) -> tuple[int, list[int]]:
     """What a function returns of words that it may change; the status that Numba gives goes into the third."""
     name, memory = next(_names), (ctypes.c_int64 * len(words))(*words)
-    code = native.compiled(name, function, intp(WORDS), ENTRY)
+    code = native.compiled(name, lower(function, intp(WORDS)), ENTRY)
     builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name)
     library = builder.link(native._linker(), name)
     call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(library[name])
@@ -244,7 +245,7 @@ def test_text_that_is_not_ascii_reaches_llvm() -> None:
         words[0] = 1
 
     private.lowered(größe, types.void(WORDS))
-    assert "define" in str(native.optimized("k", größe, cpu.SIGNATURE.return_type(WORDS), VOID_ENTRY))
+    assert "define" in str(native.optimized("k", lower(größe, cpu.SIGNATURE.return_type(WORDS)), VOID_ENTRY))
 
 
 VOID_ENTRY = """

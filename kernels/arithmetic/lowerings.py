@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -18,9 +18,9 @@ from numba.extending import lower_builtin, type_callable
 
 from . import primitives
 from .nodes import Double, Graph, Node, Number, Single, Truth, Word, Word32, Word64, leaves, traced
-from .numba_private import register_inlined, register_type
+from .numba_private import get_or_insert_function, inline, register_inlined, register_type
 
-__all__ = ["register"]
+__all__ = ["body", "register"]
 
 _KINDS: dict[Any, type[Node]] = {
     types.float32: Single,
@@ -61,18 +61,63 @@ def _scalar(function: Callable[..., Any]) -> None:
     @lower_builtin(function, types.VarArg(types.Any))
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         """The arguments taken apart, the instructions of the nodes, and the results put together."""
-        made = graph(sig.args)
-        given = [part for kind, value in zip(sig.args, args, strict=True) for part in _parts(builder, kind, value)]
-        values: dict[int, Any] = {}
-        for node in made.nodes:
-            arguments = [values[argument.place] for argument in node.arguments]
-            values[node.place] = (
-                given[node.content]
-                if node.operation == "argument"
-                else _EMIT[node.operation](builder, node, *arguments)
-            )
-        results = iter([values[node.place] for node in leaves(made.results)])
-        return _whole(context, builder, sig.return_type, results)
+        results = _instructions(builder, graph(sig.args), _parts_of_all(builder, sig.args, args))
+        return _whole(context, builder, sig.return_type, iter(results))
+
+
+def _instructions(builder: Any, graph: Graph, given: list[Any]) -> list[Any]:
+    """The values of the results of a graph, whose instructions are written."""
+    values: dict[int, Any] = {}
+    for node in graph.nodes:
+        arguments = [values[argument.place] for argument in node.arguments]
+        values[node.place] = (
+            given[node.content] if node.operation == "argument" else _EMIT[node.operation](builder, node, *arguments)
+        )
+    return [values[node.place] for node in leaves(graph.results)]
+
+
+def _linked(function: Callable[..., Any]) -> None:
+    """A call of a linked function is a call, of what returns a structure of the results."""
+
+    @functools.cache
+    def graph(arguments: Any) -> Graph:
+        return traced(function, [_kind(argument) for argument in arguments])
+
+    register_type(function, lambda *arguments: _type(graph(arguments).results))
+
+    @lower_builtin(function, types.VarArg(types.Any))
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """The arguments taken apart, the call, and the results put together."""
+        kind = _signature(graph(sig.args))
+        callee = get_or_insert_function(builder.module, kind, function.__name__)
+        found = builder.call(callee, _parts_of_all(builder, sig.args, args))
+        results = [builder.extract_value(found, i) for i in range(len(kind.return_type.elements))]
+        return _whole(context, builder, sig.return_type, iter(results))
+
+
+def _signature(graph: Graph) -> Any:
+    """The type of a function of the graph's arguments that returns a structure of its results."""
+    results = [_LLVM[type(node)] for node in leaves(graph.results)]
+    return ir.FunctionType(ir.LiteralStructType(results), [_LLVM[type(node)] for node in graph.arguments])
+
+
+def body(name: str, function: Callable[..., Any], kinds: Sequence[Any]) -> str:
+    """LLVM IR of the function that a linked one of that name stands for: a scalar function of such arguments."""
+    graph = traced(function, kinds)
+    module = ir.Module()
+    made = ir.Function(module, _signature(graph), name)
+    inline(made)
+    builder = ir.IRBuilder(made.append_basic_block())
+    result = ir.Constant(made.ftype.return_type, ir.Undefined)
+    for i, value in enumerate(_instructions(builder, graph, list(made.args))):
+        result = builder.insert_value(result, value, i)
+    builder.ret(result)
+    return str(module)
+
+
+def _parts_of_all(builder: Any, kinds: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+    """LLVM's values of the parts of all arguments."""
+    return [part for kind, value in zip(kinds, values, strict=True) for part in _parts(builder, kind, value)]
 
 
 def _kind(kind: Any) -> Any:
@@ -237,6 +282,7 @@ def _least_or_most(order: str, extreme: Any) -> None:
 
 _BY_KIND: dict[str, Callable[..., None]] = {
     "scalar": _scalar,
+    "linked": _linked,
     "inlined": register_inlined,
     "fma": _fma,
     "min": functools.partial(_least_or_most, "<"),

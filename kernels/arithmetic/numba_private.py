@@ -44,7 +44,7 @@ except ImportError as error:
         f"Numba {numba.__version__} has moved what fastrobust needs of its interior ({error}): install another version"
     ) from error
 
-__all__ = ["Lowered", "alloca_once", "get_or_insert_function", "lowered", "register_inlined", "register_type"]
+__all__ = ["Lowered", "alloca_once", "get_or_insert_function", "inline", "lowered", "register_inlined", "register_type"]
 
 # Numba's calling convention for CPUs: a status is returned; two addresses come before the arguments, that of the memory
 # for the result and that of the memory for a pointer to an exception.  What calls a kernel is written as text for it.
@@ -69,7 +69,7 @@ class _Library(CPUCodeLibrary):  # type: ignore[misc]
             if function.is_declaration:
                 continue
             if "noinline" not in function.attributes:
-                function.attributes.add("alwaysinline")
+                inline(function)
             returned = _kind(function.ftype.return_type), ""
             self.kinds[function.name] = [returned, *((_kind(part.type), part.name) for part in function.args)]
         self.text = str(module).encode().decode("latin1")  # which is how llvmlite hands text to LLVM
@@ -80,6 +80,11 @@ class _Library(CPUCodeLibrary):  # type: ignore[misc]
         if library is not rtsys.library:
             problem = f"{self.name} calls {library.name}, which Numba compiles for this processor"
             raise NotImplementedError(f"{problem}; write what it does as a primitive or an inlined function")
+
+
+def inline(function: Any) -> None:
+    """Have a function of llvmlite's inlined wherever it is called."""
+    function.attributes.add("alwaysinline")
 
 
 def _kind(kind: Any) -> str:

@@ -12,13 +12,16 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llvmlite.binding as llvm
 
 from . import cache
 from .alone import alone
-from .lowering import link, lower, optimize
+from .lowering import link, optimize
+
+if TYPE_CHECKING:
+    from ..arithmetic.numba_private import Lowered
 
 __all__ = ["addresses", "compiled", "host_is_x86"]
 
@@ -91,18 +94,17 @@ def _linker() -> Any:
     return llvm.create_lljit_compiler(use_jit_link=_JITLINK)
 
 
-def compiled(name: str, function: Callable[..., Any], signature: Any, entry: str) -> bytes:
+def compiled(name: str, inner: Lowered, entry: str) -> bytes:
     """The object file of a function for this CPU: see `optimized`."""
-    return bytes(_target()[0].emit_object(optimized(name, function, signature, entry)))
+    return bytes(_target()[0].emit_object(optimized(name, inner, entry)))
 
 
-def optimized(name: str, function: Callable[..., Any], signature: Any, entry: str) -> Any:
-    """The optimized LLVM module of a function for this CPU.
+def optimized(name: str, inner: Lowered, entry: str) -> Any:
+    """The optimized LLVM module of a function that is lowered, for this CPU.
 
     ``entry`` is LLVM IR of what calls it, in which ``INNER`` stands for its name, and ``NAME`` begins the names of what
     is visible.
     """
-    inner = lower(function, signature)
     machine, _ = _target()
     module = link(machine, [inner.called_by(entry).replace("NAME", name), *inner.modules], name)
     optimize(machine, module, vectorize=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..compilers import cache, native
 from ..compilers import ptx as ptx_compiler
+from ..compilers.lowering import lower
 from ..losses.definition import Definition
 from .launch import THREADS
 
@@ -57,11 +58,11 @@ def kernel(kind: str, *what: Any) -> int:
     name = cache.name_of(kind, what)
 
     def compiled() -> bytes:
-        from . import cpu
+        from . import forms
 
-        return native.compiled(name, getattr(cpu, kind)(*what), cpu.SIGNATURE, LOOP)
+        return native.compiled(name, forms.lowered(kind, *what), LOOP)
 
-    return native.addresses(name, _sources("loops.cpu", what), (name,), compiled)[0]
+    return native.addresses(name, _sources("loops.forms", what), (name,), compiled)[0]
 
 
 def _sources(loops: str, what: tuple[Any, ...]) -> tuple[str, ...] | None:
@@ -87,7 +88,7 @@ def handler(words: int) -> tuple[int, int, int]:
     def compiled() -> bytes:
         from . import xla
 
-        return native.compiled(name, xla.handler, xla.SIGNATURE, _HANDLER.replace("WORDS", str(words)))
+        return native.compiled(name, lower(xla.handler, xla.SIGNATURE), _HANDLER.replace("WORDS", str(words)))
 
     symbols = native.addresses(name, ("loops.xla",), (name, f"{name}_task", f"{name}_table"), compiled)
     return symbols[0], symbols[1], symbols[2]

@@ -11,6 +11,7 @@ Kernels come in layouts: "shared" parameters are one number each, prepared once;
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,9 @@ LANES = 16
 SIGNATURE = types.void(WORDS, WORDS, WORDS)
 
 Floating = type[np.floating[Any]]
+
+# Helpers of one kind are one function, which is lowered once: 0 of a dtype equals that of another, but for its type.
+_once = functools.lru_cache(maxsize=None, typed=True)
 
 
 @intrinsic
@@ -104,7 +108,9 @@ def _add_lanes(typing: Any, partial: Any, slot: Any, buffer: Any, first: Any, st
         else:
             one = builder.insert_element(ir.Constant(doubles, ir.Undefined), step, ir.Constant(ir.IntType(32), 0))
             mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
-            after = builder.fma(term, builder.shuffle_vector(one, one, mask), before)
+            kind = ir.FunctionType(doubles, [doubles] * 3)
+            fused = get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f64")
+            after = builder.call(fused, [term, builder.shuffle_vector(one, one, mask), before])
         builder.store(after, sums).align = 64
         return context.get_dummy_value()
 
@@ -129,6 +135,7 @@ def _storer(moves: tuple[tuple[int, int], ...]) -> Callable[..., Any]:
     return store
 
 
+@_once
 def _fetcher(zero: Any) -> Callable[..., Any]:
     """fetch(address, step, m, buffer): m elements as a contiguous pointer, padded to a multiple of `LANES`."""
     size = zero.itemsize
@@ -146,6 +153,7 @@ def _fetcher(zero: Any) -> Callable[..., Any]:
     return inlined(fetch)
 
 
+@_once
 def _deliverer(zero: Any) -> Callable[..., Any]:
     """deliver(address, step, m, buffer, first): m elements of buffer[first:] to where they belong."""
     size = zero.itemsize
@@ -163,6 +171,7 @@ def _deliverer(zero: Any) -> Callable[..., Any]:
     return inlined(deliver)
 
 
+@_once
 def _streamer(zero: Any) -> Callable[..., Any]:
     """stream(address, m, buffer, first): m elements of buffer[first:] past the caches, to contiguous memory."""
     size = zero.itemsize
@@ -332,6 +341,7 @@ def _stages(
     return after(definition.stages[: needed + 1], ())
 
 
+@_once
 def _fetcher_of(first: int, count: int, fetch: Callable[..., Any]) -> Callable[..., Any]:
     """fetch(args, steps, start, m, memory): pointers to m elements of so many operands, from that one on."""
     if count == 0:
