@@ -41,7 +41,7 @@ def lowered(kind: str, definition: Definition, outputs: tuple[str, ...], dtype: 
 
 
 @functools.cache
-def _loop(kind: str, form: Definition, outputs: tuple[str, ...], dtype: type[Any], layout: str) -> Lowered:
+def _loop(kind: str, form: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> Lowered:
     return lower(getattr(cpu, kind)(form, outputs, dtype, layout), cpu.SIGNATURE)
 
 
