@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..graph.real import exp, expm1, log, log1p, maximum, minimum, softplus, where
+from ..graph.terms import weighted
 from .definition import Domain
 from .formula import Formula
 
@@ -13,24 +14,18 @@ __all__ = ["BALANCED_FOCAL_LOGITS", "BCE", "BCE_LOGITS", "FOCAL_LOGITS", "HINGE"
 Number = Any  # of a formula: see `graph.real`
 
 
-def _weighted(weight: Number, term: Number) -> Number:
-    """A product, 0 where the weight is, also if the term is infinite; its derivative in the weight is the term."""
-    infinite = (term + term == term) & (term != 0)
-    return weight * where((weight == 0) & infinite, 0, term)
-
-
 def bce(x: Number, target: Number) -> Number:
     """Binary cross-entropy of a probability: -(t log x + (1 - t) log(1 - x)), with 0 log 0 = 0.
 
     It is infinite where a certain prediction is wrong.  A probability near 1 has lost its digits: take logits if you
     have them.
     """
-    return _weighted(target, -log(x)) + _weighted(1 - target, -log1p(-x))
+    return weighted(target, -log(x)) + weighted(1 - target, -log1p(-x))
 
 
 def _cross_entropy(x: Number, target: Number, positive: Number) -> Number:
     """Both terms are positive, so that nothing cancels."""
-    return _weighted(target, positive * softplus(-x)) + _weighted(1 - target, softplus(x))
+    return weighted(target, positive * softplus(-x)) + weighted(1 - target, softplus(x))
 
 
 def bce_logits(x: Number, target: Number, pos_weight: Number = 1.0, label_smoothing: Number = 0.0) -> Number:
@@ -65,8 +60,8 @@ def _focal(x: Number, target: Number, gamma: Number) -> Number:
     1 - p is s(-x) (1 + (1 - t)(exp(x) - 1)), or the same with -x for x and 1 - t for t: of its logarithm, in the form
     for the nearer label or that for the side of x, both terms are negative.
     """
-    for_one = -softplus(x) + log1p(_weighted(1 - target, expm1(minimum(x, _FAR))))
-    for_zero = -softplus(-x) + log1p(_weighted(target, expm1(minimum(-x, _FAR))))
+    for_one = -softplus(x) + log1p(weighted(1 - target, expm1(minimum(x, _FAR))))
+    for_zero = -softplus(-x) + log1p(weighted(target, expm1(minimum(-x, _FAR))))
     logarithm = where((target == 1) | ((target != 0) & (x <= 0)), for_one, for_zero)
     return exp(gamma * logarithm) * _cross_entropy(x, target, 1)
 
