@@ -327,11 +327,13 @@ def defined(
     parameters: Sequence[str],
     precision: Precision,
     ranges: Mapping[str, tuple[float, float]] | None,
+    dx: Callable[..., Any] | None,
 ) -> Loss:
     """The loss of a function, which is traced now, so that what cannot be traced is an error here."""
     formula = Formula(function, parameters, precision=precision, ranges=ranges)
     _ = formula.value
-    return Loss(formula)
+    loss = Loss(formula)
+    return loss if dx is None else loss.derivative(loss.data[0])(dx)
 
 
 def _word(number: float) -> str:
