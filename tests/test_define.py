@@ -222,6 +222,27 @@ def test_sums_and_multiples_keep_derivatives_by_hand(ratio: float) -> None:
         assert float(abs(found / (factor * mixed) - 1)) < 4 * eps, loss
 
 
+def test_each_part_of_a_sum_begins_with_its_own_derivative_by_hand() -> None:
+    """Here that in x, there that in c: the mixed derivative of the sum is the sum of theirs, node by node."""
+    one = fr.define(lambda_free, params="a", dx=lambda x, a: a)
+    two = fr.define(lambda_other, params="a")
+    two.derivative("a")(lambda x, a: 2 * (a * x**3))
+    total = 3.0 * (one + two)
+    for orders in ((1, 0), (0, 1), (1, 1), (2, 1)):
+        assert total.formula.root(orders) is 3.0 * (one.formula.root(orders) + two.formula.root(orders))
+    assert total.formula.root((1, 1)) is not 3.0 * (
+        one.formula.root((1, 1)) + fr.define(lambda_other, params="a").formula.root((1, 1))
+    )
+    digests = {fr.define(lambda_other, params="a").formula.digest, two.formula.digest}
+    assert len(digests) == 2 and len({total.formula.digest, (3.0 * (one + one)).formula.digest}) == 2
+    plain_sum = 3.0 * (fr.define(lambda_free, params="a") + fr.define(lambda_other, params="a"))
+    assert plain_sum.formula.value is total.formula.value and plain_sum.formula.digest != total.formula.digest
+
+
+def lambda_other(x: Any, a: Any) -> Any:
+    return (a * a) * x**3
+
+
 def test_a_sum_may_have_a_derivative_by_hand_of_its_own() -> None:
     """It then counts in what is made of the sum, and nothing forgets it by being pickled."""
     total = losses.mse + fr.define(charbonnier, params="c", precision="working")
