@@ -96,6 +96,8 @@ def test_each_is_described_and_shown(name: str) -> None:
     assert list(inspect.signature(kind).parameters) == ["reduction", "parameters"]
     with pytest.raises(TypeError, match="has no parameter size"):
         kind(size=1.0)
+    with pytest.raises(TypeError, match="required positional argument: 'target'"):
+        module(torch.ones(2))
     with pytest.raises(TypeError, match="positional argument"):
         kind("sum")
 
@@ -103,7 +105,7 @@ def test_each_is_described_and_shown(name: str) -> None:
 def test_a_parameter_learns_and_goes_through_all_that_keeps_modules() -> None:
     criterion = frt.HuberLoss(delta=torch.nn.Parameter(torch.tensor(0.7)))
     input, target = (tensor.float() for tensor in _data("HuberLoss", torch.float64))
-    value = criterion(input, target)
+    value = criterion(input=input, target=target)
     value.backward()
     wanted = losses.huber.value_and_grad(input - target, torch.tensor(0.7), reduction="mean").ddelta
     torch.testing.assert_close(criterion.delta.grad, wanted)

@@ -30,6 +30,12 @@ class _Usual(Loss):
         given = {name: value for name, value in parameters.items() if value is not None}
         super().__init__(getattr(losses, self.of), reduction, **given)
 
+    def forward(  # type: ignore[override]  # with a target, as PyTorch's
+        self, input: Tensor, target: Tensor, *others: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """The loss of input and target; weights, or a mask, as in `fastrobust.loss`."""
+        return super().forward(input, target, *others, weights=weights)
+
     def extra_repr(self) -> str:
         """The parameters, for the module's repr, which has the name already."""
         return super().extra_repr().removeprefix(f"{self.of}, ")
