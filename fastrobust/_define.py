@@ -24,10 +24,15 @@ def define(
     params: str | Sequence[str] = (),
     precision: Precision = "auto",
     ranges: Ranges | None = None,
+    dx: Callable[..., Any] | None = None,
 ) -> Loss: ...
 @overload
 def define(
-    *, params: str | Sequence[str] = (), precision: Precision = "auto", ranges: Ranges | None = None
+    *,
+    params: str | Sequence[str] = (),
+    precision: Precision = "auto",
+    ranges: Ranges | None = None,
+    dx: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Loss]: ...
 def define(
     function: Callable[..., Any] | None = None,
@@ -36,6 +41,7 @@ def define(
     params: str | Sequence[str] = (),
     precision: Precision = "auto",
     ranges: Ranges | None = None,
+    dx: Callable[..., Any] | None = None,
 ) -> Any:
     """Make a loss of a function of numbers: with all derivatives, on arrays of every library, in one pass.
 
@@ -54,6 +60,9 @@ def define(
         points.
     ranges : mapping of str to (float, float), optional
         Between which numbers an operand is, for those points and for `Loss.accuracy`; others are tried at many sizes.
+    dx : callable, optional
+        The derivative in the first operand by hand, where the automatic one loses digits: a function of the same
+        operands. `Loss.derivative` gives one in any operand.
 
     Returns
     -------
@@ -65,7 +74,8 @@ def define(
     TypeError
         If the function cannot be traced; the message says what to write instead.
     ValueError
-        For parameters that are no arguments of the function, or not its last ones.
+        For parameters that are no arguments of the function, or not its last ones; if the derivative by hand is another
+        function than the automatic one: the message shows where.
 
     Notes
     -----
@@ -88,10 +98,12 @@ def define(
     0.410927
     """
     if function is None:
-        return lambda given: define(given, params=params, precision=precision, ranges=ranges)
+        return lambda given: define(given, params=params, precision=precision, ranges=ranges, dx=dx)
     if not callable(function):
         raise TypeError(f"define takes a function, got {function!r:.100}: write @define(params='c') above it")
+    if not (dx is None or callable(dx)):
+        raise TypeError(f"dx must be a function of the same operands, got {dx!r:.100}: the derivative by hand")
     if precision not in ("auto", "working", "wide"):
         raise ValueError(f"precision must be 'auto', 'working' or 'wide', got {precision!r}")
     names = params.replace(",", " ").split() if isinstance(params, str) else tuple(params)
-    return imported("fastrobust._loss").defined(function, names, precision, ranges)
+    return imported("fastrobust._loss").defined(function, names, precision, ranges, dx)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import inspect
+import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,15 @@ from . import _evaluate
 from ._call import check_options
 from ._types import ArrayLike
 from .kernels.compilers.alone import imported
+from .kernels.losses.combinations import Combination
 from .kernels.losses.formula import Formula, Precision, disagreement
 
 if TYPE_CHECKING:
     from ._accuracy import Accuracy
 
 __all__ = ["Loss", "defined"]
+
+_TAKEN = "reduction", "weights", "wrt", "out"  # arguments of a call that are no operands
 
 
 class Loss:
@@ -51,6 +55,10 @@ class Loss:
         parts: tuple[Loss, ...] = (),
         made_by: tuple[Callable[..., Loss], tuple[Any, ...]] | None = None,
     ) -> None:
+        if taken := [name for name in formula.operands if name in _TAKEN]:
+            raise ValueError(
+                f"{formula.function.__name__} has an operand {taken[0]!r}, which is an option of each call"
+            )
         self.formula, self._made_by = formula, made_by
         self.data, self.parameters = formula.data, formula.parameters
         self.parts = parts or (self,)
@@ -171,6 +179,7 @@ class Loss:
             if found is not None:
                 raise ValueError(f"the derivative of {self.__name__} in {name} by hand is wrong: {found}")
             self.formula = formula
+            self._made_by = None  # which would make one without it
             return self
 
         return with_slope
@@ -199,15 +208,65 @@ class Loss:
         measured: Accuracy = imported("fastrobust._accuracy").measured(self.formula, points, seed)
         return measured
 
+    def times(self, name: str, default: float | None = None) -> Loss:
+        """This loss times a factor that is a parameter, as the weight of a term in a sum of losses.
+
+        Parameters
+        ----------
+        name : str
+            The name of the factor. Factors of one name in a sum are one.
+        default : float, optional
+            The factor in calls that do not give it.
+
+        Returns
+        -------
+        Loss
+            With one more parameter of that name, the last. The derivative in it is this loss, and where it is 0,
+            nothing is left of the loss, even if that is infinite.
+
+        Raises
+        ------
+        ValueError
+            If the loss has an operand of that name, or the name is none for an operand.
+        TypeError
+            If the default is no number.
+
+        Notes
+        -----
+        For a factor that is fixed write ``0.1 * loss``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastrobust import losses
+        >>> total = losses.mse + losses.mae.times("lam", default=0.1)
+        >>> total(np.array([1.0, -2.0]))
+        array([1.1, 4.2])
+        >>> total.value_and_grad(np.array([1.0, -2.0]), lam=0.5, reduction="sum").dlam
+        np.float64(3.0)
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"the factor's name must be a str, got {name!r:.100}: for a number write loss * number")
+        if name in self.formula.operands:
+            raise ValueError(f"{self.__name__} has an operand {name!r} already: give the factor another name")
+        parts = tuple(part.times(name, default) for part in self.parts) if len(self.parts) > 1 else ()
+        defaults = {} if default is None else {name: default}
+        formula = Combination(f"{self.__name__}_times_{name}", ((name, self.formula),), defaults)
+        return Loss(formula, parts=parts, made_by=(Loss.times, (self, name, default)))
+
     def __add__(self, other: object) -> Any:
         if not isinstance(other, Loss):
             return NotImplemented
-        return _sum((*self.parts, *other.parts))
+        formula = Combination(f"{self.__name__}_plus_{other.__name__}", ((1.0, self.formula), (1.0, other.formula)))
+        return Loss(formula, parts=(*self.parts, *other.parts), made_by=(operator.add, (self, other)))
 
     def __mul__(self, factor: object) -> Any:
         if not isinstance(factor, int | float) or isinstance(factor, bool):
             return NotImplemented
-        return _times(float(factor), self)
+        number = float(factor)
+        parts = tuple(part * number for part in self.parts) if len(self.parts) > 1 else ()
+        formula = Combination(f"{self.__name__}_times_{_word(number)}", ((number, self.formula),))
+        return Loss(formula, parts=parts, made_by=(operator.mul, (self, factor)))
 
     __rmul__ = __mul__
 
@@ -258,7 +317,8 @@ def _signature(formula: Formula) -> inspect.Signature:
             inspect.Parameter("reduction", by_name, default="none"),
             inspect.Parameter("weights", by_name, default=None),
             inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD),
-        ]
+        ],
+        __validate_parameters__=False,  # in a sum, one with a default may come before one without
     )
 
 
@@ -267,46 +327,13 @@ def defined(
     parameters: Sequence[str],
     precision: Precision,
     ranges: Mapping[str, tuple[float, float]] | None,
+    dx: Callable[..., Any] | None,
 ) -> Loss:
     """The loss of a function, which is traced now, so that what cannot be traced is an error here."""
     formula = Formula(function, parameters, precision=precision, ranges=ranges)
     _ = formula.value
-    return Loss(formula)
-
-
-def _times(factor: float, loss: Loss) -> Loss:
-    """The loss times a number."""
-    if len(loss.parts) > 1:
-        return _sum(tuple(_times(factor, part) for part in loss.parts))
-    formula = loss.formula
-
-    def scaled(*operands: Any) -> Any:
-        return factor * formula.graph_at(operands)
-
-    return Loss(formula.like(scaled, f"times_{_word(factor)}"), made_by=(_times, (factor, loss)))
-
-
-def _sum(parts: tuple[Loss, ...]) -> Loss:
-    """The sum of losses; operands of one name are one operand."""
-    formulas = [part.formula for part in parts]
-    data = tuple(dict.fromkeys(name for formula in formulas for name in formula.data))
-    parameters = tuple(dict.fromkeys(name for formula in formulas for name in formula.parameters))
-    mixed = set(data) & set(parameters)
-    if mixed:
-        raise ValueError(f"{', '.join(sorted(mixed))} is data of one loss and a parameter of the other")
-    operands = (*data, *parameters)
-
-    def total(*given: Any) -> Any:
-        by_name = dict(zip(operands, given, strict=True))
-        terms = [formula.graph_at([by_name[name] for name in formula.operands]) for formula in formulas]
-        return functools.reduce(lambda a, b: a + b, terms)
-
-    defaults = {name: value for formula in reversed(formulas) for name, value in formula.defaults.items()}
-    first = formulas[0]
-    name = "_plus_".join(formula.function.__name__ for formula in formulas)
-    return Loss(
-        first.combined(total, name, data, parameters, defaults, formulas), parts=parts, made_by=(_sum, (parts,))
-    )
+    loss = Loss(formula)
+    return loss if dx is None else loss.derivative(loss.data[0])(dx)
 
 
 def _word(number: float) -> str:

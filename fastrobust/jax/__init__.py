@@ -3,6 +3,18 @@
 Under jit, grad, vmap, jvp, shard_map, and whatever these compose to. The functions of `fastrobust` take arrays of JAX
 and return such. Here NumPy arrays, lists and numbers are taken, too, and the results are always arrays of JAX.
 
+The losses of `fastrobust.losses` and those that `fastrobust.define` makes need no counterpart here: they take arrays of
+JAX under the same transformations. Their parameters are arguments, and learn as leaves of any pytree:
+
+>>> import jax, jax.numpy as jnp
+>>> from fastrobust import losses
+>>> params = {"slope": jnp.array(0.5), "loss": {"delta": jnp.array(1.0)}}
+>>> def objective(params, x, y):
+...     return losses.huber(params["slope"] * x - y, **params["loss"], reduction="mean")
+>>> slopes = jax.jit(jax.grad(objective))(params, jnp.array([1.0, 2.0]), jnp.array([0.0, 4.0]))
+>>> print(slopes["slope"], slopes["loss"]["delta"])
+-0.75 1.0
+
 `jax.export` asks for the consent to calls of compiled code, of which JAX cannot know that later versions will find the
 same; on CPUs these functions make such calls, by the name "fastrobust". They are numbered alike in all processes with
 one version of fastrobust. The process that runs the program imports it, and has the calls known to XLA by `backend`:

@@ -33,6 +33,15 @@ from ._distribution import Barron
 from ._formula_module import Loss
 from ._lists import for_tensors
 from ._modules import AdaptiveLoss, RobustLoss, StudentTLoss
+from ._usual_modules import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    GaussianNLLLoss,
+    HuberLoss,
+    L1Loss,
+    MSELoss,
+    SmoothL1Loss,
+)
 
 # A compiler cannot trace look-ups that import.
 remember(_kernels.PLAIN, _routes)
@@ -51,11 +60,18 @@ nll_and_grad = for_tensors(_api.nll_and_grad, __name__)
 
 __all__ = [
     "AdaptiveLoss",
+    "BCELoss",
+    "BCEWithLogitsLoss",
     "Barron",
+    "GaussianNLLLoss",
+    "HuberLoss",
+    "L1Loss",
     "Loss",
     "LossGrad",
+    "MSELoss",
     "PartitionGrad",
     "RobustLoss",
+    "SmoothL1Loss",
     "StudentTLoss",
     "curvature",
     "influence",

@@ -56,13 +56,13 @@ class Loss(nn.Module):
         _ = loss.formula.definition  # made now, and not while a compiler looks on
 
     def forward(self, input: Tensor, *others: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The loss of its data; one of residuals takes ``input - target`` if there is a target.
+        """The loss of its data; one of residuals takes ``input - target`` if there is a target, which is second then.
 
         Weights, or a mask, as in `fastrobust.loss`.
         """
         data = (input, *others)
-        if len(self.loss.data) == 1 and len(data) == 2:
-            data = (_residual(*data),)
+        if "target" not in self.loss.data and len(data) == len(self.loss.data) + 1:
+            data = (_residual(*data[:2]), *data[2:])
         if len(data) != len(self.loss.data):
             raise TypeError(f"{self.loss.__name__} takes {', '.join(self.loss.data)}; got {len(data)} tensors")
         parameters = [getattr(self, name) for name in self.loss.parameters]

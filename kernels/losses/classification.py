@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..graph.real import exp, log, log1p, maximum, where
+from ..graph.terms import weighted
 from .definition import Domain
 from .formula import Formula
 
@@ -13,19 +14,13 @@ __all__ = ["BALANCED_FOCAL_LOGITS", "BCE", "BCE_LOGITS", "FOCAL_LOGITS", "HINGE"
 Number = Any  # of a formula: see `graph.real`
 
 
-def _weighted(weight: Number, term: Number) -> Number:
-    """A product, 0 where the weight is, also if the term is infinite; its derivative in the weight is the term."""
-    infinite = (term + term == term) & (term != 0)
-    return weight * where((weight == 0) & infinite, 0, term)
-
-
 def bce(x: Number, target: Number) -> Number:
     """Binary cross-entropy of a probability: -(t log x + (1 - t) log(1 - x)), with 0 log 0 = 0.
 
     It is infinite where a certain prediction is wrong.  A probability near 1 has lost its digits: take logits if you
     have them.
     """
-    return _weighted(target, -log(x)) + _weighted(1 - target, -log1p(-x))
+    return weighted(target, -log(x)) + weighted(1 - target, -log1p(-x))
 
 
 class _Sides(NamedTuple):
@@ -53,7 +48,7 @@ def bce_logits(x: Number, target: Number, pos_weight: Number = 1.0, label_smooth
     size, near, far = _Sides.of(x, t)
     rest = log1p(exp(-size))
     of_near, of_far = where(x >= 0, pos_weight, 1), where(x >= 0, 1, pos_weight)
-    return _weighted(near, of_near * rest) + _weighted(far, of_far * (rest + size))
+    return weighted(near, of_near * rest) + weighted(far, of_far * (rest + size))
 
 
 def hinge(x: Number, target: Number, margin: Number = 1.0) -> Number:
@@ -88,7 +83,7 @@ def _focal(x: Number, target: Number, gamma: Number) -> Number:
     nothing = wrong == 0
     beyond = where(nothing, size, where(near == 1, maximum(size - _FAR, 0), 0))
     logarithm = log(where(nothing, 1, wrong)) - beyond - rest
-    return exp(gamma * logarithm) * (rest + _weighted(far, size))
+    return exp(gamma * logarithm) * (rest + weighted(far, size))
 
 
 _FAR, _LEAST = 708.0, 3.307553003638408e-308  # exp(-708), which no double is far below

@@ -24,11 +24,10 @@ from ..graph.derivatives import derivatives, divided
 from ..graph.real import lifted, operand, ordered
 from .definition import Definition, Domain, Library, Stage
 
-__all__ = ["Formula", "Precision", "disagreement"]
+__all__ = ["Formula", "Precision", "disagreement", "with_operands"]
 
 Precision = Literal["auto", "working", "wide"]
 Form = Callable[[Sequence[Any], Sequence[Any]], tuple[Any, ...]]  # one of `formats`
-_NONE = inspect.Parameter.empty
 _LOST = 4.0  # units in the last place that an output may lose before it gets wide numbers
 _LOST_IN_HALF = 1.0  # and those before it gets all of their digits; neighbours, where rounding decides, differ by one
 _POINTS = 1024
@@ -83,6 +82,7 @@ class Formula:
             sorted(self.domains.items()),
             sorted(self.ranges.items()),
             self.of_terms,
+            self.made_of,
         )
         total = hashlib.sha256(repr(what).encode())
         for node in ordered(roots):
@@ -115,10 +115,22 @@ class Formula:
         """The graph of the value at other nodes than the operands."""
         return lifted(self.function(*nodes))
 
+    @property
+    def made_of(self) -> tuple[Any, ...]:
+        """What derivatives are made of besides this graph, for the digest: of a formula alone, nothing."""
+        return ()
+
     def like(self, function: Callable[..., Any], name: str) -> Formula:
-        """A formula of the same operands and domains, whose name goes on with that."""
-        whole = f"{self.function.__name__}_{name}"
-        return self.combined(function, whole, self.data, self.parameters, self.defaults, [self])
+        """A formula of the same operands, domains and ranges, whose name goes on with that."""
+        whole = with_operands(function, f"{self.function.__name__}_{name}", self.operands, self.defaults)
+        return Formula(
+            whole,
+            self.parameters,
+            precision=self.precision,
+            domains=self.domains,
+            ranges=self.ranges,
+            owner=self.module,
+        )
 
     def with_slopes(self, slopes: Mapping[str, Callable[..., Any]]) -> Formula:
         """This formula, with these derivatives by hand."""
@@ -130,32 +142,6 @@ class Formula:
             slopes={**self.slopes, **slopes},
             ranges=self.ranges,
             of_terms=self.of_terms,
-            owner=self.module,
-        )
-
-    def combined(
-        self,
-        function: Callable[..., Any],
-        name: str,
-        data: tuple[str, ...],
-        parameters: tuple[str, ...],
-        defaults: Mapping[str, Any],
-        formulas: Sequence[Formula],
-    ) -> Formula:
-        """A formula of these operands made from several: in their domains, and in wide numbers if one of them is."""
-        parts = [
-            inspect.Parameter(part, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=defaults.get(part, _NONE))
-            for part in (*data, *parameters)
-        ]
-        function.__name__ = name
-        function.__signature__ = inspect.Signature(parts, __validate_parameters__=False)  # type: ignore[attr-defined]
-        precisions = {formula.precision for formula in formulas}
-        return Formula(
-            function,
-            parameters,
-            precision="wide" if "wide" in precisions else "auto" if "auto" in precisions else "working",
-            domains={key: domain for formula in formulas for key, domain in formula.domains.items()},
-            ranges={key: between for formula in formulas for key, between in formula.ranges.items()},
             owner=self.module,
         )
 
@@ -191,6 +177,17 @@ class Formula:
         before = self.order(_moved(orders, place, -1)).root
         (slope,) = derivatives([before], operand(place))
         return slope
+
+
+def with_operands(
+    function: Callable[..., Any], name: str, operands: Sequence[str], defaults: Mapping[str, float]
+) -> Callable[..., Any]:
+    """The function, which takes any arguments, with that name and the operands as its arguments."""
+    kind, none = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
+    arguments = [inspect.Parameter(part, kind, default=defaults.get(part, none)) for part in operands]
+    function.__name__ = name
+    function.__signature__ = inspect.Signature(arguments, __validate_parameters__=False)  # type: ignore[attr-defined]
+    return function
 
 
 def _operands_of(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str, Any]]:

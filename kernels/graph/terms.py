@@ -1,0 +1,29 @@
+"""Parts of formulas that others are made of: a product whose weight may be 0, and a graph over other operands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .real import operand, ordered, where
+
+__all__ = ["renamed", "weighted"]
+
+
+def weighted(weight: Any, term: Any) -> Any:
+    """A product, 0 where the weight is, also if the term is infinite; its derivative in the weight is the term."""
+    infinite = (term + term == term) & (term != 0)
+    return weight * where((weight == 0) & infinite, 0, term)
+
+
+def renamed(root: Any, places: Sequence[int]) -> Any:
+    """The same graph, with the operands at these places in place of the first, the second and so on."""
+    moved: dict[int, Any] = {}
+    nodes = list(ordered([root]))  # held, so that ids last
+    for node in nodes:
+        if node.operation == "operand":
+            moved[id(node)] = operand(places[node.content])
+        else:
+            arguments = [moved[id(argument)] for argument in node.arguments]
+            moved[id(node)] = type(node)(node.operation, *arguments, content=node.content)
+    return moved[id(root)]
