@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["lowered"]
 
 
-def lowered(kind: str, definition: Definition, outputs: tuple[str, ...], dtype: type[Any], layout: str) -> Lowered:
+def lowered(kind: str, definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> Lowered:
     """The loop of that kind in `cpu` for these outputs of a definition."""
     plain = len(definition.stages) == 1 and not definition.prepares and not definition.cases
     if not plain or definition.found != definition.outputs or definition.others:
