@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .kernels.losses.formula import Formula, in_wide_numbers
 
-__all__ = ["Traits", "residuals", "traits_of", "weights_of"]
+__all__ = ["Traits", "around", "residuals", "traits_of"]
 
 Doubles = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def traits_of(formula: Formula, parameters: Sequence[float]) -> Traits:
     """The traits at these parameters."""
     size = residuals()
     x = np.concatenate((-size[::-1], [0.0], size))
-    value, psi = _at(formula, [(0,), (1,)], x, parameters)
+    value, psi = _at(formula, [0, 1], x, parameters)
     bounded, redescending = _far_out(x, psi)
     even = _same(value, value[::-1])
     return Traits(
@@ -53,20 +53,20 @@ def traits_of(formula: Formula, parameters: Sequence[float]) -> Traits:
         convex=_convex(x, value, psi),
         bounded_influence=bounded,
         redescending=redescending,
-        falling_weights=even and _falling(size, *weights_of(formula, parameters)),
+        falling_weights=even and _falling(size, *around(formula.weight, 0, parameters)),
     )
 
 
-def weights_of(formula: Formula, parameters: Sequence[float]) -> tuple[Doubles, Doubles, float]:
-    """The weights of the residuals, of their negatives, and of 0."""
+def around(formula: Formula, order: int, parameters: Sequence[float]) -> tuple[Doubles, Doubles, float]:
+    """The derivative of that order at the residuals, at their negatives, and at 0."""
     size = residuals()
-    (each,) = _at(formula.weight, [(0,)], np.concatenate((size, -size, [0.0])), parameters)
+    (each,) = _at(formula, [order], np.concatenate((size, -size, [0.0])), parameters)
     return each[: len(size)], each[len(size) : -1], float(each[-1])
 
 
-def _at(formula: Formula, orders: Sequence[tuple[int]], x: Doubles, parameters: Sequence[float]) -> list[Doubles]:
+def _at(formula: Formula, orders: Sequence[int], x: Doubles, parameters: Sequence[float]) -> list[Doubles]:
     """Derivatives of these orders in x."""
-    roots = [formula.root((*order, *[0] * len(parameters))) for order in orders]
+    roots = [formula.root((order, *[0] * len(parameters))) for order in orders]
     found = in_wide_numbers(roots, [x, *(np.float64(value) for value in parameters)])
     return [np.broadcast_to(part, x.shape) for part in found]
 
