@@ -101,7 +101,7 @@ def irls(
     >>> print(irls(np.c_[t, np.ones(20)], y, alpha=0.0, scale=0.1).x.round(3))
     [2. 1.]
     >>> from fastrobust import losses
-    >>> print(irls(np.c_[t, np.ones(20)], y, loss=losses.tukey, scale=0.1).x.round(3))
+    >>> print(irls(np.c_[t, np.ones(20)], y, loss=losses.huber.with_defaults(delta=0.001)).x.round(3))
     [2. 1.]
     """
     rho, scale = chosen("irls", alpha, scale, loss)

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from .. import curvature as barron_curvature
+from .. import influence as barron_influence
 from .. import loss as barron_loss
+from .. import loss_and_grad
 from .. import weight as barron_weight
 from .._dispatch import backend
 from .._loss import Loss
 from .._traits import Traits, around, residuals, traits_of
-from .._types import Array, ArrayLike, NDArray
+from .._types import Array, ArrayLike, LossGrad, NDArray
 from ..kernels.losses.formula import Formula, in_wide_numbers
 from ._arrays import number
 
@@ -37,7 +39,9 @@ class UnitLoss:
     remedy: str  # against an infinite loss
     value: Callable[..., Any]  # of residuals and their scale, with options such as a reduction
     weight: Callable[[Array], Array]  # of z
+    influence: Callable[[Array], Array]  # of z
     curvature: Callable[[Array], Array]  # of z
+    evaluate: Callable[..., LossGrad]  # as `fastrobust.loss_and_grad`, over the weight at 0
     top: float  # the weight at 0, in which results have theirs; 1 if that is 0
     convex: bool
     falls: bool  # whether its weights do, so that no reweighted step can raise the sum
@@ -105,7 +109,9 @@ def _barron(alpha: float) -> UnitLoss:
         remedy="raise scale, or lower alpha",
         value=value,
         weight=lambda z: barron_weight(z, alpha, 1.0),
+        influence=lambda z: barron_influence(z, alpha, 1.0),
         curvature=lambda z: barron_curvature(z, alpha, 1.0),
+        evaluate=loss_and_grad,
         top=1.0,
         convex=alpha >= 1,
         falls=alpha <= 2,
@@ -164,12 +170,23 @@ def reweighted(function: str, loss: object) -> UnitLoss:
         with np.errstate(over="ignore"):
             return own(_within(residuals / scale), *numbers, **options)
 
+    def evaluate(
+        residuals: NDArray, _: float, scale: float, *, out: tuple[NDArray | None, ...], wrt: object, **options: Any
+    ) -> LossGrad:
+        """Of residuals of that scale, whatever alpha is; the derivative in them alone."""
+        memory = None, out[1], *[None] * len(numbers)
+        found = own.value_and_grad(_within(residuals / scale), *numbers, wrt=own.data, out=memory, **options)
+        found[1][...] /= scale * seen.top
+        return LossGrad(found.value / seen.top, found[1], None, None)
+
     return UnitLoss(
         name=title,
         remedy="raise scale, or begin nearer",
         value=value,
         weight=lambda z: own.weight(_within(z), *numbers),
+        influence=lambda z: own.influence(_within(z), *numbers),
         curvature=lambda z: own.curvature(_within(z), *numbers),
+        evaluate=evaluate,
         top=seen.top,
         convex=seen.traits.convex,
         falls=seen.traits.falling_weights,
