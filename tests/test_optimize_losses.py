@@ -24,6 +24,7 @@ Y = X @ [1.0, -2.0, 3.0] + 0.2 * RANDOM.standard_t(3, size=N)
 Y[:12] += 4.0
 SCALE = 0.35
 BARRON = {"cauchy": 0.0, "geman_mcclure": -2.0, "welsch": -math.inf, "pseudo_huber": 1.0, "half_squared_error": 2.0}
+QUICK = [name if name == "geman_mcclure" else pytest.param(name, marks=pytest.mark.slow) for name in BARRON]
 
 
 def lopsided_by_numpy(x: Any, c: float = 1.0, tau: float = 0.3) -> Any:
@@ -70,7 +71,7 @@ def _beside(parameters: Any, loss: Any, scale: float = SCALE, weights: Any = 1.0
     return minimize(total, found.x, method="Nelder-Mead", options=options).x
 
 
-@pytest.mark.parametrize("name", BARRON)
+@pytest.mark.parametrize("name", QUICK)
 def test_the_catalogue_is_barrons_loss_where_that_is_the_same(name: str) -> None:
     loss, alpha = getattr(losses, name), BARRON[name]
     start = irls(X, Y, 1.0, SCALE).x
@@ -120,9 +121,13 @@ def test_statsmodels_finds_the_same(name: str) -> None:
         (lopsided, lopsided_by_numpy),
         (losses.log_cosh, lambda x: np.logaddexp(x, -x) - math.log(2)),
         (losses.squared_epsilon_insensitive.with_defaults(epsilon=0.5), lambda x: np.maximum(0, abs(x) - 0.5) ** 2),
-        (0.5 * losses.mse + losses.huber, lambda x: 0.5 * x * x + np.where(abs(x) < 1, x * x / 2, abs(x) - 0.5)),
-        (cubic, lambda x: abs(x) ** 3),
-        (exponential, lambda x: np.expm1(x) - x),
+        pytest.param(
+            0.5 * losses.mse + losses.huber,
+            lambda x: 0.5 * x * x + np.where(abs(x) < 1, x * x / 2, abs(x) - 0.5),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(cubic, lambda x: abs(x) ** 3, marks=pytest.mark.slow),
+        pytest.param(exponential, lambda x: np.expm1(x) - x, marks=pytest.mark.slow),
     ],
     ids=lambda part: getattr(part, "__name__", ""),
 )
@@ -199,8 +204,14 @@ def R(loss: Any, z: Any) -> tuple[Any, Any, Any]:
     [
         (losses.log_cosh, lambda x: mp.log(mp.cosh(x))),
         (losses.tukey, lambda x: mp.mpf(4.685) ** 2 / 6 * (1 - (1 - (x / mp.mpf(4.685)) ** 2) ** 3)),
-        (losses.pseudo_huber.with_defaults(delta=0.1), lambda x: mp.mpf(0.1) ** 2 * (mp.sqrt(1 + (x / 0.1) ** 2) - 1)),
-        (losses.welsch.with_defaults(scale=30.0), lambda x: 1 - mp.exp(-((x / 30) ** 2) / 2)),
+        pytest.param(
+            losses.pseudo_huber.with_defaults(delta=0.1),
+            lambda x: mp.mpf(0.1) ** 2 * (mp.sqrt(1 + (x / mp.mpf(0.1)) ** 2) - 1),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            losses.welsch.with_defaults(scale=30.0), lambda x: 1 - mp.exp(-((x / 30) ** 2) / 2), marks=pytest.mark.slow
+        ),
     ],
     ids=lambda part: getattr(part, "__name__", ""),
 )
@@ -288,6 +299,19 @@ def test_a_convex_loss_has_one_stage() -> None:
 def test_the_convex_part(loss: losses.Loss, radius: float) -> None:
     found = convex_radius(loss)
     assert found == radius or radius * 2 ** (-1 / 32) < found <= radius * (1 + 1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:::torch")
+def test_arrays_of_cupy_stay_on_the_device(fake_cupy: Any) -> None:
+    """Over a stand-in for CuPy, to the same numbers."""
+    there = fake_cupy.asarray(X), fake_cupy.asarray(Y)
+    for here, away in (
+        (irls(X, Y, loss=losses.tukey, scale=SCALE), irls(*there, loss=losses.tukey, scale=SCALE)),
+        (irls(X, Y, loss=lopsided, scale=SCALE), irls(*there, loss=lopsided, scale=SCALE)),
+        (gnc(X, Y, loss=losses.tukey, scale=SCALE), gnc(*there, loss=losses.tukey, scale=SCALE)),
+    ):
+        assert type(away.x) is fake_cupy.ndarray and type(away.weights) is fake_cupy.ndarray
+        np.testing.assert_allclose(np.asarray(away.x.get()), here.x, rtol=1e-9)
 
 
 # --- what is refused
