@@ -12,8 +12,7 @@ from .. import loss as barron_loss
 from .. import weight
 from .._loss import Loss
 from .._types import ArrayLike
-from ._arrays import number
-from ._unit_loss import numbers_of, reweighted, slope_of_weights, titled
+from ._unit_loss import UnitLoss, chosen, numbers_of, slope_of_weights
 
 
 def scipy_loss(alpha: float | None = None, *, loss: Loss | None = None) -> Callable[[ArrayLike], NDArray[np.float64]]:
@@ -62,42 +61,38 @@ def scipy_loss(alpha: float | None = None, *, loss: Loss | None = None) -> Calla
     >>> print(np.round(fit.x, 2))
     [0.7  0.15]
     """
-    if loss is not None:
-        if alpha is not None:
-            raise TypeError(f"scipy_loss takes alpha or loss, got both: alpha = {alpha!r} and {loss!r:.100}")
-        return _of_loss(loss)
-    if alpha is None:
-        raise TypeError("scipy_loss needs alpha, or loss=, one of fastrobust.losses or of fastrobust.define")
-    alpha = number("alpha", alpha)
+    unit, _ = chosen("scipy_loss", alpha, 1.0, loss)
+    if unit.alpha is None:
+        return _of_loss(loss, unit)
+    shape = unit.alpha
 
     def rho(z: ArrayLike) -> NDArray[np.float64]:
         """R, R' and R'' at squared residuals z, for SciPy."""
         z = np.asarray(z, np.float64)
         residual = np.sqrt(z)
         derivatives = np.empty((3, *z.shape))
-        np.multiply(barron_loss(residual, alpha, 1.0), 2, out=derivatives[0])
-        weight(residual, alpha, 1.0, out=derivatives[1])
-        if alpha == 2:
+        np.multiply(barron_loss(residual, shape, 1.0), 2, out=derivatives[0])
+        weight(residual, shape, 1.0, out=derivatives[1])
+        if shape == 2:
             derivatives[2] = 0
-        elif math.isinf(alpha):
+        elif math.isinf(shape):
             derivatives[2] = derivatives[1]
         else:
             with np.errstate(over="ignore", invalid="ignore"):
-                np.divide(derivatives[1], 1 + z / abs(alpha - 2), out=derivatives[2])
-            derivatives[2][np.isinf(z)] = np.float64(np.inf) ** (alpha / 2 - 2)  # of inf/inf
-        derivatives[2] *= math.copysign(0.5, alpha - 2)
+                np.divide(derivatives[1], 1 + z / abs(shape - 2), out=derivatives[2])
+            derivatives[2][np.isinf(z)] = np.float64(np.inf) ** (shape / 2 - 2)  # of inf/inf
+        derivatives[2] *= math.copysign(0.5, shape - 2)
         return derivatives
 
     return rho
 
 
-def _of_loss(loss: Loss) -> Callable[[ArrayLike], NDArray[np.float64]]:
+def _of_loss(loss: object, unit: UnitLoss) -> Callable[[ArrayLike], NDArray[np.float64]]:
     """R, R' and R'' of a user's loss."""
     own, numbers = numbers_of(loss)
-    unit = reweighted("scipy_loss", own)
     if not own.traits().even:
         raise ValueError(
-            f"scipy_loss needs a loss that is even, since SciPy asks for that of squares, and {titled(own)} is not: "
+            f"scipy_loss needs a loss that is even, since SciPy asks for that of squares, and {unit.name} is not: "
             "take gauss_newton"
         )
     slope = slope_of_weights(own, numbers)
