@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +13,13 @@ from numpy.typing import NDArray
 
 from .kernels.losses.formula import Formula, in_wide_numbers
 
-__all__ = ["Traits", "around", "residuals", "traits_of"]
+__all__ = ["Seen", "Traits", "at", "residuals", "seen_of", "traits_of"]
 
 Doubles = NDArray[np.float64]
 
 _TOLERANCE = 1e-9  # relative, in comparisons of values, influences and weights
-_ROUNDED = 1e-12  # of values, which a difference of two may be off by
+_ROUNDED = 1e-12  # of values, which a difference of two may be off by; of a weight or curvature, which is 0 then
+_SETTLED = 2.0  # by how much a weight that is finite may grow from one residual near 0 to another much nearer
 _LARGEST = 250  # the exponent of two of the largest residual, whose fourth power is in range
 _FINE = 24  # up to which exponent the residuals are close
 _FAR, _FARTHER = 2.0**150, 2.0**200  # between which an influence that is bounded has settled
@@ -45,7 +49,7 @@ def traits_of(formula: Formula, parameters: Sequence[float]) -> Traits:
     """The traits at these parameters."""
     size = residuals()
     x = np.concatenate((-size[::-1], [0.0], size))
-    value, psi = _at(formula, [0, 1], x, parameters)
+    value, psi = at(formula, [0, 1], x, parameters)
     bounded, redescending = _far_out(x, psi)
     even = _same(value, value[::-1])
     return Traits(
@@ -60,11 +64,11 @@ def traits_of(formula: Formula, parameters: Sequence[float]) -> Traits:
 def around(formula: Formula, order: int, parameters: Sequence[float]) -> tuple[Doubles, Doubles, float]:
     """The derivative of that order at the residuals, at their negatives, and at 0."""
     size = residuals()
-    (each,) = _at(formula, [order], np.concatenate((size, -size, [0.0])), parameters)
+    (each,) = at(formula, [order], np.concatenate((size, -size, [0.0])), parameters)
     return each[: len(size)], each[len(size) : -1], float(each[-1])
 
 
-def _at(formula: Formula, orders: Sequence[int], x: Doubles, parameters: Sequence[float]) -> list[Doubles]:
+def at(formula: Formula, orders: Sequence[int], x: Doubles, parameters: Sequence[float]) -> list[Doubles]:
     """Derivatives of these orders in x."""
     roots = [formula.root((order, *[0] * len(parameters))) for order in orders]
     found = in_wide_numbers(roots, [x, *(np.float64(value) for value in parameters)])
@@ -110,3 +114,50 @@ def _falling(size: Doubles, right: Doubles, left: Doubles, at_zero: float) -> bo
     if not (np.isfinite(most).all() and (least >= 0).all()):
         return False
     return bool((most[1:] <= least[:-1] * (1 + _TOLERANCE) + _UNDERFLOW * most.max()).all())
+
+
+# --- more of it, for the loops that a loss may go into
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the residuals of many sizes show of a loss."""
+
+    traits: Traits
+    finite: bool  # whether its weights are
+    rises: bool  # on both sides of 0, or is level
+    bends: bool  # anywhere
+    square: bool
+    top: float  # the weight at 0, 1 if that is 0
+    radius: float  # up to which its curvature is not negative
+
+
+def _not_negative(each: Doubles, at_zero: float) -> NDArray[np.bool_]:
+    """Flags of what is not below 0 by more than rounding, beside what was there at smaller residuals."""
+    so_far = np.maximum.accumulate(np.abs(np.concatenate(([at_zero], each))))[:-1]
+    return np.asarray(each >= -_ROUNDED * so_far)
+
+
+@functools.lru_cache(maxsize=64)
+def seen_of(formula: Formula, parameters: tuple[float, ...]) -> Seen:
+    """The look at a loss, once for each."""
+    size = residuals()
+    right, left, at_zero = around(formula.weight, 0, parameters)
+    most, least = np.maximum(left, right), np.minimum(left, right)
+    nearest, near = (max(abs(right[i]), abs(left[i])) for i in (0, len(size) // 4))
+    # Far out a loss may overflow.
+    finite = not np.isnan(most).any() and bool(np.isfinite([at_zero, *most[size <= 1]]).all())
+    finite = finite and bool(nearest <= _SETTLED * max(near, abs(at_zero)))
+    ahead, behind, bend_at_zero = around(formula, 2, parameters)
+    ends = np.flatnonzero(~_not_negative(np.minimum(ahead, behind), bend_at_zero))
+    radius = float(size[ends[0] - 1]) if len(ends) and ends[0] else 0.0 if len(ends) else math.inf
+    return Seen(
+        traits=traits_of(formula, parameters),
+        finite=finite,
+        rises=at_zero >= 0 and bool(_not_negative(least, at_zero).all()),
+        bends=bool((np.maximum(ahead, behind) > 0).any()),
+        square=at_zero > 0
+        and bool((most <= at_zero * (1 + _TOLERANCE)).all() and (least >= at_zero * (1 - _TOLERANCE)).all()),
+        top=at_zero if finite and at_zero > 0 else 1.0,
+        radius=radius if bend_at_zero >= 0 else 0.0,
+    )

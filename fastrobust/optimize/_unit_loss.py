@@ -17,15 +17,12 @@ from .. import loss_and_grad
 from .. import weight as barron_weight
 from .._dispatch import backend
 from .._loss import Loss
-from .._traits import Traits, around, residuals, traits_of
+from .._traits import at, seen_of
 from .._types import Array, ArrayLike, LossGrad, NDArray
-from ..kernels.losses.formula import Formula, in_wide_numbers
 from ._arrays import number
 
 NOTHING = 1e-15  # of the weight at 0: weights of a loss that is not convex, where all residuals are too far out
 _FARTHEST = 1e150  # residuals in units of the scale, whose squares are in range: no loss tells those beyond apart
-_GROWN = 2.0  # by how much a weight that is finite may grow from one residual near 0 to another much nearer
-_ROUNDED = 1e-12  # of the largest weight, or curvature, nearer to 0: one below 0 by no more is 0
 _ALIKE = 1e-9  # relative, of weights that are one
 _NEAR = 4e-3  # of a loss's own scale, for its series near 0
 _SECOND = 1e-3  # of the weight: where less is left of the curvature, the weight stands for it
@@ -149,7 +146,7 @@ def numbers_of(loss: object) -> tuple[Loss, tuple[float, ...]]:
 def reweighted(function: str, loss: object) -> UnitLoss:
     """A user's loss for loops that stand on its weights, which have to be finite, and not negative."""
     own, numbers = numbers_of(loss)
-    seen = _seen(own.formula, numbers)
+    seen = seen_of(own.formula, numbers)
     title = titled(own)
     if not seen.finite:
         raise ValueError(
@@ -206,53 +203,10 @@ def _within(z: Array) -> Array:
     return backend(z, "z").xp.clip(z, -_FARTHEST, _FARTHEST)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What the residuals of many sizes show of a loss."""
-
-    traits: Traits
-    finite: bool  # whether its weights are
-    rises: bool  # on both sides of 0, or is level
-    bends: bool  # anywhere
-    square: bool
-    top: float  # the weight at 0, 1 if that is 0
-    radius: float  # up to which its curvature is not negative
-
-
-def _not_negative(each: NDArray, at_zero: float) -> NDArray:
-    """Flags of what is not below 0 by more than rounding, beside what was there at smaller residuals."""
-    so_far = np.maximum.accumulate(np.abs(np.concatenate(([at_zero], each))))[:-1]
-    return np.asarray(each >= -_ROUNDED * so_far)
-
-
-@functools.lru_cache(maxsize=64)
-def _seen(formula: Formula, numbers: tuple[float, ...]) -> _Seen:
-    """The look at a loss, once for each."""
-    size = residuals()
-    right, left, at_zero = around(formula.weight, 0, numbers)
-    most, least = np.maximum(left, right), np.minimum(left, right)
-    nearest, near = (max(abs(right[i]), abs(left[i])) for i in (0, len(size) // 4))
-    # Far out a loss may overflow.
-    finite = not np.isnan(most).any() and bool(np.isfinite([at_zero, *most[size <= 1]]).all())
-    finite = finite and bool(nearest <= _GROWN * max(near, abs(at_zero)))
-    ahead, behind, bend_at_zero = around(formula, 2, numbers)
-    ends = np.flatnonzero(~_not_negative(np.minimum(ahead, behind), bend_at_zero))
-    radius = float(size[ends[0] - 1]) if len(ends) and ends[0] else 0.0 if len(ends) else math.inf
-    return _Seen(
-        traits=traits_of(formula, numbers),
-        finite=finite,
-        rises=at_zero >= 0 and bool(_not_negative(least, at_zero).all()),
-        bends=bool((np.maximum(ahead, behind) > 0).any()),
-        square=at_zero > 0 and bool((most <= at_zero * (1 + _ALIKE)).all() and (least >= at_zero * (1 - _ALIKE)).all()),
-        top=at_zero if finite and at_zero > 0 else 1.0,
-        radius=radius if bend_at_zero >= 0 else 0.0,
-    )
-
-
 def convex_radius(loss: Loss) -> float:
     """The size of residual up to which a loss is convex, as far as its curvature shows; 0 where it is not near 0."""
     own, numbers = numbers_of(loss)
-    return _seen(own.formula, numbers).radius
+    return seen_of(own.formula, numbers).radius
 
 
 # --- the slope of weights
@@ -285,19 +239,15 @@ def _series(loss: Loss, numbers: tuple[float, ...]) -> tuple[float, tuple[float,
 
     With a, b, c the fourth, sixth and eighth derivative of the loss at 0, it is a/3 + b x^2/30 + c x^4/840.
     """
-    formula, rest = loss.formula, [0] * len(numbers)
-    given = [np.float64(value) for value in numbers]
-    fourth, sixth, eighth = (
-        float(part)
-        for part in in_wide_numbers([formula.root((order, *rest)) for order in (4, 6, 8)], [np.float64(0.0), *given])
-    )
+    formula, zero = loss.formula, np.zeros(1)
+    fourth, sixth, eighth = (float(part[0]) for part in at(formula, (4, 6, 8), zero, numbers))
     series = fourth / 3, sixth / 30, eighth / 840
     if not all(map(math.isfinite, series)) or not (sixth and eighth):
         return -1.0, (0.0,)
     # A few thousandths of where terms are of one size, so that the first one left out is below rounding.
     end = _NEAR * math.sqrt(min(abs(fourth / sixth), abs(sixth / eighth)))
     # Derivatives at 0 may be none of a loss's: those of |x|^3 are 0.
-    (by_graph,) = in_wide_numbers([formula.weight.weight.value], [np.float64(end), *given])
+    (by_graph,) = at(formula.weight.weight, (0,), np.array([end]), numbers)
     by_series = float(_polynomial(series, np.asarray(end * end)))
-    alike = end > 0 and abs(float(by_graph) - by_series) <= _ALIKE * abs(by_series)
+    alike = end > 0 and abs(float(by_graph[0]) - by_series) <= _ALIKE * abs(by_series)
     return (end, series) if alike else (-1.0, (0.0,))
