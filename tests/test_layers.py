@@ -132,12 +132,13 @@ def behind_the_public_functions(module: str, found: Import) -> bool:
 
 
 def beside_the_public_functions(module: str, found: Import) -> bool:
-    """The loops and the distribution stand on the public functions, the density's integrals and the rule for them, what
-    an array's library is, what annotations are made of, and the loops."""
+    """The loops and the distribution stand on the public functions, a loss as an object and what kind it is, the
+    density's integrals and the rule for them, what an array's library is, what annotations are made of, and loops."""
     if not module.startswith(("fastrobust.optimize", "fastrobust.stats")) or found.top != "fastrobust":
         return False
     public = {"fastrobust", *(f"fastrobust.{name}" for name in PUBLIC)}
     below = ("_density", "_truncated", "_dispatch", "_arguments", "_meaning", "_types", "optimize")
+    below += ("_loss", "_traits")
     below += ("kernels.compilers.alone", "kernels.losses.truncation")
     return found.name not in public and not (found.name + ".").startswith(
         tuple(f"fastrobust.{name}." for name in below)

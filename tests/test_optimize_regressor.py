@@ -393,7 +393,7 @@ def test_it_pickles_and_clones_and_has_to_be_fitted():
     model = RobustRegressor(alpha=0.5).fit(X, y)
     again = pickle.loads(pickle.dumps(model))
     assert (again.predict(X) == model.predict(X)).all()
-    assert clone(model).get_params() == {"alpha": 0.5, "scale": "auto", "fit_intercept": True}
+    assert clone(model).get_params() == {"alpha": 0.5, "scale": "auto", "fit_intercept": True, "loss": None}
     with pytest.raises(NotFittedError):
         clone(model).predict(X)
 

@@ -11,7 +11,6 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from .. import _arguments as arguments
-from .. import weight
 from .._dispatch import backend
 from .._meaning import check_rows
 from .._types import Array, ArrayLike, DType, Namespace
@@ -99,14 +98,6 @@ def double(array: Array) -> Array:
     return array.astype(np.float64, copy=False)
 
 
-def finite_loss(value: float, alpha: float, scale: float) -> None:
-    """Refuse a start from which no step can be made."""
-    if not math.isfinite(value):
-        raise ValueError(
-            f"the loss is infinite at the start, at alpha = {alpha:g}, scale = {scale:g}: raise scale, or lower alpha"
-        )
-
-
 # --- numbers of any size
 
 
@@ -121,17 +112,6 @@ def powers(xp: Namespace, exponents: Array) -> Array:
 
 
 # --- loops
-
-
-def relative_weight(residuals: Array, alpha: float, scale: float) -> Array:
-    """c^2 psi(r)/r, 1 for r = 0, in units in which no square of c overflows."""
-    with np.errstate(over="ignore", under="ignore"):  # too far out for any weight
-        return weight(residuals / scale, alpha, 1.0)
-
-
-def weightless(weights: Array, alpha: float) -> bool:
-    """Tell whether all residuals are so far out that rounding alone decides; where the loss is convex, none is."""
-    return not float(weights.max()) > (1e-15 if alpha < 1 else 0)
 
 
 def typical(xp: Namespace, weights: Array, z: Array) -> float:

@@ -24,13 +24,14 @@ import numpy as np
 from scipy.linalg import qr, solve_triangular
 from scipy.special import stdtrit
 
-from .. import curvature, influence, nll_and_grad
+from .. import nll_and_grad
 from .._arguments import ALPHA_RANGE
 from .._types import NDArray
 from ._linear_fit import LinearFit
 from ._problem import Doubles
 from ._regression import RANK
 from ._starts import medians
+from ._unit_loss import UnitLoss, barron, reweighted, titled
 from ._whitened import blocks
 
 AT_BOUND = 1e-6  # alpha this close to an end of its range stays there
@@ -135,6 +136,12 @@ def coefficient_errors(
     The jackknife is made in coordinates in which the columns are orthonormal, and its root is then brought into the
     units of the coefficients. Where it says nothing, the errors are NaN, and a doubt says why.
     """
+    rho = barron(fit.alpha) if fit.loss is None else reweighted("standard_errors", fit.loss)
+    if fit.loss is not None and not rho.curvature(np.zeros(1))[0] > 0:
+        raise ValueError(
+            f"there are no standard errors for {titled(fit.loss)}: they count each row by its weight relative to that "
+            "of a residual 0, and that is 0"
+        )
     residuals, relative = fit.residuals, fit.weights
     if weights is not None:
         used = weights > 0
@@ -169,7 +176,7 @@ def coefficient_errors(
             "raise the scale"
         )
     else:
-        jackknife = _Jackknife(fit, X, residuals, weights, columns, n, alpha_estimated, scale_estimated)
+        jackknife = _Jackknife(fit, rho, X, residuals, weights, columns, n, alpha_estimated, scale_estimated)
         fitted = abs(fit.intercept) + np.abs(fit.coefficients) @ (np.abs(fit.centre) + columns.length)
         root = jackknife.covariance_root()
         if fit.scale * jackknife.largest <= ROUNDING * fitted:
@@ -233,8 +240,8 @@ class _Scores:
     By its residual's fitted value (r), the logarithm of the scale (s) and alpha (a); 0 for what is not estimated.
     """
 
-    def __init__(self, z: Doubles, alpha: float, low: float, alpha_free: bool, scale_free: bool) -> None:
-        psi, self.rr = np.asarray(influence(z, alpha, 1.0)), np.asarray(curvature(z, alpha, 1.0))
+    def __init__(self, z: Doubles, rho: UnitLoss, alpha: float, low: float, alpha_free: bool, scale_free: bool) -> None:
+        psi, self.rr = np.asarray(rho.influence(z)) / rho.top, np.asarray(rho.curvature(z)) / rho.top
         self.r, none = -psi, np.zeros_like(z)
         self.s: Doubles = 1 - z * psi if scale_free else none
         self.rs: Doubles = z * self.rr + psi if scale_free else none
@@ -253,10 +260,10 @@ class _Jackknife:
     """The change of the coefficients when a row is left out, in whitened coordinates and in units of the scale."""
 
     def __init__(
-        self, fit: LinearFit, X: NDArray, residuals: Doubles, weights: Doubles | None, columns: _Columns, n: float,
-        alpha_estimated: bool, scale_estimated: bool,
+        self, fit: LinearFit, rho: UnitLoss, X: NDArray, residuals: Doubles, weights: Doubles | None,
+        columns: _Columns, n: float, alpha_estimated: bool, scale_estimated: bool,
     ) -> None:  # fmt: skip
-        self.X, self.columns, self.root, self.alpha = X, columns, math.sqrt(n), fit.alpha
+        self.X, self.columns, self.root, self.alpha, self.rho = X, columns, math.sqrt(n), fit.alpha, rho
         self.count = np.ones(len(residuals)) if weights is None else weights
         self.low, high = fit.alpha_range
         self.alpha_free = alpha_estimated and self.low + AT_BOUND < fit.alpha < high - AT_BOUND
@@ -264,7 +271,7 @@ class _Jackknife:
         self.scale_free = scale_estimated and abs(fit.alpha - 2) > AT_BOUND
         self.z = residuals / fit.scale
         # The unit of scores, so that no square over- or underflows.
-        psi = np.asarray(influence(self.z, fit.alpha, 1.0))
+        psi = np.asarray(rho.influence(self.z)) / rho.top
         self.largest = float(np.abs(psi).max())
         self.unit = self.largest or 1.0
         self.pooled = self.unit * math.sqrt(float(self.count @ (psi / self.unit) ** 2) / (n - columns.k))
@@ -285,7 +292,7 @@ class _Jackknife:
 
     def scores(self, part: slice) -> _Scores:
         """The derivatives of these rows' likelihoods at the fit."""
-        return _Scores(self.z[part], self.alpha, self.low, self.alpha_free, self.scale_free)
+        return _Scores(self.z[part], self.rho, self.alpha, self.low, self.alpha_free, self.scale_free)
 
     def covariance_root(self) -> Doubles | None:
         """A root of the covariance, over ``unit``; None where there is no minimum."""

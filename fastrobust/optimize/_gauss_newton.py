@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from .. import loss
+from .._loss import Loss
 from .._types import Array, ArrayLike
 from ._arrays import (
     called,
@@ -17,17 +17,15 @@ from ._arrays import (
     double,
     ended,
     exponents,
-    finite_loss,
     floats,
     library,
     number,
     powers,
-    relative_weight,
     typical,
-    weightless,
     weights_for,
 )
 from ._triggs import Corrected, norm
+from ._unit_loss import chosen
 
 _TINY = 1e-3  # of what bends the loss: a step that can be the last one
 _HELPED = 0.99  # of the gradient: what a step must leave at most where the sum shows no difference
@@ -42,9 +40,10 @@ def gauss_newton(
     fun: Callable[..., ArrayLike],
     x0: ArrayLike,
     jac: Callable[..., ArrayLike],
-    alpha: float,
-    scale: float,
+    alpha: float | None = None,
+    scale: float | None = None,
     *,
+    loss: Loss | None = None,
     weights: ArrayLike | None = None,
     xtol: float = 1e-10,
     gtol: float = 1e-10,
@@ -52,6 +51,8 @@ def gauss_newton(
     callback: Callable[[OptimizeResult], object] | None = None,
 ) -> OptimizeResult:
     """A minimum of sum_i weights_i rho(f_i(x), alpha, scale) for residuals f and their Jacobian.
+
+    Or of sum_i weights_i loss(f_i(x)/scale).
 
     Parameters
     ----------
@@ -63,6 +64,8 @@ def gauss_newton(
         From x to the Jacobian, shape (n, k).
     alpha, scale : float
         Shape in [-inf, inf], and c > 0 in the units of the residuals.
+    loss : fastrobust.losses.Loss, in place of alpha
+        As in `irls`; the scale is 1 then, unless it is given.
     weights : array, shape (n,), optional
         >= 0; 0 leaves a residual out.
     xtol, gtol : float
@@ -76,17 +79,17 @@ def gauss_newton(
     Returns
     -------
     scipy.optimize.OptimizeResult
-        ``x``; ``fun``, the sum (SciPy's cost is c^2 times that); ``residuals``; ``jac``, shape (n, k); ``grad`` of the
-        sum, shape (k,); ``weights``, c^2 psi(r)/r, without your own; ``nit``, ``nfev``, ``njev``, ``success``,
-        ``message``, ``status`` (successes: 0 small gradient, 2 small steps, or none that rounding lets be seen; others:
-        1 maxiter, 3 nothing has a weight, 4 a column of zeros, 5 stationary but no minimum, 6 no step lowers the sum
-        though the gradient is not 0, 99 stopped).
+        ``x``; ``fun``, the sum (SciPy's cost is c^2 times that of alpha); ``residuals``; ``jac``, shape (n, k);
+        ``grad`` of the sum, shape (k,); ``weights``, as of `irls`, without your own; ``nit``, ``nfev``, ``njev``,
+        ``success``, ``message``, ``status`` (successes: 0 small gradient, 2 small steps, or none that rounding lets be
+        seen; others: 1 maxiter, 3 nothing has a weight, 4 a column of zeros, 5 stationary but no minimum, 6 no step
+        lowers the sum though the gradient is not 0, 99 stopped).
 
     Raises
     ------
     TypeError, ValueError
         For shapes that do not fit, residuals that are not finite at x0 or whose loss is infinite there (alpha > 2), a
-        Jacobian that is not finite, and parameters out of range.
+        Jacobian that is not finite, parameters out of range, and losses as in `irls`.
 
     Notes
     -----
@@ -108,7 +111,7 @@ def gauss_newton(
     >>> print(found.x.round(3))
     [3.  0.5]
     """
-    alpha, scale = number("alpha", alpha), number("scale", scale, positive=True)
+    rho, scale = chosen("gauss_newton", alpha, scale, loss)
     xtol, gtol = number("xtol", xtol, positive=True), number("gtol", gtol, positive=True)
     maxiter, stops = count("maxiter", maxiter), called(callback)
     if scale < np.finfo(np.float64).tiny:
@@ -124,7 +127,7 @@ def gauss_newton(
     def losses(residuals: Array) -> Array:
         """The loss of each residual, in float64; their sum has no digits for the others where one is far out."""
         with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2, and far from the minimum
-            each = loss(double(residuals), alpha, inner)
+            each = rho.value(double(residuals), inner)
             return each if row_weights is None else xp.where(row_weights > 0, each * row_weights, 0)
 
     def summed(each: Array) -> float:
@@ -146,7 +149,7 @@ def gauss_newton(
         plain = floats(xp, "jac(x)", jac(x.copy())).copy()
         if plain.shape != shape:
             raise ValueError(f"jac must return shape {shape}, got {plain.shape}")
-        return Corrected.near(xp, plain, residuals, share, alpha, inner)
+        return Corrected.near(xp, plain, residuals, share, rho, inner)
 
     def lost(noise: Array, digits: float) -> float:
         """The change of the sum that such noise in the residuals makes, and the rounding of losses of that sum."""
@@ -181,10 +184,12 @@ def gauss_newton(
         share = xp.sqrt(row_weights)
         unit = float(powers(xp, exponents(xp, share.max())))
         share = share / unit
-    # Far within the scale the loss is a square, whose size does not matter, but must not underflow.
-    inner = min(scale, 2.0**100 * float(abs(double(used)).max()) or scale)
+    # Far within the scale Barron's loss is a square, whose size does not matter, but must not underflow.
+    inner = scale
+    if rho.alpha is not None:
+        inner = min(scale, 2.0**100 * float(abs(double(used)).max()) or scale)
     each = losses(residuals)
-    finite_loss(summed(each), alpha, scale)
+    rho.finite(summed(each), scale)
     near = linearized()
     x = x.astype(xp.result_type(x, residuals, near.plain), copy=False)
     eps = max(float(np.finfo(part.dtype).eps) for part in (x, residuals))
@@ -193,7 +198,7 @@ def gauss_newton(
     def result() -> OptimizeResult:
         """The result as far as the loop has come, with sum and gradient at the scale that was given."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            relative = relative_weight(double(residuals), alpha, scale).astype(residuals.dtype)
+            relative = rho.relative(double(residuals), scale).astype(residuals.dtype)
             ours = (inner / scale) ** 2
             grad = (near.slope(xp) * (unit**2 * ours)).astype(x.dtype)
         return OptimizeResult(
@@ -203,8 +208,9 @@ def gauss_newton(
 
     while status == 1:
         counted = double(residuals if row_weights is None else residuals[row_weights > 0])
-        if weightless(relative_weight(counted, alpha, scale), alpha):
-            status = 3
+        if rho.weightless(rho.weights(counted, scale)):
+            # Near 0 a loss may be level.
+            status = 3 if summed(each) > summed(losses(xp.zeros_like(residuals))) else 0
             break
         # The size of residuals that matter: the scale, or more where all lie beyond.
         squares = near.bends * near.bends
@@ -284,6 +290,6 @@ def gauss_newton(
             f"column {int(dead.argmax())} of the Jacobian is 0 wherever a residual has a weight, so that this unknown "
             "was not determined: leave it out, or start elsewhere"
         )
-    elif status in (0, 2) and alpha < 1 and lower_nearby():
+    elif status in (0, 2) and not rho.convex and lower_nearby():
         status = 5
     return ended(result(), status, maxiter, messages)

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from .. import curvature, loss
+from .._loss import Loss
 from .._types import Array, ArrayLike, Namespace
-from ._arrays import SADDLE, called, count, double, ended, floats, library, number, relative_weight, typical, weightless
+from ._arrays import SADDLE, called, count, double, ended, floats, library, number, typical
+from ._unit_loss import NOTHING, UnitLoss, barron, chosen, convex_radius
 from ._whitened import LinearModel
 
 _FACTOR = 1.4  # of the control parameter, from stage to stage
@@ -23,7 +24,7 @@ _FARTHEST = 1e150  # residuals in units of the scale: no weight tells those beyo
 _REJECTED = (
     "every residual is so far out that none has a weight, so nothing was found: raise scale, or name known_inliers"
 )
-SCHEDULES = ("alpha", "geman-mcclure", "truncated")
+SCHEDULES = ("alpha", "geman-mcclure", "truncated", "scale")
 
 
 def gnc(
@@ -32,7 +33,8 @@ def gnc(
     alpha: float | None = None,
     scale: float | None = None,
     *,
-    schedule: str = "alpha",
+    loss: Loss | None = None,
+    schedule: str | None = None,
     weights: ArrayLike | None = None,
     known_inliers: ArrayLike | None = None,
     tol: float = 1e-8,
@@ -41,8 +43,8 @@ def gnc(
 ) -> OptimizeResult:
     """Coefficients of a linear model that are not lost to gross outliers, by way of easier problems.
 
-    What is minimized at the end is sum_i weights_i rho(y_i - x_i' b, alpha, scale). `gnc_custom` does the same with a
-    weighted least-squares problem of your own.
+    What is minimized at the end is sum_i weights_i rho(y_i - x_i' b, alpha, scale), or of loss((y_i - x_i' b)/scale).
+    `gnc_custom` does the same with a weighted least-squares problem of your own.
 
     Parameters
     ----------
@@ -52,11 +54,16 @@ def gnc(
     alpha : float, for the schedule in alpha
         The shape to end with, at most 2.
     scale : float
-        c > 0, in the units of the residuals. For "truncated", the largest residual of an inlier.
-    schedule : {"alpha", "geman-mcclure", "truncated"}
+        c > 0, in the units of the residuals. For "truncated", the largest residual of an inlier. With a loss it is 1,
+        unless it is given.
+    loss : fastrobust.losses.Loss, in place of alpha
+        As in `irls`, and with weights that fall, see `Loss.traits`.
+    schedule : {"alpha", "geman-mcclure", "truncated", "scale"}, optional
         What changes from stage to stage: alpha_k = (alpha mu + 2)/(mu + 1), with mu from 1/100 upwards by 1.4; at
         alpha = -2 the scale c sqrt(mu), with mu downwards to 1 from where the loss is convex at all residuals; or the
-        surrogate of truncated least squares, mu upwards until every weight is 0 or 1.
+        surrogate of truncated least squares, mu upwards until every weight is 0 or 1. With a loss it is "scale", that
+        of Geman-McClure for any loss that is convex around 0; one that is convex everywhere has one stage. Without,
+        it is "alpha" unless another one is named.
     weights : array, shape (n,), optional
         >= 0; 0 leaves a row out.
     known_inliers : array of integers or of bool, optional
@@ -80,8 +87,9 @@ def gnc(
     Raises
     ------
     TypeError, ValueError
-        For arrays of other libraries or shapes, NaN or infinity, an unknown schedule, parameters out of range, and
-        coefficients that the dtype cannot hold.
+        For arrays of other libraries or shapes, NaN or infinity, an unknown schedule, parameters out of range,
+        coefficients that the dtype cannot hold, and losses that are as `irls` does not take them, that have weights
+        which rise, or that are not convex around 0.
 
     Notes
     -----
@@ -105,7 +113,7 @@ def gnc(
     >>> print(gnc(np.c_[t, np.ones(200)], y, scale=0.5, schedule="truncated").x.round(1))
     [2. 1.]
     """
-    settings = _checked(alpha, scale, schedule, tol, maxiter, callback)
+    settings = _checked("gnc", alpha, scale, loss, schedule, tol, maxiter, callback)
     if callable(X) or callable(y):
         raise TypeError("X and y are data; for a solver and residuals of your own there is gnc_custom")
     return _annealed(_Linear(X, y, weights, settings.scale), known_inliers, settings)
@@ -117,7 +125,8 @@ def gnc_custom(
     alpha: float | None = None,
     scale: float | None = None,
     *,
-    schedule: str = "alpha",
+    loss: Loss | None = None,
+    schedule: str | None = None,
     known_inliers: ArrayLike | None = None,
     tol: float = 1e-8,
     maxiter: int = 200,
@@ -125,7 +134,8 @@ def gnc_custom(
 ) -> OptimizeResult:
     """A solution of your own problem that is not lost to gross outliers, by way of easier problems.
 
-    What is minimized at the end is sum_i rho(r_i, alpha, scale), by your solver of the weighted least-squares problem.
+    What is minimized at the end is sum_i rho(r_i, alpha, scale), or of loss(r_i/scale), by your solver of the weighted
+    least-squares problem.
 
     Parameters
     ----------
@@ -134,7 +144,7 @@ def gnc_custom(
         first weights are None, for all equal. Weights of your own are for you to multiply these by.
     residuals : callable
         From a solution to the residuals, an array of NumPy or CuPy of shape (n,): distances, signed or not.
-    alpha, scale, schedule, known_inliers, tol, maxiter, callback
+    alpha, scale, loss, schedule, known_inliers, tol, maxiter, callback
         As in `gnc`.
 
     Returns
@@ -163,7 +173,7 @@ def gnc_custom(
     >>> print(abs(found.x).max() < 0.02, found.weights.round(2))
     True [0.98 0.98 0.98 0.98 0.   0.  ]
     """
-    settings = _checked(alpha, scale, schedule, tol, maxiter, callback)
+    settings = _checked("gnc_custom", alpha, scale, loss, schedule, tol, maxiter, callback)
     for name, function in (("solve", solve), ("residuals", residuals)):
         if not callable(function):
             raise TypeError(f"{name} must be callable, got a {type(function).__name__}; for data there is gnc")
@@ -173,7 +183,8 @@ def gnc_custom(
 class _Settings(NamedTuple):
     """The arguments that both functions take, checked."""
 
-    alpha: float | None  # None for truncated least squares
+    rho: UnitLoss | None  # None for truncated least squares
+    radius: float  # up to which it is convex, for the schedule in the scale
     scale: float
     schedule: str
     tol: float
@@ -182,36 +193,54 @@ class _Settings(NamedTuple):
 
 
 def _checked(
+    function: str,
     alpha: float | None,
     scale: float | None,
-    schedule: str,
+    loss: Loss | None,
+    schedule: str | None,
     tol: float,
     maxiter: int,
     callback: Callable[[OptimizeResult], object] | None,
 ) -> _Settings:
     """The arguments of a call, refused where they make no sense or do not fit the schedule."""
-    if scale is None:
+    if scale is None and loss is None:
         raise TypeError("scale is missing: three to five times the noise of the inliers")
     scale, tol, maxiter = (
-        number("scale", scale, positive=True),
+        1.0 if scale is None else number("scale", scale, positive=True),
         number("tol", tol, positive=True),
         count("maxiter", maxiter),
     )
     stops = called(callback)
+    if schedule is None:
+        schedule = "alpha" if loss is None else "scale"
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(map(repr, SCHEDULES))}, got {schedule!r}")
-    if schedule == "geman-mcclure":
-        alpha = -2.0 if alpha is None else number("alpha", alpha)
-        if alpha != -2:
-            raise ValueError(f"alpha must be -2 or left out for Geman-McClure, got {alpha:g}")
+    if (schedule == "scale") != (loss is not None):
+        raise ValueError(
+            f"schedule must be 'scale' with a loss, and another one without, got {schedule!r}"
+            + ("" if loss is None else ": leave it out")
+        )
+    rho, radius = None, math.inf
+    if loss is not None:
+        radius = convex_radius(loss)
+        if not radius > 0:
+            raise ValueError(
+                f"{function} begins where the loss is convex, and {loss.__name__} is not around 0: take irls or "
+                "gauss_newton, from a start of your own"
+            )
+        rho, scale = chosen(function, alpha, scale, loss, falling=True)
+    elif schedule == "geman-mcclure":
+        rho = barron(-2.0 if alpha is None else alpha)
+        if rho.alpha != -2:
+            raise ValueError(f"alpha must be -2 or left out for Geman-McClure, got {rho.alpha:g}")
     elif schedule == "truncated":
         if alpha is not None:
             raise ValueError(f"alpha must be left out for truncated least squares, got {alpha!r}")
     else:
-        alpha = number("alpha", alpha)
-        if alpha > 2:
-            raise ValueError(f"alpha must be at most 2, got {alpha:g}: above, the problem is convex, see irls")
-    return _Settings(alpha, scale, schedule, tol, maxiter, stops)
+        rho = barron(alpha)
+        if not rho.falls:
+            raise ValueError(f"alpha must be at most 2, got {rho.alpha:g}: above, the problem is convex, see irls")
+    return _Settings(rho, radius, scale, schedule, tol, maxiter, stops)
 
 
 def _annealed(problem: _Own | _Linear, known_inliers: ArrayLike | None, settings: _Settings) -> OptimizeResult:
@@ -220,11 +249,11 @@ def _annealed(problem: _Own | _Linear, known_inliers: ArrayLike | None, settings
     The second way begins without those rows, which least squares passes close to, and counts them again at its end;
     the result is the one with the lower sum.
     """
-    alpha, scale, schedule, tol, maxiter, stops = settings
+    rho, radius, scale, schedule, tol, maxiter, stops = settings
     xp = problem.xp
     known = _mask(xp, known_inliers, problem)
     nit, messages = 0, {3: _REJECTED}
-    stage = Stage.first(alpha, schedule, float(abs(problem.z).max()))
+    stage = Stage.first(rho, schedule, float(abs(problem.z).max()), radius)
 
     def weighed(stage: Stage) -> Array:
         relative = stage.weights(xp, problem.z)
@@ -250,7 +279,7 @@ def _annealed(problem: _Own | _Linear, known_inliers: ArrayLike | None, settings
             before, relative = relative, weighed(stage)
             counted = problem.counted(relative)
             # Early weights of a surrogate are small.
-            if weightless(counted, 1.0 if stage.alpha is None else stage.alpha):
+            if not float(counted.max()) > (0 if rho is None or rho.convex else NOTHING):
                 return 3
             nit += 1
             near = xp.minimum(relative, 1 - relative) <= _BINARY
@@ -281,17 +310,17 @@ def _annealed(problem: _Own | _Linear, known_inliers: ArrayLike | None, settings
     def cost() -> float:
         """The sum that is minimized, at the solution that the problem holds; known inliers count by their squares."""
         z = problem.z
-        each = xp.minimum(0.5 * z * z, 0.5) if alpha is None else loss(z, alpha, 1.0)
+        each = xp.minimum(0.5 * z * z, 0.5) if rho is None else rho.value(z, 1.0) / rho.top
         return float(problem.weighted(each if known is None else xp.where(known, 0.5 * z * z, each)).sum())
 
     status = once(None)
     best = ended(result(), status, maxiter, messages)
-    factors = None if status == 99 or (alpha is not None and alpha >= 1) else problem.without_leverage(known)
+    factors = None if status == 99 or (rho is not None and rho.convex) else problem.without_leverage(known)
     if factors is not None:
         with np.errstate(over="ignore"):
             first = best.status not in (0, 1), cost()
             problem.solve(factors)
-            stage = Stage.first(alpha, schedule, float(abs(problem.z * factors).max()))
+            stage = Stage.first(rho, schedule, float(abs(problem.z * factors).max()), radius)
             status = once(factors)
             if status == 99 or (status not in (0, 1), cost()) < first:
                 best = ended(result(), status, maxiter, messages)
@@ -408,41 +437,44 @@ class _Linear:
 class Stage(NamedTuple):
     """A stage of a schedule."""
 
-    alpha: float | None
+    rho: UnitLoss | None
     schedule: str
     mu: float
     last: bool
 
     @classmethod
-    def first(cls, alpha: float | None, schedule: str, largest: float) -> Stage:
+    def first(cls, rho: UnitLoss | None, schedule: str, largest: float, radius: float) -> Stage:
         """The first stage for residuals of at most that size, in units of the scale: (nearly) convex at all of them."""
         ratio = largest**2
         if schedule == "alpha":
-            return cls(alpha, schedule, 0.01, alpha == 2)
+            return cls(rho, schedule, 0.01, rho is not None and rho.square)
         if schedule == "geman-mcclure":  # z^2 < 4/3: the loss is convex there
-            return cls(-2.0, schedule, max(1.0, 0.75 * ratio), 0.75 * ratio <= 1)
+            return cls(rho, schedule, max(1.0, 0.75 * ratio), 0.75 * ratio <= 1)
+        if schedule == "scale":
+            ratio = (largest / radius) ** 2
+            return cls(rho, schedule, max(1.0, ratio), ratio <= 1)
         # Where all lie within the scale, others that were left out may not: then weights are 0 and 1 from the start.
         return cls(None, schedule, 1 / max(2 * ratio - 1, _BINARY), ratio <= 1)
 
     def weights(self, xp: Namespace, z: Array) -> Array:
         """The weights of residuals in units of the scale at this stage, 1 for a residual of 0."""
-        alpha, schedule, mu, last = self
-        if alpha is None:
+        rho, schedule, mu, last = self
+        if rho is None:
             size = xp.maximum(abs(z), 1e-30)
             return xp.clip(math.sqrt(mu * (mu + 1)) / size - mu, 0, 1)
-        if schedule == "alpha" and not last:
-            alpha = (max(alpha, _FLATTEST) * mu + 2) / (mu + 1)
-        return relative_weight(z, alpha, math.sqrt(mu) if schedule == "geman-mcclure" else 1.0)
+        if schedule == "alpha" and rho.alpha is not None and not last:
+            rho = barron((max(rho.alpha, _FLATTEST) * mu + 2) / (mu + 1))
+        return rho.relative(z, 1.0 if schedule == "alpha" else math.sqrt(mu))
 
     def curvature(self, xp: Namespace, z: Array) -> Array:
         """The curvature of the loss at the end of the schedule; the weights for truncated least squares."""
-        return self.weights(xp, z) if self.alpha is None else curvature(z, self.alpha, 1.0)
+        return self.weights(xp, z) if self.rho is None else self.rho.curvature(z) / self.rho.top
 
     def next(self, decided: bool) -> Stage:
         """The next stage; the last repeats itself."""
         if self.last:
             return self
-        if self.schedule == "geman-mcclure":
+        if self.schedule in ("geman-mcclure", "scale"):
             mu = max(self.mu / _FACTOR, 1.0)
             return self._replace(mu=mu, last=mu == 1)
         mu = self.mu * _FACTOR

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from .. import curvature, loss
+from .._loss import Loss
 from .._types import Array, ArrayLike
-from ._arrays import SADDLE, called, count, double, ended, finite_loss, number, relative_weight, typical, weightless
+from ._arrays import SADDLE, called, count, double, ended, number, typical
+from ._unit_loss import chosen
 from ._whitened import LinearModel
 
 _HALVINGS = 30
@@ -23,9 +24,10 @@ _UNRESOLVED = 0.1  # of the residuals that count: where rounding moves fitted va
 def irls(
     X: ArrayLike,
     y: ArrayLike,
-    alpha: float,
-    scale: float,
+    alpha: float | None = None,
+    scale: float | None = None,
     *,
+    loss: Loss | None = None,
     weights: ArrayLike | None = None,
     x0: ArrayLike | None = None,
     tol: float = 1e-8,
@@ -33,6 +35,8 @@ def irls(
     callback: Callable[[OptimizeResult], object] | None = None,
 ) -> OptimizeResult:
     """Coefficients of a linear model: the minimum of sum_i weights_i rho(y_i - x_i' b, alpha, scale).
+
+    Or of sum_i weights_i loss((y_i - x_i' b)/scale).
 
     Parameters
     ----------
@@ -42,6 +46,10 @@ def irls(
     alpha, scale : float
         Shape in [-inf, inf], and c > 0 in the units of y: often ``efficiency_scale(alpha)`` times a robust estimate of
         the noise, such as 1.4826 times the median absolute residual of a fit with alpha = 1.
+    loss : fastrobust.losses.Loss, in place of alpha
+        One of a residual alone, of the catalogue or of your own, with defaults for all its parameters (see
+        `Loss.with_defaults`); the scale is 1 then, unless it is given. Its weights psi(x)/x have to be finite, which
+        those of `losses.mae` are not.
     weights : array, shape (n,), optional
         >= 0; 0 leaves a row out.
     x0 : array, shape (k,), optional
@@ -58,22 +66,26 @@ def irls(
     Returns
     -------
     scipy.optimize.OptimizeResult
-        ``x``, the coefficients; ``fun``, the sum; ``residuals`` y - X x; ``weights``, c^2 psi(r)/r, 1 at r = 0, without
-        the rows' own; ``nit``, ``success``, ``message``, ``status`` (successes: 0 converged, 2 as far as rounding lets
-        it; others: 1 maxiter, 3 nothing has a weight, 4 rows with a weight do not determine all coefficients, 5
-        stationary but no minimum, 6 no step lowers the sum, 99 stopped).
+        ``x``, the coefficients; ``fun``, the sum; ``residuals`` y - X x; ``weights``, c^2 psi(r)/r, 1 at r = 0 (of a
+        loss: psi(z)/z, z = r/scale, over its value at 0 unless that is 0), without the rows' own; ``nit``, ``success``,
+        ``message``, ``status`` (successes: 0 converged, 2 as far as rounding lets it; others: 1 maxiter, 3 nothing has
+        a weight, 4 rows with a weight do not determine all coefficients, 5 stationary but no minimum, 6 no step lowers
+        the sum, 99 stopped).
 
     Raises
     ------
     TypeError, ValueError
         For arrays of other libraries or shapes, NaN or infinity where the weight is not 0, parameters out of range,
-        residuals whose loss is infinite (alpha > 2), and coefficients that the dtype cannot hold.
+        residuals whose loss is infinite (alpha > 2), coefficients that the dtype cannot hold; for alpha and a loss
+        together, a loss with more data than a residual, without defaults, with weights that are infinite or negative,
+        or made of straight pieces.
 
     Notes
     -----
     Each step solves a weighted least-squares problem in coordinates in which X'X = 1 (Holland and Welsch 1977). For
-    alpha <= 2 it cannot raise the sum; beyond, Newton's steps are halved until they do not. Dependent columns: the
-    least norm. Computed in float64, in units of the scale and of the columns, whatever the dtype and the units.
+    alpha <= 2, and for a loss whose weights fall (`Loss.traits`), it cannot raise the sum; for others, steps by the
+    curvature, where it is positive, are halved until they do not. Dependent columns: the least norm. Computed in
+    float64, in units of the scale and of the columns, whatever the dtype and the units.
 
     The loss bounds what a residual counts, not what a row of leverage does: least squares passes close to a far row of
     X, whose residual is then small. Below alpha = 1 start from a fit that such rows have not bent, such as that of
@@ -88,36 +100,40 @@ def irls(
     >>> y[3] = 500
     >>> print(irls(np.c_[t, np.ones(20)], y, alpha=0.0, scale=0.1).x.round(3))
     [2. 1.]
+    >>> from fastrobust import losses
+    >>> print(irls(np.c_[t, np.ones(20)], y, loss=losses.huber.with_defaults(delta=0.001)).x.round(3))
+    [2. 1.]
     """
-    alpha, scale = number("alpha", alpha), number("scale", scale, positive=True)
+    rho, scale = chosen("irls", alpha, scale, loss)
     tol, maxiter, stops = number("tol", tol, positive=True), count("maxiter", maxiter), called(callback)
     model = LinearModel(X, y, weights, scale)
     row_weights, unit = model.weights, model.scale
     gamma = model.solve(None) if x0 is None else model.gamma(x0)
 
     def objective(residuals: Array) -> float:
-        return float(loss(residuals, alpha, unit, reduction="sum", weights=row_weights))
+        return float(rho.value(residuals, unit, reduction="sum", weights=row_weights))
 
     with np.errstate(over="ignore"):  # alpha > 2, and said below
         residuals = model.residuals(gamma)
         value, nit, status, moves = objective(residuals), 0, 1, math.inf
-    finite_loss(value, alpha, scale)
+    rho.finite(value, scale)
 
     def result() -> OptimizeResult:
         """The result as far as the loop has come, in the units and the dtype of the data."""
         outside = model.all_residuals(gamma)
         with np.errstate(over="ignore"):  # alpha > 2
             # In float64, in which any scale is a number.
-            relative = relative_weight(double(outside), alpha, scale).astype(outside.dtype)
+            relative = rho.relative(double(outside), scale).astype(outside.dtype)
         return OptimizeResult(x=model.coefficients(gamma), fun=value, residuals=outside, weights=relative, nit=nit)
 
     while status == 1 and nit < maxiter:
-        relative = relative_weight(residuals, alpha, unit)
-        if weightless(model.counted(relative), alpha):
-            status = 3
+        relative = rho.weights(residuals, unit)
+        if rho.weightless(model.counted(relative)):
+            # Near 0 a loss may be level.
+            status = 3 if value > objective(model.xp.zeros_like(residuals)) else 0
             break
         nit += 1
-        bend = relative if alpha <= 2 else curvature(model.z(residuals), alpha, 1.0)
+        bend = rho.bend(model.z(residuals), relative)
         lately = moves
         gamma, step, moves = model.step(gamma, bend, relative * residuals)
         moves /= unit
@@ -125,11 +141,11 @@ def irls(
         if not small and _STALLED * lately < moves <= _ROUNDED * model.far / unit:
             floor = model.rounding(bend) / unit
             usual = typical(model.xp, bend * model.share, model.z(residuals))
-            status = 1 if moves > floor else 2 if alpha == 2 or floor <= _UNRESOLVED * usual else 6
+            status = 1 if moves > floor else 2 if rho.square or floor <= _UNRESOLVED * usual else 6
         for _ in range(_HALVINGS):
             moved = model.residuals(gamma + step)
             new = objective(moved)
-            if new <= value * (1 + _SAME) or small or status != 1:
+            if new <= max(value * (1 + _SAME), value * (1 - _SAME)) or small or status != 1:
                 break
             step = step / 2
         else:
@@ -141,6 +157,6 @@ def irls(
             status = 99
     if status in (0, 2) and not model.determined:
         status = 4
-    elif status in (0, 2) and alpha < 1 and model.saddle(curvature(model.z(residuals), alpha, 1.0)) < SADDLE:
+    elif status in (0, 2) and not rho.convex and model.saddle(rho.curvature(model.z(residuals))) < SADDLE:
         status = 5
     return ended(result(), status, maxiter)

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import weight
 from .._arguments import ALPHA_RANGE
+from .._loss import Loss
 from .._types import NDArray
 from ._problem import Doubles, Point, Problem
 from ._starts import sample_size
@@ -23,12 +24,12 @@ class LinearFit:
 
     coefficients: Doubles
     intercept: float
-    alpha: float
+    alpha: float  # NaN with another loss
     alpha_range: tuple[float, float]  # where it was sought
     scale: float
     residuals: Doubles
     weights: Doubles  # relative to a residual of zero: 1 counts fully
-    value: float  # the mean of the negative log-likelihood, or of the loss where alpha was fixed below 0
+    value: float  # the mean negative log-likelihood; of the loss where that is given, or alpha was fixed below 0
     gradient: float
     iterations: int  # those on all rows
     converged: bool
@@ -38,6 +39,7 @@ class LinearFit:
     ols_rms: float  # the root mean square residual; 0 where only rounding is left
     centre: Doubles  # of the columns
     triangle: Doubles  # R of the QR factors of the centred columns, each row as often as its weight says
+    loss: Loss | None = None  # in place of Barron's
 
 
 @dataclass(frozen=True)
@@ -67,26 +69,30 @@ class Solution:
 
 
 def linear_fit(
-    solution: Solution, X: NDArray, y: NDArray, sample_weight: Doubles | None, scale: float | None
+    solution: Solution, X: NDArray, y: NDArray, sample_weight: Doubles | None, scale: float | None, loss: Loss | None
 ) -> LinearFit:
     """The solution for all rows of the data, in their units; a fixed scale stays the number that was given."""
     best, problem, units, total = solution.best, solution.problem, solution.data.units, solution.data.total
+    own = problem.own
     if not (math.isfinite(best.value) and math.isfinite(best.gradient)):
-        raise ValueError(
-            f"the loss is infinite at alpha = {best.alpha:g}, scale = {units.outside(best.scale):g}: "
-            "raise scale, or lower alpha"
-        )
+        name, remedy = f"alpha = {best.alpha:g}", "raise scale, or lower alpha"
+        if own is not None:
+            name, remedy = own.name, own.remedy
+        raise ValueError(f"the loss is infinite at {name}, scale = {units.outside(best.scale):g}: {remedy}")
     residuals = _all_residuals(solution, X, y)
     exact_rows = _rows_on_it(solution, residuals, sample_weight) if solution.exact else 0
     relative: Doubles = residuals / best.scale
-    weight(relative, best.alpha, 1.0, out=relative)
+    if own is None:
+        weight(relative, best.alpha, 1.0, out=relative)
+    else:
+        relative = np.asarray(own.relative(relative, 1.0))
     residuals *= units.y_spread
     residuals *= units.y_unit
     coefficients, intercept = _in_units(solution, best.gamma)
     ols_coefficients, ols_intercept = _in_units(solution, solution.ols)
     if not (np.isfinite(coefficients).all() and math.isfinite(intercept)):
         raise ValueError("a coefficient is beyond a double's range: give the columns in other units, or centre them")
-    is_loss = problem.alpha is not None and problem.alpha < 0
+    is_loss = own is not None or (problem.alpha is not None and problem.alpha < 0)
     count = len(y) if sample_weight is None else float(sample_weight.sum())
     return LinearFit(
         coefficients=coefficients,
@@ -96,7 +102,7 @@ def linear_fit(
         scale=units.outside(best.scale) if scale is None else scale,
         residuals=residuals,
         weights=relative,
-        value=best.value + (0.0 if is_loss else units.log_size),
+        value=best.value * (1.0 if own is None else own.top) + (0.0 if is_loss else units.log_size),
         gradient=best.gradient,
         iterations=best.iterations,
         converged=best.gradient <= solution.enough,
@@ -107,6 +113,7 @@ def linear_fit(
         centre=units.centre * units.x_unit,
         # The weights within are those of rows merged, of mean 1.
         triangle=solution.R * math.sqrt(count / total) * units.x_unit,
+        loss=loss,
     )
 
 

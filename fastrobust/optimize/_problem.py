@@ -14,6 +14,7 @@ from .. import curvature, loss_and_grad, nll_and_grad
 from .._arguments import ALPHA_RANGE
 from .._types import LossGrad
 from ._arrays import called
+from ._unit_loss import UnitLoss
 from ._whitened import blocks
 
 Doubles = NDArray[np.float64]  # of NumPy, while the loops take others too
@@ -97,11 +98,14 @@ class Problem:
 
     def __init__(
         self, design: Design, y: Doubles, weights: Doubles | None, alpha: float | None, scale: float | None,
-        floor: float, low: float,
+        floor: float, low: float, own: UnitLoss | None = None,
     ) -> None:  # fmt: skip
         self.design, self.y, self.weights = design, y, weights
         self.alpha, self.scale, self.floor, self.low = alpha, scale, floor, low
+        self.own = own  # in place of Barron's loss, in units of its weight at 0; alpha is NaN then
         self.evaluate: Callable[..., LossGrad] = loss_and_grad if alpha is not None and alpha < 0 else nll_and_grad
+        if own is not None:
+            self.evaluate = own.evaluate
         # Always the same gradients, also where only the value is wanted: each choice is a kernel to compile.
         self.wrt = ("x", *(["alpha"] if alpha is None else []), *(["scale"] if scale is None else []))
         self.r, self.dx = np.empty_like(y), np.empty_like(y)
@@ -113,7 +117,7 @@ class Problem:
     def part(self, rows: NDArray[np.intp] | slice, weights: Doubles | None) -> Problem:
         """A problem with the same mean over some of the rows, with weights of their own."""
         design = Design(np.asfortranarray(self.design.X[rows]), self.design.map, bool(self.design.intercept))
-        return Problem(design, self.y[rows], weights, self.alpha, self.scale, self.floor, self.low)
+        return Problem(design, self.y[rows], weights, self.alpha, self.scale, self.floor, self.low, self.own)
 
     def residuals(self, gamma: Doubles) -> Doubles:
         """The residuals of all rows, in memory that the next call uses again."""
@@ -232,7 +236,10 @@ class Problem:
             moved[j] += 1e-6 if theta[j] + 1e-6 < self.bounds[j, 1] else -1e-6
             H[:, j] = H[j, :] = (self.slope(self.point(moved))[1] * unit - gradient) / (moved[j] - theta[j])
         slope: Doubles = self.residuals(point.gamma) / point.scale
-        curvature(slope, point.alpha, 1.0, out=slope)
+        if self.own is None:
+            curvature(slope, point.alpha, 1.0, out=slope)
+        else:
+            slope = np.asarray(self.own.curvature(slope)) / self.own.top
         slope /= len(slope) if self.weights is None else self.weights.sum()
         if self.weights is not None:
             slope *= self.weights

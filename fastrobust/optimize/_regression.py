@@ -18,10 +18,12 @@ from dataclasses import replace
 import numpy as np
 
 from .._arguments import ALPHA_RANGE
+from .._loss import Loss
 from .._types import NDArray
 from ._linear_fit import LinearFit, Solution, linear_fit
 from ._problem import Design, Doubles, Point, Problem, Tell
 from ._starts import search
+from ._unit_loss import UnitLoss, reweighted
 from ._units import Data, in_units
 from ._whitened import triangle, whitening
 
@@ -31,20 +33,23 @@ RANK = 1e-10  # a standardized column this close to the span of the others is co
 @np.errstate(over="ignore", under="ignore", invalid="ignore")  # far from the fit, and scales far from the residuals
 def fit_linear(
     X: NDArray, y: NDArray, sample_weight: Doubles | None = None, *, alpha: float | None = None,
-    scale: float | None = None, fit_intercept: bool = True, tell: Tell,
+    scale: float | None = None, loss: Loss | None = None, fit_intercept: bool = True, tell: Tell,
 ) -> LinearFit:  # fmt: skip
     """Fit ``y`` by the columns of ``X``, finite both, weighted by nonnegative weights that are not all 0.
 
     ``None`` means estimated. A fixed ``alpha < 0`` has no normalizable density: the mean loss is minimized instead, and
-    ``scale`` must be fixed. Where rows or columns do not determine the coefficients, the smallest are taken, in units
-    of the columns' spread.
+    ``scale`` must be fixed; so it must for another ``loss``, whose mean is minimized in place of all that. Where rows
+    or columns do not determine the coefficients, the smallest are taken, in units of the columns' spread.
     """
+    own = None
+    if loss is not None:
+        own, alpha = reweighted("RobustRegressor", loss), math.nan
     tell("checking the columns")
     data = in_units(X, y, sample_weight, fit_intercept)
-    tell.offset = 0.0 if alpha is not None and alpha < 0 else data.units.log_size
+    tell.offset = 0.0 if own is not None or (alpha is not None and alpha < 0) else data.units.log_size
     tell("least squares")
     R: Doubles = triangle(np, data.X, None if data.weights is None else np.sqrt(data.weights))
-    problem = _problem(data, R, alpha, scale)
+    problem = _problem(data, R, alpha, scale, own)
     ols, rms = _least_squares(problem, data.total)
     exact_ols = rms <= 10 * (1e-13 * data.size + data.units.rounding)
     if exact_ols:  # residuals of 0 are the minimum for each alpha, and the density at 0 is highest for 2
@@ -52,16 +57,16 @@ def fit_linear(
         best = replace(best, value=problem.slope(best)[0], gradient=0.0)
     else:
         best = search(problem, ols, rms, tell)
-    return linear_fit(Solution(data, problem, R, ols, rms, exact_ols, best), X, y, sample_weight, scale)
+    return linear_fit(Solution(data, problem, R, ols, rms, exact_ols, best), X, y, sample_weight, scale, loss)
 
 
-def _problem(data: Data, R: Doubles, alpha: float | None, scale: float | None) -> Problem:
+def _problem(data: Data, R: Doubles, alpha: float | None, scale: float | None, own: UnitLoss | None) -> Problem:
     """The mean to be minimized over the data's rows; R is that of the QR factors of the weighted columns."""
     design = Design(data.X, _whitening(R, data.total), data.units.intercept)
     floor = max(1e-10, 10 * data.units.rounding)
     estimated = alpha is None and scale is None
     low = _lowest_alpha(design.k, design.n, data.weights) if estimated else ALPHA_RANGE[0]
-    return Problem(design, data.y, data.weights, alpha, data.units.inside(scale), floor, low)
+    return Problem(design, data.y, data.weights, alpha, data.units.inside(scale), floor, low, own)
 
 
 def _least_squares(problem: Problem, total: float) -> tuple[Doubles, float]:

@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._loss import Loss
 from .._meaning import check_rows
 from .._types import ArrayLike
 from ._errors import CoefficientErrors, coefficient_errors
@@ -22,6 +23,7 @@ from ._linear_fit import LinearFit
 from ._private_sklearn import sample_weights
 from ._problem import Tell
 from ._regression import fit_linear
+from ._unit_loss import reweighted
 
 
 class Table(Protocol):
@@ -39,24 +41,31 @@ class Table(Protocol):
 class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Linear regression under the adaptive robust likelihood: coefficients, alpha and scale by maximum likelihood.
 
+    Or under another loss, of `fastrobust.losses` or of your own.
+
     Parameters
     ----------
     alpha : "auto" or float
         Shape of the loss: 2 is least squares, 1 pseudo-Huber, 0 Cauchy, -inf Welsch. "auto" estimates it over [0, 2].
+        Not used where another loss is given.
     scale : "auto" or float
         Size of residual from which a row begins to count less, in units of y. "auto" estimates it. For alpha < 0 it has
         to be a number: the density has no finite mass, so that no likelihood can choose the scale.
     fit_intercept : bool
         Whether the model has an intercept.
+    loss : fastrobust.losses.Loss, in place of alpha, optional
+        One of a residual alone, with defaults for all its parameters (see `Loss.with_defaults`) and finite weights, as
+        `irls` takes it. The scale has to be a number then: no likelihood is known that could choose it.
 
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,)
     intercept_ : float
     alpha_, scale_ : float
-        Estimated or as given.
+        Estimated or as given; with a loss there is no ``alpha_``.
     weights_ : ndarray of shape (n_samples,)
-        What each row counts in the fit, relative to one with the residual 0; without its sample weight.
+        What each row counts in the fit, relative to one with the residual 0 (of a loss: psi(z)/z over its value at 0,
+        unless that is 0); without its sample weight.
     n_iter_ : int
         Iterations on all rows.
     result_ : LinearFit
@@ -66,10 +75,10 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    Minimizes the weighted mean of nll(y - X coef - intercept, alpha, scale), or of the loss for alpha < 0, from several
-    starts: least squares, alpha = 1, and the three best of 500 exact fits of random rows (of all subsets, if there are
-    no more), each improved by reweighting. It is not convex for alpha < 1: the minimum is the lowest found, and may not
-    be the lowest there is.
+    Minimizes the weighted mean of nll(y - X coef - intercept, alpha, scale), or of the loss for alpha < 0, or that of
+    loss((y - X coef - intercept)/scale), from several starts: least squares, alpha = 1, and the three best of 500 exact
+    fits of random rows (of all subsets, if there are no more), each improved by reweighting; a convex loss needs fewer.
+    It is not convex for alpha < 1: the minimum is the lowest found, and may not be the lowest there is.
 
     The most likely line need not be the one through the bulk of the rows. Rows far out in X, on a line of their own,
     can make a fit of all rows with a large scale likelier than one that leaves them out: for the star cluster CYG OB1,
@@ -96,6 +105,10 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     >>> model = RobustRegressor().fit(X, y)
     >>> print(np.round(model.coef_, 1), round(model.intercept_, 1))
     [2.] 1.0
+    >>> from fastrobust import losses
+    >>> model = RobustRegressor(loss=losses.tukey, scale=0.2).fit(X, y)
+    >>> print(np.round(model.coef_, 1), round(model.intercept_, 1))
+    [2.] 1.0
     """
 
     def __init__(
@@ -103,10 +116,12 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         alpha: float | Literal["auto"] = "auto",
         scale: float | Literal["auto"] = "auto",
         fit_intercept: bool = True,
+        loss: Loss | None = None,
     ) -> None:
         self.alpha = alpha
         self.scale = scale
         self.fit_intercept = fit_intercept
+        self.loss = loss
 
     def fit(
         self,
@@ -145,11 +160,18 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         scale = _number("scale", self.scale, "a positive finite number")
         if scale is not None and not 0 < scale < math.inf:
             raise ValueError(f'scale must be "auto" or a positive finite number, got {self.scale!r}')
-        if alpha is not None and alpha < 0 and scale is None:
+        if self.loss is None and alpha is not None and alpha < 0 and scale is None:
             raise ValueError(
                 f"alpha={self.alpha!r} needs scale to be a number, the size of residual that is not yet an outlier: "
                 'below 0 the density has no finite mass, so that no likelihood can choose it; got scale="auto"'
             )
+        if self.loss is not None:
+            reweighted("RobustRegressor", self.loss)
+            if scale is None:
+                raise ValueError(
+                    "loss needs scale to be a number, the size of residual that is its unit: it is no density, so that "
+                    'no likelihood is known that could choose the scale; got scale="auto"'
+                )
         if not isinstance(self.fit_intercept, (bool, np.bool_)):
             raise TypeError(f"fit_intercept must be True or False, got {self.fit_intercept!r}")
         check_rows(X=X, y=y, sample_weight=sample_weight)
@@ -167,7 +189,8 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                     )
         tell = Tell(callback)
         fit: LinearFit = fit_linear(
-            rows, target, weights, alpha=alpha, scale=scale, fit_intercept=bool(self.fit_intercept), tell=tell,
+            rows, target, weights, alpha=alpha, scale=scale, loss=self.loss, fit_intercept=bool(self.fit_intercept),
+            tell=tell,
         )  # fmt: skip
         if not (fit.converged or fit.exact_rows):
             why = "other alpha or scale, or columns without far outliers, may help"
@@ -179,8 +202,11 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             )
         self.result_ = fit
         self.coef_, self.intercept_ = fit.coefficients, fit.intercept
-        self.alpha_, self.scale_, self.weights_ = fit.alpha, fit.scale, fit.weights
-        self.n_iter_ = fit.iterations
+        self.scale_, self.weights_, self.n_iter_ = fit.scale, fit.weights, fit.iterations
+        if fit.loss is None:
+            self.alpha_ = fit.alpha
+        elif hasattr(self, "alpha_"):  # of a fit before
+            del self.alpha_
         return self
 
     def standard_errors(
@@ -210,7 +236,8 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            For other rows than those of the fit, and weights that sum to fewer rows than there are coefficients.
+            For other rows than those of the fit, weights that sum to fewer rows than there are coefficients, and a loss
+            whose curvature at 0 is 0.
 
         Notes
         -----
@@ -241,7 +268,8 @@ class RobustRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if names is None:
             names = getattr(self, "feature_names_in_", [f"X[:, {j}]" for j in range(rows.shape[1])])
         return coefficient_errors(
-            self.result_, rows, weights, alpha_estimated=self.alpha == "auto", scale_estimated=self.scale == "auto",
+            self.result_, rows, weights, alpha_estimated=self.alpha == "auto" and self.result_.loss is None,
+            scale_estimated=self.scale == "auto",
             intercept=bool(self.fit_intercept), names=[str(name) for name in names],
         )  # fmt: skip
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .. import loss, weight
 from ._problem import CLOSE, GRADIENT, Doubles, Point, Problem, Stopped, Tell
+from ._unit_loss import barron
 
 HESSIAN = 40_000  # rows whose Hessian is good enough to begin with
 SAMPLE = 4000  # rows for the starts; more when there are many coefficients
@@ -101,19 +102,23 @@ def _least_squares(problem: Problem, ols: Doubles, rms: float) -> Point:
 def _starts(sample: Problem, ols: Doubles, least_squares: Point, tell: Tell) -> list[Point]:
     """The points to descend from: least squares, alpha = 1, and fits of subsets, each with alpha = 0 and 1, or its own.
 
-    Where alpha is at least 2, all is convex, and least squares is the only one.
+    Where alpha is at least 2, all is convex, and least squares is the only one; likewise for a loss that is convex and
+    may grow like that.
     """
-    alpha = sample.alpha
+    alpha, own = sample.alpha, sample.own
     if alpha is not None and alpha >= 2:  # convex: one start is enough
+        return [least_squares]
+    if own is not None and own.convex and (own.square or not own.falls):
         return [least_squares]
     # alpha = 1 is convex in the coefficients and already robust, so it is worth a solve of its own. The size of
     # residuals tells whether least squares is nearer to it than no coefficients at all.
     near = min((_point(sample, gamma, 1.0) for gamma in (ols, np.zeros_like(ols))), key=lambda point: point.scale)
     smooth = Problem(sample.design, sample.y, sample.weights, 1.0, sample.scale, sample.floor, sample.low)
-    smooth.evaluate, smooth.wrt = sample.evaluate, sample.wrt  # the kernel that is compiled anyway
+    # The kernel that is compiled anyway; of another loss, none is.
+    smooth.evaluate, smooth.wrt = (sample.evaluate if own is None else barron(1.0).evaluate), sample.wrt
     smoothed = smooth.descend(near, tell, "first fit")
     starts = [least_squares, Point(smoothed.gamma, 1.0 if alpha is None else alpha, smoothed.scale)]
-    if sample.low < 1:
+    if sample.low < 1 and not (own is not None and own.convex):
         tell("fits of subsets")
         for point in _subset_fits(_drawn(sample, max(FEW, 10 * sample.design.k))):
             starts += [_point(sample, point.gamma, 1.0)] * (alpha is None) + [point]
@@ -172,7 +177,8 @@ class _Fits:
 
     def weights(self) -> Doubles:
         """The weight of each row in each fit, relative to a residual of 0."""
-        return np.asarray(weight(self.residuals / self.scales[:, None], self.alpha, 1.0))
+        z, own = self.residuals / self.scales[:, None], self.problem.own
+        return np.asarray(weight(z, self.alpha, 1.0) if own is None else own.relative(z, 1.0))
 
     def rescale(self, weights: Doubles) -> None:
         """Take one step of the scales to where mean(z psi(z)) = 1."""
@@ -196,7 +202,9 @@ class _Fits:
 
     def values(self) -> Doubles:
         """The mean objective of each fit, infinite where it is none."""
-        values = self.mean(loss(self.residuals / self.scales[:, None], self.alpha, 1.0)) + np.log(self.scales)
+        z, own = self.residuals / self.scales[:, None], self.problem.own
+        each = loss(z, self.alpha, 1.0) if own is None else own.value(z, 1.0) / own.top
+        values = self.mean(each) + np.log(self.scales)
         return np.where(np.isfinite(values), values, math.inf)
 
 

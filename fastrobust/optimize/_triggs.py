@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import curvature, weight
+from .. import weight
+from .._loss import Loss
 from .._types import Array, ArrayLike, Namespace
-from ._arrays import SADDLE, double, exponents, finite_loss, floats, library, lowest, number, powers
+from ._arrays import SADDLE, double, exponents, floats, library, lowest, powers
+from ._unit_loss import UnitLoss, chosen
 
 _SECOND = 1e-3  # of the first-order term: where less is left of the curvature, the first-order term alone is used
 _FARTHEST = 1e300  # residuals in units of the scale
@@ -23,13 +25,15 @@ def norm(xp: Namespace, v: Array) -> float:
         return float(xp.sqrt((v * v).sum()))
 
 
-def _curvatures(xp: Namespace, z: Array, alpha: float) -> tuple[Array, Array, Array]:
+def _curvatures(xp: Namespace, z: Array, rho: UnitLoss) -> tuple[Array, Array, Array]:
     """psi/r, rho'', and which of the two is taken, at scale 1."""
-    first, second = weight(z, alpha, 1.0), curvature(z, alpha, 1.0)
+    first, second = rho.weight(z), rho.curvature(z)
     return first, second, xp.where(second > _SECOND * first, second, first)
 
 
-def triggs_factors(residuals: ArrayLike, alpha: float, scale: float) -> tuple[Any, Any]:
+def triggs_factors(
+    residuals: ArrayLike, alpha: float | None = None, scale: float | None = None, *, loss: Loss | None = None
+) -> tuple[Any, Any]:
     """Factors that make a least-squares problem of a robust one, locally: for the residuals, and for rows of J.
 
     Parameters
@@ -37,6 +41,8 @@ def triggs_factors(residuals: ArrayLike, alpha: float, scale: float) -> tuple[An
     residuals : array of NumPy or CuPy, any shape
     alpha, scale : float
         Shape in [-inf, inf], and c > 0 in the units of the residuals.
+    loss : fastrobust.losses.Loss, in place of alpha
+        As in `irls`; the scale is 1 then, unless it is given.
 
     Returns
     -------
@@ -60,17 +66,18 @@ def triggs_factors(residuals: ArrayLike, alpha: float, scale: float) -> tuple[An
     """
     xp = library("residuals", residuals)
     residuals = floats(xp, "residuals", residuals)
-    alpha, scale = number("alpha", alpha), number("scale", scale, positive=True)
+    rho, scale = chosen("triggs_factors", alpha, scale, loss)
     tiny, huge = float(np.finfo(residuals.dtype).tiny), float(np.finfo(residuals.dtype).max)
     if not tiny <= 1 / scale <= huge:
         raise ValueError(f"scale must have an inverse in {residuals.dtype}, got {scale:g}: change the residuals' units")
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         # No square of the scale, and no sum of float32: where psi/r of an outlier is below its range, its root is not.
-        first, _, taken = _curvatures(xp, double(residuals) / scale, alpha)
+        first, _, taken = _curvatures(xp, double(residuals) / scale, rho)
         rows = xp.sqrt(taken)
         usual = (taken > 0) & (taken < math.inf)
         factors = [xp.where(usual, first / xp.where(usual, rows, 1), first), rows]
-        if alpha > 2:
+        if rho.alpha is not None and rho.alpha > 2:
+            alpha = rho.alpha
             # psi/r = (1 + z^2/b)^(b/2), b = alpha - 2, overflows before its root, which is that of z^2/2 and b/2; rho''
             # is larger by 1 + b u/(1 + u), u = z^2/b.
             z = xp.clip(abs(double(residuals) / scale), 1, _FARTHEST)
@@ -98,7 +105,7 @@ class Corrected(NamedTuple):
 
     @classmethod
     def near(
-        cls, xp: Namespace, plain: Array, residuals: Array, share: Array | None, alpha: float, scale: float
+        cls, xp: Namespace, plain: Array, residuals: Array, share: Array | None, rho: UnitLoss, scale: float
     ) -> Corrected:
         """The problem near a point with that Jacobian and these residuals; ``share`` are the roots of weights, or None.
 
@@ -113,8 +120,8 @@ class Corrected(NamedTuple):
             raise ValueError("jac(x) holds NaN or infinity where the weight is not 0")
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # far out, where nothing counts
             z = xp.clip(z / scale, -_FARTHEST, _FARTHEST)
-            first, second, taken = _curvatures(xp, z, alpha)
-            finite_loss(float(taken.max()), alpha, scale)
+            first, second, taken = _curvatures(xp, z, rho)
+            rho.finite(float(taken.max()), scale)
             root = xp.sqrt(taken)
             target = xp.where(taken > 0, first * z / xp.where(taken > 0, root, 1), 0)
             ratio = xp.where(taken > 0, second / xp.where(taken > 0, taken, 1), 0)

@@ -95,10 +95,17 @@ def root(a):
 
 
 @scalar
+def _in_range(a):
+    """The argument, or where its exponential is 0 or infinite a number of one word for which it is, too."""
+    within = min(max(a[0], _LEAST(a[0])), _MOST(a[0]))
+    return within, where(within == a[0], a[1], type(a[1])(0.0))  # a low word that is large beside the end is none of it
+
+
+@scalar
 def exp(a):
     """The exponential."""
     T = type(a[0])
-    n, r, rl, _ = exp_parts(min(max(a[0], _LEAST(a[0])), _MOST(a[0])), a[1])
+    n, r, rl, _ = exp_parts(*_in_range(a))
     g, gl = fast_two_sum(T(1.0), r)
     g, gl = fast_two_sum(g, gl + rl)
     return scaled_by_halves(g, n), scaled_by_halves(gl, n)
@@ -108,7 +115,7 @@ def exp(a):
 def expm1(a):
     """The exponential less 1."""
     T = type(a[0])
-    n, r, rl, _ = exp_parts(min(max(a[0], _LEAST(a[0])), _MOST(a[0])), a[1])
+    n, r, rl, _ = exp_parts(*_in_range(a))
     whole = exp(a)
     scale = power_of_two(min(max(n, -_WHOLE(n)), _WHOLE(n)))
     s, e = two_sum(scale, T(-1.0))

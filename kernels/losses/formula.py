@@ -7,6 +7,7 @@ that loses digits.
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import inspect
@@ -24,7 +25,7 @@ from ..graph.derivatives import derivatives, divided
 from ..graph.real import lifted, operand, ordered
 from .definition import Definition, Domain, Library, Stage
 
-__all__ = ["Formula", "Precision", "disagreement", "with_operands"]
+__all__ = ["Formula", "Precision", "disagreement", "in_wide_numbers", "with_operands"]
 
 Precision = Literal["auto", "working", "wide"]
 Form = Callable[[Sequence[Any], Sequence[Any]], tuple[Any, ...]]  # one of `formats`
@@ -67,6 +68,7 @@ class Formula:
         self.title, self.module = _title(function), owner or function.__module__
         self._is_ours = not owner and self.module.startswith(__name__.partition(".")[0] + ".")
         self._orders: dict[tuple[int, ...], _Order] = {}
+        self._weights: list[Formula] = []
 
     @functools.cached_property
     def digest(self) -> str:
@@ -134,7 +136,7 @@ class Formula:
 
     def with_slopes(self, slopes: Mapping[str, Callable[..., Any]]) -> Formula:
         """This formula, with these derivatives by hand."""
-        return Formula(
+        made = Formula(
             self.function,
             self.parameters,
             precision=self.precision,
@@ -144,6 +146,13 @@ class Formula:
             of_terms=self.of_terms,
             owner=self.module,
         )
+        return made.with_defaults(self.defaults)
+
+    def with_defaults(self, defaults: Mapping[str, float]) -> Formula:
+        """This formula with other defaults: definitions and kernels, which do not know of them, stay the same ones."""
+        other = copy.copy(self)
+        other.defaults = {**self.defaults, **defaults}
+        return other
 
     @property
     def definition(self) -> Definition:
@@ -156,15 +165,17 @@ class Formula:
             self._orders[orders] = _Order(self, orders)
         return self._orders[orders]
 
-    @functools.cached_property
+    @property
     def weight(self) -> Formula:
         """The formula of psi(x)/x, the weight of the first operand, at 0 its limit."""
-        psi = self.root((1, *[0] * (len(self.operands) - 1)))
+        if not self._weights:
+            psi = self.root((1, *[0] * (len(self.operands) - 1)))
 
-        def weight(*nodes: Any) -> Any:
-            return divided(psi, nodes[0])
+            def weight(*nodes: Any) -> Any:
+                return divided(psi, nodes[0])
 
-        return self.like(weight, "weight")
+            self._weights.append(self.like(weight, "weight"))  # which formulas with other defaults have in common
+        return self._weights[0]
 
     def root(self, orders: tuple[int, ...]) -> Any:
         """The graph of the derivative of these orders, which begins with a derivative by hand where there is one."""
@@ -382,6 +393,13 @@ def _distance(found: Any, true: Any) -> float:
     return float(np.max(np.where(np.isfinite(true), distance, 0.0), initial=0.0))
 
 
+def in_wide_numbers(roots: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
+    """The roots of graphs at arrays of float64, in twice that precision and rounded once, by NumPy alone."""
+    with np.errstate(all="ignore"):
+        graph = traced(lambda *given: formats.wide(roots, given), [Double] * len(operands))
+        return list(np.broadcast_arrays(*arrays.evaluated(arrays.NUMPY, graph, operands)))
+
+
 def disagreement(formula: Formula, name: str, other: Formula) -> str | None:
     """Where the derivative of another formula in an operand is not that of this one, in words; None if nowhere."""
     place = formula.operands.index(name)
@@ -389,8 +407,7 @@ def disagreement(formula: Formula, name: str, other: Formula) -> str | None:
     roots = [formula.root(orders), other.root(orders)]
     points = formula.order((0,) * len(orders)).points(np.float64)
     with np.errstate(all="ignore"):
-        graph = traced(lambda *operands: formats.wide(roots, operands), [Double] * len(points))
-        ours, theirs = np.broadcast_arrays(*arrays.evaluated(arrays.NUMPY, graph, points))
+        ours, theirs = in_wide_numbers(roots, points)
         wrong = ~(np.abs(ours - theirs) <= 1e-6 * np.maximum(np.abs(ours), np.abs(theirs)))
         wrong &= ~(np.isnan(ours) & np.isnan(theirs)) & (np.abs(ours) + np.abs(theirs) > 1e-250) & np.isfinite(ours)
     if not wrong.any():
