@@ -65,6 +65,11 @@ def _smooth_hinge(x: Any, t: Any) -> Any:
     return mp.mpf(1) / 2 - z if z < 0 else (1 - z) ** 2 / 2 if z < 1 else mp.mpf(0)
 
 
+def _student_t(x: Any, nu: Any, sigma: Any) -> Any:
+    normalization = mp.log(nu * mp.pi) / 2 + mp.loggamma(nu / 2) - mp.loggamma((nu + 1) / 2)
+    return (nu + 1) / 2 * mp.log(1 + (x / sigma) ** 2 / nu) + mp.log(sigma) + normalization
+
+
 VALUES: dict[str, Callable[..., Any]] = {
     "mse": lambda x: x**2,
     "half_squared_error": lambda x: x**2 / 2,
@@ -96,6 +101,7 @@ VALUES: dict[str, Callable[..., Any]] = {
     "gaussian_nll_log": lambda x, s: (s + x**2 / mp.exp(s)) / 2,
     "standard_kl": _kl,
     "gaussian_kl": lambda x, s, m, r: _kl(x, s, m, r),
+    "student_t": _student_t,
     "gan_minimax_generator": lambda x: mp.log(1 - _sigmoid(x)),
     "gan_non_saturating_generator": lambda x: -mp.log(_sigmoid(x)),
     "gan_hinge": lambda x, t: max(1 - t * x, mp.mpf(0)),

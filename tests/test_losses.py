@@ -52,6 +52,45 @@ def test_values_and_gradients_are_within_four_ulp(name: str, dtype: Any) -> None
             assert error <= 4, f"{field} at {point}: {part[i]!r}, {float(true)!r} is right, {error:.3g} ulp"
 
 
+def student(x: Any, nu: Any, sigma: Any) -> tuple[Any, ...]:
+    """The negative log-likelihood and its derivatives, by digamma functions; of two the largest of their terms."""
+    mp = oracle.mp
+    x, nu, sigma = (mp.mpf(float(number)) for number in (x, nu, sigma))
+    w = (x / sigma) ** 2 / nu
+    terms = (nu + 1) / 2 * mp.log(1 + w), mp.log(sigma), oracle.VALUES["student_t"](mp.mpf(0), nu, mp.mpf(1))
+    share = w / (1 + w)
+    in_nu = mp.log(1 + w) / 2 - share / 2, -share / nu / 2, (mp.digamma(nu / 2) - mp.digamma((nu + 1) / 2) + 1 / nu) / 2
+    slopes = (nu + 1) * x / (nu * sigma**2 + x**2), sum(in_nu), (1 - (x / sigma) ** 2) / (1 + w) / sigma
+    return sum(terms), *slopes, max(map(abs, terms)), max(map(abs, in_nu))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_students_t_for_all_sizes_of_all_operands(dtype: Any) -> None:
+    """From nu = 1e-3 to 1e10, within 4 ulp; near a zero of the value or of d/dnu, as exact as its terms allow."""
+    random, count = np.random.default_rng(31), 150
+    most = 37 if dtype is np.float32 else 300
+    nu, sigma = 10.0 ** random.uniform(-3, 10, 2 * count), 10.0 ** random.uniform(-3, 3, 2 * count)
+    exponents = np.concatenate([random.uniform(-3, 3, count), random.uniform(-most, most, count)])
+    x = random.choice([-1, 1], 2 * count) * 10.0**exponents
+    with oracle.mp.workdps(100):
+        for i in range(0, count, 3):  # a sigma with which the value is near 0, an x with which the derivative is
+            z, nu[i] = random.normal() * 3, 10.0 ** random.uniform(-2, 3)
+            sigma[i] = float(oracle.mp.exp(-student(z, nu[i], 1)[0]))
+            x[i] = z * sigma[i]
+            nu[i + 1], x[i + 1] = nu[i + 1] * 1e3, sigma[i + 1] * (1 + 2**0.5) ** 0.5
+        operands = [operand.astype(dtype) for operand in (x, nu, sigma)]
+        found = losses.student_t.value_and_grad(*operands)
+        far = 2.0 ** (-58 if dtype is np.float64 else -48)
+        for i in range(2 * count):
+            *true, largest, largest_in_nu = student(*(operand[i] for operand in operands))
+            for field, t, part, terms in zip(
+                losses.student_t.Grad._fields, true, found, (largest, 0, largest_in_nu, 0), strict=True
+            ):
+                error = _ulp(oracle.mp, t, part[i])
+                near_zero = abs(oracle.mp.mpf(float(part[i])) - t) <= far * terms
+                assert error <= 4 or near_zero, (field, [operand[i] for operand in operands], part[i], float(t), error)
+
+
 SOME = [
     ("huber", (1e20, 1e19), (9.5e38, 1e19, 9.0e19)),
     ("huber", (2, 1), (1.5, 1, 1)),
@@ -86,6 +125,12 @@ SOME = [
     ("standard_kl", (1e-4, 1e-4), (7.50008333541671e-9, 1e-4, 5.00025000833354e-5)),
     ("gaussian_kl", (0, -700, 0, 0), (349.5,)),
     ("gaussian_nll", (1e-6, 1e-12), (-13.3155105579643, 1e6)),
+    ("student_t", (1e-9, 5), (0.968619589054724, 1.2e-9, -9.81384722661198e-3)),
+    ("student_t", (1e200, 1), (922.178767083468, 2e-200, 459.323871418249)),
+    ("student_t", (1, 1e10), (1.41893853325467, 1.0, -4.99999999983333e-21, 0)),
+    ("student_t", (1, 0.1), (3.22876314140739, 1, -8.18199523392966, 0)),
+    ("student_t", (2, np.inf, 3), (2.23977304409500, 2 / 9, 0, 5 / 27)),
+    ("student_t", (np.inf, 2), (np.inf, 0, np.inf, -2)),
     ("gan_minimax_generator", (40,), (-40, -1)),
     ("gan_minimax_generator", (-40,), (-4.24835425529159e-18, -4.24835425529159e-18)),
     ("min_snr_velocity", (1, -800, 5), (0, 0)),

@@ -49,6 +49,90 @@ EXP_TAIL = (
         float.fromhex("0x1.61b2b016a9a33p-33"),
     ),
 )
+# gap0 = (-1)^0 (0!/8 + y t(y))/a^1, y = 1/a^2, in `families`: t on [0.0000, 0.0156]; error 2^-35.6, 2^-64.6
+GAP_TAIL_0 = (
+    (
+        float.fromhex("-0x1.5555560000000p-8"),
+        float.fromhex("0x1.9999600000000p-10"),
+        float.fromhex("-0x1.3693aa0000000p-10"),
+        float.fromhex("0x1.9b8fce0000000p-10"),
+    ),
+    (
+        float.fromhex("-0x1.5555555555555p-8"),
+        float.fromhex("0x1.999999999998ep-10"),
+        float.fromhex("-0x1.36db6db6d52f8p-10"),
+        float.fromhex("0x1.b8e38e24bb0b6p-10"),
+        float.fromhex("-0x1.f68b924b3b80bp-9"),
+        float.fromhex("0x1.a40fbadb4152cp-7"),
+        float.fromhex("-0x1.e3918cde528ecp-5"),
+        float.fromhex("0x1.690060e0ef8fbp-2"),
+        float.fromhex("-0x1.30df75b4a20a0p+1"),
+        float.fromhex("0x1.83c87a2775ce1p+3"),
+    ),
+)
+# gap1 = (-1)^1 (1!/8 + y t(y))/a^2, y = 1/a^2, in `families`: t on [0.0000, 0.0156]; error 2^-38.0, 2^-70.5
+GAP_TAIL_1 = (
+    (
+        float.fromhex("-0x1.0000000000000p-6"),
+        float.fromhex("0x1.ffff660000000p-8"),
+        float.fromhex("-0x1.0f9ede0000000p-7"),
+        float.fromhex("0x1.c827f20000000p-7"),
+    ),
+    (
+        float.fromhex("-0x1.0000000000000p-6"),
+        float.fromhex("0x1.fffffffffffc0p-8"),
+        float.fromhex("-0x1.0fffffffef4fdp-7"),
+        float.fromhex("0x1.efffffca131e5p-7"),
+        float.fromhex("-0x1.597fe9bff8174p-5"),
+        float.fromhex("0x1.554aaf2153ae9p-3"),
+        float.fromhex("-0x1.c51bafba0430dp-1"),
+        float.fromhex("0x1.7d912c14f9a20p+2"),
+        float.fromhex("-0x1.6102345646d06p+5"),
+        float.fromhex("0x1.db0fabfb5f045p+7"),
+    ),
+)
+# gap2 = (-1)^2 (2!/8 + y t(y))/a^3, y = 1/a^2, in `families`: t on [0.0000, 0.0156]; error 2^-35.5, 2^-66.5
+GAP_TAIL_2 = (
+    (
+        float.fromhex("-0x1.0000000000000p-4"),
+        float.fromhex("0x1.7fff1e0000000p-5"),
+        float.fromhex("-0x1.0f70c00000000p-4"),
+        float.fromhex("0x1.187fac0000000p-3"),
+    ),
+    (
+        float.fromhex("-0x1.0000000000000p-4"),
+        float.fromhex("0x1.7ffffffffff4dp-5"),
+        float.fromhex("-0x1.0fffffffd18bcp-4"),
+        float.fromhex("0x1.35ffffb4e3307p-3"),
+        float.fromhex("-0x1.031fe0f8342fdp-1"),
+        float.fromhex("0x1.2a9e928149742p+1"),
+        float.fromhex("-0x1.c4cb3c42230c3p+3"),
+        float.fromhex("0x1.aa9ea5ca17d35p+6"),
+        float.fromhex("-0x1.ad50507523e1ep+9"),
+        float.fromhex("0x1.302ce52270b1fp+12"),
+    ),
+)
+# gap3 = (-1)^3 (3!/8 + y t(y))/a^4, y = 1/a^2, in `families`: t on [0.0000, 0.0156]; error 2^-33.4, 2^-63.5
+GAP_TAIL_3 = (
+    (
+        float.fromhex("-0x1.4000000000000p-2"),
+        float.fromhex("0x1.4ffe980000000p-2"),
+        float.fromhex("-0x1.311b620000000p-1"),
+        float.fromhex("0x1.7af6480000000p+0"),
+    ),
+    (
+        float.fromhex("-0x1.4000000000000p-2"),
+        float.fromhex("0x1.4fffffffffdfap-2"),
+        float.fromhex("-0x1.31ffffff79907p-1"),
+        float.fromhex("0x1.aa3fff2674683p+0"),
+        float.fromhex("-0x1.a513a60344716p+2"),
+        float.fromhex("0x1.17f0d57071a32p+5"),
+        float.fromhex("-0x1.e0a90c680eec0p+7"),
+        float.fromhex("0x1.f6f7ef7cd3acap+10"),
+        float.fromhex("-0x1.1181dff364e46p+14"),
+        float.fromhex("0x1.965b57a4552efp+16"),
+    ),
+)
 # Divided difference of g(y) = (y - 1 + exp(-y))/y^2 for |y| <= 1: (-1)^n/(n+2)!, n = 1, 2, ...
 DIFFERENCE = (
     (
@@ -90,4 +174,7 @@ LN2_HIGH = (float.fromhex("0x1.62e8000000000p-1"), float.fromhex("0x1.62e42fefa4
 LN2_LOW = (float.fromhex("-0x1.e8082e0000000p-16"), float.fromhex("-0x1.8432a1b0e2634p-43"))
 TWO_THIRDS_HIGH = (float.fromhex("0x1.5555560000000p-1"), float.fromhex("0x1.5555555555555p-1"))
 TWO_THIRDS_LOW = (float.fromhex("-0x1.5555560000000p-26"), float.fromhex("0x1.5555555555555p-55"))
+# log(2 pi)/2 as a sum of two doubles
+HALF_LOG_TWO_PI = (float.fromhex("0x1.d67f1c864beb5p-1"), float.fromhex("-0x1.65b5a1b7ff5dfp-55"))
+GAP_STEPS = 8
 INV_LN2 = (float.fromhex("0x1.7154760000000p+0"), float.fromhex("0x1.71547652b82fep+0"))

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..arithmetic.families import ORDERS
 from .real import (
     Condition,
+    deviance,
     exp,
     expm1,
+    gap,
     lifted,
     log,
+    moment,
     ordered,
     power,
     sigmoid,
@@ -99,6 +103,16 @@ def _power(node: Any, x: Any, y: Any, dx: Any, dy: Any) -> Any:
     return first + where(node == 0, 0, node * log(x)) * dy
 
 
+def _deviance(order: int) -> Callable[..., Any]:
+    """The rule of `deviance`: the integrand in u, the next member in q."""
+
+    def rule(node: Any, u: Any, q: Any, du: Any, dq: Any) -> Any:
+        slope = _ZERO if du is _ZERO else expm1(u) * power(u, order) * exp(q * u) * du
+        return slope if dq is _ZERO else slope + deviance(u, q, order + 1) * dq
+
+    return rule
+
+
 def _by_argument(slope: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     """The rule of a function of one argument: ``slope`` of the node and the argument is its derivative."""
     return lambda node, x, dx: slope(node, x) * dx
@@ -126,4 +140,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "minimum": lambda node, a, b, da, db: where(b < a, db, da),
     "maximum": lambda node, a, b, da, db: where(b > a, db, da),
     "where": lambda node, condition, yes, no, _, dyes, dno: where(condition, dyes, dno),
+    **{f"gap{n}": _by_argument(lambda node, a, n=n: gap(a, n + 1)) for n in ORDERS},  # type: ignore[misc]
+    **{f"moment{n}": _by_argument(lambda node, z, n=n: moment(z, n + 1)) for n in ORDERS},  # type: ignore[misc]
+    **{f"deviance{n}": _deviance(n) for n in ORDERS},
 }

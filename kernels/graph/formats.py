@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arithmetic import functions, words
+from ..arithmetic import families, functions, words
 from ..arithmetic.nodes import Double, is_node
 from ..arithmetic.primitives import opposite, scalar, sqrt, where
 from .real import constant_of, ordered
@@ -99,6 +99,7 @@ _WORD: dict[str, Callable[..., Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
     **{name: getattr(functions, name) for name in functions.__all__},
+    **families.WORD,
 }
 
 
@@ -117,4 +118,5 @@ _WORDS: dict[str, Callable[..., Any]] = {
     "==": lambda a, b: (a[0] == b[0]) & (a[1] == b[1]),
     "!=": lambda a, b: (a[0] != b[0]) | (a[1] != b[1]),
     **{name: getattr(words, name) for name in functions.__all__},
+    **families.WORDS,
 }
