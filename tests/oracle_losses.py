@@ -51,6 +51,15 @@ def _gamma(mean: Any, t: Any) -> Any:
     return 2 * (t / mean - 1 - mp.log(t / mean))
 
 
+def _tweedie(mean: Any, t: Any, p: Any) -> Any:
+    if p == 1:
+        return _poisson(mean, t)
+    if p == 2:
+        return _gamma(mean, t)
+    first = t ** (2 - p) / ((1 - p) * (2 - p)) if t != 0 or p > 2 else mp.mpf(0)
+    return 2 * (first - t * mean ** (1 - p) / (1 - p) + mean ** (2 - p) / (2 - p))
+
+
 def _kl(mean: Any, log_variance: Any, other: Any = 0, other_log_variance: Any = 0) -> Any:
     v, w = mp.exp(log_variance), mp.exp(other_log_variance)
     return (other_log_variance - log_variance + (v + (mean - other) ** 2) / w - 1) / 2
@@ -102,6 +111,8 @@ VALUES: dict[str, Callable[..., Any]] = {
     "standard_kl": _kl,
     "gaussian_kl": lambda x, s, m, r: _kl(x, s, m, r),
     "student_t": _student_t,
+    "tweedie_deviance": _tweedie,
+    "tweedie_deviance_log": lambda x, t, p: _tweedie(mp.exp(x), t, p),
     "gan_minimax_generator": lambda x: mp.log(1 - _sigmoid(x)),
     "gan_non_saturating_generator": lambda x: -mp.log(_sigmoid(x)),
     "gan_hinge": lambda x, t: max(1 - t * x, mp.mpf(0)),

@@ -91,6 +91,43 @@ def test_students_t_for_all_sizes_of_all_operands(dtype: Any) -> None:
                 assert error <= 4 or near_zero, (field, [operand[i] for operand in operands], part[i], float(t), error)
 
 
+def tweedie(x: Any, t: Any, p: Any) -> tuple[Any, ...]:
+    """The deviance and its derivatives, and the larger term of that in p: for t > 0, in 200 digits."""
+    mp, value = oracle.mp, oracle.VALUES["tweedie_deviance"]
+    step = mp.mpf(10) ** -60
+    in_target = 2 * (mp.log(t / x) if p == 1 else (t ** (1 - p) - x ** (1 - p)) / (1 - p))
+    in_power = (value(x, t, p + step) - value(x, t, p - step)) / (2 * step)
+    return value(x, t, p), 2 * (x - t) * x**-p, in_target, in_power, abs(mp.log(t) * value(x, t, p))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["tweedie_deviance", "tweedie_deviance_log"])
+def test_tweedies_deviance_for_all_powers(name: str, dtype: Any) -> None:
+    """Also at and beside 0, 1 and 2; near a zero of d/dp as exact as its terms allow, and x near log t as that does."""
+    random, count, loss = np.random.default_rng(32), 120, getattr(losses, name)
+    p = np.where(random.uniform(size=count) < 0.5, random.choice([0, 1, 2, 3, -1], count), random.uniform(-1, 3, count))
+    p += random.choice([0, 0, 1e-15, -1e-15, 1e-9, 1e-4], count)
+    t = 10.0 ** random.uniform(-3, 3, count)
+    u = random.choice([-1, 1], count) * np.where(np.arange(count) % 2, 10 ** random.uniform(-6, 0, count), 1)
+    u *= np.where(np.arange(count) % 3 == 0, 12 * random.uniform(size=count), 1)
+    x = t * np.exp(u) if name == "tweedie_deviance" else np.log(t) + u
+    operands = [operand.astype(dtype) for operand in (x, t, p)]
+    found = loss.value_and_grad(*operands)
+    far, mp = 2.0 ** (-57 if dtype is np.float64 else -46), oracle.mp
+    with mp.workdps(200):
+        for i in range(count):
+            x, t, p = (mp.mpf(float(operand[i])) for operand in operands)
+            *true, largest = tweedie(x if name == "tweedie_deviance" else mp.exp(x), t, p)
+            lost = mp.mpf(0)
+            if name == "tweedie_deviance_log":
+                true[1] *= mp.exp(x)
+                lost = far * abs(mp.log(t) / (x - mp.log(t)))  # of the difference's digits, which is squared
+            for field, right, part in zip(loss.Grad._fields, true, found, strict=True):
+                error, rest = _ulp(mp, right, part[i]), abs(mp.mpf(float(part[i])) - right)
+                excused = 3 * lost * abs(right) + (far * largest if field == "dpower" else 0)
+                assert error <= 4 or rest <= excused, (field, [o[i] for o in operands], part[i], float(right), error)
+
+
 SOME = [
     ("huber", (1e20, 1e19), (9.5e38, 1e19, 9.0e19)),
     ("huber", (2, 1), (1.5, 1, 1)),
@@ -131,6 +168,14 @@ SOME = [
     ("student_t", (1, 0.1), (3.22876314140739, 1, -8.18199523392966, 0)),
     ("student_t", (2, np.inf, 3), (2.23977304409500, 2 / 9, 0, 5 / 27)),
     ("student_t", (np.inf, 2), (np.inf, 0, np.inf, -2)),
+    ("tweedie_deviance", (1 + 1e-9, 1, 1.5), (1.00000016448075e-18, 2.00000016248074e-9, None, -6.66666831147422e-28)),
+    ("tweedie_deviance", (3, 2, 1), (0.378139567567342, 2 / 3, 2 * np.log(2 / 3), -0.366093115980116)),
+    ("tweedie_deviance", (3, 2, 2), (0.144263549549662, 2 / 9, -1 / 3, -0.138351303998636)),
+    ("tweedie_deviance", (3, 2, 0), (1, 2, -2)),
+    ("tweedie_deviance", (1.5, 0, 1.5), (4 * 1.5**0.5, 2 * 1.5**-0.5, -np.inf)),
+    ("tweedie_deviance", (1.5, 0, 0.5), (1.5**1.5 / 0.75, 2 * 1.5**0.5, -4 * 1.5**0.5)),
+    ("tweedie_deviance", (1.5, 0, 2), (np.inf,)),
+    ("tweedie_deviance_log", (0.0, 0, 1.5), (4, 2)),
     ("gan_minimax_generator", (40,), (-40, -1)),
     ("gan_minimax_generator", (-40,), (-4.24835425529159e-18, -4.24835425529159e-18)),
     ("min_snr_velocity", (1, -800, 5), (0, 0)),
