@@ -131,20 +131,15 @@ def test_tweedies_deviance_for_all_powers(name: str, dtype: Any) -> None:
 SOME = [
     ("huber", (1e20, 1e19), (9.5e38, 1e19, 9.0e19)),
     ("huber", (2, 1), (1.5, 1, 1)),
-    ("smooth_l1", (1e24, 1e25), (5.0e22, 0.1, -0.005)),
     ("smooth_l1", (2, 1), (1.5, 1, -0.5)),
     ("smooth_l1", (-3, 0), (3, -1)),
     ("log_cosh", (1e-9,), (5.0e-19, 1.0e-9)),
     ("log_cosh", (1e-4,), (4.99999999166667e-9, 9.99999996666667e-5)),
     ("log_cosh", (800,), (799.306852819440, 1.0)),
     ("quantile", (1.0, 1.0, 0.3), (0, 0, 0, 0)),
-    ("bce", (1e-300, 1), (690.775527898214, -1e300)),
     ("bce", (1 - 2.0**-53, 0), (36.7368005696771, 9.00719925474099e15)),
     ("bce", (0.25, 0.3), (0.617265759052214, -0.266666666666667)),
     ("bce", (0.0, 0.0), (0, 1)),
-    ("bce", (1e-20, 0), (1e-20, 1)),
-    ("bce_logits", (40, 1), (4.24835425529159e-18, -4.24835425529159e-18)),
-    ("bce_logits", (-40, 0), (4.24835425529159e-18, 4.24835425529159e-18)),
     ("bce_logits", (0.5, 0.3), (0.824076984180107, 0.322459331201855)),
     ("bce_logits", (-2, 1, 3), (6.38078403312892, -2.64239123393365)),
     ("bce_logits", (40, 1, 1, 0.1), (2.0, 0.05)),
@@ -161,10 +156,8 @@ SOME = [
     ("standard_kl", (1e-5, 0), (5.0e-11,)),
     ("standard_kl", (1e-4, 1e-4), (7.50008333541671e-9, 1e-4, 5.00025000833354e-5)),
     ("gaussian_kl", (0, -700, 0, 0), (349.5,)),
-    ("gaussian_nll", (1e-6, 1e-12), (-13.3155105579643, 1e6)),
     ("student_t", (1e-9, 5), (0.968619589054724, 1.2e-9, -9.81384722661198e-3)),
     ("student_t", (1e200, 1), (922.178767083468, 2e-200, 459.323871418249)),
-    ("student_t", (1, 1e10), (1.41893853325467, 1.0, -4.99999999983333e-21, 0)),
     ("student_t", (1, 0.1), (3.22876314140739, 1, -8.18199523392966, 0)),
     ("student_t", (2, np.inf, 3), (2.23977304409500, 2 / 9, 0, 5 / 27)),
     ("student_t", (np.inf, 2), (np.inf, 0, np.inf, -2)),
@@ -176,34 +169,96 @@ SOME = [
     ("tweedie_deviance", (1.5, 0, 0.5), (1.5**1.5 / 0.75, 2 * 1.5**0.5, -4 * 1.5**0.5)),
     ("tweedie_deviance", (1.5, 0, 2), (np.inf,)),
     ("tweedie_deviance_log", (0.0, 0, 1.5), (4, 2)),
-    ("gan_minimax_generator", (40,), (-40, -1)),
     ("gan_minimax_generator", (-40,), (-4.24835425529159e-18, -4.24835425529159e-18)),
     ("min_snr_velocity", (1, -800, 5), (0, 0)),
     ("min_snr_noise", (1, -800, 5), (1, 2)),
     ("poisson_deviance", (3, 2), (2 * 0.378139567567342 / 2, 2 / 3)),
     ("poisson_deviance", (1.5, 0), (3.0, 2)),
-    ("poisson_deviance", (1e-10, 1), (2 * (23.0258509299405 - 1 + 1e-10), -1.9999999998e10)),
     ("gamma_deviance", (3, 2), (0.144263549549662, 2 / 9)),
 ]
 
 
 @pytest.mark.parametrize(("name", "operands", "expected"), SOME)
 def test_reference_numbers(name: str, operands: tuple[float, ...], expected: tuple[float | None, ...]) -> None:
-    """Fifteen digits, from mpmath; most are where another library is wrong."""
+    """Fifteen digits, from mpmath."""
     found = getattr(losses, name).value_and_grad(*map(float, operands))
     for got, wanted in zip(found, expected, strict=False):
         if wanted is not None:
             assert float(got) == pytest.approx(wanted, rel=2e-14, abs=1e-300 if wanted == 0 else 0), (name, operands)
 
 
-def test_float32_and_halves_where_others_are_wrong() -> None:
+# What is right where another library is wrong, by its row in the table of 55 such places that were measured.
+# Rows that are not here are of losses over sets of elements (5 to 7, 19, 20, 33 to 43), of a loss that is not in the
+# catalogue (29: Poisson's full likelihood, 32: the divergence of probabilities), or of a graph (54, in test_graph).
+DEFECTS = [
+    (1, "float64", "bce_logits", (40, 1), (4.24835425529159e-18, -4.24835425529159e-18)),
+    (1, "float32", "bce_logits", (40, 1), (4.24835425529159e-18, -4.24835425529159e-18)),
+    (2, "float64", "bce_logits", (-40, 0), (4.24835425529159e-18, 4.24835425529159e-18)),
+    (2, "float32", "bce_logits", (-40, 0), (4.24835425529159e-18, 4.24835425529159e-18)),
+    (3, "float32", "bce_logits", (20, 1), (2.06115362031438e-9, -2.0611536181902e-9)),
+    (4, "float16", "bce_logits", (9, 1), (1.23402189723259e-4, -1.23394575986232e-4)),
+    (4, "bfloat16", "bce_logits", (9, 1), (1.23402189723259e-4, -1.23394575986232e-4)),
+    (8, "float64", "bce", (1e-300, 1), (690.775527898214, -1e300)),
+    (9, "float64", "bce", (1e-20, 0), (1e-20, 1)),
+    (10, "float32", "bce_logits", (-50, 1), (50, -1)),
+    (11, "float32", "bce", (1e-10, 1), (23.0258509299405, -1e10)),
+    (12, "float32", "focal_logits", (-20, 1, 2), (19.999999919615, -1.00000007626268)),
+    (13, "float32", "focal_logits", (40, 1, 0.5), (8.75651076269652e-27, -1.31347661440448e-26)),
+    (14, "float32", "focal_logits", (20, 1, 0.5), (9.35762294955268e-14, -1.40364344050415e-13)),
+    (15, "float64", "focal_logits", (40, 1, 0.5), (8.75651076269652e-27, -1.31347661440448e-26)),
+    (16, "bfloat16", "focal_logits", (5, 1, 2), (3.0080902252681e-7, -8.97392766069373e-7)),
+    (17, "float32", "balanced_focal_logits", (20, 1, 0.5, 1), (9.35762294955268e-14, -1.40364344050415e-13)),
+    (18, "float64", "focal_logits", (20, 1, 0.5), (9.35762294955268e-14, -1.40364344050415e-13)),
+    (21, "float64", "gan_non_saturating_generator", (-20.5,), (20.5000000012502, -0.999999998749847)),
+    (22, "float64", "bce_logits", (800, 0), (800, 1)),
+    (23, "float32", "smooth_l1", (1e24, 1e25), (5.0e22, 0.1, -0.005)),
+    (25, "float32", "log_cosh", (1e-4,), (4.99999999166667e-9, 9.99999996666667e-5)),
+    (26, "float32", "log_cosh", (100,), (99.3068528194401, 1)),
+    (27, "float32", "standard_kl", (0, 1e-4), (2.50008333541671e-9, 0, 5.00025000833354e-5)),
+    (27, "float32", "standard_kl", (1e-5, 0), (5.0e-11, 1e-5, 0)),
+    # In the variance 1/(2v) cancels but for what the numbers have been rounded by.
+    (28, "float64", "gaussian_nll", (1e-6, 1e-12), (-13.3155105579643, 1e6, 3.51952119887415e-5)),
+    (30, "float64", "poisson_deviance", (1e-10, 1), (44.0517018600809, -19999999998)),
+    (31, "float32", "poisson_deviance", (1e-10, 1), (44.0517018600809, -19999999998)),
+    (44, "float64", "tweedie_deviance", (1 + 1e-9, 1, 1), (1.00000016481408e-18, 2.00000016348074e-9)),
+    (44, "float64", "tweedie_deviance", (1 + 1e-9, 1, 1.5), (1.00000016448075e-18, 2.00000016248074e-9)),
+    (44, "float64", "tweedie_deviance", (1 + 1e-9, 1, 2), (1.00000016414742e-18, 2.00000016148074e-9)),
+    (45, "float64", "tweedie_deviance", (3, 2, 1 + 1e-15), (0.378139567567342, 0.666666666666666)),
+    (46, "float64", "tweedie_deviance", (3, 2, 1 + 1e-12), (0.378139567566976, 0.666666666665934)),
+    (46, "float64", "tweedie_deviance", (3, 2, 2 - 1e-12), (0.1442635495498, 0.222222222222466)),
+    (47, "float64", "tweedie_deviance_log", (np.log(3), 2, 1 + 1e-12), (0.378139567566976, 3 * 0.666666666665934)),
+    (48, "float64", "bce", (1e-300, 1), (690.775527898214,)),
+    (49, "float32", "student_t", (1, 1e6), (1.41893903320459, 1, -4.99999833333333e-13, 0)),
+    (50, "float32", "student_t", (1, 1e4), (1.41898853237134, 1, -4.99983333333233e-9, 0)),
+    (50, "float64", "student_t", (1, 1e10), (1.41893853325467, 1, -4.99999999983333e-21, 0)),
+    (51, "float32", "student_t", (1e20, 1), (93.2481336056112, 2.0e-20, 44.858554679321, -1)),
+    (52, "float64", "gan_minimax_generator", (40,), (-40, -1)),
+    (53, "float64", "min_snr_noise", (1, -np.inf, 5), (1, 2, 0, 0)),
+]
+
+
+@pytest.mark.parametrize(("row", "kind", "name", "operands", "expected"), DEFECTS)
+def test_what_is_right_where_others_are_wrong(
+    row: int, kind: str, name: str, operands: tuple[float, ...], expected: tuple[float, ...]
+) -> None:
+    """To the digits of the reference numbers, or those that are left of operands that were rounded."""
+    module = pytest.importorskip("ml_dtypes") if kind == "bfloat16" else np
+    dtype = np.dtype(getattr(module, kind))
+    found = getattr(losses, name).value_and_grad(*(np.array(operand, dtype) for operand in operands))
+    digits = {"float64": 2e-14, "float32": 5e-7, "float16": 2.0**-10, "bfloat16": 2.0**-7}[kind]
+    for part, right in zip(found, expected, strict=False):
+        assert part.dtype == dtype
+        assert float(part) == pytest.approx(right, rel=digits, abs=0 if right else 1e-300), row
+
+
+def test_a_mean_of_squares_does_not_overflow() -> None:
+    """Row 24."""
+    assert losses.mse(np.full(10**6, np.float32(1e17)), reduction="mean") == np.float32(1e34)
+
+
+def test_far_and_small_residuals_in_float32() -> None:
     single = np.float32
-    assert losses.bce_logits.influence(single(20), single(1)) == single(-2.0611536e-9)
-    assert losses.focal_logits(single(20), single(1), 0.5) == single(9.35762297e-14)
-    assert losses.bce_logits.influence(np.float16(9), np.float16(1)) == np.float16(-1.2339e-4)
-    assert losses.mse(np.full(10**4, single(1e17)), reduction="mean") == single(1e34)
     assert losses.standard_kl(single(1e-5), single(0)) == single(0.5) * single(1e-5) ** 2
-    assert losses.log_cosh(single(1e-4)) == pytest.approx(5e-9, rel=2e-7)
     assert losses.cauchy(single(1e30), 1.0) == pytest.approx(2 * np.log(1e30) - np.log(2), rel=1e-6)
     assert losses.pseudo_huber(single(1e30), 1.0) == single(1e30)
 
