@@ -133,6 +133,41 @@ GAP_TAIL_3 = (
         float.fromhex("0x1.965b57a4552efp+16"),
     ),
 )
+# 1 - erf(x) = exp(-x^2) q(t), t = (x - 2.5)/(x + 2.5): q on [-0.4286, 0.4444]; error 2^-24.1, 2^-52.6
+ERF_REST = (
+    (
+        float.fromhex("0x1.afbb400000000p-3"),
+        float.fromhex("-0x1.7ca88e0000000p-2"),
+        float.fromhex("0x1.01c11c0000000p-2"),
+        float.fromhex("-0x1.00118a0000000p-3"),
+        float.fromhex("0x1.470ace0000000p-5"),
+        float.fromhex("-0x1.053dde0000000p-8"),
+        float.fromhex("-0x1.59b5a40000000p-9"),
+        float.fromhex("0x1.af76b80000000p-11"),
+        float.fromhex("0x1.aff8880000000p-13"),
+    ),
+    (
+        float.fromhex("0x1.afbb3f3b7343bp-3"),
+        float.fromhex("-0x1.7ca88dec217a6p-2"),
+        float.fromhex("0x1.01c11a735cd98p-2"),
+        float.fromhex("-0x1.0011543716c8ap-3"),
+        float.fromhex("0x1.470ba1f67ea72p-5"),
+        float.fromhex("-0x1.05bb2fe5c5103p-8"),
+        float.fromhex("-0x1.5a5716ce6f48ep-9"),
+        float.fromhex("0x1.cb3b61c10286cp-11"),
+        float.fromhex("0x1.def2ca9b93a3ap-13"),
+        float.fromhex("-0x1.0e466bf876c53p-13"),
+        float.fromhex("-0x1.1ebe676d0c319p-15"),
+        float.fromhex("0x1.384e0e90099adp-16"),
+        float.fromhex("0x1.fb07fa46c0bd9p-18"),
+        float.fromhex("-0x1.34c3a9750c8dcp-19"),
+        float.fromhex("-0x1.e7f102db39bccp-20"),
+        float.fromhex("0x1.709506e815cb3p-24"),
+        float.fromhex("0x1.a57ce8c7e7698p-22"),
+        float.fromhex("0x1.f459c9829639ap-25"),
+        float.fromhex("-0x1.0a6da8c861368p-24"),
+    ),
+)
 # Divided difference of g(y) = (y - 1 + exp(-y))/y^2 for |y| <= 1: (-1)^n/(n+2)!, n = 1, 2, ...
 DIFFERENCE = (
     (
@@ -174,7 +209,11 @@ LN2_HIGH = (float.fromhex("0x1.62e8000000000p-1"), float.fromhex("0x1.62e42fefa4
 LN2_LOW = (float.fromhex("-0x1.e8082e0000000p-16"), float.fromhex("-0x1.8432a1b0e2634p-43"))
 TWO_THIRDS_HIGH = (float.fromhex("0x1.5555560000000p-1"), float.fromhex("0x1.5555555555555p-1"))
 TWO_THIRDS_LOW = (float.fromhex("-0x1.5555560000000p-26"), float.fromhex("0x1.5555555555555p-55"))
+TWO_OVER_ROOT_PI_HIGH = (float.fromhex("0x1.20dd760000000p+0"), float.fromhex("0x1.20dd750429b6dp+0"))
+TWO_OVER_ROOT_PI_LOW = (float.fromhex("-0x1.f7ac920000000p-25"), float.fromhex("0x1.1ae3a914fed80p-56"))
 # log(2 pi)/2 as a sum of two doubles
 HALF_LOG_TWO_PI = (float.fromhex("0x1.d67f1c864beb5p-1"), float.fromhex("-0x1.65b5a1b7ff5dfp-55"))
 GAP_STEPS = 8
+ERF_CENTER = 2.5
+ERF_TO = 6.5
 INV_LN2 = (float.fromhex("0x1.7154760000000p+0"), float.fromhex("0x1.71547652b82fep+0"))

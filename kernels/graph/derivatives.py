@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..arithmetic import coefficients as c
 from ..arithmetic.families import ORDERS
 from .real import (
     Condition,
@@ -31,6 +32,7 @@ from .real import (
 __all__ = ["derivatives", "divided"]
 
 _ZERO, _ONE = lifted(0), lifted(1)
+_TWO_OVER_ROOT_PI = lifted(c.TWO_OVER_ROOT_PI_HIGH[1]) + c.TWO_OVER_ROOT_PI_LOW[1]  # two words of it
 
 
 def derivatives(roots: Sequence[Any], operand: Any) -> list[Any]:
@@ -135,6 +137,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "tanh": _by_argument(lambda node, x: 4 * sigmoid(2 * x) * sigmoid(-2 * x)),
     "sigmoid": _by_argument(lambda node, x: node * sigmoid(-x)),
     "softplus": _by_argument(lambda node, x: sigmoid(x)),
+    "erf": _by_argument(lambda node, x: _TWO_OVER_ROOT_PI * exp(-(x * x))),
     "logcosh": _by_argument(lambda node, x: tanh(x)),
     "power": _power,
     "minimum": lambda node, a, b, da, db: where(b < a, db, da),

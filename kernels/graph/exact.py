@@ -105,6 +105,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "sigmoid": lambda mp, x: 1 / (1 + mp.exp(-x)),
     "softplus": lambda mp, x: (x if x > 0 else 0) + mp.log1p(mp.exp(-abs(x))),
     "logcosh": lambda mp, x: _log_cosh(mp, x),
+    "erf": lambda mp, x: mp.erf(x),
     "power": _power,
     "minimum": _least,
     "maximum": _most,

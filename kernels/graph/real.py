@@ -24,6 +24,7 @@ __all__ = [
     "Real",
     "clip",
     "deviance",
+    "erf",
     "exp",
     "expm1",
     "gap",
@@ -419,6 +420,11 @@ def logcosh(x: Any) -> Any:
     return Real("logcosh", lifted(x))
 
 
+def erf(x: Any) -> Any:
+    """The error function, 2/sqrt(pi) times the integral of exp(-t^2) over t in (0, x)."""
+    return Real("erf", lifted(x))
+
+
 _POWERS = 64  # exponents up to which a whole power is made of products
 
 
@@ -510,7 +516,7 @@ def _member(name: str, order: int) -> str:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        exp, expm1, log, log1p, sqrt, tanh, sigmoid, softplus, logcosh, power, where, minimum, maximum, clip, sign
+        exp, expm1, log, log1p, sqrt, tanh, sigmoid, softplus, logcosh, erf, power, where, minimum, maximum, clip, sign
     )
 }  # fmt: skip
 FUNCTIONS["abs"] = lambda x: _abs(lifted(x))
