@@ -113,7 +113,7 @@ VALUES: dict[str, Callable[..., Any]] = {
     "student_t": _student_t,
     "tweedie_deviance": _tweedie,
     "tweedie_deviance_log": lambda x, t, p: _tweedie(mp.exp(x), t, p),
-    "gan_minimax_generator": lambda x: mp.log(1 - _sigmoid(x)),
+    "gan_minimax_generator": lambda x: mp.log(_sigmoid(-x)),
     "gan_non_saturating_generator": lambda x: -mp.log(_sigmoid(x)),
     "gan_hinge": lambda x, t: max(1 - t * x, mp.mpf(0)),
     "gan_wasserstein": lambda x, t: -t * x,

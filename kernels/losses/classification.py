@@ -28,9 +28,9 @@ def bce(x: Number, target: Number) -> Number:
     return _weighted(target, -log(x)) + _weighted(1 - target, -log1p(-x))
 
 
-def _cross_entropy(x: Number, target: Number, positive: Number) -> Number:
-    """Both terms are positive, so that nothing cancels."""
-    return _weighted(target, positive * softplus(-x)) + _weighted(1 - target, softplus(x))
+def _cross_entropy(x: Number, target: Number, rest: Number, positive: Number) -> Number:
+    """For a target and 1 less that.  Both terms are positive, so that nothing cancels."""
+    return _weighted(target, positive * softplus(-x)) + _weighted(rest, softplus(x))
 
 
 def bce_logits(x: Number, target: Number, pos_weight: Number = 1.0, label_smoothing: Number = 0.0) -> Number:
@@ -38,7 +38,8 @@ def bce_logits(x: Number, target: Number, pos_weight: Number = 1.0, label_smooth
 
     The weight w of the positive class is ``pos_weight``; with ``label_smoothing`` s the target is t (1 - s) + s/2.
     """
-    return _cross_entropy(x, target * (1 - label_smoothing) + 0.5 * label_smoothing, pos_weight)
+    kept, added = 1 - label_smoothing, 0.5 * label_smoothing
+    return _cross_entropy(x, target * kept + added, (1 - target) * kept + added, pos_weight)
 
 
 def hinge(x: Number, target: Number, margin: Number = 1.0) -> Number:
@@ -68,7 +69,7 @@ def _focal(x: Number, target: Number, gamma: Number) -> Number:
     for_one = -softplus(x) + log1p(_weighted(1 - target, expm1(minimum(x, _FAR))))
     for_zero = -softplus(-x) + log1p(_weighted(target, expm1(minimum(-x, _FAR))))
     logarithm = where((target == 1) | ((target != 0) & (x <= 0)), for_one, for_zero)
-    return exp(gamma * logarithm) * _cross_entropy(x, target, 1)
+    return exp(gamma * logarithm) * _cross_entropy(x, target, 1 - target, 1)
 
 
 _FAR = 700.0  # logits from which on nothing is left of the loss of an easy example
