@@ -60,6 +60,11 @@ def huber(x: Number, delta: Number = 1.0) -> Number:
     return where(abs(x) <= delta, 0.5 * (x * x), delta * (abs(x) - 0.5 * delta))
 
 
+def _huber_slope(x: Number, delta: Number) -> Number:
+    """The derivative in delta, |x| - delta beyond it, where the automatic one subtracts its half twice."""
+    return maximum(0, abs(x) - delta)
+
+
 def smooth_l1(x: Number, beta: Number = 1.0) -> Number:
     """Smooth L1: x^2/(2 beta) up to |x| = beta, then |x| - beta/2; for beta = 0 it is |x|."""
     return where(abs(x) < beta, (x / beta) * (0.5 * x), abs(x) - 0.5 * beta)
@@ -170,7 +175,7 @@ def squared_epsilon_insensitive(x: Number, epsilon: Number = 0.1) -> Number:
 
 
 MSE, HALF_SQUARED_ERROR, MAE = Formula(mse), Formula(half_squared_error), Formula(mae)
-HUBER = Formula(huber, ("delta",), domains=_not_negative("delta", _BEND))
+HUBER = Formula(huber, ("delta",), domains=_not_negative("delta", _BEND), slopes={"delta": _huber_slope})
 SMOOTH_L1 = Formula(smooth_l1, ("beta",), domains=_not_negative("beta", _BEND))
 PSEUDO_HUBER = Formula(
     pseudo_huber, ("delta",), domains=_positive("delta", _BEND), slopes={"delta": _pseudo_huber_slope}
