@@ -17,6 +17,7 @@ from .rivals import BARE, FASTROBUST, NEW
 
 Row = dict[str, str]
 
+BENCHMARKS = Path(__file__).with_name("README.md")
 HEADLINE = 10**7  # elements of the tables on large arrays
 SMALL = (1, 10, 100, 1000)
 PLAIN = ("numpy", "numexpr", "torch eager", "torch.compile", "jax.jit")
@@ -331,6 +332,35 @@ def plot(data: Speed, path: Path) -> None:
     pyplot.close(figure)
 
 
+# --- benchmarks/README: the catalogue
+
+
+def catalogue(rows: list[Row]) -> str:
+    """A line for each loss: the largest error of its value, and of its derivatives the largest of all, and whose."""
+    worst: dict[tuple[str, str, bool], Row] = {}
+    for row in rows:
+        key = row["loss"], row["dtype"], row["output"] == "value"
+        if key not in worst or float(row["max_ulp"]) > float(worst[key]["max_ulp"]):
+            worst[key] = row
+
+    def cell(loss: str, dtype: str, value: bool) -> str:
+        row = worst[(loss, dtype, value)]
+        text = _number(float(row["max_ulp"]))
+        return text if value or float(row["max_ulp"]) == 0 else f"{text} (`{row['output']}`)"
+
+    kinds = [(dtype, value) for value in (True, False) for dtype in ("float32", "float64")]
+    lines = [
+        [f"`{loss}`", *(cell(loss, *kind) for kind in kinds)] for loss in dict.fromkeys(row["loss"] for row in rows)
+    ]
+    header = ["max. error in ulp", "value, float32", "float64", "worst derivative, float32", "float64"]
+    first = rows[0]
+    return (
+        f"{_table(header, lines)}\n\n{int(first['points']):,} points of each dtype, seed {first['seed']}, mpmath "
+        f"{first['mpmath']}; {first['date']}, commit {first['commit']}. Generated from "
+        "[results/accuracy_catalogue.csv](results/accuracy_catalogue.csv)."
+    )
+
+
 # --- README: GPU
 
 
@@ -493,24 +523,30 @@ def main(arguments: list[str] | None = None) -> int:
         "--readme", type=Path, default=ROOT / "README.md", metavar="FILE", help="the file with the markers"
     )
     chosen = parser.parse_args(arguments)
-    files = chosen.results / "cpu.csv", chosen.results / "accuracy.csv"
-    for file, module in zip(files, ("cpu", "accuracy"), strict=True):
+    modules = "cpu", "accuracy", "accuracy_catalogue"
+    files = [chosen.results / f"{module}.csv" for module in modules]
+    for file, module in zip(files, modules, strict=True):
         if not file.is_file():
             print(f"{file} is missing: run python -m benchmarks.{module} first", file=sys.stderr)
             return 1
     data = Speed(read_csv(files[0]))
+    documents = {}  # what stands in them, and what ought to
+    old = BENCHMARKS.read_text(encoding="utf-8")
+    documents[BENCHMARKS] = old, replaced(old, "catalogue", catalogue(read_csv(files[2])))
     old = chosen.readme.read_text(encoding="utf-8")
     new = replaced(replaced(old, "accuracy", accuracy(read_csv(files[1]))), "speed", speed(data))
     new = replaced(new, "gpu", gpu(chosen.results / "gpu.csv"))
     new = replaced(new, "torch", step(chosen.results / "torch.csv"))
     new = replaced(new, "jax", in_jax(chosen.results / "jax.csv"))
     new = replaced(new, "loops", loops(chosen.results / "loops.csv"))
+    documents[chosen.readme] = old, new
+    stale = [path for path, (is_there, ought) in documents.items() if is_there != ought]
     if chosen.check:
-        if new != old:
-            print(f"{chosen.readme.name} is stale: run python -m benchmarks.report", file=sys.stderr)
-        return int(new != old)
-    if new != old:
-        chosen.readme.write_text(new, encoding="utf-8")
+        for path in stale:
+            print(f"{path} is stale: run python -m benchmarks.report", file=sys.stderr)
+        return int(bool(stale))
+    for path in stale:
+        path.write_text(documents[path][1], encoding="utf-8")
     plot(data, chosen.results / "speed.svg")
     print_goals(data)
     return 0

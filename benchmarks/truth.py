@@ -15,9 +15,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import bounds
 import oracle
+import oracle_losses
 import points
 
-__all__ = ["GRADIENTS", "bounds", "confirm", "oracle", "points"]
+__all__ = ["GRADIENTS", "bounds", "confirm", "oracle", "oracle_losses", "points"]
 
 GRADIENTS = ("loss", "influence", "dalpha", "dscale")  # what `loss_and_grad` returns, by the oracle's names
 

@@ -6,6 +6,7 @@ The first operand ``x`` is a residual (prediction less target), or what is predi
 >>> from fastrobust import losses
 >>> losses.bce_logits(np.array([40.0, -40.0]), np.array([1.0, 1.0]))
 array([4.24835426e-18, 4.00000000e+01])
+>>> weights = losses.balanced_weights([3, 1])  # of classes of which one is rare
 >>> total = losses.mse + 0.1 * losses.mae
 >>> total(np.array([1.0, -2.0]), reduction="sum")
 np.float64(5.300000000000001)
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from ._class_weights import balanced_weights, effective_number_weights
 from ._loss import Loss
 from .kernels.losses import classification, generative, likelihoods, residuals
 from .kernels.losses.formula import Formula
@@ -25,7 +27,7 @@ _FORMULAS: dict[str, Formula] = {
 }
 _losses: dict[str, Loss] = {}
 
-__all__ = ["Loss", *sorted(_FORMULAS)]
+__all__ = ["Loss", "balanced_weights", "effective_number_weights", *sorted(_FORMULAS)]
 
 
 def _listed(subject: ModuleType) -> str:

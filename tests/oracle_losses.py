@@ -51,6 +51,15 @@ def _gamma(mean: Any, t: Any) -> Any:
     return 2 * (t / mean - 1 - mp.log(t / mean))
 
 
+def _tweedie(mean: Any, t: Any, p: Any) -> Any:
+    if p == 1:
+        return _poisson(mean, t)
+    if p == 2:
+        return _gamma(mean, t)
+    first = t ** (2 - p) / ((1 - p) * (2 - p)) if t != 0 or p > 2 else mp.mpf(0)
+    return 2 * (first - t * mean ** (1 - p) / (1 - p) + mean ** (2 - p) / (2 - p))
+
+
 def _kl(mean: Any, log_variance: Any, other: Any = 0, other_log_variance: Any = 0) -> Any:
     v, w = mp.exp(log_variance), mp.exp(other_log_variance)
     return (other_log_variance - log_variance + (v + (mean - other) ** 2) / w - 1) / 2
@@ -63,6 +72,11 @@ def _biweight(x: Any, c: Any) -> Any:
 def _smooth_hinge(x: Any, t: Any) -> Any:
     z = t * x
     return mp.mpf(1) / 2 - z if z < 0 else (1 - z) ** 2 / 2 if z < 1 else mp.mpf(0)
+
+
+def _student_t(x: Any, nu: Any, sigma: Any) -> Any:
+    normalization = mp.log(nu * mp.pi) / 2 + mp.loggamma(nu / 2) - mp.loggamma((nu + 1) / 2)
+    return (nu + 1) / 2 * mp.log(1 + (x / sigma) ** 2 / nu) + mp.log(sigma) + normalization
 
 
 VALUES: dict[str, Callable[..., Any]] = {
@@ -96,7 +110,10 @@ VALUES: dict[str, Callable[..., Any]] = {
     "gaussian_nll_log": lambda x, s: (s + x**2 / mp.exp(s)) / 2,
     "standard_kl": _kl,
     "gaussian_kl": lambda x, s, m, r: _kl(x, s, m, r),
-    "gan_minimax_generator": lambda x: mp.log(1 - _sigmoid(x)),
+    "student_t": _student_t,
+    "tweedie_deviance": _tweedie,
+    "tweedie_deviance_log": lambda x, t, p: _tweedie(mp.exp(x), t, p),
+    "gan_minimax_generator": lambda x: mp.log(_sigmoid(-x)),
     "gan_non_saturating_generator": lambda x: -mp.log(_sigmoid(x)),
     "gan_hinge": lambda x, t: max(1 - t * x, mp.mpf(0)),
     "gan_wasserstein": lambda x, t: -t * x,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastrobust.math as frm
+from fastrobust.kernels.arithmetic.families import ORDERS
 from fastrobust.kernels.graph import exact, formats, real
 from fastrobust.kernels.graph.derivatives import _RULES, derivatives, divided
 from fastrobust.kernels.graph.real import operand, ordered
@@ -44,6 +45,9 @@ def text(node: Any) -> str:
         (real.exp(X) - 1, "expm1(x)"),
         (1 - real.exp(-X), "neg(expm1(neg(x)))"),
         (real.exp(X) - 1 - X, "expm1mx(x)"),
+        (real.expm1(-X) + X, "expm1mx(neg(x))"),
+        (X + (real.exp(-X) - 1), "expm1mx(neg(x))"),
+        (real.expm1(-X) - (-X), "expm1mx(neg(x))"),
         (1 - real.sigmoid(X), "sigmoid(neg(x))"),
         (1 / (1 + real.exp(X)), "sigmoid(neg(x))"),
         (real.sqrt(1 + X * X) - 1, "sqrt1pm1(mul(x, x))"),
@@ -97,11 +101,20 @@ FORMULAS = {
     "sigmoid": lambda x, y: real.sigmoid(x - y),
     "softplus": lambda x, y: real.softplus(x * y),
     "logcosh": lambda x, y: real.logcosh(x * y),
+    "erf": lambda x, y: real.erf(x * y),
     "power": lambda x, y: (1 + x * x) ** (y * x),
     "minimum": lambda x, y: real.minimum(x * y, x + y),
     "maximum": lambda x, y: real.maximum(x * y, x + y),
     "where": lambda x, y: real.where((x < y) & (y > -5) | (x == y), x * y, real.where(~(x <= 2 * y), y * y * x, x)),
+    **{f"gap{n}": lambda x, y, n=n: real.gap(0.1 + x * x + y * y, n) for n in ORDERS},
+    **{f"moment{n}": lambda x, y, n=n: real.moment(x * y, n) for n in ORDERS},
+    **{f"deviance{n}": lambda x, y, n=n: real.deviance(x, x - y, n) for n in ORDERS},
 }
+
+
+def order_of(name: str) -> int:
+    """The order of a member of a family; 0 of other functions."""
+    return int(name[-1]) if name[-1].isdigit() else 0
 
 
 @pytest.mark.parametrize("name", _RULES)
@@ -111,6 +124,8 @@ def test_derivatives_are_those_of_mpmath(name: str) -> None:
     assert name in {node.operation for node in ordered([root])}
     random = np.random.default_rng(4)
     for place, other in itertools.product(range(2), repeat=2):
+        if order_of(name) > max(ORDERS) - 2:
+            continue  # see below
         (first,) = derivatives([root], operand(place))
         (second,) = derivatives([first], operand(other))
         for point in random.normal(size=(6, 2)) * 1.7:
@@ -124,6 +139,15 @@ def test_derivatives_are_those_of_mpmath(name: str) -> None:
                 expected = mp.diff(along, mp.mpf(float(point[at])))
                 (found,) = exact.evaluated(mp, [high], list(point))
                 assert abs(found - expected) <= 1e-14 * (1 + abs(expected)), (name, place, other, point)
+
+
+@pytest.mark.parametrize("name", ["gap", "moment", "deviance"])
+def test_derivatives_of_families_end_with_an_error_that_says_so(name: str) -> None:
+    node = FORMULAS[f"{name}0"](X, Y)
+    for _ in ORDERS[1:]:
+        (node,) = derivatives([node], Y)
+    with pytest.raises(NotImplementedError, match=f"order 4 of {name}.*up to the order 3, of higher ones take diff"):
+        derivatives([node], Y)
 
 
 def test_no_nan_comes_from_the_side_that_is_not_taken() -> None:
@@ -152,7 +176,7 @@ def test_a_quotient_by_the_operand_has_its_limit() -> None:
         (lambda x: math.exp(x), r"fastrobust\.math"),
         (lambda x: float(x), r"fastrobust\.math"),
         (lambda x: int(x), r"fastrobust\.math"),
-        (lambda x: np.sin(x), r"numpy\.sin cannot be traced: a formula has the functions abs, clip, exp"),
+        (lambda x: np.sin(x), r"numpy\.sin cannot be traced: a formula has the functions abs, clip, erf, exp"),
         (lambda x: np.sum(x), r"fastrobust\.math"),
         (lambda x: np.linalg.norm(x), r"numpy\.norm cannot be traced|fastrobust\.math"),
         (lambda x: x + "a", r"made of numbers, got 'a' of type str"),
@@ -213,7 +237,7 @@ def test_formats_are_near_the_truth(name: str, dtype: Any, form: Any) -> None:
         size = sum(abs(float(v)) for v in point) if name in ("add", "sub", "minimum", "maximum", "log") else 0.0
         unit = float(np.spacing(dtype(max(abs(float(true)), size))))
         assert type(found) is dtype
-        assert abs(float(mp.mpf(float(found)) - true)) <= (0.51 if form is formats.wide else 12) * unit, (name, point)
+        assert abs(float(mp.mpf(float(found)) - true)) <= (0.51 if form is formats.wide else 20) * unit, (name, point)
 
 
 def test_squares_that_overflow_in_two_words_are_infinite() -> None:

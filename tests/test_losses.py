@@ -18,7 +18,7 @@ import fastrobust as fr
 from fastrobust import losses
 from fastrobust._accuracy import _points, _ulp
 
-NAMES = [name for name in losses.__all__ if name != "Loss"]
+NAMES = [name for name in losses.__all__ if isinstance(getattr(losses, name), losses.Loss)]
 DTYPES = (np.float32, np.float64)
 pytestmark = pytest.mark.filterwarnings("ignore:::torch")  # deprecations of its own
 
@@ -52,10 +52,85 @@ def test_values_and_gradients_are_within_four_ulp(name: str, dtype: Any) -> None
             assert error <= 4, f"{field} at {point}: {part[i]!r}, {float(true)!r} is right, {error:.3g} ulp"
 
 
+def student(x: Any, nu: Any, sigma: Any) -> tuple[Any, ...]:
+    """The negative log-likelihood and its derivatives, by digamma functions; of two the largest of their terms."""
+    mp = oracle.mp
+    x, nu, sigma = (mp.mpf(float(number)) for number in (x, nu, sigma))
+    w = (x / sigma) ** 2 / nu
+    terms = (nu + 1) / 2 * mp.log(1 + w), mp.log(sigma), oracle.VALUES["student_t"](mp.mpf(0), nu, mp.mpf(1))
+    share = w / (1 + w)
+    in_nu = mp.log(1 + w) / 2 - share / 2, -share / nu / 2, (mp.digamma(nu / 2) - mp.digamma((nu + 1) / 2) + 1 / nu) / 2
+    slopes = (nu + 1) * x / (nu * sigma**2 + x**2), sum(in_nu), (1 - (x / sigma) ** 2) / (1 + w) / sigma
+    return sum(terms), *slopes, max(map(abs, terms)), max(map(abs, in_nu))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_students_t_for_all_sizes_of_all_operands(dtype: Any) -> None:
+    """From nu = 1e-3 to 1e10, within 4 ulp; near a zero of the value or of d/dnu, as exact as its terms allow."""
+    random, count = np.random.default_rng(31), 150
+    most = 37 if dtype is np.float32 else 300
+    nu, sigma = 10.0 ** random.uniform(-3, 10, 2 * count), 10.0 ** random.uniform(-3, 3, 2 * count)
+    exponents = np.concatenate([random.uniform(-3, 3, count), random.uniform(-most, most, count)])
+    x = random.choice([-1, 1], 2 * count) * 10.0**exponents
+    with oracle.mp.workdps(100):
+        for i in range(0, count, 3):  # a sigma with which the value is near 0, an x with which the derivative is
+            z, nu[i] = random.normal() * 3, 10.0 ** random.uniform(-2, 3)
+            sigma[i] = float(oracle.mp.exp(-student(z, nu[i], 1)[0]))
+            x[i] = z * sigma[i]
+            nu[i + 1], x[i + 1] = nu[i + 1] * 1e3, sigma[i + 1] * (1 + 2**0.5) ** 0.5
+        operands = [operand.astype(dtype) for operand in (x, nu, sigma)]
+        found = losses.student_t.value_and_grad(*operands)
+        far = 2.0 ** (-58 if dtype is np.float64 else -48)
+        for i in range(2 * count):
+            *true, largest, largest_in_nu = student(*(operand[i] for operand in operands))
+            for field, t, part, terms in zip(
+                losses.student_t.Grad._fields, true, found, (largest, 0, largest_in_nu, 0), strict=True
+            ):
+                error = _ulp(oracle.mp, t, part[i])
+                near_zero = abs(oracle.mp.mpf(float(part[i])) - t) <= far * terms
+                assert error <= 4 or near_zero, (field, [operand[i] for operand in operands], part[i], float(t), error)
+
+
+def tweedie(x: Any, t: Any, p: Any) -> tuple[Any, ...]:
+    """The deviance and its derivatives, and the larger term of that in p: for t > 0, in 200 digits."""
+    mp, value = oracle.mp, oracle.VALUES["tweedie_deviance"]
+    step = mp.mpf(10) ** -60
+    in_target = 2 * (mp.log(t / x) if p == 1 else (t ** (1 - p) - x ** (1 - p)) / (1 - p))
+    in_power = (value(x, t, p + step) - value(x, t, p - step)) / (2 * step)
+    return value(x, t, p), 2 * (x - t) * x**-p, in_target, in_power, abs(mp.log(t) * value(x, t, p))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["tweedie_deviance", "tweedie_deviance_log"])
+def test_tweedies_deviance_for_all_powers(name: str, dtype: Any) -> None:
+    """Also at and beside 0, 1 and 2; near a zero of d/dp as exact as its terms allow, and x near log t as that does."""
+    random, count, loss = np.random.default_rng(32), 120, getattr(losses, name)
+    p = np.where(random.uniform(size=count) < 0.5, random.choice([0, 1, 2, 3, -1], count), random.uniform(-1, 3, count))
+    p += random.choice([0, 0, 1e-15, -1e-15, 1e-9, 1e-4], count)
+    t = 10.0 ** random.uniform(-3, 3, count)
+    u = random.choice([-1, 1], count) * np.where(np.arange(count) % 2, 10 ** random.uniform(-6, 0, count), 1)
+    u *= np.where(np.arange(count) % 3 == 0, 12 * random.uniform(size=count), 1)
+    x = t * np.exp(u) if name == "tweedie_deviance" else np.log(t) + u
+    operands = [operand.astype(dtype) for operand in (x, t, p)]
+    found = loss.value_and_grad(*operands)
+    far, mp = 2.0 ** (-57 if dtype is np.float64 else -46), oracle.mp
+    with mp.workdps(200):
+        for i in range(count):
+            x, t, p = (mp.mpf(float(operand[i])) for operand in operands)
+            *true, largest = tweedie(x if name == "tweedie_deviance" else mp.exp(x), t, p)
+            lost = mp.mpf(0)
+            if name == "tweedie_deviance_log":
+                true[1] *= mp.exp(x)
+                lost = far * abs(mp.log(t) / (x - mp.log(t)))  # of the difference's digits, which is squared
+            for field, right, part in zip(loss.Grad._fields, true, found, strict=True):
+                error, rest = _ulp(mp, right, part[i]), abs(mp.mpf(float(part[i])) - right)
+                excused = 3 * lost * abs(right) + (far * largest if field == "dpower" else 0)
+                assert error <= 4 or rest <= excused, (field, [o[i] for o in operands], part[i], float(right), error)
+
+
 SOME = [
     ("huber", (1e20, 1e19), (9.5e38, 1e19, 9.0e19)),
     ("huber", (2, 1), (1.5, 1, 1)),
-    ("smooth_l1", (1e24, 1e25), (5.0e22, 0.1, -0.005)),
     ("smooth_l1", (2, 1), (1.5, 1, -0.5)),
     ("smooth_l1", (-3, 0), (3, -1)),
     ("log_cosh", (1e-9,), (5.0e-19, 1.0e-9)),
@@ -64,13 +139,9 @@ SOME = [
     ("welsch", (1e75, 1.0), (1, 0, 0)),  # where the square's rounding error is large beside what vanishes
     ("welsch", (-1e120, 1.0), (1, 0, 0)),
     ("quantile", (1.0, 1.0, 0.3), (0, 0, 0, 0)),
-    ("bce", (1e-300, 1), (690.775527898214, -1e300)),
     ("bce", (1 - 2.0**-53, 0), (36.7368005696771, 9.00719925474099e15)),
     ("bce", (0.25, 0.3), (0.617265759052214, -0.266666666666667)),
     ("bce", (0.0, 0.0), (0, 1)),
-    ("bce", (1e-20, 0), (1e-20, 1)),
-    ("bce_logits", (40, 1), (4.24835425529159e-18, -4.24835425529159e-18)),
-    ("bce_logits", (-40, 0), (4.24835425529159e-18, 4.24835425529159e-18)),
     ("bce_logits", (0.5, 0.3), (0.824076984180107, 0.322459331201855)),
     ("bce_logits", (-2, 1, 3), (6.38078403312892, -2.64239123393365)),
     ("bce_logits", (40, 1, 1, 0.1), (2.0, 0.05)),
@@ -87,35 +158,109 @@ SOME = [
     ("standard_kl", (1e-5, 0), (5.0e-11,)),
     ("standard_kl", (1e-4, 1e-4), (7.50008333541671e-9, 1e-4, 5.00025000833354e-5)),
     ("gaussian_kl", (0, -700, 0, 0), (349.5,)),
-    ("gaussian_nll", (1e-6, 1e-12), (-13.3155105579643, 1e6)),
-    ("gan_minimax_generator", (40,), (-40, -1)),
+    ("student_t", (1e-9, 5), (0.968619589054724, 1.2e-9, -9.81384722661198e-3)),
+    ("student_t", (1e200, 1), (922.178767083468, 2e-200, 459.323871418249)),
+    ("student_t", (1, 0.1), (3.22876314140739, 1, -8.18199523392966, 0)),
+    ("student_t", (2, np.inf, 3), (2.23977304409500, 2 / 9, 0, 5 / 27)),
+    ("student_t", (np.inf, 2), (np.inf, 0, np.inf, -2)),
+    ("tweedie_deviance", (1 + 1e-9, 1, 1.5), (1.00000016448075e-18, 2.00000016248074e-9, None, -6.66666831147422e-28)),
+    ("tweedie_deviance", (3, 2, 1), (0.378139567567342, 2 / 3, 2 * np.log(2 / 3), -0.366093115980116)),
+    ("tweedie_deviance", (3, 2, 2), (0.144263549549662, 2 / 9, -1 / 3, -0.138351303998636)),
+    ("tweedie_deviance", (3, 2, 0), (1, 2, -2)),
+    ("tweedie_deviance", (1.5, 0, 1.5), (4 * 1.5**0.5, 2 * 1.5**-0.5, -np.inf)),
+    ("tweedie_deviance", (1.5, 0, 0.5), (1.5**1.5 / 0.75, 2 * 1.5**0.5, -4 * 1.5**0.5)),
+    ("tweedie_deviance", (1.5, 0, 2), (np.inf,)),
+    ("tweedie_deviance_log", (0.0, 0, 1.5), (4, 2)),
     ("gan_minimax_generator", (-40,), (-4.24835425529159e-18, -4.24835425529159e-18)),
     ("min_snr_velocity", (1, -800, 5), (0, 0)),
     ("min_snr_noise", (1, -800, 5), (1, 2)),
     ("poisson_deviance", (3, 2), (2 * 0.378139567567342 / 2, 2 / 3)),
     ("poisson_deviance", (1.5, 0), (3.0, 2)),
-    ("poisson_deviance", (1e-10, 1), (2 * (23.0258509299405 - 1 + 1e-10), -1.9999999998e10)),
     ("gamma_deviance", (3, 2), (0.144263549549662, 2 / 9)),
 ]
 
 
 @pytest.mark.parametrize(("name", "operands", "expected"), SOME)
 def test_reference_numbers(name: str, operands: tuple[float, ...], expected: tuple[float | None, ...]) -> None:
-    """Fifteen digits, from mpmath; most are where another library is wrong."""
+    """Fifteen digits, from mpmath."""
     found = getattr(losses, name).value_and_grad(*map(float, operands))
     for got, wanted in zip(found, expected, strict=False):
         if wanted is not None:
             assert float(got) == pytest.approx(wanted, rel=2e-14, abs=1e-300 if wanted == 0 else 0), (name, operands)
 
 
-def test_float32_and_halves_where_others_are_wrong() -> None:
+# What is right where another library is wrong, by its row in the table of 55 such places that were measured.
+# Rows that are not here are of losses over sets of elements (5 to 7, 19, 20, 33 to 43), of a loss that is not in the
+# catalogue (29: Poisson's full likelihood, 32: the divergence of probabilities), or of a graph (54, in test_graph).
+DEFECTS = [
+    (1, "float64", "bce_logits", (40, 1), (4.24835425529159e-18, -4.24835425529159e-18)),
+    (1, "float32", "bce_logits", (40, 1), (4.24835425529159e-18, -4.24835425529159e-18)),
+    (2, "float64", "bce_logits", (-40, 0), (4.24835425529159e-18, 4.24835425529159e-18)),
+    (2, "float32", "bce_logits", (-40, 0), (4.24835425529159e-18, 4.24835425529159e-18)),
+    (3, "float32", "bce_logits", (20, 1), (2.06115362031438e-9, -2.0611536181902e-9)),
+    (4, "float16", "bce_logits", (9, 1), (1.23402189723259e-4, -1.23394575986232e-4)),
+    (4, "bfloat16", "bce_logits", (9, 1), (1.23402189723259e-4, -1.23394575986232e-4)),
+    (8, "float64", "bce", (1e-300, 1), (690.775527898214, -1e300)),
+    (9, "float64", "bce", (1e-20, 0), (1e-20, 1)),
+    (10, "float32", "bce_logits", (-50, 1), (50, -1)),
+    (11, "float32", "bce", (1e-10, 1), (23.0258509299405, -1e10)),
+    (12, "float32", "focal_logits", (-20, 1, 2), (19.999999919615, -1.00000007626268)),
+    (13, "float32", "focal_logits", (40, 1, 0.5), (8.75651076269652e-27, -1.31347661440448e-26)),
+    (14, "float32", "focal_logits", (20, 1, 0.5), (9.35762294955268e-14, -1.40364344050415e-13)),
+    (15, "float64", "focal_logits", (40, 1, 0.5), (8.75651076269652e-27, -1.31347661440448e-26)),
+    (16, "bfloat16", "focal_logits", (5, 1, 2), (3.0080902252681e-7, -8.97392766069373e-7)),
+    (17, "float32", "balanced_focal_logits", (20, 1, 0.5, 1), (9.35762294955268e-14, -1.40364344050415e-13)),
+    (18, "float64", "focal_logits", (20, 1, 0.5), (9.35762294955268e-14, -1.40364344050415e-13)),
+    (21, "float64", "gan_non_saturating_generator", (-20.5,), (20.5000000012502, -0.999999998749847)),
+    (22, "float64", "bce_logits", (800, 0), (800, 1)),
+    (23, "float32", "smooth_l1", (1e24, 1e25), (5.0e22, 0.1, -0.005)),
+    (25, "float32", "log_cosh", (1e-4,), (4.99999999166667e-9, 9.99999996666667e-5)),
+    (26, "float32", "log_cosh", (100,), (99.3068528194401, 1)),
+    (27, "float32", "standard_kl", (0, 1e-4), (2.50008333541671e-9, 0, 5.00025000833354e-5)),
+    (27, "float32", "standard_kl", (1e-5, 0), (5.0e-11, 1e-5, 0)),
+    # In the variance 1/(2v) cancels but for what the numbers have been rounded by.
+    (28, "float64", "gaussian_nll", (1e-6, 1e-12), (-13.3155105579643, 1e6, 3.51952119887415e-5)),
+    (30, "float64", "poisson_deviance", (1e-10, 1), (44.0517018600809, -19999999998)),
+    (31, "float32", "poisson_deviance", (1e-10, 1), (44.0517018600809, -19999999998)),
+    (44, "float64", "tweedie_deviance", (1 + 1e-9, 1, 1), (1.00000016481408e-18, 2.00000016348074e-9)),
+    (44, "float64", "tweedie_deviance", (1 + 1e-9, 1, 1.5), (1.00000016448075e-18, 2.00000016248074e-9)),
+    (44, "float64", "tweedie_deviance", (1 + 1e-9, 1, 2), (1.00000016414742e-18, 2.00000016148074e-9)),
+    (45, "float64", "tweedie_deviance", (3, 2, 1 + 1e-15), (0.378139567567342, 0.666666666666666)),
+    (46, "float64", "tweedie_deviance", (3, 2, 1 + 1e-12), (0.378139567566976, 0.666666666665934)),
+    (46, "float64", "tweedie_deviance", (3, 2, 2 - 1e-12), (0.1442635495498, 0.222222222222466)),
+    (47, "float64", "tweedie_deviance_log", (np.log(3), 2, 1 + 1e-12), (0.378139567566976, 3 * 0.666666666665934)),
+    (48, "float64", "bce", (1e-300, 1), (690.775527898214,)),
+    (49, "float32", "student_t", (1, 1e6), (1.41893903320459, 1, -4.99999833333333e-13, 0)),
+    (50, "float32", "student_t", (1, 1e4), (1.41898853237134, 1, -4.99983333333233e-9, 0)),
+    (50, "float64", "student_t", (1, 1e10), (1.41893853325467, 1, -4.99999999983333e-21, 0)),
+    (51, "float32", "student_t", (1e20, 1), (93.2481336056112, 2.0e-20, 44.858554679321, -1)),
+    (52, "float64", "gan_minimax_generator", (40,), (-40, -1)),
+    (53, "float64", "min_snr_noise", (1, -np.inf, 5), (1, 2, 0, 0)),
+]
+
+
+@pytest.mark.parametrize(("row", "kind", "name", "operands", "expected"), DEFECTS)
+def test_what_is_right_where_others_are_wrong(
+    row: int, kind: str, name: str, operands: tuple[float, ...], expected: tuple[float, ...]
+) -> None:
+    """To the digits of the reference numbers, or those that are left of operands that were rounded."""
+    module = pytest.importorskip("ml_dtypes") if kind == "bfloat16" else np
+    dtype = np.dtype(getattr(module, kind))
+    found = getattr(losses, name).value_and_grad(*(np.array(operand, dtype) for operand in operands))
+    digits = {"float64": 2e-14, "float32": 5e-7, "float16": 2.0**-10, "bfloat16": 2.0**-7}[kind]
+    for part, right in zip(found, expected, strict=False):
+        assert part.dtype == dtype
+        assert float(part) == pytest.approx(right, rel=digits, abs=0 if right else 1e-300), row
+
+
+def test_a_mean_of_squares_does_not_overflow() -> None:
+    """Row 24."""
+    assert losses.mse(np.full(10**6, np.float32(1e17)), reduction="mean") == np.float32(1e34)
+
+
+def test_far_and_small_residuals_in_float32() -> None:
     single = np.float32
-    assert losses.bce_logits.influence(single(20), single(1)) == single(-2.0611536e-9)
-    assert losses.focal_logits(single(20), single(1), 0.5) == single(9.35762297e-14)
-    assert losses.bce_logits.influence(np.float16(9), np.float16(1)) == np.float16(-1.2339e-4)
-    assert losses.mse(np.full(10**4, single(1e17)), reduction="mean") == single(1e34)
     assert losses.standard_kl(single(1e-5), single(0)) == single(0.5) * single(1e-5) ** 2
-    assert losses.log_cosh(single(1e-4)) == pytest.approx(5e-9, rel=2e-7, abs=0)
     assert losses.cauchy(single(1e30), 1.0) == pytest.approx(2 * np.log(1e30) - np.log(2), rel=1e-6)
     assert losses.pseudo_huber(single(1e30), 1.0) == single(1e30)
 

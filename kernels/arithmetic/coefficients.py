@@ -74,6 +74,125 @@ EXP_TAIL = (
         float.fromhex("0x1.61b2b016a9a33p-33"),
     ),
 )
+# gap0 = (-1)^0 (0!/8 + y t(y))/a^1, y = 1/a^2, in `families`: t on [0.0000, 0.0156]; error 2^-35.6, 2^-64.6
+GAP_TAIL_0 = (
+    (
+        float.fromhex("-0x1.5555560000000p-8"),
+        float.fromhex("0x1.9999600000000p-10"),
+        float.fromhex("-0x1.3693aa0000000p-10"),
+        float.fromhex("0x1.9b8fce0000000p-10"),
+    ),
+    (
+        float.fromhex("-0x1.5555555555555p-8"),
+        float.fromhex("0x1.999999999998ep-10"),
+        float.fromhex("-0x1.36db6db6d52f8p-10"),
+        float.fromhex("0x1.b8e38e24bb0b6p-10"),
+        float.fromhex("-0x1.f68b924b3b80bp-9"),
+        float.fromhex("0x1.a40fbadb4152cp-7"),
+        float.fromhex("-0x1.e3918cde528ecp-5"),
+        float.fromhex("0x1.690060e0ef8fbp-2"),
+        float.fromhex("-0x1.30df75b4a20a0p+1"),
+        float.fromhex("0x1.83c87a2775ce1p+3"),
+    ),
+)
+# gap1 = (-1)^1 (1!/8 + y t(y))/a^2, y = 1/a^2, in `families`: t on [0.0000, 0.0156]; error 2^-38.0, 2^-70.5
+GAP_TAIL_1 = (
+    (
+        float.fromhex("-0x1.0000000000000p-6"),
+        float.fromhex("0x1.ffff660000000p-8"),
+        float.fromhex("-0x1.0f9ede0000000p-7"),
+        float.fromhex("0x1.c827f20000000p-7"),
+    ),
+    (
+        float.fromhex("-0x1.0000000000000p-6"),
+        float.fromhex("0x1.fffffffffffc0p-8"),
+        float.fromhex("-0x1.0fffffffef4fdp-7"),
+        float.fromhex("0x1.efffffca131e5p-7"),
+        float.fromhex("-0x1.597fe9bff8174p-5"),
+        float.fromhex("0x1.554aaf2153ae9p-3"),
+        float.fromhex("-0x1.c51bafba0430dp-1"),
+        float.fromhex("0x1.7d912c14f9a20p+2"),
+        float.fromhex("-0x1.6102345646d06p+5"),
+        float.fromhex("0x1.db0fabfb5f045p+7"),
+    ),
+)
+# gap2 = (-1)^2 (2!/8 + y t(y))/a^3, y = 1/a^2, in `families`: t on [0.0000, 0.0156]; error 2^-35.5, 2^-66.5
+GAP_TAIL_2 = (
+    (
+        float.fromhex("-0x1.0000000000000p-4"),
+        float.fromhex("0x1.7fff1e0000000p-5"),
+        float.fromhex("-0x1.0f70c00000000p-4"),
+        float.fromhex("0x1.187fac0000000p-3"),
+    ),
+    (
+        float.fromhex("-0x1.0000000000000p-4"),
+        float.fromhex("0x1.7ffffffffff4dp-5"),
+        float.fromhex("-0x1.0fffffffd18bcp-4"),
+        float.fromhex("0x1.35ffffb4e3307p-3"),
+        float.fromhex("-0x1.031fe0f8342fdp-1"),
+        float.fromhex("0x1.2a9e928149742p+1"),
+        float.fromhex("-0x1.c4cb3c42230c3p+3"),
+        float.fromhex("0x1.aa9ea5ca17d35p+6"),
+        float.fromhex("-0x1.ad50507523e1ep+9"),
+        float.fromhex("0x1.302ce52270b1fp+12"),
+    ),
+)
+# gap3 = (-1)^3 (3!/8 + y t(y))/a^4, y = 1/a^2, in `families`: t on [0.0000, 0.0156]; error 2^-33.4, 2^-63.5
+GAP_TAIL_3 = (
+    (
+        float.fromhex("-0x1.4000000000000p-2"),
+        float.fromhex("0x1.4ffe980000000p-2"),
+        float.fromhex("-0x1.311b620000000p-1"),
+        float.fromhex("0x1.7af6480000000p+0"),
+    ),
+    (
+        float.fromhex("-0x1.4000000000000p-2"),
+        float.fromhex("0x1.4fffffffffdfap-2"),
+        float.fromhex("-0x1.31ffffff79907p-1"),
+        float.fromhex("0x1.aa3fff2674683p+0"),
+        float.fromhex("-0x1.a513a60344716p+2"),
+        float.fromhex("0x1.17f0d57071a32p+5"),
+        float.fromhex("-0x1.e0a90c680eec0p+7"),
+        float.fromhex("0x1.f6f7ef7cd3acap+10"),
+        float.fromhex("-0x1.1181dff364e46p+14"),
+        float.fromhex("0x1.965b57a4552efp+16"),
+    ),
+)
+# 1 - erf(x) = exp(-x^2) q(t), t = (x - 2.5)/(x + 2.5): q on [-0.4286, 0.4444]; error 2^-24.1, 2^-52.6
+ERF_REST = (
+    (
+        float.fromhex("0x1.afbb400000000p-3"),
+        float.fromhex("-0x1.7ca88e0000000p-2"),
+        float.fromhex("0x1.01c11c0000000p-2"),
+        float.fromhex("-0x1.00118a0000000p-3"),
+        float.fromhex("0x1.470ace0000000p-5"),
+        float.fromhex("-0x1.053dde0000000p-8"),
+        float.fromhex("-0x1.59b5a40000000p-9"),
+        float.fromhex("0x1.af76b80000000p-11"),
+        float.fromhex("0x1.aff8880000000p-13"),
+    ),
+    (
+        float.fromhex("0x1.afbb3f3b7343bp-3"),
+        float.fromhex("-0x1.7ca88dec217a6p-2"),
+        float.fromhex("0x1.01c11a735cd98p-2"),
+        float.fromhex("-0x1.0011543716c8ap-3"),
+        float.fromhex("0x1.470ba1f67ea72p-5"),
+        float.fromhex("-0x1.05bb2fe5c5103p-8"),
+        float.fromhex("-0x1.5a5716ce6f48ep-9"),
+        float.fromhex("0x1.cb3b61c10286cp-11"),
+        float.fromhex("0x1.def2ca9b93a3ap-13"),
+        float.fromhex("-0x1.0e466bf876c53p-13"),
+        float.fromhex("-0x1.1ebe676d0c319p-15"),
+        float.fromhex("0x1.384e0e90099adp-16"),
+        float.fromhex("0x1.fb07fa46c0bd9p-18"),
+        float.fromhex("-0x1.34c3a9750c8dcp-19"),
+        float.fromhex("-0x1.e7f102db39bccp-20"),
+        float.fromhex("0x1.709506e815cb3p-24"),
+        float.fromhex("0x1.a57ce8c7e7698p-22"),
+        float.fromhex("0x1.f459c9829639ap-25"),
+        float.fromhex("-0x1.0a6da8c861368p-24"),
+    ),
+)
 # log(1+f) = 2q + q^3 L(q^2), q = f/(2+f): L on [0.0000, 0.0294]; error 2^-43.1; doubles alone
 SHORT_LOG_TAIL = (
     float.fromhex("0x1.5555555564e96p-1"),
@@ -143,4 +262,11 @@ LN2_HIGH = (float.fromhex("0x1.62e8000000000p-1"), float.fromhex("0x1.62e42fefa4
 LN2_LOW = (float.fromhex("-0x1.e8082e0000000p-16"), float.fromhex("-0x1.8432a1b0e2634p-43"))
 TWO_THIRDS_HIGH = (float.fromhex("0x1.5555560000000p-1"), float.fromhex("0x1.5555555555555p-1"))
 TWO_THIRDS_LOW = (float.fromhex("-0x1.5555560000000p-26"), float.fromhex("0x1.5555555555555p-55"))
+TWO_OVER_ROOT_PI_HIGH = (float.fromhex("0x1.20dd760000000p+0"), float.fromhex("0x1.20dd750429b6dp+0"))
+TWO_OVER_ROOT_PI_LOW = (float.fromhex("-0x1.f7ac920000000p-25"), float.fromhex("0x1.1ae3a914fed80p-56"))
+# log(2 pi)/2 as a sum of two doubles
+HALF_LOG_TWO_PI = (float.fromhex("0x1.d67f1c864beb5p-1"), float.fromhex("-0x1.65b5a1b7ff5dfp-55"))
+GAP_STEPS = 8
+ERF_CENTER = 2.5
+ERF_TO = 6.5
 INV_LN2 = (float.fromhex("0x1.7154760000000p+0"), float.fromhex("0x1.71547652b82fep+0"))

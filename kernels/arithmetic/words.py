@@ -10,12 +10,13 @@ from __future__ import annotations
 from . import coefficients as c
 from . import functions
 from .elementary import exp_parts, exp_tail, fast_two_sum, power_of_two, product, two_sum
-from .functions import parts_of_log, parts_of_log1p, scaled_by_halves
+from .functions import erf_integral, parts_of_log, parts_of_log1p, rest_of_erf, scaled_by_halves
 from .primitives import constant, fma, max, min, opposite, scalar, sqrt, where
 
 __all__ = [
     "absolute",
     "divided",
+    "erf",
     "exp",
     "expm1",
     "expm1mx",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 _LN2_HIGH, _LN2_LOW = constant(*c.LN2_HIGH), constant(*c.LN2_LOW)
+_ERF_LAST = 10  # the integral down to which one word does, since its error is multiplied by 4.5/19, 4.5/17, ...
 _LEAST, _MOST, _INFINITY = functions._LEAST, functions._MOST, functions._INFINITY
 _REDUCED = functions._REDUCED
 _WHOLE = constant(60.0, 120.0)  # exponents from which on expm1 is exp, in two words
@@ -204,6 +206,27 @@ def logcosh(a):
 def power(a, b):
     """a^b for a > 0."""
     return exp(times(b, log(a)))
+
+
+@scalar
+def erf(a):
+    """The error function, as in `functions`, by integrals up to 1.5."""
+    T = type(a[0])
+    size = absolute(a)
+    near = size[0] < T(1.5)
+    zero = T(0.0), T(0.0)
+    z = where(near, size, zero)
+    square = times(z, z)
+    e = exp(negative(square))
+    double = T(2.0) * square[0], T(2.0) * square[1]
+    value = erf_integral(z[0], e[0], _ERF_LAST), T(0.0)
+    for n in range(_ERF_LAST - 1, -1, -1):
+        value = divided(plus(e, times(double, value)), (T(2.0 * n + 1.0), T(0.0)))
+    factor = tuple(part(z[0]) for part in functions._TWO_OVER_ROOT_PI)
+    inside = times(z, times(factor, value))
+    far = where(near, (T(1.5), T(0.0)), size)
+    value = where(near, inside, fast_two_sum(T(1.0), -rest_of_erf(*far)))
+    return where(a[0] < T(0.0), negative(value), where(a[0] == a[0], value, a))
 
 
 @scalar

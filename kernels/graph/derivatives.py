@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..arithmetic import coefficients as c
+from ..arithmetic.families import ORDERS
 from .real import (
     Condition,
+    deviance,
     exp,
     expm1,
+    gap,
     lifted,
     log,
+    moment,
     ordered,
     power,
     sigmoid,
@@ -27,6 +32,7 @@ from .real import (
 __all__ = ["derivatives", "divided"]
 
 _ZERO, _ONE = lifted(0), lifted(1)
+_TWO_OVER_ROOT_PI = lifted(c.TWO_OVER_ROOT_PI_HIGH[1]) + c.TWO_OVER_ROOT_PI_LOW[1]  # two words of it
 
 
 def derivatives(roots: Sequence[Any], operand: Any) -> list[Any]:
@@ -99,6 +105,16 @@ def _power(node: Any, x: Any, y: Any, dx: Any, dy: Any) -> Any:
     return first + where(node == 0, 0, node * log(x)) * dy
 
 
+def _deviance(order: int) -> Callable[..., Any]:
+    """The rule of `deviance`: the integrand in u, the next member in q."""
+
+    def rule(node: Any, u: Any, q: Any, du: Any, dq: Any) -> Any:
+        slope = _ZERO if du is _ZERO else expm1(u) * power(u, order) * exp(q * u) * du
+        return slope if dq is _ZERO else slope + deviance(u, q, order + 1) * dq
+
+    return rule
+
+
 def _by_argument(slope: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     """The rule of a function of one argument: ``slope`` of the node and the argument is its derivative."""
     return lambda node, x, dx: slope(node, x) * dx
@@ -121,9 +137,13 @@ _RULES: dict[str, Callable[..., Any]] = {
     "tanh": _by_argument(lambda node, x: 4 * sigmoid(2 * x) * sigmoid(-2 * x)),
     "sigmoid": _by_argument(lambda node, x: node * sigmoid(-x)),
     "softplus": _by_argument(lambda node, x: sigmoid(x)),
+    "erf": _by_argument(lambda node, x: _TWO_OVER_ROOT_PI * exp(-(x * x))),
     "logcosh": _by_argument(lambda node, x: tanh(x)),
     "power": _power,
     "minimum": lambda node, a, b, da, db: where(b < a, db, da),
     "maximum": lambda node, a, b, da, db: where(b > a, db, da),
     "where": lambda node, condition, yes, no, _, dyes, dno: where(condition, dyes, dno),
+    **{f"gap{n}": _by_argument(lambda node, a, n=n: gap(a, n + 1)) for n in ORDERS},  # type: ignore[misc]
+    **{f"moment{n}": _by_argument(lambda node, z, n=n: moment(z, n + 1)) for n in ORDERS},  # type: ignore[misc]
+    **{f"deviance{n}": _deviance(n) for n in ORDERS},
 }

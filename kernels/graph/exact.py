@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..arithmetic.families import ORDERS
 from .real import constant_of, ordered
 
 __all__ = ["evaluated"]
@@ -55,6 +56,29 @@ def _power(mp: Any, x: Any, y: Any) -> Any:
     return mp.power(x, y) if x > 0 else mp.nan
 
 
+def _gap(mp: Any, order: int, a: Any) -> Any:
+    """By the functions of mpmath, with as many digits more as their differences lose."""
+    if not 0 < a < mp.inf:
+        return mp.inf if a == 0 else mp.mpf(0) if a > 0 else mp.nan
+    with mp.extraprec(40 + 2 * abs(mp.frexp(a)[1])):
+        if order == 0:
+            return mp.loggamma(a) - mp.loggamma(a + 0.5) + mp.log(a) / 2
+        rest = (-1) ** (order - 1) * mp.factorial(order - 1) / (2 * a**order)
+        return mp.psi(order - 1, a) - mp.psi(order - 1, a + 0.5) + rest
+
+
+def _moment(mp: Any, order: int, z: Any) -> Any:
+    return mp.hyp1f1(order + 1, order + 2, z) / (order + 1)
+
+
+def _deviance(mp: Any, order: int, u: Any, q: Any) -> Any:
+    """By a difference of moments, with as many digits more as that loses."""
+    if not mp.isfinite(u) or not mp.isfinite(q):
+        return mp.nan
+    with mp.extraprec(40 + 2 * max(0, -mp.frexp(u)[1]) + 4 * max(0, mp.frexp(q)[1])):
+        return u ** (order + 1) * (_moment(mp, order, (q + 1) * u) - _moment(mp, order, q * u))
+
+
 def _least(mp: Any, a: Any, b: Any) -> Any:
     return b if b < a or mp.isnan(b) else a
 
@@ -81,6 +105,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "sigmoid": lambda mp, x: 1 / (1 + mp.exp(-x)),
     "softplus": lambda mp, x: (x if x > 0 else 0) + mp.log1p(mp.exp(-abs(x))),
     "logcosh": lambda mp, x: _log_cosh(mp, x),
+    "erf": lambda mp, x: mp.erf(x),
     "power": _power,
     "minimum": _least,
     "maximum": _most,
@@ -91,6 +116,9 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "and": lambda mp, a, b: a and b,
     "or": lambda mp, a, b: a or b,
     "not": lambda mp, a: not a,
+    **{f"gap{n}": lambda mp, a, n=n: _gap(mp, n, a) for n in ORDERS},
+    **{f"moment{n}": lambda mp, z, n=n: _moment(mp, n, z) for n in ORDERS},
+    **{f"deviance{n}": lambda mp, u, q, n=n: _deviance(mp, n, u, q) for n in ORDERS},
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arithmetic import functions, short, words
+from ..arithmetic import families, functions, short, words
 from ..arithmetic.nodes import Double, is_node
 from ..arithmetic.primitives import opposite, scalar, sqrt, where
 from .real import constant_of, ordered
@@ -116,6 +116,7 @@ _WORD: _Operations = {
     "==": operator.eq,
     "!=": operator.ne,
     **{name: getattr(functions, name) for name in functions.__all__},
+    **families.WORD,
 }
 
 
@@ -136,4 +137,5 @@ _WORDS: _Operations = {
     "==": lambda a, b: (a[0] == b[0]) & (a[1] == b[1]),
     "!=": lambda a, b: (a[0] != b[0]) | (a[1] != b[1]),
     **{name: getattr(words, name) for name in functions.__all__},
+    **families.WORDS,
 }

@@ -16,19 +16,25 @@ from typing import Any
 
 import numpy as np
 
+from ..arithmetic.families import ORDERS
+
 __all__ = [
     "FUNCTIONS",
     "Condition",
     "Real",
     "clip",
+    "deviance",
+    "erf",
     "exp",
     "expm1",
+    "gap",
     "lifted",
     "log",
     "log1p",
     "logcosh",
     "maximum",
     "minimum",
+    "moment",
     "operand",
     "ordered",
     "power",
@@ -236,6 +242,9 @@ def _add(a: Any, b: Any) -> Any:
         return b
     if _is(b, 0):
         return a
+    for one, other in ((a, b), (b, a)):
+        if one.operation == "expm1" and one.arguments[0] is _neg(other):
+            return Real("expm1mx", one.arguments[0])
     if b.operation == "neg":
         return _sub(a, b.arguments[0])
     if a.operation == "neg":
@@ -250,10 +259,10 @@ def _sub(a: Any, b: Any) -> Any:
         return a
     if _is(a, 0):
         return _neg(b)
-    if b.operation == "neg":
-        return _add(a, b.arguments[0])
     if a.operation == "expm1" and a.arguments[0] is b:
         return Real("expm1mx", b)
+    if b.operation == "neg":
+        return _add(a, b.arguments[0])
     if _is(b, 1):
         if a.operation == "exp":
             return expm1(a.arguments[0])
@@ -424,6 +433,11 @@ def logcosh(x: Any) -> Any:
     return Real("logcosh", lifted(x))
 
 
+def erf(x: Any) -> Any:
+    """The error function, 2/sqrt(pi) times the integral of exp(-t^2) over t in (0, x)."""
+    return Real("erf", lifted(x))
+
+
 _POWERS = 64  # exponents up to which a whole power is made of products
 
 
@@ -484,10 +498,38 @@ def sign(x: Any) -> Any:
     return where(x > 0, 1, where(x < 0, -1, where(x == 0, 0, x)))
 
 
+# --- families, which are for formulas of this library alone: see `arithmetic.families`
+
+
+def gap(a: Any, order: int = 0) -> Any:
+    """log Gamma(a) - log Gamma(a + 1/2) + log(a)/2 for a > 0, or its derivative of that order."""
+    return Real(_member("gap", order), lifted(a))
+
+
+def moment(z: Any, order: int = 0) -> Any:
+    """The integral of t^n exp(z t) over t in (0, 1), n the order: for n = 0 it is expm1(z)/z."""
+    return Real(_member("moment", order), lifted(z))
+
+
+def deviance(u: Any, q: Any, order: int = 0) -> Any:
+    """The integral of expm1(s) s^n exp(q s) over s in (0, u), n the order, which is the derivative in q."""
+    return Real(_member("deviance", order), lifted(u), lifted(q))
+
+
+def _member(name: str, order: int) -> str:
+    """The operation of that order."""
+    if order not in ORDERS:
+        raise NotImplementedError(
+            f"the derivative of order {order} of {name}, a function in this loss, is not known: derivatives in its "
+            f"parameters are up to the order {max(ORDERS)}, of higher ones take differences"
+        )
+    return f"{name}{order}"
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        exp, expm1, log, log1p, sqrt, tanh, sigmoid, softplus, logcosh, power, where, minimum, maximum, clip, sign
+        exp, expm1, log, log1p, sqrt, tanh, sigmoid, softplus, logcosh, erf, power, where, minimum, maximum, clip, sign
     )
 }  # fmt: skip
 FUNCTIONS["abs"] = lambda x: _abs(lifted(x))

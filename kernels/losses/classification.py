@@ -31,9 +31,10 @@ class _Sides(NamedTuple):
     far: Number
 
     @classmethod
-    def of(cls, x: Number, target: Number) -> _Sides:
+    def of(cls, x: Number, target: Number, rest: Number) -> _Sides:
+        """Of the label, and of 1 less that."""
         right = x >= 0
-        return cls(where(right, x, -x), where(right, target, 1 - target), where(right, 1 - target, target))
+        return cls(where(right, x, -x), where(right, target, rest), where(right, rest, target))
 
 
 def bce_logits(x: Number, target: Number, pos_weight: Number = 1.0, label_smoothing: Number = 0.0) -> Number:
@@ -44,8 +45,8 @@ def bce_logits(x: Number, target: Number, pos_weight: Number = 1.0, label_smooth
     For a label between 0 and 1 the derivative in x, (1 - t) s(x) - w t s(-x) with the sigmoid s, is 0 at some x: near
     that it is right to 4 units in the last place of its terms, not of their difference.
     """
-    t = target * (1 - label_smoothing) + 0.5 * label_smoothing
-    size, near, far = _Sides.of(x, t)
+    kept, added = 1 - label_smoothing, 0.5 * label_smoothing
+    size, near, far = _Sides.of(x, target * kept + added, (1 - target) * kept + added)
     rest = log1p(exp(-size))
     of_near, of_far = where(x >= 0, pos_weight, 1), where(x >= 0, 1, pos_weight)
     return weighted(near, of_near * rest) + weighted(far, of_far * (rest + size))
@@ -76,7 +77,7 @@ def _focal(x: Number, target: Number, gamma: Number) -> Number:
     of positive terms.  Where e would be no number any more, the logarithm goes on for a label of exactly 1 (floats
     without doubles inside have no such least number: they come to 0 there), and otherwise e is nothing beside the rest.
     """
-    size, near, far = _Sides.of(x, target)
+    size, near, far = _Sides.of(x, target, 1 - target)
     e = exp(-size)
     rest = log1p(e)
     wrong = near * maximum(e, _LEAST) + far

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..graph.real import expm1, log, log1p, logcosh, maximum, minimum, sqrt, where
+from ..graph.real import exp, expm1, log, log1p, logcosh, maximum, minimum, sqrt, where
 from .definition import Domain
 from .formula import Formula
 
@@ -60,6 +60,11 @@ def huber(x: Number, delta: Number = 1.0) -> Number:
     return where(abs(x) <= delta, 0.5 * (x * x), delta * (abs(x) - 0.5 * delta))
 
 
+def _huber_slope(x: Number, delta: Number) -> Number:
+    """The derivative in delta, |x| - delta beyond it, where the automatic one subtracts its half twice."""
+    return maximum(0, abs(x) - delta)
+
+
 def smooth_l1(x: Number, beta: Number = 1.0) -> Number:
     """Smooth L1: x^2/(2 beta) up to |x| = beta, then |x| - beta/2; for beta = 0 it is |x|."""
     return where(abs(x) < beta, (x / beta) * (0.5 * x), abs(x) - 0.5 * beta)
@@ -105,11 +110,33 @@ def welsch(x: Number, scale: Number = 1.0) -> Number:
     return -expm1(-0.5 * z * z)
 
 
+def _geman_mcclure_slope(x: Number, scale: Number) -> Number:
+    """The derivative in scale, -16 z^2/(z^2 + 4)^2/scale, with fewer roundings than the automatic one."""
+    z = x / scale
+    inverse = 2 / z
+    root = where(abs(z) < 2, z / (z * z + 4), inverse / (2 + 2 * (inverse * inverse)))
+    return -16 / scale * (root * root)
+
+
+def _welsch_slope(x: Number, scale: Number) -> Number:
+    """The derivative in x, z/scale exp(-z^2/2), by the root of exp: that is a normal number where exp is not."""
+    z = x / scale
+    root = exp(-0.25 * z * z)
+    return root * (z / scale) * root
+
+
+def _welsch_scale_slope(x: Number, scale: Number) -> Number:
+    """The derivative in scale, -z^2/scale exp(-z^2/2), likewise."""
+    z = x / scale
+    root = exp(-0.25 * z * z)
+    return -(root * z * (z / scale) * root)
+
+
 def tukey(x: Number, c: Number = 4.685) -> Number:
     """Tukey's biweight: c^2/6 (1 - (1 - z^2)^3) up to |z| = 1, z = x/c, then c^2/6."""
     z = x / c
     s = minimum(z * z, 1)
-    return c * c / 6 * (s * (3 + s * (s - 3)))
+    return where(s >= 1, c * c / 6, x * x / 6 * (3 + s * (s - 3)))
 
 
 def _tukey_slope(x: Number, c: Number) -> Number:
@@ -148,14 +175,15 @@ def squared_epsilon_insensitive(x: Number, epsilon: Number = 0.1) -> Number:
 
 
 MSE, HALF_SQUARED_ERROR, MAE = Formula(mse), Formula(half_squared_error), Formula(mae)
-HUBER = Formula(huber, ("delta",), domains=_not_negative("delta", _BEND))
+HUBER = Formula(huber, ("delta",), domains=_not_negative("delta", _BEND), slopes={"delta": _huber_slope})
 SMOOTH_L1 = Formula(smooth_l1, ("beta",), domains=_not_negative("beta", _BEND))
 PSEUDO_HUBER = Formula(
     pseudo_huber, ("delta",), domains=_positive("delta", _BEND), slopes={"delta": _pseudo_huber_slope}
 )
-CAUCHY, GEMAN_MCCLURE, WELSCH = (
-    Formula(function, ("scale",), domains=_positive("scale", _BEND)) for function in (cauchy, geman_mcclure, welsch)
-)
+_SCALE = _positive("scale", _BEND)
+CAUCHY = Formula(cauchy, ("scale",), domains=_SCALE)
+GEMAN_MCCLURE = Formula(geman_mcclure, ("scale",), domains=_SCALE, slopes={"scale": _geman_mcclure_slope})
+WELSCH = Formula(welsch, ("scale",), domains=_SCALE, slopes={"x": _welsch_slope, "scale": _welsch_scale_slope})
 TUKEY = Formula(
     tukey,
     ("c",),
