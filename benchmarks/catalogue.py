@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -81,12 +82,23 @@ def _asymmetric(xp: Any, x: Any, c: Any, tau: Any) -> Any:
     return xp.where(x > 0, tau, 1 - tau) * c * c * (xp.sqrt(1 + z * z) - 1)
 
 
+def _student(xp: Any, x: Any, nu: Any, sigma: Any) -> Any:
+    z = x / sigma
+    if hasattr(xp, "lgamma"):
+        log_gamma = xp.lgamma
+    else:
+        from jax.scipy.special import gammaln as log_gamma
+    normalization = log_gamma(nu / 2) - log_gamma((nu + 1) / 2) + xp.log(nu * math.pi) / 2
+    return (nu + 1) / 2 * xp.log1p(z * z / nu) + xp.log(sigma) + normalization
+
+
 CASES = {
     "mse": Case(losses.mse, lambda xp, x: x * x, {}),
     "huber": Case(losses.huber, _huber, {"delta": 1.3}),
     "quantile": Case(losses.quantile, _quantile, {"q": 0.3}, "number"),
     "bce_logits": Case(losses.bce_logits, _entropy, {"pos_weight": 2.0}, "label"),
     "focal_logits": Case(losses.focal_logits, _focal, {"gamma": 2.0}, "label"),
+    "student_t": Case(losses.student_t, _student, {"nu": 4.0, "sigma": 1.3}),
     "a user's": Case(asymmetric, _asymmetric, {"c": 1.3, "tau": 0.3}),
 }
 

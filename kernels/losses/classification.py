@@ -115,12 +115,12 @@ BCE_LOGITS = Formula(
 HINGE, SQUARED_HINGE = (Formula(function, ("margin",), ranges=_SIDE) for function in (hinge, squared_hinge))
 SMOOTHED_HINGE = Formula(smoothed_hinge, ranges=_SIDE)
 FOCAL_LOGITS = Formula(
-    focal_logits, ("gamma",), precision="wide", domains=_GAMMA, ranges={**_LABEL, "gamma": (0.0, 5.0)}
+    focal_logits, ("gamma",), precision="half wide", domains=_GAMMA, ranges={**_LABEL, "gamma": (0.0, 5.0)}
 )
 BALANCED_FOCAL_LOGITS = Formula(
     balanced_focal_logits,
     ("gamma", "balance"),
-    precision="wide",
+    precision="half wide",
     domains=_GAMMA,
     ranges={**_LABEL, "gamma": (0.0, 5.0), "balance": _UNIT},
 )

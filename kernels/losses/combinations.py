@@ -13,7 +13,7 @@ from typing import Any
 from ..graph.real import lifted, operand
 from ..graph.terms import renamed, weighted
 from .definition import Domain
-from .formula import Formula, with_operands
+from .formula import Formula, Precision, with_operands
 
 __all__ = ["Combination", "Factor"]
 
@@ -55,11 +55,11 @@ class Combination(Formula):
                 for factor, formula in terms
             )
 
-        precisions = {formula.precision for formula in formulas}
+        precisions: set[Precision] = {formula.precision for formula in formulas}
         super().__init__(
             with_operands(total, name, names, known),
             parameters,
-            precision="wide" if "wide" in precisions else "auto" if "auto" in precisions else "working",
+            precision=next(one for one in ("wide", "half wide", "auto", "working") if one in precisions),
             domains=_strictest(formulas),
             ranges=_narrowest(formulas),
             slopes=slopes,

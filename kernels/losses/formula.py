@@ -27,7 +27,7 @@ from .definition import Definition, Domain, Library, Stage
 
 __all__ = ["Formula", "Precision", "disagreement", "in_wide_numbers", "with_operands"]
 
-Precision = Literal["auto", "working", "wide"]
+Precision = Literal["auto", "working", "half wide", "wide"]  # the widest comes last
 Form = Callable[[Sequence[Any], Sequence[Any]], tuple[Any, ...]]  # one of `formats`
 _LOST = 4.0  # units in the last place that an output may lose before it gets wide numbers
 _LOST_IN_HALF = 1.0  # and those before it gets all of their digits; neighbours, where rounding decides, differ by one
@@ -319,10 +319,10 @@ class _Order:
     def _chosen(self, double: bool) -> list[Form]:
         """The narrowest format for each output that is close to wide numbers at all points that are tried."""
         formula = self.formula
-        if formula.precision == "working":
-            return [formats.working] * len(self.roots)
+        if formula.precision in ("working", "wide"):
+            return [getattr(formats, formula.precision)] * len(self.roots)
         narrow = [lost <= _LOST for lost in self._lost(formats.working, double)]
-        if formula.precision == "wide":
+        if formula.precision == "half wide":
             narrow = [False] * len(self.roots)
         for place, name in enumerate(formula.operands):
             narrow[1 + place] |= name in formula.of_terms and not any(self.orders)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..arithmetic import coefficients as c
 from ..graph.real import deviance, exp, expm1, gap, lifted, log, log1p, moment, sqrt, where
@@ -156,12 +156,10 @@ def student_t(x: Number, nu: Number, sigma: Number = 1.0) -> Number:
 
     The residual is x, and C is log Gamma(nu/2) - log Gamma((nu + 1)/2) + log(nu pi)/2; nu = inf is the normal
     distribution.  Errors are below 4 units in the last place, in the derivatives too, but near where the value or the
-    derivative in nu is 0: there they are below 2^-58 (float64) or 2^-48 (float32) of the largest of its terms.
+    derivative in nu is 0: there they are below 2^-58 (float64) or 2^-35 (float32) of the largest of its terms.
     """
-    w, far = _tail(x, nu, sigma)
-    tail = where(far, 2 * (log(abs(x)) - log(sigma)) - log(nu), log1p(w))
-    z = x / sigma
-    core = where(nu == _INFINITY, 0.5 * (z * z), 0.5 * (nu + 1) * tail)
+    tail = _Tail.of(x, nu, sigma)
+    core = where(nu == _INFINITY, 0.5 * (tail.z * tail.z), 0.5 * (nu + 1) * tail.log)
     return core + (log(sigma) + _normalization(nu))
 
 
@@ -171,18 +169,30 @@ def _normalization(nu: Number) -> Number:
     return lifted(high) + (low + gap(0.5 * nu))
 
 
-def _tail(x: Number, nu: Number, sigma: Number) -> tuple[Number, Any]:
-    """z^2/nu, and whether that is so large that 1 is nothing beside it; then 0 stands for it, which may overflow."""
-    t = x / sigma / sqrt(nu)
-    far = abs(t) > 1e12
-    near = where(far, 0, t)
-    return near * near, far
+class _Tail(NamedTuple):
+    """What the loss and its derivatives are made of; where z is so large that 1 is nothing beside z^2, w is 0."""
+
+    z: Number
+    w: Number  # z^2/nu
+    log: Number  # log(1 + w)
+    far: Any
+    inverse: Number  # 1/(sigma (1 + w)), or 1/x where that is far out
+
+    @classmethod
+    def of(cls, x: Number, nu: Number, sigma: Number) -> _Tail:
+        z = x / sigma
+        t = z * (1 / sqrt(nu))
+        size = abs(t)
+        far = size > 1e17  # whose square is in the range of float32
+        near = where(far, 0, t)
+        w = near * near
+        return cls(z, w, where(far, 2, 1) * log1p(where(far, size, w)), far, 1 / where(far, x, sigma * (1 + w)))
 
 
 def _student_t_slope(x: Number, nu: Number, sigma: Number) -> Number:
     """The derivative in x: (nu + 1) x/(nu sigma^2 + x^2)."""
-    w, far = _tail(x, nu, sigma)
-    return where(far, (nu + 1) / x, (1 + 1 / nu) * ((x / sigma) / (sigma * (1 + w))))
+    tail = _Tail.of(x, nu, sigma)
+    return where(tail.far, nu + 1, (1 + 1 / nu) * tail.z) * tail.inverse
 
 
 def _student_t_slope_in_nu(x: Number, nu: Number, sigma: Number) -> Number:
@@ -190,16 +200,15 @@ def _student_t_slope_in_nu(x: Number, nu: Number, sigma: Number) -> Number:
 
     With u = log(1 + w) the first two are exp(-u) - 1 + u: of the order of w^2, where the automatic terms are like w.
     """
-    w, far = _tail(x, nu, sigma)
-    u = where(far, 2 * (log(abs(x)) - log(sigma)) - log(nu), log1p(w))
-    share = where(far, 1, w / (1 + w))
-    return 0.5 * (_rest(-u) - share / nu) + 0.5 * gap(0.5 * nu, 1)
+    tail = _Tail.of(x, nu, sigma)
+    share = where(tail.far, 1, (tail.w * sigma) * tail.inverse)
+    return 0.5 * (_rest(-tail.log) - share * (1 / nu)) + 0.5 * gap(0.5 * nu, 1)
 
 
 def _student_t_slope_in_sigma(x: Number, nu: Number, sigma: Number) -> Number:
     """The derivative in sigma: (1 - z^2)/(sigma (1 + w)), where the automatic one is a difference."""
-    w, far = _tail(x, nu, sigma)
-    return where(far, -nu / sigma, (1 - x / sigma) * ((1 + x / sigma) / (sigma * (1 + w))))
+    tail = _Tail.of(x, nu, sigma)
+    return where(tail.far, -nu / sigma, (1 - tail.z) * ((1 + tail.z) * tail.inverse))
 
 
 def _mean(message: str) -> dict[str, Domain]:
@@ -224,7 +233,7 @@ GAUSSIAN_KL = Formula(gaussian_kl, precision="wide", ranges={**_LOG_VARIANCE, "o
 STUDENT_T = Formula(
     student_t,
     ("nu", "sigma"),
-    precision="wide",
+    precision="half wide",
     domains={
         "nu": Domain(0.0, True, "nu must be positive, got {}: it is the number of degrees of freedom"),
         "sigma": Domain(0.0, True, "sigma must be positive, got {}: it is the scale of the residuals"),
