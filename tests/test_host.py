@@ -94,7 +94,10 @@ def test_what_numba_would_compile_for_this_processor_is_refused() -> None:
 
 @pytest.mark.slow
 def test_all_that_is_portable_is_the_same_whatever_processor_compiles_it(tmp_path: Path) -> None:
-    """PTX of every kind, layout and dtype, if not of all together, and the program that JAX exports."""
+    """PTX of every kind, layout and dtype, if not of all together, and the program that JAX exports.
+
+    To export it JAX runs the handler, which a processor without AVX-512 cannot where it is compiled for that.
+    """
     storages = ("bfloat16", "float32", "float64")
     layouts = ("shared", "columns", "rows", "each", "strided")
     texts: list[Any] = [("elementwise", "nll", GRADIENTS, "float32", layout) for layout in layouts]
@@ -108,6 +111,10 @@ def test_all_that_is_portable_is_the_same_whatever_processor_compiles_it(tmp_pat
         import hashlib
         for what in {texts}:
             print(what, hashlib.sha256(ptx(*what).encode()).hexdigest())
+        import os
+        import llvmlite.binding as llvm
+        if "avx512" in os.environ["NUMBA_CPU_NAME"] and not llvm.get_host_cpu_features().get("avx512f"):
+            raise SystemExit
         try:
             import jax.export, jax.numpy as jnp, fastrobust.jax as frj
         except ImportError:
@@ -117,8 +124,8 @@ def test_all_that_is_portable_is_the_same_whatever_processor_compiles_it(tmp_pat
         print(jax.export.export(function, disabled_checks=checks)(jnp.ones(8, jnp.float32)).mlir_module())
     """
     first, *others = on_every_host(script, tmp_path)
-    assert len(first.splitlines()) >= len(texts)
-    assert all(other == first for other in others)
+    assert all(len(one.splitlines()) >= len(texts) for one in (first, *others))
+    assert all(first.startswith(other) for other in others)
 
 
 def test_exported_programs_name_kernels_by_numbers_that_stay() -> None:

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from .. import losses
 from ._formula_module import Loss
 from ._modules import Reduction
 
@@ -27,6 +26,8 @@ class _Usual(Loss):
     of: ClassVar[str]  # its name in the catalogue
 
     def __init__(self, *, reduction: Reduction = "mean", **parameters: float | Tensor | None) -> None:
+        from .. import losses  # which is imported by a first call: not while this module is
+
         given = {name: value for name, value in parameters.items() if value is not None}
         super().__init__(getattr(losses, self.of), reduction, **given)
 
