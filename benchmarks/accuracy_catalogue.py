@@ -37,14 +37,14 @@ def rows_of(name: str, dtype: Any, count: int, seed: int) -> Iterator[dict[str, 
     found = [np.broadcast_to(part, (count,)) for part in loss.value_and_grad(*operands)]
     truths = [oracle_losses.value_and_slopes(name, point) for point in zip(*operands, strict=True)]
     order = loss.formula.order((0,) * len(names))
-    for place, (output, wide) in enumerate(zip(loss.Grad._fields, order.wide(dtype is np.float64), strict=True)):
+    for place, (output, form) in enumerate(zip(loss.Grad._fields, order.forms(dtype is np.float64), strict=True)):
         errors = [_ulp(oracle_losses.mp, true[place], got) for true, got in zip(truths, found[place], strict=True)]
         i = int(np.argmax(errors))
         yield {
             "loss": name,
             "output": output,
             "dtype": np.dtype(dtype).name,
-            "numbers": "wide" if wide else "working",
+            "numbers": form.__name__.replace("_", " "),
             "points": count,
             "seed": seed,
             "max_ulp": f"{errors[i]:.4g}",
