@@ -58,7 +58,7 @@ def rows_of(name: str, dtype: Any, count: int, seed: int) -> Iterator[dict[str, 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compute all rows and write them; 1 if an error is beyond the bound of the tests."""
+    """Compute all rows and write them; 1 if an error is beyond the bound, and the loss does not say that it may be."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.accuracy_catalogue",
         description=__doc__,
@@ -85,7 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
     beyond = [row for row in rows if float(row["max_ulp"]) > BOUND]
     for row in beyond if chosen.out else rows:
         print(*(f"{key}={row[key]}" for key in COLUMN_NAMES[:11]))
-    return 1 if beyond else 0
+    # These are differences, and as exact as their terms: a test of their own has that bound.
+    said = {(name, f"d{operand}") for name in names for operand in getattr(losses, name).formula.of_terms}
+    return 1 if any((row["loss"], row["output"]) not in said for row in beyond) else 0
 
 
 if __name__ == "__main__":

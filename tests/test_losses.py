@@ -91,6 +91,24 @@ def test_students_t_for_all_sizes_of_all_operands(dtype: Any) -> None:
                 assert error <= 4 or near_zero, (field, [operand[i] for operand in operands], part[i], float(t), error)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_slope_of_cross_entropy_is_as_exact_as_its_terms(dtype: Any) -> None:
+    """For soft labels it is 0 at some x, beside which its own digits go, as it says."""
+    mp, random, count = oracle.mp, np.random.default_rng(41), 60
+    label, weight, smoothing = random.uniform(0, 1, count), random.uniform(0.5, 4, count), random.uniform(0, 0.3, count)
+    smoothing[::2] = 0
+    t = label * (1 - smoothing) + smoothing / 2
+    x = np.log(weight * t / (1 - t)) * (1 + 10.0 ** random.uniform(-7, 0, count))  # near the zero
+    operands = [operand.astype(dtype) for operand in (x, label, weight, smoothing)]
+    found = losses.bce_logits.value_and_grad(*operands, wrt=("x",)).dx
+    for i, (x, label, weight, smoothing) in enumerate(zip(*operands, strict=True)):
+        x, label, weight, smoothing = (mp.mpf(float(part)) for part in (x, label, weight, smoothing))
+        t = label * (1 - smoothing) + smoothing / 2
+        terms = (1 - t) / (1 + mp.exp(-x)), weight * t / (1 + mp.exp(x))
+        unit = mp.mpf(float(np.spacing(dtype(max(terms)))))
+        assert abs(mp.mpf(float(found[i])) - (terms[0] - terms[1])) <= 4 * unit, [operand[i] for operand in operands]
+
+
 def tweedie(x: Any, t: Any, p: Any) -> tuple[Any, ...]:
     """The deviance and its derivatives, and the larger term of that in p: for t > 0, in 200 digits."""
     mp, value = oracle.mp, oracle.VALUES["tweedie_deviance"]
