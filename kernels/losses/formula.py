@@ -321,28 +321,30 @@ class _Order:
         formula = self.formula
         if formula.precision in ("working", "wide"):
             return [getattr(formats, formula.precision)] * len(self.roots)
-        narrow = [lost <= _LOST for lost in self._lost(formats.working, double)]
-        if formula.precision == "half wide":
-            narrow = [False] * len(self.roots)
+        true = self._at_points(formats.wide, double)
+
+        def close(form: Form, most: float) -> list[bool]:
+            found = self._at_points(form, double)
+            with np.errstate(all="ignore"):
+                return [_distance(one, other) <= most for one, other in zip(found, true, strict=True)]
+
+        never = [False] * len(self.roots)
+        narrow = close(formats.working, _LOST) if formula.precision == "auto" else list(never)
         for place, name in enumerate(formula.operands):
             narrow[1 + place] |= name in formula.of_terms and not any(self.orders)
-        half = [not double and lost <= _LOST_IN_HALF for lost in self._lost(formats.half_wide, double)]
+        half = never if double else close(formats.half_wide, _LOST_IN_HALF)
         return [
             formats.working if is_narrow else formats.half_wide if is_half else formats.wide
             for is_narrow, is_half in zip(narrow, half, strict=True)
         ]
 
-    def _lost(self, form: Form, double: bool) -> list[float]:
-        """The largest difference of each output from that in wide numbers, in units in the last place."""
+    def _at_points(self, form: Form, double: bool) -> list[Any]:
+        """The outputs in a format, at the points that are tried."""
         kind, dtype = (Double, np.float64) if double else (Single, np.float32)
         points = self.points(dtype)
-        graphs = [
-            traced(lambda *operands, form=form: form(self.roots, operands), [kind] * len(points))
-            for form in (form, formats.wide)
-        ]
+        graph = traced(lambda *operands: form(self.roots, operands), [kind] * len(points))
         with np.errstate(all="ignore"):
-            one, two = (arrays.evaluated(arrays.NUMPY, graph, points) for graph in graphs)
-            return [_distance(a, b) for a, b in zip(one, two, strict=True)]
+            return arrays.evaluated(arrays.NUMPY, graph, points)
 
     def points(self, dtype: Any) -> list[Any]:
         """Numbers for each operand, spread over many sizes and all the domain or a range, always the same."""
