@@ -49,14 +49,21 @@ def register() -> None:
 # --- scalar functions
 
 
-def _scalar(function: Callable[..., Any]) -> None:
-    """A call of a scalar function is its graph, written out."""
+def _typed(function: Callable[..., Any]) -> Callable[[Any], Graph]:
+    """The graph of a scalar function for arguments of Numba's types, by which its calls are typed from now on."""
 
     @functools.cache
     def graph(arguments: Any) -> Graph:
         return traced(function, [_kind(argument) for argument in arguments])
 
     register_type(function, lambda *arguments: _type(graph(arguments).results))
+    return graph
+
+
+def _scalar(function: Callable[..., Any]) -> None:
+    """A call of a scalar function is its graph, written out."""
+
+    graph = _typed(function)
 
     @lower_builtin(function, types.VarArg(types.Any))
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -79,11 +86,7 @@ def _instructions(builder: Any, graph: Graph, given: list[Any]) -> list[Any]:
 def _linked(function: Callable[..., Any]) -> None:
     """A call of a linked function is a call, of what returns a structure of the results."""
 
-    @functools.cache
-    def graph(arguments: Any) -> Graph:
-        return traced(function, [_kind(argument) for argument in arguments])
-
-    register_type(function, lambda *arguments: _type(graph(arguments).results))
+    graph = _typed(function)
 
     @lower_builtin(function, types.VarArg(types.Any))
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
