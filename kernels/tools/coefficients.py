@@ -52,6 +52,11 @@ def short_log_tail(w: mp.mpf) -> mp.mpf:
     return mp.mpf(2) / 3 + w * log_tail(w)
 
 
+def share_of_short_log_tail(w: mp.mpf) -> mp.mpf:
+    """The part that the unit of that is of log1p(f), q^3/log1p(f)."""
+    return w * mp.sqrt(w) / (2 * mp.atanh(mp.sqrt(w)))
+
+
 def exp_tail(r: mp.mpf) -> mp.mpf:
     """p in expm1(r) = r + r^2/2 + r^3 p(r)."""
     if abs(r) < mp.mpf("1e-4"):
@@ -122,7 +127,7 @@ def generate() -> str:
         "FRACTION_TAIL": (
             "log1p(e) = 2q + q^3 L(q^2), q = e/(2+e), for e up to 1: L",
             *(short_log_tail, mp.mpf(0), mp.mpf(1) / 9, (4, 12)),
-            lambda w: w * mp.sqrt(w) / (2 * mp.atanh(mp.sqrt(w))),
+            share_of_short_log_tail,
         ),
         "EXP_TAIL": (
             "expm1(r) = r + r^2/2 + r^3 p(r): p",
@@ -156,12 +161,12 @@ def generate() -> str:
         "SHORT_LOG_TAIL": (
             "log(1+f) = 2q + q^3 L(q^2), q = f/(2+f): L",
             *(short_log_tail, mp.mpf(0), Q2_MAX, 4),
-            lambda w: w * mp.sqrt(w) / (2 * mp.atanh(mp.sqrt(w))),
+            share_of_short_log_tail,
         ),
         "SHORT_FRACTION_TAIL": (
             "log1p(e) = 2q + q^3 L(q^2), q = e/(2+e), for e up to 1: L",
             *(short_log_tail, mp.mpf(0), mp.mpf(1) / 9, 6),
-            lambda w: w * mp.sqrt(w) / (2 * mp.atanh(mp.sqrt(w))),
+            share_of_short_log_tail,
         ),
         "SHORT_EXP_TAIL": (
             "exp(r) = 1 + r + r^2/2 + r^3 p(r): p",
