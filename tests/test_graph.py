@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import fastrobust.math as frm
+from fastrobust.kernels.arithmetic import arrays
 from fastrobust.kernels.arithmetic.families import ORDERS
+from fastrobust.kernels.arithmetic.nodes import Double, traced
 from fastrobust.kernels.graph import exact, formats, real
 from fastrobust.kernels.graph.derivatives import _RULES, derivatives, divided
 from fastrobust.kernels.graph.real import operand, ordered
@@ -157,7 +159,7 @@ def test_no_nan_comes_from_the_side_that_is_not_taken() -> None:
     for x, expected in ((-1.0, -1), (0.0, -1), (4.0, 0.25)):
         assert exact.evaluated(mp, [slope], [x]) == [expected]
         with np.errstate(all="ignore"):
-            assert formats.working([slope], [np.float64(x)]) == (expected,)
+            assert formats.working([slope], [np.float64(x)], 1) == (expected,)
 
 
 def test_a_quotient_by_the_operand_has_its_limit() -> None:
@@ -225,14 +227,15 @@ def test_every_operation_has_a_rule_and_both_formats() -> None:
 
 @pytest.mark.parametrize("form", [formats.working, formats.wide])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("data", [2, 1])
 @pytest.mark.parametrize("name", FORMULAS)
-def test_formats_are_near_the_truth(name: str, dtype: Any, form: Any) -> None:
-    """In wide numbers to the last place, whatever cancels inside."""
+def test_formats_are_near_the_truth(name: str, data: int, dtype: Any, form: Any) -> None:
+    """In wide numbers to the last place, whatever cancels inside, and whether the second operand is a parameter."""
     root = FORMULAS[name](X, Y)
     random = np.random.default_rng(7)
     for point in (random.normal(size=(8, 2)) * 1.5).astype(dtype):
         with np.errstate(all="ignore"):
-            (found,) = form([root], list(point))
+            (found,) = form([root], list(point), data)
         (true,) = exact.evaluated(mp, [root], [float(v) for v in point])
         size = sum(abs(float(v)) for v in point) if name in ("add", "sub", "minimum", "maximum", "log") else 0.0
         unit = float(np.spacing(dtype(max(abs(float(true)), size))))
@@ -240,7 +243,23 @@ def test_formats_are_near_the_truth(name: str, dtype: Any, form: Any) -> None:
         assert abs(float(mp.mpf(float(found)) - true)) <= (0.51 if form is formats.wide else 20) * unit, (name, point)
 
 
+def test_division_by_a_parameter_is_division() -> None:
+    """The quotient rounded once, where it is a normal number, and what division gives of 0, infinity and NaN."""
+    random = np.random.default_rng(3)
+    a, b = np.ldexp(random.uniform(1, 2, (2, 4000)), random.integers(-300, 300, (2, 4000)))
+    a[:1000] = np.rint(random.uniform(1, 99, 1000)) * b[:1000]
+    special = [0.0, -0.0, 1.0, -3.0, np.inf, -np.inf, np.nan]
+    pairs = np.array(np.meshgrid(special, special)).reshape(2, -1)
+    a, b = np.append(a, pairs[0]), np.append(b, pairs[1])
+    graph = traced(formats._by_inverse, [Double, Double])
+    with np.errstate(all="ignore"):
+        (found,) = arrays.evaluated(arrays.NUMPY, graph, [a, b])
+        expected = a / b
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+
+
 def test_squares_that_overflow_in_two_words_are_infinite() -> None:
     with np.errstate(all="ignore"):
-        (found,) = formats.wide([X * X], [np.float64(1e200)])
+        (found,) = formats.wide([X * X], [np.float64(1e200)], 1)
     assert found == np.inf

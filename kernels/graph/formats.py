@@ -4,6 +4,9 @@ Wide means double inside for float32, and two words for float64, or for either w
 `doubles`); all are rounded once, at the end.  Where two words come to no finite number (a large number was squared, or
 the result is infinite), that of one word stands.  Half wide means doubles inside, too, with functions that are right to
 fewer bits, for formulas that do not cancel much; for float64 it is the same as wide.
+
+A format takes graphs, operands, and how many of these are data: what depends on parameters alone is often the same for
+many elements, and loops compute it once.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import numpy as np
 
 from ..arithmetic import families, functions, short, words
 from ..arithmetic.nodes import Double, is_node
-from ..arithmetic.primitives import opposite, scalar, sqrt, where
+from ..arithmetic.primitives import fma, opposite, scalar, sqrt, where
 from .real import constant_of, ordered
 
 __all__ = ["doubles", "half_wide", "wide", "working"]
@@ -25,38 +28,34 @@ __all__ = ["doubles", "half_wide", "wide", "working"]
 doubles: contextvars.ContextVar[bool] = contextvars.ContextVar("fastrobust_doubles", default=True)
 
 
-def working(roots: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
+def working(roots: Sequence[Any], operands: Sequence[Any], data: int) -> tuple[Any, ...]:
     """The roots in the precision of the operands: numbers of NumPy's or nodes."""
-    return _in_one_word(_WORD, roots, operands)
+    return tuple(_evaluated(_WORD, roots, operands, type(operands[0])))
 
 
-def half_wide(roots: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
+def half_wide(roots: Sequence[Any], operands: Sequence[Any], data: int) -> tuple[Any, ...]:
     """The roots in twice the precision of the operands, of float32 with functions of 36 bits; rounded to that."""
-    return _rounded(_SHORT, roots, operands)
+    return _rounded(_SHORT, roots, operands, data)
 
 
-def wide(roots: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
+def wide(roots: Sequence[Any], operands: Sequence[Any], data: int) -> tuple[Any, ...]:
     """The roots in twice the precision of the operands, rounded to that."""
-    return _rounded(_WORD, roots, operands)
+    return _rounded(_WORD, roots, operands, data)
 
 
 _Operations = dict[str, Callable[..., Any]]
 
 
-def _in_one_word(operations: _Operations, roots: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
-    T = type(operands[0])
-    return tuple(_evaluated(operations, roots, operands, lambda value: T(value)))
-
-
-def _rounded(of_doubles: _Operations, roots: Sequence[Any], operands: Sequence[Any]) -> tuple[Any, ...]:
+def _rounded(of_doubles: _Operations, roots: Sequence[Any], operands: Sequence[Any], data: int) -> tuple[Any, ...]:
     """The roots in doubles by these operations, or in two words."""
     T = type(operands[0])
     if operands[0].itemsize == 4 and doubles.get():
         inside = Double if is_node(operands[0]) else np.float64
-        return tuple(T(value) for value in _in_one_word(of_doubles, roots, [inside(operand) for operand in operands]))
+        widened = [inside(operand) for operand in operands]
+        return tuple(T(value) for value in _evaluated(of_doubles, roots, widened, inside, _by_inverse, data))
     zero = T(0.0)
     pairs = _evaluated(_WORDS, roots, [(operand, zero) for operand in operands], lambda value: (T(value), zero))
-    narrow = working(roots, operands)
+    narrow = working(roots, operands, data)
     return tuple(
         where(abs(high + low) < T(np.inf), high + low, one) for (high, low), one in zip(pairs, narrow, strict=True)
     )
@@ -67,19 +66,40 @@ def _evaluated(
     roots: Sequence[Any],
     operands: Sequence[Any],
     constant: Callable[[float], Any],
+    divided_by_parameter: Callable[..., Any] | None = None,
+    data: int = 0,
 ) -> list[Any]:
-    """The roots by these operations."""
+    """The roots by these operations; a division by what depends on no data may have one of its own."""
     values: dict[int, Any] = {}
-    nodes = list(ordered(roots))
-    for node in nodes:
+    varying = set()
+    for node in ordered(roots):
         value = constant_of(node)
         if node.operation == "operand":
             values[id(node)] = operands[node.content]
         elif value is not None:
             values[id(node)] = constant(value)
         else:
-            values[id(node)] = operations[node.operation](*(values[id(argument)] for argument in node.arguments))
+            operation = operations[node.operation]
+            if node.operation == "div" and id(node.arguments[1]) not in varying:
+                operation = divided_by_parameter or operation
+            values[id(node)] = operation(*(values[id(argument)] for argument in node.arguments))
+        if (node.operation == "operand" and node.content < data) or any(id(part) in varying for part in node.arguments):
+            varying.add(id(node))
     return [values[id(root)] for root in roots]
+
+
+@scalar
+def _by_inverse(a: Any, b: Any) -> Any:
+    """The quotient a/b by the inverse of b, which a loop has once; with the remainder it is what division gives.
+
+    A division takes four times as long as all of this.
+    """
+    T = type(a)
+    inverse = T(1.0) / b
+    quotient = a * inverse
+    rest = fma(-quotient, b, a)
+    inexact = (rest != T(0.0)) & (abs(rest) < T(np.inf))  # else the quotient stays: 0 with its sign, infinity or NaN
+    return where(inexact, fma(rest, inverse, quotient), quotient)
 
 
 @scalar

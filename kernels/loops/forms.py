@@ -2,25 +2,27 @@
 
 Numba takes three quarters of the time in which a kernel is made, for the loop around the formula.  Of a definition with
 one stage, such as a formula has, the loop knows no more than how many operands and outputs there are: it is lowered
-with a call of a function that is only declared, which the formula's graph is linked to it as.
+with a call of a function that is only declared, which the formula's graph is linked to it as.  What Numba makes of a
+loop is kept on disk like kernels are.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+import json
+from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 
 from ..arithmetic.lowerings import body
 from ..arithmetic.nodes import Double, Single
+from ..arithmetic.numba_private import Lowered
 from ..arithmetic.primitives import linked
+from ..compilers import cache
 from ..compilers.lowering import lower
 from ..losses.definition import Definition, Stage
 from . import cpu
-
-if TYPE_CHECKING:
-    from ..arithmetic.numba_private import Lowered
 
 __all__ = ["lowered"]
 
@@ -42,7 +44,19 @@ def lowered(kind: str, definition: Definition, outputs: tuple[str, ...], dtype: 
 
 @functools.cache
 def _loop(kind: str, form: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> Lowered:
-    return lower(getattr(cpu, kind)(form, outputs, dtype, layout), cpu.SIGNATURE)
+    """The loop of a form, with the call of what is linked to it."""
+
+    def made() -> bytes:
+        return json.dumps(lower(getattr(cpu, kind)(form, outputs, dtype, layout), cpu.SIGNATURE)).encode()
+
+    name = cache.name_of(kind, (form, outputs, dtype, layout))
+    return cache.fetch(name, ("loops.forms",), llvm.get_default_triple(), made, _read)
+
+
+def _read(payload: bytes) -> Lowered:
+    """The loop that a file of the cache holds."""
+    modules, name, kind = json.loads(payload)
+    return Lowered(modules, name, [(of, named) for of, named in kind])
 
 
 @functools.cache

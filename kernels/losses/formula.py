@@ -28,7 +28,7 @@ from .definition import Definition, Domain, Library, Stage
 __all__ = ["Formula", "Precision", "disagreement", "in_wide_numbers", "with_operands"]
 
 Precision = Literal["auto", "working", "half wide", "wide"]  # the widest comes last
-Form = Callable[[Sequence[Any], Sequence[Any]], tuple[Any, ...]]  # one of `formats`
+Form = Callable[[Sequence[Any], Sequence[Any], int], tuple[Any, ...]]  # one of `formats`
 _LOST = 4.0  # units in the last place that an output may lose before it gets wide numbers
 _LOST_IN_HALF = 1.0  # and those before it gets all of their digits; neighbours, where rounding decides, differ by one
 _POINTS = 1024
@@ -301,7 +301,7 @@ class _Order:
             found: list[Any] = [None] * len(self.roots)
             for form in dict.fromkeys(forms):
                 places = [i for i, chosen in enumerate(forms) if chosen is form]
-                for i, value in zip(places, form([self.roots[i] for i in places], operands), strict=True):
+                for i, value in zip(places, form([self.roots[i] for i in places], operands, leading), strict=True):
                     found[i] = value
             if limits:
                 inside = functools.reduce(operator.and_, [holds(operands[place]) for place, holds in limits])
@@ -341,8 +341,8 @@ class _Order:
     def _at_points(self, form: Form, double: bool) -> list[Any]:
         """The outputs in a format, at the points that are tried."""
         kind, dtype = (Double, np.float64) if double else (Single, np.float32)
-        points = self.points(dtype)
-        graph = traced(lambda *operands: form(self.roots, operands), [kind] * len(points))
+        points, leading = self.points(dtype), len(self.formula.data)
+        graph = traced(lambda *operands: form(self.roots, operands, leading), [kind] * len(points))
         with np.errstate(all="ignore"):
             return arrays.evaluated(arrays.NUMPY, graph, points)
 
@@ -398,7 +398,7 @@ def _distance(found: Any, true: Any) -> float:
 def in_wide_numbers(roots: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
     """The roots of graphs at arrays of float64, in twice that precision and rounded once, by NumPy alone."""
     with np.errstate(all="ignore"):
-        graph = traced(lambda *given: formats.wide(roots, given), [Double] * len(operands))
+        graph = traced(lambda *given: formats.wide(roots, given, len(given)), [Double] * len(operands))
         return list(np.broadcast_arrays(*arrays.evaluated(arrays.NUMPY, graph, operands)))
 
 
