@@ -17,7 +17,7 @@ MANY = (gpu_checks.every_function_and_dtype,)  # kernels to compile
 
 @pytest.mark.parametrize(
     "check",
-    [pytest.param(check, marks=pytest.mark.slow) if check in MANY else check for check in gpu_checks.CHECKS],
+    [pytest.param(check, marks=pytest.mark.exhaustive) if check in MANY else check for check in gpu_checks.CHECKS],
     ids=lambda check: check.__name__,
 )
 def test_backend(check: Any, fake_cupy: Any) -> None:

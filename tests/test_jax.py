@@ -49,7 +49,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 every = pytest.mark.parametrize("name", FUNCTIONS)
 FEW = ("curvature", "nll", "nll weighted", "log_partition")  # which go through all that the others go through
-few = pytest.mark.parametrize("name", [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in FUNCTIONS])
+few = pytest.mark.parametrize(
+    "name", [n if n in FEW else pytest.param(n, marks=pytest.mark.exhaustive) for n in FUNCTIONS]
+)
 
 
 @contextlib.contextmanager
@@ -76,7 +78,12 @@ def close(found: Any, expected: Any, rtol: float = 1e-12) -> None:
 
 
 @pytest.mark.parametrize(
-    "dtype", ["float32", *(pytest.param(name, marks=pytest.mark.slow) for name in ("float64", "float16", "bfloat16"))]
+    "dtype",
+    [
+        "float32",
+        pytest.param("float64", marks=pytest.mark.slow),
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("float16", "bfloat16")),
+    ],
 )
 def test_values_are_the_kernels(dtype: str) -> None:
     """Bit for bit those of NumPy arrays: all functions, broadcasting every way that the handler knows, or some."""
@@ -151,7 +158,8 @@ def test_subnormal_results() -> None:
 
 
 @pytest.mark.parametrize(
-    "alpha", [0.0, 2.0, np.inf, *(pytest.param(a, marks=pytest.mark.slow) for a in (1.0, -2.0, -np.inf, 1e-9, 1.9999))]
+    "alpha",
+    [0.0, 2.0, np.inf, *(pytest.param(a, marks=pytest.mark.exhaustive) for a in (1.0, -2.0, -np.inf, 1e-9, 1.9999))],
 )
 def test_numbers_where_others_fail(alpha: float, way: str) -> None:
     """In float32, by automatic differentiation, against the oracle: tiny residuals, and the limits of alpha."""
@@ -238,7 +246,7 @@ def test_second_derivatives_far_out_and_at_infinite_alpha() -> None:
         assert np.isfinite(found).all() and np.all(np.abs(found[1]) < 1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_third_derivatives_in_all_arguments() -> None:
     with double():
         check_grads(jax.jit(frj.loss), arguments(), order=3, rtol=1e-4, atol=1e-4)

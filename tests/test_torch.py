@@ -167,7 +167,7 @@ def test_nothing(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["loss", "nll weighted", "log_partition",
-     *(pytest.param(name, marks=pytest.mark.slow) for name in ("nll", "influence", "curvature"))],
+     *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("nll", "influence", "curvature"))],
 )  # fmt: skip
 def test_transforms_inside_the_compiler(name: str) -> None:
     args, function = arguments(False), FUNCTIONS[name]
