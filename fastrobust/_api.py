@@ -65,7 +65,8 @@ def loss(
     with weights the labels must be the same, in any order. Masked arrays keep their masks.
 
     rho = (b/alpha) ((z^2/b + 1)^(alpha/2) - 1) with z = x/c, b = |alpha - 2|, and its limits at alpha = 0, 2, +-inf
-    (eq. 8). At most 4 ulp from the true value for c in [1e-6, 1e6], in float32 and float64, where representable.
+    (eq. 8). At most 4 ulp from the true value for c in [1e-6, 1e6], where representable; float32 on CPUs, which is
+    computed in doubles, at most 1.
 
     Examples
     --------
@@ -88,7 +89,7 @@ def influence(x: ArrayLike, alpha: ArrayLike, scale: ArrayLike, *, out: Out = No
 
     Notes
     -----
-    psi = (x/c^2) (z^2/b + 1)^(alpha/2 - 1). At most 4 ulp from the true value.
+    psi = (x/c^2) (z^2/b + 1)^(alpha/2 - 1). At most 4 ulp from the true value; float32 on CPUs at most 1.
 
     Examples
     --------
@@ -109,7 +110,7 @@ def weight(x: ArrayLike, alpha: ArrayLike, scale: ArrayLike, *, out: Out = None,
 
     Notes
     -----
-    (1/c^2) (z^2/b + 1)^(alpha/2 - 1). At most 4 ulp from the true value.
+    (1/c^2) (z^2/b + 1)^(alpha/2 - 1). At most 4 ulp from the true value; float32 on CPUs at most 1.
 
     Examples
     --------
@@ -130,7 +131,8 @@ def curvature(x: ArrayLike, alpha: ArrayLike, scale: ArrayLike, *, out: Out = No
 
     Notes
     -----
-    weight (1 + (alpha - 2) u/(1 + u)), u = z^2/b. At most 8 ulp of the larger of weight and |curvature|.
+    weight (1 + (alpha - 2) u/(1 + u)), u = z^2/b. At most 8 ulp of the larger of weight and |curvature|; float32 on
+    CPUs at most 1.
 
     Examples
     --------
@@ -284,7 +286,7 @@ def loss_and_grad(
     Notes
     -----
     d rho/dalpha is nonnegative everywhere. At alpha = 2, where it diverges logarithmically, it is that at 2 - epsilon:
-    finite, so that an optimizer can leave. d rho/dalpha within 8 ulp, the others within 4.
+    finite, so that an optimizer can leave. d rho/dalpha within 8 ulp, the others within 4; float32 on CPUs within 1.
 
     Examples
     --------

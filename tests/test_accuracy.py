@@ -11,10 +11,12 @@ import numpy as np
 import oracle
 import points
 import pytest
-from bounds import BOUNDS, WITNESSES
+from bounds import BOUNDS, IN_WORDS, WITNESSES
 from mpmath import mpf
 
 import fastrobust as fr
+from fastrobust._dispatch import backend
+from fastrobust.kernels.losses.catalogue import LOSS
 
 ELEMENTWISE = attack.DEFAULT.split(",")
 LIKELIHOOD = ["nll", "nll_and_grad.dx", "nll_and_grad.dalpha", "nll_and_grad.dscale"]
@@ -48,6 +50,28 @@ def test_bounds_hold_at_fresh_random_points(dtype: str, count: int) -> None:
     """Points that nobody chose; a failure names the seed, for attack.py."""
     seed = secrets.randbits(32)
     assert not beyond(attack.evaluate(fr, ELEMENTWISE, dtype, count, 1, seed), dtype, seed)
+
+
+def in_words(function: str, x: Any, alpha: Any, scale: Any) -> Any:
+    """A function of the loss in float32 by the code without doubles, which GPUs have."""
+    output = {"loss": "value", "influence": "dx"}.get(function, function)
+    return backend(x).evaluate(LOSS.in_words, (output,), (x, alpha, scale), {})
+
+
+@pytest.mark.parametrize("function", IN_WORDS)
+def test_bounds_hold_without_doubles(function: str) -> None:
+    """At fresh points, at the witness, where a twentieth of the bound is reached, and at the worst that were found."""
+    seed = secrets.randbits(32)
+    worst = [case for case in points.worst_cases(function, "float32") if case.function == function]
+    known = [WITNESSES[function][0], *((case.x, case.alpha, case.scale) for case in worst)]
+    drawn = points.points(np.float32, 500, seed)
+    at = [np.append(column, more) for column, more in zip(np.float32(known).T, drawn, strict=True)]
+    errors = []
+    for value, x, alpha, scale in zip(in_words(function, *at), *at, strict=True):
+        truth, at_least = attack.truth_of(function, float(x), float(alpha), float(scale), "float32")
+        errors.append(oracle.ulp_error(float(value), truth, "float32", at_least))
+    assert max(errors) <= IN_WORDS[function], (seed, np.argmax(errors))
+    assert errors[0] >= IN_WORDS[function] / 20
 
 
 @few_or_many(8, 80)

@@ -154,8 +154,8 @@ def test_the_cache_is_private_whatever_the_umask(cache: Path, monkeypatch: pytes
 
 
 def test_an_edited_source_changes_the_result_at_once_and_back(tree: Path, warm: Compiled) -> None:
-    source = tree / "fastrobust" / "kernels" / "losses" / "barron.py"
-    old, new = "constant(2.0**-126, 2.0**-1022)", "constant(2.0**+126, 2.0**-1022)"  # a smaller scale counts as 0
+    source = tree / "fastrobust" / "kernels" / "losses" / "barron_in_doubles.py"
+    old, new = "_NORMAL, _LARGEST = 2.0**-126", "_NORMAL, _LARGEST = 2.0**+126"  # a smaller scale counts as 0
     edit(source, old, new)
     edited = run(tree, warm.directory, WEIGHT)
     assert edited.compiled

@@ -22,6 +22,7 @@ import pytest
 from toy import TOY
 
 import fastrobust as fr
+from fastrobust import _evaluate
 from fastrobust._dispatch import backend
 from fastrobust.kernels.loops import compiled, launch
 from fastrobust.kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL
@@ -223,9 +224,15 @@ def reference(definition: Definition, x: Any, alpha: Any, scale: Any) -> list[An
     """From the CPU, in x's dtype; the halves are computed in float32 and rounded once."""
     dtype = x.dtype
     compute = np.float64 if dtype == np.float64 else np.float32
-    found = (fr.nll_and_grad if definition == NLL else fr.loss_and_grad)(x.astype(compute), alpha, scale)
+    found = on_cpu(definition, x.astype(compute), alpha, scale)
     with np.errstate(over="ignore", under="ignore"):
         return [np.asarray(result).astype(dtype) for result in found]
+
+
+def on_cpu(definition: Definition, *operands: Any, reduction: str = "none", weights: Any = None) -> Any:
+    """The value and all gradients by the code that GPUs have, which computes floats in two words and not in doubles."""
+    wrt = definition.operands
+    return fr.LossGrad(*_evaluate.value_and_grad(definition.in_words, operands, reduction, weights, wrt, None))
 
 
 def assert_same_bits(found: Any, expected: Any, what: str) -> None:
@@ -258,7 +265,8 @@ def test_arithmetic_has_the_bits_of_the_cpu(definition: Definition, storage: str
     expected = reference(definition, x, alpha, scale)
     if definition == LOSS:
         compute = np.float64 if storage == "float64" else np.float32
-        more = [function(x.astype(compute), alpha, scale) for function in (fr.weight, fr.curvature)]
+        operands = x.astype(compute), alpha, scale
+        more = backend(x).evaluate(LOSS.in_words, ("weight", "curvature"), operands, {})
         with np.errstate(over="ignore", under="ignore"):
             expected += [result.astype(DTYPES[storage]) for result in more]
     for name, one, other in zip(outputs, found, expected, strict=True):
@@ -377,7 +385,7 @@ def test_more_axes_than_a_kernel_has_are_refused() -> None:
 
 def test_an_output_may_be_x_itself() -> None:
     x = np.linspace(-4, 4, 1003, dtype=np.float32)
-    expected = fr.loss_and_grad(x, 0.5, 1.5)
+    expected = on_cpu(LOSS, x, 0.5, 1.5)
     for offset in (0, 1):
         memory = Guarded(x.size, x.dtype, offset)
         memory.array[:] = x
@@ -463,10 +471,8 @@ def test_sums(shape: tuple[int, ...], axis: int, storage: str) -> None:
         (1.3, scale, None, True),
     ):
         found = reduced(NLL, storage, x, a, c, w, mean)
-        expected = fr.nll_and_grad(
-            x.astype(compute), compute(a) if np.ndim(a) == 0 else a, compute(c) if np.ndim(c) == 0 else c,
-            reduction="mean" if mean else "sum", weights=w,
-        )  # fmt: skip
+        operands = x.astype(compute), *(compute(p) if np.ndim(p) == 0 else p for p in (a, c))
+        expected = on_cpu(NLL, *operands, reduction="mean" if mean else "sum", weights=w)
         with np.errstate(over="ignore", under="ignore"):
             assert_same_bits(found[1], expected.dx.astype(DTYPES[storage]).reshape(-1), "dx")
         for name, one in zip(("value", "dalpha", "dscale"), (found[0], found[2], found[3]), strict=True):
@@ -484,7 +490,7 @@ def test_sums_on_a_large_gpu_take_two_rounds(offset: int) -> None:
     x = x[(x.ctypes.data // 4 - offset) % 4 and 4 - (x.ctypes.data // 4 - offset) % 4 :]
     assert x.ctypes.data % 16 == 4 * offset
     found = reduced(LOSS, "float32", x, 0.5, 1.5, None, True, multiprocessors=132)
-    expected = fr.loss_and_grad(x, np.float32(0.5), np.float32(1.5), reduction="mean")
+    expected = on_cpu(LOSS, x, np.float32(0.5), np.float32(1.5), reduction="mean")
     for name, one in zip(("value", "dalpha", "dscale"), (found[0], found[2], found[3]), strict=True):
         np.testing.assert_allclose(one[0], getattr(expected, name), rtol=3e-7)
     assert_same_bits(found[1], expected.dx, "dx")
@@ -499,7 +505,7 @@ def test_sums_of_huge_infinite_and_missing_elements(storage: str, bad: float) ->
         x = aligned(np.full(n, bad, dtype))
         for alpha in (1.0, 2.0, -2.0):
             found = reduced(LOSS, storage, x, alpha, 1.0, None, True)
-            expected = fr.loss_and_grad(x, dtype.type(alpha), dtype.type(1), reduction="mean")
+            expected = on_cpu(LOSS, x, dtype.type(alpha), dtype.type(1), reduction="mean")
             assert_same_bits(found[1], expected.dx, "dx")
             for name, one in zip(("value", "dalpha", "dscale"), (found[0], found[2], found[3]), strict=True):
                 np.testing.assert_allclose(one[0], getattr(expected, name), rtol=3e-7, err_msg=f"{name} {alpha} {n}")
@@ -519,7 +525,7 @@ def test_the_checks_see_a_kernel_that_is_wrong() -> None:
     with pytest.raises(ptx_on_cpu.Unknown, match="not exact"):
         ptx_on_cpu.load(text.replace("mul.rn.f32", "mul.f32", 1))
     x = np.linspace(-3, 3, 100, dtype=np.float32)[1:]
-    expected = fr.loss(x, 0.5, 1.5)
+    expected = on_cpu(LOSS, x, 0.5, 1.5).value
     fused = re.search(r"fma\.rn\.f32 \t(%r\d+), (%r\d+), (%r\d+), (%r\d+)", text)
     assert fused is not None
     try:

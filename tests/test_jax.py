@@ -222,10 +222,9 @@ def test_derivatives(name: str) -> None:
 
 def test_derivatives_both_ways(way: str) -> None:
     with double():
-        args, results = arguments(), []
-        for function in (frj.nll, FUNCTIONS["nll weighted"]):
-            slope = jax.jit(jax.grad(lambda *a: function(*a).sum(), (0, 1, 2)))  # noqa: B023
-            results += [function(*args), slope(*args), jax.jvp(slope, args, tuple(map(np.ones_like, args)))[1]]
+        args, function = arguments(), FUNCTIONS["nll weighted"]
+        slope = jax.jit(jax.grad(lambda *a: function(*a).sum(), (0, 1, 2)))
+        results = [function(*args), slope(*args), jax.jvp(slope, args, tuple(map(np.ones_like, args)))[1]]
         _both.setdefault("first", results)
         close(results, _both["first"], 1e-9)
 
@@ -452,7 +451,7 @@ def test_gpu_kernels_on_a_stand_in_for_cupy(fake_cupy: Any, monkeypatch: pytest.
     names = ("value", "dx", "dalpha")
     found = jax.jit(functools.partial(_calls._launched, NLL, names))(x, alpha, scale)
     expected = fr.nll_and_grad(x, alpha, scale)
-    close(found, expected[:3], 1e-6)
+    close(found, expected[:3], 5e-6)  # the stand-in computes floats without doubles
     log_partition = functools.partial(_calls._launched, LOG_PARTITION, ("value",))
     close(jax.jit(log_partition)(alpha), [fr.log_partition(alpha)], 1e-6)
     for mean, more in ((True, ()), (False, (weights,))):

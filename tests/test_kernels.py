@@ -21,7 +21,7 @@ from fastrobust.kernels.compilers.lowering import lower
 from fastrobust.kernels.loops import compiled, cpu, forms
 from fastrobust.kernels.losses import partition
 from fastrobust.kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL
-from fastrobust.kernels.losses.definition import Definition, cases, element, prepare
+from fastrobust.kernels.losses.definition import Code, Definition, cases, element, prepare
 
 GRADIENTS = ("value", "dx", "dalpha", "dscale")
 DTYPES = (np.float32, np.float64)
@@ -60,9 +60,8 @@ def optimized(kind: str, *what: Any) -> str:
     return str(native.optimized("kernel_under_test", forms.lowered(kind, *what), compiled.LOOP))
 
 
-def loops_with_vectors(ir: str, dtype: Any, least: int = 13) -> int:
+def loops_with_vectors(ir: str, kind: str, least: int) -> int:
     """How many basic blocks hold at least so many fused multiply-adds on vectors."""
-    kind = "float" if dtype is np.float32 else "double"
     blocks = re.split(r"\n(?=[\w.$\"-]+:)", ir)
     return sum(len(re.findall(rf"call <\d+ x {kind}> @llvm\.fma", block)) >= least for block in blocks)
 
@@ -71,12 +70,22 @@ def stages(outputs: tuple[str, ...]) -> int:
     return 3 if "dalpha" in outputs else 2
 
 
+def numbers_of(definition: Definition, dtype: Any) -> tuple[str, int]:
+    """The numbers that a stage computes with, and how many fused multiply-adds of them it has at least."""
+    code = definition.code(dtype)
+    return ("double", 6) if code is not definition else ("float" if dtype is np.float32 else "double", 13)
+
+
+HOT_CODE = [*HOT, (LOSS.in_words, GRADIENTS, "shared"), (NLL.in_words, GRADIENTS, "each")]
+
+
 @pytest.mark.usefixtures("vectors")
-@pytest.mark.parametrize(("definition", "outputs", "layout"), HOT, ids=called)
+@pytest.mark.parametrize(("definition", "outputs", "layout"), HOT_CODE, ids=called)
 def test_hot_loops_are_vectorized(definition: Definition, outputs: tuple[str, ...], layout: str, dtype: Any) -> None:
     """Each stage of each case of `element`."""
     count = 3 if layout == "shared" and "dalpha" in outputs else 2
-    found = loops_with_vectors(optimized("elementwise", definition, outputs, dtype, layout), dtype)
+    ir = optimized("elementwise", definition, outputs, dtype, layout)
+    found = loops_with_vectors(ir, *numbers_of(definition, dtype))
     assert found >= count * stages(outputs)
 
 
@@ -84,7 +93,7 @@ def test_hot_loops_are_vectorized(definition: Definition, outputs: tuple[str, ..
 @pytest.mark.parametrize("layout", ["shared", "columns"])
 def test_reductions_are_vectorized(layout: str, dtype: Any) -> None:
     ir = optimized("reduction", LOSS, GRADIENTS, dtype, layout)
-    assert loops_with_vectors(ir, dtype) >= 3 * (3 if layout == "shared" else 2)
+    assert loops_with_vectors(ir, *numbers_of(LOSS, dtype)) >= 3 * (3 if layout == "shared" else 2)
     kind = "float" if dtype is np.float32 else "double"
     accumulations = re.findall(r"fadd <\d+ x double>", ir)
     assert len(accumulations) >= 3, f"the float64 sums of {kind} values are not vectorized"
@@ -99,7 +108,7 @@ def test_the_vectorization_check_sees_a_loop_that_is_not_vectorized() -> None:
 
     ir = str(native.optimized("serial", lower(serial, cpu.SIGNATURE), compiled.LOOP))
     assert "@llvm.fma.f32" in ir
-    assert loops_with_vectors(ir, np.float32, 1) == 0
+    assert loops_with_vectors(ir, "float", 1) == 0
 
 
 @pytest.mark.parametrize(("definition", "outputs", "layout"), HOT, ids=called)
@@ -124,8 +133,8 @@ def assert_exact(ir: str) -> None:
     assert not re.search(r"\bf(add|sub|mul|div|neg|cmp) (\w+ )*(fast|reassoc|contract|nnan|ninf|nsz|arcp|afn)\b", ir)
 
 
-def test_float32_stays_float32() -> None:
-    ir = optimized("elementwise", NLL, GRADIENTS, np.float32, "shared")
+def test_float32_stays_float32_without_doubles() -> None:
+    ir = optimized("elementwise", NLL.in_words, GRADIENTS, np.float32, "shared")
     assert not re.search(r"\b(fpext|fptrunc|fadd|fsub|fmul|fdiv)\b[^\n]*double", ir)
 
 
@@ -137,9 +146,10 @@ def test_python_and_machine_code_give_the_same_bits(dtype: Any) -> None:
     compiled = nll._asdict() | {"weight": fr.weight(x, alpha, scale), "curvature": fr.curvature(x, alpha, scale)}
     with np.errstate(all="ignore"):
         for i in range(n):
-            prepared = prepare(NLL)((alpha[i], scale[i]))
-            traced = element(NLL)((x[i],), prepared, True, cases(NLL).close(prepared))
-            for name, one in zip(NLL.found, traced, strict=True):
+            code = NLL.code(dtype)
+            prepared = prepare(code)((alpha[i], scale[i]))
+            traced = element(code)((x[i],), prepared, True, cases(code).close(prepared))
+            for name, one in zip(code.found, traced, strict=True):
                 many = compiled[name]
                 same = one.tobytes() == many[i].tobytes() or (np.isnan(one) and np.isnan(many[i]))
                 assert same, f"{name} at {x[i]!r}, {alpha[i]!r}, {scale[i]!r}: {one!r} in Python, {many[i]!r} compiled"
@@ -154,20 +164,21 @@ def test_log_partition_gives_the_same_bits_in_python(dtype: Any) -> None:
             np.testing.assert_array_equal([value[i], slope[i]], np.array(one), err_msg=f"alpha = {a!r}")
 
 
-def test_quick_cases_have_the_bits_of_the_general_one(dtype: Any) -> None:
+@pytest.mark.parametrize("with_doubles", [True, False])
+def test_quick_cases_have_the_bits_of_the_general_one(with_doubles: bool, dtype: Any) -> None:
     """The two flags of `element` change the speed only."""
-    rng = np.random.default_rng(3)
+    rng, code = np.random.default_rng(3), LOSS.code(dtype) if with_doubles else LOSS
     checked = 0
     with np.errstate(all="ignore"):
         for alpha in map(dtype, (-4, -1.5, 0, 1e-30, 0.3, 1, 1.86, 1.9, 1.999999, 2, 2.05, 2.2, 4)):
-            prepared = prepare(LOSS)((alpha, dtype(0.7)))
-            quick, limit = cases(LOSS).ordinary(prepared)
+            prepared = prepare(code)((alpha, dtype(0.7)))
+            quick, limit = cases(code).ordinary(prepared)
             assert quick == (alpha != 2)
             for x in np.concatenate([10 ** rng.uniform(-8, 8, 8), [0.0, limit]]).astype(dtype):
                 if quick and abs(x) <= limit:
                     checked += 1
-                    ordinary = element(LOSS)((x,), prepared, False, cases(LOSS).close(prepared))
-                    general = element(LOSS)((x,), prepared, True, cases(LOSS).close(prepared))
+                    ordinary = element(code)((x,), prepared, False, cases(code).close(prepared))
+                    general = element(code)((x,), prepared, True, cases(code).close(prepared))
                     assert np.hstack(ordinary).tobytes() == np.hstack(general).tobytes(), (alpha, x)
     assert checked > 80
 
@@ -214,6 +225,8 @@ def computed(graph: nodes.Graph, *operands: Any) -> tuple[dict[int, Any], list[A
             case "select":
                 condition, yes, no = node.arguments
                 return value(yes if value(condition) else no)
+            case "converted":
+                return node.dtype(value(node.arguments[0]))
         of = [value(argument) for argument in node.arguments]
         return of[0].view(node.dtype) if node.operation == "bits" else _NODES[node.operation](*of)
 
@@ -221,21 +234,21 @@ def computed(graph: nodes.Graph, *operands: Any) -> tuple[dict[int, Any], list[A
 
 
 @functools.cache
-def graph_of(extreme: bool, close: bool) -> nodes.Graph:
+def graph_of(code: Code, extreme: bool, close: bool) -> nodes.Graph:
     """An element of the loss, with constant flags."""
 
     def outputs(x: Any, alpha: Any, scale: Any) -> Any:
-        return element(LOSS)((x,), prepare(LOSS)((alpha, scale)), extreme, close)
+        return element(code)((x,), prepare(code)((alpha, scale)), extreme, close)
 
     return nodes.traced(outputs, [nodes.Single] * 3)
 
 
-def subnormals(z: float, alpha: float) -> Counter[str]:
+def subnormals(code: Code, z: float, alpha: float) -> Counter[str]:
     """Subnormal partial results at x = z c, unless a result is subnormal itself."""
     x, *parameters = np.float32(z * 1.3), np.float32(alpha), np.float32(1.3)
-    prepared = prepare(LOSS)(tuple(parameters))
-    quick, limit = cases(LOSS).ordinary(prepared)
-    graph = graph_of(not (quick and x <= limit), bool(cases(LOSS).close(prepared)))
+    prepared = prepare(code)(tuple(parameters))
+    quick, limit = cases(code).ordinary(prepared)
+    graph = graph_of(code, not (quick and x <= limit), bool(cases(code).close(prepared)))
     values, results = computed(graph, x, *parameters)
     if any(is_subnormal(r) for r in results):
         return Counter()
@@ -243,16 +256,17 @@ def subnormals(z: float, alpha: float) -> Counter[str]:
 
 
 def is_subnormal(value: Any) -> bool:
-    return isinstance(value, np.float32) and 0 < abs(value) < 2.0**-126
+    return isinstance(value, np.floating) and 0 < abs(value) < np.finfo(value.dtype).tiny
 
 
-def test_ordinary_data_gives_no_subnormal_partial_results() -> None:
+@pytest.mark.parametrize("code", [LOSS, LOSS.code(np.float32)], ids=["words", "doubles"])
+def test_ordinary_data_gives_no_subnormal_partial_results(code: Code) -> None:
     """A subnormal costs about a hundred cycles; see numerics on x from 1e-6 c to 1e6 c."""
     found: Counter[str] = Counter()
     with np.errstate(all="ignore"):
         for alpha in (-8, -4, -2, -1, -0.1, 0, 1e-3, 0.5, 1, 1.5, 1.9, 1.99, 2, 2.01, 2.5, 4, 8):
             for z in np.logspace(-6, 6, 37):
-                found += subnormals(z, alpha)
+                found += subnormals(code, z, alpha)
     assert not found
 
 

@@ -20,12 +20,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .nodes import Truth, is_node, made, selected
+from .nodes import Double, Single, Truth, is_node, made, selected
 
 __all__ = [
     "bits",
     "constant",
     "declared",
+    "double",
     "fma",
     "from_bits",
     "homogeneous",
@@ -37,6 +38,7 @@ __all__ = [
     "piecewise",
     "polynomial",
     "scalar",
+    "single",
     "sqrt",
     "where",
 ]
@@ -127,6 +129,19 @@ def from_bits(u: Any) -> Any:
     if is_node(u):
         return made(u.number, "bits", u)
     return u.view(np.float32 if u.itemsize == 4 else np.float64)
+
+
+def double(x: Any) -> Any:
+    """The number as a double."""
+    return Double(x) if is_node(x) else np.float64(x)
+
+
+def single(x: Any) -> Any:
+    """The number rounded to a float."""
+    if is_node(x):
+        return Single(x)
+    with np.errstate(over="ignore"):
+        return np.float32(x)
 
 
 def min(a: Any, b: Any) -> Any:

@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 from ..arithmetic.numba_private import get_or_insert_function
 from ..arithmetic.primitives import fma, inlined, min
 from ..compilers import native
-from ..losses.definition import Definition, prepare
+from ..losses.definition import Code, Definition, prepare
 from .blocks import BLOCK, buffers, keeper, recall, recaller, recaller_of_all
 from .memory import WORDS, pointer, stack
 from .panels import STREAM
@@ -195,18 +195,25 @@ def _streamer(zero: Any) -> Callable[..., Any]:
 LAYOUTS = ("shared", "each", "columns")
 
 
-def _preparer(definition: Definition, zero: Any, layout: str) -> Callable[..., Any]:
+def _carried(code: Code, zero: Any) -> Any:
+    """The 0 of the numbers that stages carry."""
+    return zero if code.carries is None else code.carries(0)
+
+
+def _preparer(code: Code, zero: Any, layout: str) -> Callable[..., Any]:
     """prepare(parameters, n, memory): the results of the stages that prepare, for n parameters or for the shared ones.
 
     ``parameters`` are pointers, ``memory`` that of `_memory`: it is returned for shared ones, else there.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"the layout must be 'shared', 'each' or 'columns', got {layout!r}")
-    if layout == "shared" or not definition.parameters:
-        once = prepare(definition)
-        if not definition.parameters:
+    if layout == "shared" or not code.parameters:
+        once = prepare(code)
+        if not code.parameters:
             return inlined(lambda parameters, n, memory: ())
         return inlined(lambda parameters, n, memory: once(recall(parameters, 0)))
+
+    carried_zero = _carried(code, zero)
 
     def after(stages: tuple[Any, ...], before: tuple[Any, ...]) -> Callable[..., Any]:
         """The loop of the first of the stages, and those of the others."""
@@ -223,16 +230,16 @@ def _preparer(definition: Definition, zero: Any, layout: str) -> Callable[..., A
         following = after(rest, (*before, kind))
 
         def loop(parameters, n, carried, memory):
-            left = buffers(size, zero)
+            left = buffers(size, carried_zero)
             for i in range(n):
                 keep(left, i, function(*(recall(parameters, i) + recall_before(carried, i))))
             following(parameters, n, carried + (left,), memory)  # noqa: RUF005 - for Numba
 
         return inlined(loop)
 
-    if not definition.prepares:
+    if not code.prepares:
         return inlined(lambda parameters, n, memory: parameters)
-    stages = after(definition.prepares, ())
+    stages = after(code.prepares, ())
 
     def each(parameters, n, memory):
         stages(parameters, n, (), memory)
@@ -241,19 +248,19 @@ def _preparer(definition: Definition, zero: Any, layout: str) -> Callable[..., A
     return inlined(each)
 
 
-def _memory(definition: Definition, zero: Any) -> Callable[[], Any]:
+def _memory(code: Code, zero: Any) -> Callable[[], Any]:
     """memory(): buffers for what is prepared of a block of parameters."""
-    size = len(definition.prepared._fields) if definition.prepares else 0
-    return inlined(lambda: buffers(size, zero)) if size else inlined(lambda: ())
+    size, carried_zero = len(code.prepared._fields) if code.prepares else 0, _carried(code, zero)
+    return inlined(lambda: buffers(size, carried_zero)) if size else inlined(lambda: ())
 
 
-def _evaluator(definition: Definition, outputs: tuple[str, ...], zero: Any, layout: str) -> Callable[..., Any]:
+def _evaluator(code: Code, outputs: tuple[str, ...], zero: Any, layout: str) -> Callable[..., Any]:
     """evaluate(data, n, prepared, out), with what `_preparer` returned: the outputs, one after the other."""
-    shared = layout == "shared" or not definition.parameters
-    at = inlined(lambda prepared, i: prepared) if shared else recaller(definition.prepared)
-    cases = definition.cases
+    shared = layout == "shared" or not code.parameters
+    at = inlined(lambda prepared, i: prepared) if shared else recaller(code.prepared)
+    cases = code.cases
     if cases is None:
-        stages = _stages(definition, outputs, zero, at, inlined(lambda prepared, flags: ()))
+        stages = _stages(code, outputs, zero, at, inlined(lambda prepared, flags: ()))
         return inlined(lambda data, n, prepared, out: stages(data, n, prepared, (), (), out))
     ordinary, outside, close, closes = cases
     with_close = bool(set(closes) & set(outputs))
@@ -262,7 +269,7 @@ def _evaluator(definition: Definition, outputs: tuple[str, ...], zero: Any, layo
     def flags_of(prepared, flags):
         return flags[0], close(prepared) if flags[0] else flags[1]
 
-    stages = _stages(definition, outputs, zero, at, flags_of)
+    stages = _stages(code, outputs, zero, at, flags_of)
 
     # Three copies of the stages, for the three cases.
     def evaluate_shared(data, n, prepared, out):
@@ -294,11 +301,11 @@ def _evaluator(definition: Definition, outputs: tuple[str, ...], zero: Any, layo
 
 
 def _stages(
-    definition: Definition, outputs: tuple[str, ...], zero: Any, at: Callable[..., Any], flags_of: Callable[..., Any]
+    code: Code, outputs: tuple[str, ...], zero: Any, at: Callable[..., Any], flags_of: Callable[..., Any]
 ) -> Callable[..., Any]:
     """stages(data, n, prepared, flags, carried, out): a loop over the block for each stage that the outputs need."""
-    stage_of = [k for k, stage in enumerate(definition.stages) for _ in stage.outputs]
-    needed = max(stage_of[definition.found.index(name)] for name in outputs)
+    stage_of = [k for k, stage in enumerate(code.stages) for _ in stage.outputs]
+    needed, carried_zero = max(stage_of[code.found.index(name)] for name in outputs), _carried(code, zero)
 
     def after(stages: tuple[Any, ...], before: tuple[Any, ...]) -> Callable[..., Any]:
         """The loop of the first of the stages, and those of the others; ``before`` are the types of what is carried."""
@@ -327,7 +334,7 @@ def _stages(
 
         def carrying(data, n, prepared, flags, carried, out):
             """The loop `plain`, with buffers for what later stages need of each element."""
-            left = buffers(size, zero)
+            left = buffers(size, carried_zero)
             for i in range(n):
                 p = at(prepared, i)
                 arguments = recall(data, i) + (p,) + recall_before(carried, i) + flags_of(p, flags)  # noqa: RUF005
@@ -338,7 +345,7 @@ def _stages(
 
         return inlined(carrying)
 
-    return after(definition.stages[: needed + 1], ())
+    return after(code.stages[: needed + 1], ())
 
 
 @_once
@@ -364,8 +371,9 @@ def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floatin
     leading, operands = len(definition.data), len(definition.operands)
     parameters_count = operands - leading
     count, total = len(outputs), BLOCK * len(outputs)
-    prepare_all, memory = _preparer(definition, zero, layout), _memory(definition, zero)
-    evaluate = _evaluator(definition, outputs, zero, layout)
+    code = definition.code(dtype)
+    prepare_all, memory = _preparer(code, zero, layout), _memory(code, zero)
+    evaluate = _evaluator(code, outputs, zero, layout)
     fetch, deliver, stream = _fetcher(zero), _deliverer(zero), _streamer(zero)
     fetch_data, fetch_parameters = _fetcher_of(0, leading, fetch), _fetcher_of(leading, parameters_count, fetch)
     whole = layout == "each"
@@ -444,8 +452,9 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
     stored = tuple((k, BLOCK * outputs.index(name)) for k, name in slopes if name in outputs)
     stored_args, stored_places = tuple(slopes_at + k for k, _ in stored), tuple(at for _, at in stored)
     count, stored_count, lanes = len(summed), len(stored), sums_count * LANES
-    prepare_all, memory = _preparer(definition, zero, layout), _memory(definition, zero)
-    evaluate = _evaluator(definition, outputs, zero, layout)
+    code = definition.code(dtype)
+    prepare_all, memory = _preparer(code, zero, layout), _memory(code, zero)
+    evaluate = _evaluator(code, outputs, zero, layout)
     fetch, stream = _fetcher(zero), _streamer(zero)
     fetch_parameters = _fetcher_of(leading, parameters_count, fetch)
     double = np.float64(0)

@@ -29,7 +29,9 @@ __all__ = ["lowered"]
 
 def lowered(kind: str, definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> Lowered:
     """The loop of that kind in `cpu` for these outputs of a definition."""
-    plain = len(definition.stages) == 1 and not definition.prepares and not definition.cases
+    plain = (
+        len(definition.stages) == 1 and not definition.prepares and not definition.cases and not definition.in_doubles
+    )
     if not plain or definition.found != definition.outputs or definition.others:
         return lower(getattr(cpu, kind)(definition, outputs, dtype, layout), cpu.SIGNATURE)
     form = _form(len(definition.data), len(definition.parameters))
@@ -69,6 +71,7 @@ def _form(data: int, parameters: int) -> Definition:
 
     name = f"form_of_{data}_and_{parameters}"
     stage.__name__ = f"fastrobust.{name}"
-    operands = tuple(f"x{i}" for i in range(data)), tuple(f"p{i}" for i in range(parameters))
-    outputs = ("value", *("d" + operand for group in operands for operand in group))
-    return Definition(name, *operands, (Stage(linked(stage), None, outputs),), module=__name__)
+    of_data, of_parameters = (tuple(f"{word}{i}" for i in range(n)) for word, n in (("x", data), ("p", parameters)))
+    outputs = ("value", *("d" + operand for operand in of_data + of_parameters))
+    stages = (Stage(linked(stage), None, outputs),)
+    return Definition(name=name, data=of_data, parameters=of_parameters, stages=stages, module=__name__)

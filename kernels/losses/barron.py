@@ -42,17 +42,13 @@ from ..arithmetic.elementary import (
     two_sum,
 )
 from ..arithmetic.primitives import constant, fma, homogeneous, max, min, opposite, scalar, where
-from . import higher
+from . import barron_in_doubles, higher
 from .definition import Bound, Cases, Definition, Domain, Stage
+from .shapes import ALPHA_MAX, FINITE, limits_of, shape, sign_of
 
 __all__ = ["LOSS"]
 
-_ALPHA_MIN = constant(2.0**-40, 2.0**-70)
-_ALPHA_MAX = constant(2.0**48, 2.0**90)
-_BELOW_TWO = constant(2.0 - 2.0**-23, 2.0 - 2.0**-52)
-_FINITE = constant(3.4028234663852886e38, 1.7976931348623157e308)
 _NORMAL = constant(2.0**-126, 2.0**-1022)  # a smaller scale counts as 0
-_INFINITY = constant(float("inf"))
 _NAN = constant(float("nan"))
 _Z_BIG = constant(2.0**52, 2.0**484)  # beyond it x is scaled by 2^-shift, so that neither z^2 nor u overflows
 _SHIFT = constant(100.0, 700.0)
@@ -119,57 +115,6 @@ def prepared(alpha, scale):
 
 
 @scalar
-def shape(alpha):
-    """The numbers that depend on alpha alone: the fields of `Prepared` up to 1/k^2."""
-    T = type(alpha)
-    a = where(abs(alpha) < _ALPHA_MIN(alpha), _ALPHA_MIN(alpha), alpha)
-    a = where(alpha == T(2.0), _BELOW_TWO(alpha), a)
-    cap = _ALPHA_MAX(alpha)
-    a = where(a > cap, cap, where(a < -cap, -cap, a))
-    signed, signed_low = two_sum(a, T(-2.0))
-    sign = _sign(alpha)
-    b, bl = abs(signed), -sign * signed_low
-    inv = T(1.0) / a
-    ratio = b * inv
-    ratio = fma(fma(-ratio, a, b) + bl, inv, ratio)
-    ik = inv + inv
-    ik_low = fma(-ik, T(0.5) * a, T(1.0)) * ik
-    ik2, ik2_low = product(ik, ik_low, ik, ik_low)
-    return alpha, T(0.5) * a, b, bl, T(1.0) / b, ratio, ik2, ik2_low
-
-
-@scalar
-def _sign(alpha):
-    """sign(2 - alpha), where 2 counts as 2 - epsilon."""
-    T = type(alpha)
-    return where(alpha > T(2.0), T(-1.0), T(1.0))
-
-
-@scalar
-def _limits(prepared):
-    """Limits for |x| = inf of rho, psi c, weight c^2, -c d rho/dc, d rho/dalpha.
-
-    For alpha < 0 the two that are not 0 are what the formulas for finite x come to where E is nothing, so that they are
-    never exceeded: rho is b/|alpha| times a number up to 1, d rho/dalpha is 1/(2 k^2) less something (unless alpha is
-    beyond the cap, where the two roundings after it may exceed it by one unit).
-    """
-    alpha, ratio = prepared.alpha, prepared.ratio
-    ik2, ik2_low = prepared.inverse_k2, prepared.inverse_k2_low
-    T = type(alpha)
-    inf, nil = _INFINITY(alpha), where(alpha == alpha, T(0.0), alpha)
-    floored = abs(alpha) < _ALPHA_MIN(alpha)
-    rho = where(floored, T(1.0) - T(2.0) / alpha, -ratio)
-    rho = where(alpha >= T(0.0), inf, rho)
-    psi = where(alpha > T(1.0), inf, where(alpha == T(1.0), T(1.0), nil))
-    weight = where(alpha > T(2.0), inf, where(alpha == T(2.0), T(1.0), nil))
-    dscale = where(alpha > T(0.0), inf, where(alpha == T(0.0), T(2.0), nil))
-    moved = floored | (abs(alpha) > _ALPHA_MAX(alpha))
-    slope = where(moved, T(2.0) / alpha / alpha, T(0.5) * (ik2 + ik2_low))
-    slope = where(alpha >= T(0.0), inf, slope)
-    return rho, psi, weight, dscale, where(abs(alpha) > _FINITE(alpha), nil, slope)
-
-
-@scalar
 def _unit(c):
     """The unit of c as 2^-j and j: 1 and 0 unless c is so small, or so large, that 1/c^2 might leave the range."""
     T = type(c)
@@ -182,7 +127,7 @@ def _unit(c):
 def width(scale):
     """The numbers that depend on c alone: the fields of `Prepared` from c on."""
     T = type(scale)
-    infinite = scale > _FINITE(scale)
+    infinite = scale > FINITE(scale)
     valid = scale >= _NORMAL(scale)
     down = _unit(scale)[0]
     c = scale * down
@@ -209,7 +154,7 @@ def ordinary(prepared):
     """
     alpha, k, b, c = prepared.alpha, prepared.k, prepared.b, prepared.c
     T = type(k)
-    limit = min(c * square_root(b * _ORDINARY(b)), _FINITE(k))  # which infinity exceeds
+    limit = min(c * square_root(b * _ORDINARY(b)), FINITE(k))  # which infinity exceeds
     return (abs(k) <= T(2.0)) & (alpha != T(2.0)) & (c >= _C_LEAST(c)) & (c <= _C_MOST(c)), limit
 
 
@@ -307,11 +252,11 @@ def values(x, prepared, log, extreme, close):
     small = (e == zero) & opposite(big)
     share = where(small, u * inv_m, one - where(big, zero, power_of_two(-e) * inv_m))  # u/(1+u)
     share = where(two, zero, share)
-    curvature = scaled(w * fma(-_sign(alpha) * b, share, one), ne - (unit + unit), extreme)
+    curvature = scaled(w * fma(-sign_of(alpha) * b, share, one), ne - (unit + unit), extreme)
 
     # |x| = inf came out as NaN.
-    far = extreme & (abs(x) > _FINITE(x))
-    limits = _limits(prepared)
+    far = extreme & (abs(x) > FINITE(x))
+    limits = limits_of(alpha, ratio, prepared.inverse_k2, prepared.inverse_k2_low)
     rho = where(far, limits[0] + zero * inv_c, rho)
     dx = where(far, where(x > zero, limits[1] * inv_c, -(limits[1] * inv_c)), dx)
     dscale = where(far, -(limits[3] * inv_c), dscale)
@@ -340,7 +285,7 @@ def dalpha(x, prepared, log, exp, extreme, close):
     v_scale = where(big, zero, power_of_two(-e))
     v, vl = v_scale * inv_m, v_scale * inv_m_low
     kt, ktl = product(k, zero, t, tl)
-    sign = _sign(alpha)
+    sign = sign_of(alpha)
     d = half * sign * b
     up = where(extreme, max(n, zero), zero)
     # Below 2^-100 (2^-1000), E and E kt^2 are nothing beside 1.
@@ -393,70 +338,78 @@ def dalpha(x, prepared, log, exp, extreme, close):
     far = where(close, factored, direct)
     slope = half * sign * where(max(t, abs(kt)) < one, near, far)
     # It falls off as alpha^-2 beyond the cap; two factors, since the square underflows before the result.
-    beyond = where(extreme & (abs(alpha) > _ALPHA_MAX(x)), _ALPHA_MAX(x) / abs(alpha), one)
+    beyond = where(extreme & (abs(alpha) > ALPHA_MAX(x)), ALPHA_MAX(x) / abs(alpha), one)
     f, g = quarter_scale(up)
     slope = where(extreme, ((slope * f) * (f * beyond)) * (f * (g * beyond)), slope)
-    slope = where(extreme & (abs(alpha) > _FINITE(alpha)), zero * t, slope)
-    slope = where(extreme & (abs(x) > _FINITE(x)), _limits(prepared)[4] + zero * prepared.inverse_c, slope)
+    slope = where(extreme & (abs(alpha) > FINITE(alpha)), zero * t, slope)
+    limit = limits_of(alpha, prepared.ratio, ik2, ik2_low)[4]
+    slope = where(extreme & (abs(x) > FINITE(x)), limit + zero * prepared.inverse_c, slope)
     return (slope,), ()
 
 
 # A stage's flags are constants, so what one does not use costs nothing.
 CASES = Cases(ordinary, outside, close, ("dalpha",))
 SCALE = Domain(0.0, True, "scale must be positive, got {}: it is the residual at which the loss begins to bend")
-VALUES = "value", "dx", "dscale", "weight", "curvature"  # which `values` gives, in its order
+VALUES = barron_in_doubles.VALUES  # which `values` gives, in its order
 
-# At the witnesses, from `tests/attack.py`, the errors are, in this order, 2.06 and 2.03, 1.89 and 2.00, 4.48 and 3.44,
+# Floats in doubles are rounded once, but for what 2^-13 of a unit can do.  At the witnesses, from `tests/attack.py`,
+# which are of the code in words, its errors are, in this order, 2.06 and 2.03, 1.89 and 2.00, 4.48 and 3.44,
 # 2.77 and 2.78, 1.31 and 1.31, 3.64 and 4.22 units; README's table has what other points gave.
 BOUNDS = {
     "value": Bound(
-        4,
+        1,
         4,
         (
             (7.042974061732821e-07, 1.5039653778076172, 1.0000001111620804e-06),
             (-6.24643906840213, 5.574190159665019, 7.0664418290027164),
         ),
+        words=4,
     ),
     "dx": Bound(
-        4,
+        1,
         4,
         (
             (1.018476239910655e31, -0.00031706708250567317, 1.3017200899412273e-06),
             (-1.39503187604257e207, 3.6482788111320374e-195, 0.1216814120244278),
         ),
+        words=4,
     ),
     "dalpha": Bound(
-        8,
+        1,
         8,
         (
             (0.70710688829422, 6.516851373978419e16, 1.0),
             (3.191637333005088, -2.6082087132763707, 262.31479893498533),
         ),
+        words=8,
     ),
     "dscale": Bound(
-        4,
+        1,
         4,
         (
             (-5.124990991716344e22, -0.009228648617863655, 0.33123886585235596),
             (4.206919947827075e240, 7.220367704065274e-245, 3.3141608904131245e-05),
         ),
+        words=4,
     ),
     "weight": Bound(
-        4,
+        1,
         4,
         (
             (-2.7156856060028076, 4.168409275605002e-16, 7.893568515777588),
             (-3.2208843844533923e130, -7.042452421424356e-13, 11.015110201035444),
         ),
+        words=4,
     ),
     "curvature": Bound(
-        8,
+        1,
         8,
         (
             (1.5302231311798096, -3.6530816555023193, 1.0),
             (0.23558183692258997, -3.460304059372831, 0.1556564008841956),
         ),
         relative_to="weight",
+        words=8,
     ),
 }
 
@@ -468,6 +421,7 @@ LOSS = Definition(
     prepares=(Stage(prepared, Prepared),),
     stages=(Stage(logarithm, Log), Stage(values, Exp, VALUES), Stage(dalpha, None, ("dalpha",))),
     cases=CASES,
+    in_doubles=barron_in_doubles.CODE,
     domains={"scale": SCALE},
     slopes=higher.slopes,
     costly=higher.COSTLY,

@@ -16,12 +16,14 @@ import collections
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from ..arithmetic.primitives import scalar
 
-__all__ = ["Bound", "Cases", "Definition", "Domain", "Library", "Stage", "cases", "element", "known", "prepare"]
+__all__ = ["Bound", "Cases", "Code", "Definition", "Domain", "Library", "Stage", "cases", "element", "known", "prepare"]
 
 Scalar = Callable[..., Any]  # a scalar function, see `primitives.scalar`
 
@@ -72,6 +74,7 @@ class Bound(NamedTuple):
     double: float
     witnesses: tuple[tuple[float, ...], tuple[float, ...]]  # operands where the error is about the largest found
     relative_to: str = ""  # another output, or "1": the unit is of the larger of the two, for results with zeros
+    words: float = 0.0  # in float32 without doubles, where code in doubles has the bound ``single``
 
 
 class Library(Protocol):
@@ -89,8 +92,32 @@ class Library(Protocol):
         """Return step(total, *row) after the last of the rows."""
 
 
-@dataclass(frozen=True, eq=False)
-class Definition:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Code:
+    """Scalar code: stages that prepare what depends on the parameters alone, and those of an element."""
+
+    parameters: tuple[str, ...]  # operands of any shape that broadcasts, in which their gradients come
+    stages: tuple[Stage, ...]
+    prepares: tuple[Stage, ...] = ()
+    cases: Cases | None = None
+    carries: Any = None  # the type of the numbers that stages carry, if not that of the operands
+
+    @functools.cached_property
+    def found(self) -> tuple[str, ...]:
+        """The names of the outputs in the order in which the stages give them."""
+        return tuple(name for stage in self.stages for name in stage.outputs)
+
+    @functools.cached_property
+    def prepared(self) -> type[Any]:
+        """The type of what is prepared: without stages for that the parameters by name, and () if there are none."""
+        if self.prepares:
+            assert self.prepares[-1].carries is not None  # `_check` has looked
+            return self.prepares[-1].carries
+        return collections.namedtuple("Parameters", self.parameters)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Definition(Code):
     """A function of several operands, for each element.
 
     ``slopes(library, name, operands, wanted)`` returns the derivatives of the output of that name, other than the
@@ -99,11 +126,8 @@ class Definition:
 
     name: str  # a word; all definitions of a process have different ones
     data: tuple[str, ...]  # operands with an element for each result
-    parameters: tuple[str, ...]  # operands of any shape that broadcasts, in which their gradients come
-    stages: tuple[Stage, ...]
-    prepares: tuple[Stage, ...] = ()
     others: tuple[str, ...] = ()  # outputs besides the value and the derivatives in the operands
-    cases: Cases | None = None
+    in_doubles: Code | None = None  # of float32 operands, for targets where doubles are fast
     domains: Mapping[str, Domain] = field(default_factory=dict)
     slopes: Callable[[Library, str, Sequence[Any], Sequence[bool]], list[Any]] | None = None
     costly: frozenset[tuple[str, str]] = frozenset()  # outputs, and operands in which their derivatives are long sums
@@ -161,18 +185,14 @@ class Definition:
         """The names of what a reduction sums up: the value, and the derivatives in the parameters."""
         return ("value", *("d" + name for name in self.parameters))
 
-    @functools.cached_property
-    def found(self) -> tuple[str, ...]:
-        """The names of the outputs in the order in which the stages give them."""
-        return tuple(name for stage in self.stages for name in stage.outputs)
+    def code(self, dtype: Any) -> Code:
+        """The scalar code for operands of that type."""
+        return self.in_doubles if self.in_doubles is not None and dtype is np.float32 else self
 
     @functools.cached_property
-    def prepared(self) -> type[Any]:
-        """The type of what is prepared: without stages for that the parameters by name, and () if there are none."""
-        if self.prepares:
-            assert self.prepares[-1].carries is not None  # `_check` has looked
-            return self.prepares[-1].carries
-        return collections.namedtuple("Parameters", self.parameters)
+    def in_words(self) -> Definition:
+        """This definition without doubles inside of float32 code."""
+        return self if self.in_doubles is None else replace(self, name=f"{self.name}_in_words", in_doubles=None)
 
 
 known: dict[str, Definition] = {}  # by name
@@ -194,22 +214,24 @@ def _check(definition: Definition) -> None:
         )
     if any(stage.carries is None or stage.outputs for stage in definition.prepares):
         raise ValueError(f"a stage of {name} that prepares must carry numbers and have no outputs")
+    if definition.in_doubles is not None and sorted(definition.in_doubles.found) != sorted(definition.found):
+        raise ValueError(f"the code in doubles of {name} does not give {', '.join(definition.found)}")
     for what in (definition.domains, definition.bounds):
         if unknown := what.keys() - {*definition.operands, *definition.outputs}:
             raise ValueError(f"{name} has neither an operand nor an output {', '.join(sorted(unknown))}")
 
 
 @functools.cache
-def prepare(definition: Definition) -> Scalar:
+def prepare(code: Code) -> Scalar:
     """prepare(parameters): what is prepared of a tuple of them; all stages in a row."""
-    kind = definition.prepared
+    kind = code.prepared
 
     def prepared(parameters: Any) -> Any:
         """Each stage gets what those before it returned; without any, the parameters get their names."""
-        if not definition.prepares:
+        if not code.prepares:
             return kind(*parameters) if parameters else ()
         arguments = tuple(parameters)
-        for stage in definition.prepares:
+        for stage in code.prepares:
             arguments += (stage.function(*arguments),)
         return arguments[-1]
 
@@ -217,7 +239,7 @@ def prepare(definition: Definition) -> Scalar:
 
 
 @functools.cache
-def element(definition: Definition) -> Scalar:
+def element(code: Code) -> Scalar:
     """element(data, prepared, extreme, close): the outputs in the order of ``found``, all stages in a row.
 
     ``data`` is a tuple; the flags are for definitions with cases, see `cases`.
@@ -225,9 +247,9 @@ def element(definition: Definition) -> Scalar:
 
     def outputs(data: Any, prepared: Any, extreme: Any, close: Any) -> Any:
         """Each stage gets what those before it carried."""
-        arguments, flags = (*data, prepared), () if definition.cases is None else (extreme, close)
+        arguments, flags = (*data, prepared), () if code.cases is None else (extreme, close)
         found: tuple[Any, ...] = ()
-        for stage in definition.stages:
+        for stage in code.stages:
             results, carried = stage.function(*arguments, *flags)
             found += tuple(results)
             arguments += () if stage.carries is None else (carried,)
@@ -237,9 +259,9 @@ def element(definition: Definition) -> Scalar:
 
 
 @functools.cache
-def cases(definition: Definition) -> Cases:
-    """The cases as functions, the second of a tuple of data; where a definition has none, all elements are ordinary."""
-    written = definition.cases
+def cases(code: Code) -> Cases:
+    """The cases as functions, the second of a tuple of data; where there are none, all elements are ordinary."""
+    written = code.cases
     if written is None:
         return Cases(
             scalar(lambda prepared: (True, True)), scalar(lambda data, limit: False), scalar(lambda prepared: False), ()
