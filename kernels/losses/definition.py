@@ -7,7 +7,7 @@ definition in it (`barron` is the longest example, `partition` the shortest).
 
 The scalar code is a row of stages, see `Stage`: first those that prepare what depends on the parameters alone, then
 those of an element.  Loops run each stage over a block of elements before the next, and compilers remove what is not
-used.
+used.  A definition may have other stages for float32 where doubles are fast (`Definition.in_doubles`).
 """
 
 from __future__ import annotations
