@@ -40,7 +40,7 @@ def beyond(errors: dict[str, list[attack.Error]], dtype: str, seed: int) -> list
 
 
 def few_or_many(few: int, many: int) -> Any:
-    """So many points in the ordinary run, and in the slow one: mpmath takes milliseconds for each."""
+    """So many points in the ordinary run, and in the exhaustive one: mpmath takes milliseconds for each."""
     return pytest.mark.parametrize("count", [few, pytest.param(many, marks=pytest.mark.exhaustive)])
 
 

@@ -29,7 +29,7 @@ __all__ = [
 
 _LOG_TAIL = polynomial(c.SHORT_LOG_TAIL, c.SHORT_LOG_TAIL)
 _FRACTION_TAIL = polynomial(c.SHORT_FRACTION_TAIL, c.SHORT_FRACTION_TAIL)
-_EXP_TAIL = polynomial(c.SHORT_EXP_TAIL, c.SHORT_EXP_TAIL)
+exp_tail = polynomial(c.SHORT_EXP_TAIL, c.SHORT_EXP_TAIL)
 _INFINITY, _NAN = float("inf"), float("nan")
 _LARGEST = 1.7976931348623157e308
 _LEAST, _MOST = -708.0, 709.0  # exponents whose powers of two are normal numbers
@@ -38,19 +38,19 @@ _NORMAL = 2.0**-1022
 
 
 @scalar
-def _parts_of_exp(x):
+def parts_of_exp(x):
     """exp(x) = 2^n (1 + r), r of the argument that is left."""
     T = type(x)
     n = fma(x, T(_INVERSE_LN2), ROUND(x)) - ROUND(x)
     a = fma(n, T(-_LN2), x)
-    return n, fma(a * a, fma(a, _EXP_TAIL(a), T(0.5)), a)
+    return n, fma(a * a, fma(a, exp_tail(a), T(0.5)), a)
 
 
 @scalar
 def exp(x):
     """The exponential: 0 from -708 on downwards, infinite from 709 on upwards."""
     T = type(x)
-    n, r = _parts_of_exp(min(max(x, T(_LEAST)), T(_MOST)))
+    n, r = parts_of_exp(min(max(x, T(_LEAST)), T(_MOST)))
     power = power_of_two(n)
     inside = fma(power, r, power)
     return where(x > T(_MOST), T(_INFINITY), where(x < T(_LEAST), T(0.0), inside))
@@ -60,7 +60,7 @@ def exp(x):
 def expm1(x):
     """The exponential less 1."""
     T = type(x)
-    n, r = _parts_of_exp(min(max(x, T(_LEAST)), T(_MOST)))
+    n, r = parts_of_exp(min(max(x, T(_LEAST)), T(_MOST)))
     power = power_of_two(n)
     return where(x > T(_MOST), T(_INFINITY), fma(power, r, power - T(1.0)))
 
@@ -70,16 +70,21 @@ def expm1mx(x):
     """expm1(x) - x: from the tail of the exponential where that would cancel."""
     T = type(x)
     near = abs(x) < T(0.34)
-    return where(near, (x * fma(x, _EXP_TAIL(x), T(0.5))) * x, expm1(x) - x)
+    return where(near, (x * fma(x, exp_tail(x), T(0.5))) * x, expm1(x) - x)
+
+
+@scalar
+def log_by_quotient(e, q):
+    """log(2^e (1 + f)) by q = f/(2 + f)."""
+    T = type(q)
+    w = q * q
+    return fma(e, T(_LN2), fma(q * w, _LOG_TAIL(w), q + q))
 
 
 @scalar
 def _log_of_parts(e, f):
     """log(2^e (1 + f))."""
-    T = type(f)
-    q = f / (T(2.0) + f)
-    w = q * q
-    return fma(e, T(_LN2), fma(q * w, _LOG_TAIL(w), q + q))
+    return log_by_quotient(e, f / (type(f)(2.0) + f))
 
 
 @scalar

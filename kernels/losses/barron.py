@@ -44,7 +44,7 @@ from ..arithmetic.elementary import (
 from ..arithmetic.primitives import constant, fma, homogeneous, max, min, opposite, scalar, where
 from . import barron_in_doubles, higher
 from .definition import Bound, Cases, Definition, Domain, Stage
-from .shapes import ALPHA_MAX, FINITE, limits_of, shape, sign_of
+from .shapes import ALPHA_MAX, FINITE, close, limits_of, outside, shape, sign_of
 
 __all__ = ["LOSS"]
 
@@ -59,7 +59,6 @@ _UNIT, _UNIT_DOWN, _UNIT_UP = constant(94.0, 762.0), constant(2.0**-94, 2.0**-76
 _U_TINY = constant(2.0**-28, 2.0**-66)  # below it log1p(u) = u - u^2/2, even after multiplication by k
 _S_TINY = constant(2.0**-30, 2.0**-60)  # below it rho = s/2 to working precision, whatever alpha
 _KT_SMALL = constant(0.3)  # |kt| below it: E g(kt) from the polynomial of exp
-_D_SMALL = constant(1.0 / 32)  # |1 - k| below it: (1 - k) is factored out of d rho/d alpha
 _DELTA_MAX = constant(0.7, 1.5)
 _ORDINARY = constant(2.0**39, 2.0**288)
 _SPLIT = constant(64.0, 512.0)
@@ -138,14 +137,6 @@ def width(scale):
 
 
 @scalar
-def close(prepared):
-    """Tell whether alpha is within 1/16 of 2."""
-    b = prepared.b
-    T = type(b)
-    return T(0.5) * b < _D_SMALL(b)
-
-
-@scalar
 def ordinary(prepared):
     """Tell whether alpha and c allow the quick case, which is not `extreme`, and the |x| up to which it holds.
 
@@ -156,12 +147,6 @@ def ordinary(prepared):
     T = type(k)
     limit = min(c * square_root(b * _ORDINARY(b)), FINITE(k))  # which infinity exceeds
     return (abs(k) <= T(2.0)) & (alpha != T(2.0)) & (c >= _C_LEAST(c)) & (c <= _C_MOST(c)), limit
-
-
-@scalar
-def outside(x, limit):
-    """Tell whether x is beyond that limit, or NaN."""
-    return opposite(abs(x) <= limit)
 
 
 @scalar

@@ -16,23 +16,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arithmetic import coefficients as c
-from ..arithmetic.elementary import ROUND, decompose, power_of_two, square_root
-from ..arithmetic.primitives import double, fma, max, min, opposite, polynomial, scalar, single, where
+from ..arithmetic.elementary import decompose, power_of_two, square_root
+from ..arithmetic.primitives import double, fma, max, min, scalar, single, where
+from ..arithmetic.short import exp_tail, log_by_quotient, parts_of_exp
 from .definition import Cases, Code, Stage
-from .shapes import ALPHA_MAX, BELOW_TWO, FINITE, limits_of, moved_off, sign_of
+from .shapes import ALPHA_MAX, BELOW_TWO, FINITE, close, limits_of, moved_off, outside, sign_of
 
 __all__ = ["CASES", "CODE", "VALUES", "Exp", "Log", "dalpha_of", "logarithm", "prepared", "values_of"]
 
-_LOG_TAIL = polynomial(c.SHORT_LOG_TAIL, c.SHORT_LOG_TAIL)
-_EXP_TAIL = polynomial(c.SHORT_EXP_TAIL, c.SHORT_EXP_TAIL)
 _DIFFERENCE = c.DIFFERENCE[1][:5]
-_LN2, _INVERSE_LN2 = 0.6931471805599453, c.INV_LN2[1]
 _NORMAL, _LARGEST = 2.0**-126, 3.4028234663852886e38  # a smaller scale counts as 0
 _K_MOST, _Z_MOST, _KT_MOST = 3.0, 1e40, 600.0
 _NEAR = 1.0 / 32  # t and |kt| below it: a divided difference of five terms, right to 2^-34
 _FLAT = 1.0 / 256  # |kt| below it: E g(kt) by four terms, right to 2^-34
 _SMALL = 1.0 / 8  # t below it, for any k: phi(t) by six terms, right to 2^-31
-_D_SMALL = 1.0 / 32  # |1 - k| below it: (1 - k) is factored out of d rho/d alpha
 _DELTA_MOST = 0.7
 
 
@@ -79,26 +76,12 @@ def prepared(alpha, scale):
 
 
 @scalar
-def close(prepared):
-    """Tell whether alpha is within 1/16 of 2."""
-    b = prepared.b
-    T = type(b)
-    return T(0.5) * b < T(_D_SMALL)
-
-
-@scalar
 def ordinary(prepared):
     """Tell whether alpha and c allow the quick case, which is not `extreme`, and the |x| up to which it holds."""
     alpha, inverse_c = prepared.alpha, prepared.inverse_c
     T = type(alpha)
     usual = (abs(prepared.k) <= T(_K_MOST)) & (alpha != T(2.0)) & (inverse_c == inverse_c)
     return usual, single(min(prepared.c * (square_root(prepared.b) * T(_Z_MOST)), T(_LARGEST)))
-
-
-@scalar
-def outside(x, limit):
-    """Tell whether x is beyond that limit, or NaN."""
-    return opposite(abs(x) <= limit)
 
 
 @scalar
@@ -112,9 +95,7 @@ def logarithm(x, prepared, extreme, close):
     f = where(e == T(0.0), u, m - one)
     h = T(2.0) + f
     inverse = one / (m * h)
-    q = f * (m * inverse)
-    w = q * q
-    t = fma(e, T(_LN2), fma(q * w, _LOG_TAIL(w), q + q))
+    t = log_by_quotient(e, f * (m * inverse))
     v = shrink * (h * inverse)
     bad = extreme & (u != u)  # of whose bits the logarithm would be a number
     return (), Log(where(bad, u, t), where(bad, u, v))
@@ -130,9 +111,7 @@ def values_of(x, prepared, log, extreme):
     one, zero, half = T(1.0), T(0.0), T(0.5)
     kt = prepared.k * t
     kt = where(extreme, min(max(kt, T(-_KT_MOST)), T(_KT_MOST)), kt)
-    n = fma(kt, T(_INVERSE_LN2), ROUND(x)) - ROUND(x)
-    a = fma(n, T(-_LN2), kt)
-    r = fma(a * a, fma(a, _EXP_TAIL(a), half), a)
+    n, r = parts_of_exp(kt)
     power = power_of_two(n)
     rho = abs(prepared.ratio * fma(power, r, power - one))  # 0 and not -0
     e = fma(power, r, power)
@@ -207,7 +186,7 @@ def dalpha_of(x, prepared, log, exp, extreme, close):
     # 2. |1 - k| < 1/32: d factored out.  Where d t > 0.7, the last term is nothing.
     delta = min(max(d * t, T(-_DELTA_MOST)), T(_DELTA_MOST))
     tv = t * v
-    rest = fma(tv, delta * fma(delta, _EXP_TAIL(delta), half), -(d * phi))
+    rest = fma(tv, delta * fma(delta, exp_tail(delta), half), -(d * phi))
     factored = (e * (d * ik2)) * ((((phi + phi) - t) + tv) + rest)
     # 3. directly; E phi(kt)/k^2 = t^2 E g(kt) for small kt by its series.
     flat = square * fma(kt, fma(kt, fma(kt, T(1.0 / 30), T(1.0 / 8)), T(1.0 / 3)), half)

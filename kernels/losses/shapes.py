@@ -1,4 +1,4 @@
-"""What depends on Barron's alpha alone: the numbers that formulas take of it, and the limits for |x| = inf.
+"""What depends on Barron's alpha alone: the numbers that formulas take of it, the limits for |x| = inf, the cases.
 
 See `barron` for the notation and for how alpha is moved away from 0, 2 and infinity.
 """
@@ -6,15 +6,16 @@ See `barron` for the notation and for how alpha is moved away from 0, 2 and infi
 from __future__ import annotations
 
 from ..arithmetic.elementary import product, two_sum
-from ..arithmetic.primitives import constant, fma, scalar, where
+from ..arithmetic.primitives import constant, fma, opposite, scalar, where
 
-__all__ = ["ALPHA_MAX", "BELOW_TWO", "FINITE", "limits_of", "moved_off", "shape", "sign_of"]
+__all__ = ["ALPHA_MAX", "BELOW_TWO", "FINITE", "close", "limits_of", "moved_off", "outside", "shape", "sign_of"]
 
 _ALPHA_MIN = constant(2.0**-40, 2.0**-70)
 ALPHA_MAX = constant(2.0**48, 2.0**90)
 BELOW_TWO = constant(2.0 - 2.0**-23, 2.0 - 2.0**-52)
 FINITE = constant(3.4028234663852886e38, 1.7976931348623157e308)
 _INFINITY = constant(float("inf"))
+_D_SMALL = constant(1.0 / 32)  # |1 - k| below it: (1 - k) is factored out of d rho/d alpha
 
 
 @scalar
@@ -49,6 +50,20 @@ def sign_of(alpha):
     """sign(2 - alpha), where 2 counts as 2 - epsilon."""
     T = type(alpha)
     return where(alpha > T(2.0), T(-1.0), T(1.0))
+
+
+@scalar
+def close(prepared):
+    """Tell whether alpha is within 1/16 of 2."""
+    b = prepared.b
+    T = type(b)
+    return T(0.5) * b < _D_SMALL(b)
+
+
+@scalar
+def outside(x, limit):
+    """Tell whether x is beyond that limit, or NaN."""
+    return opposite(abs(x) <= limit)
 
 
 @scalar
