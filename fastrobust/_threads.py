@@ -19,11 +19,39 @@ from collections.abc import Callable
 
 from .kernels.compilers.alone import alone, uninterrupted
 
-__all__ = ["in_threads"]
+__all__ = ["cores", "count", "in_threads"]
 
 _started: list[tuple[queue.SimpleQueue[Callable[[], object]], int]] = []  # what the helpers are asked by; all threads
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_started.clear)  # a child lacks the threads
+
+
+def count() -> int:
+    """The number of threads that share a large call, the caller among them.
+
+    That is the environment's FASTROBUST_NUM_THREADS, else OMP_NUM_THREADS, else the cores that this process may use.
+
+    Raises
+    ------
+    ValueError
+        If FASTROBUST_NUM_THREADS is no number of threads. What others read in OMP_NUM_THREADS is left to them to judge.
+    """
+    own = os.environ.get("FASTROBUST_NUM_THREADS", "").strip()
+    if own:
+        if not own.isdecimal() or int(own) == 0:
+            raise ValueError(
+                f"FASTROBUST_NUM_THREADS must be a number of threads, got {own!r}: set it to 1, 2, ... or unset it"
+            )
+        return int(own)
+    of_openmp = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # of the first of nested levels
+    if of_openmp.isdecimal() and int(of_openmp) > 0:
+        return int(of_openmp)
+    return cores()
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pool() -> tuple[Callable[[Callable[[], object]], object], int]:
@@ -35,9 +63,9 @@ def _pool() -> tuple[Callable[[Callable[[], object]], object], int]:
 
 
 def _start() -> None:
-    """Start the threads, one less than there are cores, as far as the process gets them."""
+    """Start the threads, one less than `count`, as far as the process gets them."""
     if not _started:
-        wanted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        wanted = count()
         tasks, threads = queue.SimpleQueue[Callable[[], object]](), 1
         with contextlib.suppress(RuntimeError):  # no more for this process, or none since the interpreter shuts down
             for _ in range(wanted - 1):
@@ -52,15 +80,15 @@ def _serve(tasks: queue.SimpleQueue[Callable[[], object]]) -> None:
         tasks.get()()  # whose work is not kept until the next one
 
 
-def in_threads(work: Callable[[int, int], None], count: int, grain: int, most: int) -> None:
-    """work(start, stop) over range(count), in equal parts for the cores; multiples of grain, of no more than most.
+def in_threads(work: Callable[[int, int], None], total: int, grain: int, most: int) -> None:
+    """work(start, stop) over range(total), in equal parts for the threads; multiples of grain, of no more than most.
 
     The threads are asked to help once each, and the caller works through the same list meanwhile.  It counts what was
     done, and ends when all was; on an error or a signal it empties the list and waits for who is still at a piece.
     """
     ask, threads = _pool()
-    step = max(1, min(-(-count // (threads * grain)), most // grain)) * grain
-    pieces = [(start, min(start + step, count)) for start in range(0, count, step)]
+    step = max(1, min(-(-total // (threads * grain)), most // grain)) * grain
+    pieces = [(start, min(start + step, total)) for start in range(0, total, step)]
     begun: list[None] = []  # an entry for each helper at it
     done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 

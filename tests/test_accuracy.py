@@ -40,8 +40,8 @@ def beyond(errors: dict[str, list[attack.Error]], dtype: str, seed: int) -> list
 
 
 def few_or_many(few: int, many: int) -> Any:
-    """So many points in the ordinary run, and in the exhaustive one: mpmath takes milliseconds for each."""
-    return pytest.mark.parametrize("count", [few, pytest.param(many, marks=pytest.mark.exhaustive)])
+    """So many points in the ordinary run, and in the slow one: mpmath takes milliseconds for each."""
+    return pytest.mark.parametrize("count", [few, pytest.param(many, marks=pytest.mark.slow)])
 
 
 @few_or_many(1500, 10_000)
@@ -245,7 +245,7 @@ def test_two_is_least_squares_exactly_and_has_a_finite_positive_alpha_gradient(d
     assert (got.dalpha[x != 0] > 0).all()
 
 
-@pytest.mark.exhaustive
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [-np.inf, -2.0, 0.0, 0.3, 1.0, 1.9, 1.999, 2.0, 3.0, 30.0])
 def test_float32_exhaustively_in_x(alpha: float) -> None:
     """Every positive float32, against the float64 kernels, which the other tests hold to a few ulp of their own."""

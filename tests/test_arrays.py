@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from marks import slow
 from numpy.typing import NDArray
 
 import fastrobust as fr
@@ -910,7 +911,7 @@ def test_gradients_are_reduced_where_x_is_the_one_that_is_broadcast(
 
 
 @pytest.mark.parametrize("dtype", [F4, F8])
-@pytest.mark.parametrize("shape", [(37,), (1000, 1), (301, 3), (3, 301), (9, 1100), (7, 4, 60)], ids=str)
+@pytest.mark.parametrize("shape", [(37,), (301, 3), (9, 1100), *slow((1000, 1), (3, 301), (7, 4, 60))], ids=str)
 @pytest.mark.parametrize("weights", ["none", "number", "columns", "full"])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_sums_and_means_are_those_of_exact_arithmetic(shape: Any, weights: str, reduction: Any, dtype: Any) -> None:

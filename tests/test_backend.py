@@ -12,6 +12,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
+from marks import slow
 from toy import TOY
 
 import fastrobust as fr
@@ -240,7 +241,7 @@ SHAPES = {
 @pytest.mark.parametrize(
     ("weighted", "mean"), [(False, False), (True, False), (True, True)], ids=["sum", "wsum", "wmean"]
 )
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float64, *slow(np.float32)])
 @pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES)
 def test_reductions_are_the_sums_of_what_each_element_has(shapes: Any, dtype: Any, weighted: bool, mean: bool) -> None:
     x, target = data((300, 7), dtype)

@@ -365,7 +365,7 @@ def info(cache: Path | str, *options: str) -> str:
 
 def test_info_says_where_the_cache_is_and_why_it_is_refused(cache: Path) -> None:
     disk.write("1" * 32, b"payload")
-    assert f"{cache} (1 kernels)" in info(cache)
+    assert f"{cache} (1 files)" in info(cache)
     cache.chmod(0o777)
     told = info(cache, "--clear-cache")
     assert "refused" in told and f"others may write to '{cache}'" in told

@@ -620,7 +620,7 @@ def test_info_empties_the_cache_if_asked(tmp_path: Path) -> None:
         [sys.executable, "-m", "fastrobust", "info", "--clear-cache"],
         capture_output=True, text=True, check=True, env={**os.environ, "FASTROBUST_CACHE_DIR": str(cache)},
     )  # fmt: skip
-    assert "1 files removed" in done.stdout and "(0 kernels)" in done.stdout
+    assert "1 files removed" in done.stdout and "(0 files)" in done.stdout
     assert [file.name for file in cache.iterdir()] == ["mine.txt"]
 
 

@@ -298,7 +298,6 @@ def test_json_to_standard_output_is_nothing_but_that():
         content = file.read()
     for text in (
         "$fit --json /dev/fd/1",
-        "$fit --json /dev/stdout > out; cat out",
         "$fit --json out > out; cat out",
         "PYTHONIOENCODING=ascii $fit --json -",
     ):

@@ -9,17 +9,15 @@ from typing import Any
 import gpu_checks
 import numpy as np
 import pytest
+from marks import slow
 
 import fastrobust as fr
 
-MANY = (gpu_checks.every_function_and_dtype,)  # kernels to compile
+MANY = gpu_checks.every_function_and_dtype, gpu_checks.sums_of_other_dtypes  # kernels to compile
+OTHERS = [check for check in gpu_checks.CHECKS if check not in MANY]
 
 
-@pytest.mark.parametrize(
-    "check",
-    [pytest.param(check, marks=pytest.mark.exhaustive) if check in MANY else check for check in gpu_checks.CHECKS],
-    ids=lambda check: check.__name__,
-)
+@pytest.mark.parametrize("check", [*OTHERS, *slow(*MANY)], ids=lambda check: check.__name__)
 def test_backend(check: Any, fake_cupy: Any) -> None:
     check(fake_cupy)
 

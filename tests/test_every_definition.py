@@ -1,6 +1,6 @@
 """What every loss made from a formula has in common: the catalogue's and the user's own, on arrays of every library.
 
-One loss of each subject, and three of the user's own, in the ordinary run; the others are exhaustive.  The kernels of a
+One loss of each subject, and three of the user's own, in the ordinary run; the others are slow.  The kernels of a
 loss are compiled once for all tests here, which therefore use few layouts of parameters.
 """
 
@@ -58,7 +58,7 @@ BENT = {  # with a bend in a first or a second derivative
     "squared_hinge", "tukey",
 }  # fmt: skip
 every = pytest.mark.parametrize(
-    "name", [name if name in ORDINARY else pytest.param(name, marks=pytest.mark.exhaustive) for name in LOSSES]
+    "name", [name if name in ORDINARY else pytest.param(name, marks=pytest.mark.slow) for name in LOSSES]
 )
 SHAPE = (6, 5)
 

@@ -20,6 +20,7 @@ import mpmath
 import numpy as np
 import oracle
 import pytest
+from marks import slow
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 jax = pytest.importorskip("jax")
@@ -48,10 +49,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "log_partition": lambda x, alpha, scale: x + frj.log_partition(alpha) * scale,
 }
 every = pytest.mark.parametrize("name", FUNCTIONS)
-FEW = ("curvature", "nll", "nll weighted", "log_partition")  # which go through all that the others go through
-few = pytest.mark.parametrize(
-    "name", [n if n in FEW else pytest.param(n, marks=pytest.mark.exhaustive) for n in FUNCTIONS]
-)
+FEW = "curvature", "nll weighted", "log_partition"  # which go through all that the others go through
+few = pytest.mark.parametrize("name", [*FEW, *slow(*(name for name in FUNCTIONS if name not in FEW))])
 
 
 @contextlib.contextmanager
@@ -82,7 +81,7 @@ def close(found: Any, expected: Any, rtol: float = 1e-12) -> None:
     [
         "float32",
         pytest.param("float64", marks=pytest.mark.slow),
-        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("float16", "bfloat16")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("float16", "bfloat16")),
     ],
 )
 def test_values_are_the_kernels(dtype: str) -> None:
@@ -159,7 +158,7 @@ def test_subnormal_results() -> None:
 
 @pytest.mark.parametrize(
     "alpha",
-    [0.0, 2.0, np.inf, *(pytest.param(a, marks=pytest.mark.exhaustive) for a in (1.0, -2.0, -np.inf, 1e-9, 1.9999))],
+    [0.0, 2.0, np.inf, *(pytest.param(a, marks=pytest.mark.slow) for a in (1.0, -2.0, -np.inf, 1e-9, 1.9999))],
 )
 def test_numbers_where_others_fail(alpha: float, way: str) -> None:
     """In float32, by automatic differentiation, against the oracle: tiny residuals, and the limits of alpha."""
@@ -245,7 +244,7 @@ def test_second_derivatives_far_out_and_at_infinite_alpha() -> None:
         assert np.isfinite(found).all() and np.all(np.abs(found[1]) < 1e-12)
 
 
-@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_third_derivatives_in_all_arguments() -> None:
     with double():
         check_grads(jax.jit(frj.loss), arguments(), order=3, rtol=1e-4, atol=1e-4)

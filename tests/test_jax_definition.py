@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import toy
+from marks import slow
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 jax = pytest.importorskip("jax")
@@ -132,7 +133,7 @@ def test_the_composite_gives_the_values_of_the_kernels() -> None:
 # --- transformations
 
 
-@pytest.mark.parametrize("name", ["value", "mean", "weighted"])
+@pytest.mark.parametrize("name", ["value", "weighted", *slow("mean")])
 def test_derivatives(name: str, way: str) -> None:
     """Twice in all four operands, forward and in reverse, against differences."""
     weights = np.array([[0.5], [0.0], [2.0]])
@@ -162,7 +163,7 @@ def test_gradients_in_one_pass_are_those_of_automatic_differentiation() -> None:
             np.testing.assert_allclose(own, slope, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("at", [1, 2, *slow(0, 3)])
 @pytest.mark.parametrize("function", [value, mean])
 def test_vmap_over_each_operand(function: Any, at: int, way: str) -> None:
     with double():

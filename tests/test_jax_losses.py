@@ -34,7 +34,7 @@ SUBJECTS: dict[str, tuple[Any, tuple[Any, ...], tuple[Any, ...]]] = {  # a loss,
 
 
 @pytest.mark.parametrize(
-    "subject", [name if name in ("residuals", "classification") else pytest.param(name, marks=pytest.mark.exhaustive)
+    "subject", [name if name in ("residuals", "classification") else pytest.param(name, marks=pytest.mark.slow)
                 for name in SUBJECTS]
 )  # fmt: skip
 def test_under_every_transformation(subject: str, way: str) -> None:

@@ -309,7 +309,7 @@ def test_where_there_is_no_distribution_nothing_is_a_number() -> None:
     assert jnp.isnan(Barron(1.0).cdf(NAN))
 
 
-@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_the_distribution_by_the_operations_of_xla(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on TPUs, and on GPUs without CuPy: the same numbers, samples too."""
     from fastrobust.jax import _calls
@@ -339,7 +339,7 @@ def test_the_distribution_by_the_operations_of_xla(monkeypatch: pytest.MonkeyPat
 # --- derivatives
 
 
-@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["cdf", "icdf"])
 def test_derivatives_of_the_distribution_function_and_its_inverse(name: str, order: int) -> None:
     """In all arguments, forward and in reverse."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import functools
 import math
 import operator
@@ -19,7 +21,9 @@ from fastrobust.kernels.arithmetic import nodes, primitives
 from fastrobust.kernels.compilers import native
 from fastrobust.kernels.compilers.lowering import lower
 from fastrobust.kernels.loops import compiled, cpu, forms
+from fastrobust.kernels.loops.stages import written as stages_written
 from fastrobust.kernels.losses import partition
+from fastrobust.kernels.losses.barron import Log
 from fastrobust.kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL
 from fastrobust.kernels.losses.definition import Code, Definition, cases, element, prepare
 
@@ -99,6 +103,23 @@ def test_reductions_are_vectorized(layout: str, dtype: Any) -> None:
     assert len(accumulations) >= 3, f"the float64 sums of {kind} values are not vectorized"
 
 
+@pytest.mark.parametrize("layout", ["shared", "each"])
+def test_what_a_stage_carries_is_what_it_says(layout: str) -> None:
+    """Otherwise the numbers of one stage could be read by the names of another."""
+    other = collections.namedtuple("Other", Log._fields)
+    first = LOSS.stages[0]
+
+    def stage(*given: Any) -> Any:
+        values, left = first.function(*given)
+        return values, other(*left)
+
+    code = dataclasses.replace(
+        LOSS, name="loss_that_carries_another", stages=(first._replace(function=stage), *LOSS.stages[1:])
+    )
+    with pytest.raises(TypeError, match=r"stage carries .*Log.*, and leaves .*Other"):
+        stages_written(code, 1, ("value",), np.float64, layout)
+
+
 def test_the_vectorization_check_sees_a_loop_that_is_not_vectorized() -> None:
     def serial(args: Any, dims: Any, steps: Any) -> None:
         total = np.float32(0)
@@ -111,7 +132,7 @@ def test_the_vectorization_check_sees_a_loop_that_is_not_vectorized() -> None:
     assert loops_with_vectors(ir, "float", 1) == 0
 
 
-@pytest.mark.parametrize(("definition", "outputs", "layout"), HOT, ids=called)
+@pytest.mark.parametrize(("definition", "outputs", "layout"), HOT[1:], ids=called)
 def test_kernels_use_only_exact_operations(
     definition: Definition, outputs: tuple[str, ...], layout: str, dtype: Any
 ) -> None:

@@ -374,7 +374,7 @@ _SOME = {"huber", "tukey", "quantile", "bce_logits", "focal_logits", "hinge", "p
 
 
 some = pytest.mark.parametrize(
-    "name", [name if name in _SOME else pytest.param(name, marks=pytest.mark.exhaustive) for name in NAMES]
+    "name", [name if name in _SOME else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastrobust as fr
-from fastrobust.kernels.loops import cpu, cuda, launch, xla_frame
+from fastrobust.kernels.loops import cuda, forms, launch, xla_frame
 from fastrobust.kernels.losses import higher
 from fastrobust.kernels.losses.catalogue import LOSS
 
@@ -57,9 +57,9 @@ def test_no_output_takes_the_rule_of_another(name: str) -> None:
 def test_a_kernel_without_such_an_output_is_not_built(kind: str) -> None:
     layout = {"elementwise": "each", "reduction": "columns"}[kind]
     with pytest.raises(ValueError, match="not in tuple"):
-        getattr(cpu, kind)(LOSS, ("value", "dc"), np.float32, layout)
+        forms.lowered(kind, LOSS, ("value", "dc"), np.float32, layout)
     with pytest.raises(ValueError, match="layout must be"):
-        getattr(cpu, kind)(LOSS, ("value",), np.float32, "column")
+        forms.lowered(kind, LOSS, ("value",), np.float32, "column")
 
 
 def test_cuda_has_no_storage_of_another_kind() -> None:

@@ -166,11 +166,11 @@ def coverage(n, features, kind, simulations):
 
 
 def test_intervals_cover_with_20_rows():
-    """Of 240 intervals; by the sandwich 78 % would hold the truth. The exhaustive test has the bounds for 95 %."""
+    """Of 240 intervals; by the sandwich 78 % would hold the truth. The slow test has the bounds for 95 %."""
     assert np.mean([coverage(20, 3, kind, 20) for kind in ("normal", "t3", "contaminated")]) >= 0.9
 
 
-@pytest.mark.exhaustive
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["normal", "t3", "contaminated"])
 @pytest.mark.parametrize(("n", "features"), [(20, 2), (20, 3), (51, 5), (100, 5)])
 def test_intervals_cover(n, features, kind):

@@ -54,7 +54,7 @@ UNSEEN = {name: case for name, case in CASES.items() if name not in SEEN}
 unseen = pytest.mark.parametrize("case", UNSEEN.values(), ids=UNSEEN)
 # XLA's own operations take subnormal numbers for 0.
 normal = pytest.mark.parametrize("case", [
-    pytest.param(case, id=name, marks=[pytest.mark.exhaustive] * bool(number % 3))
+    pytest.param(case, id=name, marks=[pytest.mark.slow] * bool(number % 3))
     for number, (name, case) in enumerate(
         (n, c) for n, c in CASES.items()
         if c.weights is None or not (0 < abs(c.weights).min() < np.finfo(c.weights.dtype).tiny)
@@ -199,9 +199,7 @@ def test_powers_of_two_in_the_weights_change_no_bit(dtype: Any, power: int) -> N
 
 
 @pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
-@pytest.mark.parametrize(
-    "layout", ["each", *(pytest.param(n, marks=pytest.mark.exhaustive) for n in ("number", "columns"))]
-)
+@pytest.mark.parametrize("layout", ["each", *(pytest.param(n, marks=pytest.mark.slow) for n in ("number", "columns"))])
 @unseen
 def test_cupy(case: Case, layout: str, mean: bool, fake_cupy: Any) -> None:
     if not mean and case.weights is not None and case.weights.dtype != case.x.dtype:

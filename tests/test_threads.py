@@ -37,6 +37,8 @@ def unstarted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(threading.Thread, "start", noted)
     monkeypatch.setattr(_threads, "_started", [])
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(4), raising=False)
+    for name in ("FASTROBUST_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     return found
 
 
@@ -87,6 +89,33 @@ def test_helpers_that_come_late_find_nothing_to_do(monkeypatch: pytest.MonkeyPat
     for late in asked:
         late()
     assert len(asked) == 3 and work.times == [1] * 100
+
+
+@pytest.mark.parametrize(
+    ("own", "of_openmp", "threads"),
+    [(None, None, 4), ("3", None, 3), ("1", "2", 1), (None, "2", 2), (None, "3,2", 3), ("", "2", 2), (None, "many", 4),
+     (None, "0", 4), (" 6 ", None, 6)],
+)  # fmt: skip
+def test_the_environment_says_how_many_threads(
+    own: str | None, of_openmp: str | None, threads: int, unstarted: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("FASTROBUST_NUM_THREADS", own), ("OMP_NUM_THREADS", of_openmp)):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    work = Counted(100)
+    in_threads(work, 100, 1, 10)
+    assert work.times == [1] * 100
+    assert len(unstarted) + 1 == threads == _threads.count()
+
+
+@pytest.mark.parametrize("own", ["0", "-1", "2.0", "all"])
+def test_no_number_of_threads_is_an_error(own: str, unstarted: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTROBUST_NUM_THREADS", own)
+    with pytest.raises(ValueError, match=f"FASTROBUST_NUM_THREADS must be a number of threads, got '{own}': set it to"):
+        in_threads(Counted(100), 100, 1, 10)
+    monkeypatch.setenv("FASTROBUST_NUM_THREADS", "2")
+    in_threads(Counted(100), 100, 1, 10)
+    assert len(unstarted) == 1
 
 
 @pytest.mark.parametrize("possible", [0, 1, 2, 3])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from marks import slow
 
 torch = pytest.importorskip("torch")
 
@@ -120,7 +121,7 @@ def test_vmap(name: str, dims: tuple[Any, ...]) -> None:
     close([slopes], [torch.stack([torch.func.grad(lambda *a: function(*a).sum(), 1)(*row) for row in rows])])
 
 
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+@pytest.mark.parametrize("dynamic", [True, *slow(False)], ids=["dynamic", "static"])
 @every
 def test_compiled(name: str, dynamic: bool) -> None:
     args = arguments()
@@ -166,9 +167,8 @@ def test_nothing(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["loss", "nll weighted", "log_partition",
-     *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("nll", "influence", "curvature"))],
-)  # fmt: skip
+    ["nll weighted", *slow("loss", "nll", "influence", "curvature", "log_partition")],
+)
 def test_transforms_inside_the_compiler(name: str) -> None:
     args, function = arguments(False), FUNCTIONS[name]
     total = lambda *a: function(*a).sum()  # noqa: E731

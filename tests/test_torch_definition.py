@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from marks import slow
 
 torch = pytest.importorskip("torch")
 
@@ -29,8 +30,9 @@ SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {  # of x, target, width and ti
     "one parameter is larger": ((3,), (), (3,), (4, 1)),
     "no axes": ((), (), (), ()),
 }
-_SOME = (0,), (1,), (2,), (3,), (0, 1), (2, 3), (0, 3), (0, 1, 2)
-SUBSETS = [tuple(k in some for k in range(4)) for some in _SOME]
+_WHICH = (1,), (0, 3), (0,), (2,), (3,), (0, 1), (2, 3), (0, 1, 2)
+_SUBSETS = [tuple(k in some for k in range(4)) for some in _WHICH]
+SUBSETS = [*_SUBSETS[:2], *slow(*_SUBSETS[2:])]
 every_shape = pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES)
 
 
@@ -315,7 +317,7 @@ COMPILED: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("backend", ["aot_eager", *slow("eager")])
 @pytest.mark.parametrize("name", COMPILED)
 def test_compiled(name: str, backend: str) -> None:
     function = COMPILED[name]
@@ -354,7 +356,7 @@ def test_numbers_in_compiled_programs() -> None:
         close([compiled(*args)], [elements("value")(*args)])
 
 
-@pytest.mark.parametrize("name", ["value", "mean", "curvature"])
+@pytest.mark.parametrize("name", ["mean", *slow("value", "curvature")])
 def test_transforms_inside_the_compiler(name: str) -> None:
     args, places = operands(requires_grad=False), (0, 1, 2, 3)
     summed = lambda *a: COMPILED[name](*a).sum()  # noqa: E731

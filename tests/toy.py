@@ -5,7 +5,9 @@ width^2 (sqrt(1 + z^2) - 1) + tilt (x - target), z = (x - target)/width.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastrobust.kernels.arithmetic.elementary import square_root
@@ -97,6 +99,7 @@ OUTPUTS = "value", "dx", "dtarget", "dwidth", "dtilt", "curvature"
 
 TOY = Definition(
     name="toy",
+    digest=hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8],
     data=("x", "target"),
     parameters=("width", "tilt"),
     others=("curvature",),

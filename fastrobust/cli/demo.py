@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 
 import fastrobust as fr
+from fastrobust import _threads
 
 from .common import Progress, UserError, printable, reason
 from .fit import Fit, fit
@@ -72,7 +73,7 @@ def run(outdir: str, size: int) -> None:
     with Progress() as progress:
         progress.tell("timing")
         ours, copy = throughput(size)
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = _threads.count()
     out.print(_speed_words(size, ours, copy, threads))
 
 
@@ -136,7 +137,7 @@ def throughput(size: int) -> tuple[float, float]:
     # Reading half of the bytes and writing the other half.
     source = np.ones(max(1, size * BYTES // 2), dtype=np.uint8)
     target = np.zeros_like(source)
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = _threads.count()
     bounds = [len(source) * i // threads for i in range(threads + 1)]
     parts = [slice(a, b) for a, b in pairwise(bounds)]
     ours, copies = [], []

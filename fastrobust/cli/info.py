@@ -8,7 +8,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 import fastrobust
-from fastrobust import _dispatch
+from fastrobust import _dispatch, _threads
 
 # What an array library is called on PyPI where that is not its name: CuPy has a package for each version of CUDA.
 PACKAGES = {"cupy": ("cupy", "cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x")}
@@ -88,13 +88,12 @@ def _cpu() -> str:
 
 def _cores() -> str:
     """The number of cores, and of those that this process may use."""
-    total = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
+    total, usable = os.cpu_count() or 1, _threads.cores()
     return f"{usable} usable of {total}" if usable != total else str(total)
 
 
 def _cache() -> str:
-    """The directory of the kernel cache and the number of kernels there, or why there is none."""
+    """The directory of the kernel cache and the number of files there, or why there is none."""
     from fastrobust.kernels.compilers import cache
 
     anew = "kernels are compiled anew in every process"
@@ -112,4 +111,4 @@ def _cache() -> str:
     existing = next((path for path in (where, *where.parents) if os.path.exists(path)), where)
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         return f"{shown} cannot be written: {anew}"
-    return f"{shown} ({count} kernels)"
+    return f"{shown} ({count} files)"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from llvmlite import ir
@@ -18,9 +18,9 @@ from numba.extending import lower_builtin, type_callable
 
 from . import primitives
 from .nodes import Double, Graph, Node, Number, Single, Truth, Word, Word32, Word64, leaves, traced
-from .numba_private import get_or_insert_function, inline, register_inlined, register_type
+from .numba_private import register_inlined, register_type
 
-__all__ = ["body", "register"]
+__all__ = ["LLVM", "instructions", "register"]
 
 _KINDS: dict[Any, type[Node]] = {
     types.float32: Single,
@@ -30,7 +30,7 @@ _KINDS: dict[Any, type[Node]] = {
     types.boolean: Truth,
 }
 _TYPES = {kind: numba for numba, kind in _KINDS.items()}
-_LLVM: dict[type[Node], Any] = {
+LLVM: dict[type[Node], Any] = {
     Single: ir.FloatType(),
     Double: ir.DoubleType(),
     Word32: ir.IntType(32),
@@ -49,30 +49,23 @@ def register() -> None:
 # --- scalar functions
 
 
-def _typed(function: Callable[..., Any]) -> Callable[[Any], Graph]:
-    """The graph of a scalar function for arguments of Numba's types, by which its calls are typed from now on."""
+def _scalar(function: Callable[..., Any]) -> None:
+    """A call of a scalar function is its graph, written out, by which it is typed, too."""
 
     @functools.cache
     def graph(arguments: Any) -> Graph:
         return traced(function, [_kind(argument) for argument in arguments])
 
     register_type(function, lambda *arguments: _type(graph(arguments).results))
-    return graph
-
-
-def _scalar(function: Callable[..., Any]) -> None:
-    """A call of a scalar function is its graph, written out."""
-
-    graph = _typed(function)
 
     @lower_builtin(function, types.VarArg(types.Any))
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         """The arguments taken apart, the instructions of the nodes, and the results put together."""
-        results = _instructions(builder, graph(sig.args), _parts_of_all(builder, sig.args, args))
-        return _whole(context, builder, sig.return_type, iter(results))
+        given = [part for kind, value in zip(sig.args, args, strict=True) for part in _parts(builder, kind, value)]
+        return _whole(context, builder, sig.return_type, iter(instructions(builder, graph(sig.args), given)))
 
 
-def _instructions(builder: Any, graph: Graph, given: list[Any]) -> list[Any]:
+def instructions(builder: Any, graph: Graph, given: list[Any]) -> list[Any]:
     """The values of the results of a graph, whose instructions are written."""
     values: dict[int, Any] = {}
     for node in graph.nodes:
@@ -81,46 +74,6 @@ def _instructions(builder: Any, graph: Graph, given: list[Any]) -> list[Any]:
             given[node.content] if node.operation == "argument" else _EMIT[node.operation](builder, node, *arguments)
         )
     return [values[node.place] for node in leaves(graph.results)]
-
-
-def _linked(function: Callable[..., Any]) -> None:
-    """A call of a linked function is a call, of what returns a structure of the results."""
-
-    graph = _typed(function)
-
-    @lower_builtin(function, types.VarArg(types.Any))
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        """The arguments taken apart, the call, and the results put together."""
-        kind = _signature(graph(sig.args))
-        callee = get_or_insert_function(builder.module, kind, function.__name__)
-        found = builder.call(callee, _parts_of_all(builder, sig.args, args))
-        results = [builder.extract_value(found, i) for i in range(len(kind.return_type.elements))]
-        return _whole(context, builder, sig.return_type, iter(results))
-
-
-def _signature(graph: Graph) -> Any:
-    """The type of a function of the graph's arguments that returns a structure of its results."""
-    results = [_LLVM[type(node)] for node in leaves(graph.results)]
-    return ir.FunctionType(ir.LiteralStructType(results), [_LLVM[type(node)] for node in graph.arguments])
-
-
-def body(name: str, function: Callable[..., Any], kinds: Sequence[Any]) -> str:
-    """LLVM IR of the function that a linked one of that name stands for: a scalar function of such arguments."""
-    graph = traced(function, kinds)
-    module = ir.Module()
-    made = ir.Function(module, _signature(graph), name)
-    inline(made)
-    builder = ir.IRBuilder(made.append_basic_block())
-    result = ir.Constant(made.ftype.return_type, ir.Undefined)
-    for i, value in enumerate(_instructions(builder, graph, list(made.args))):
-        result = builder.insert_value(result, value, i)
-    builder.ret(result)
-    return str(module)
-
-
-def _parts_of_all(builder: Any, kinds: Sequence[Any], values: Sequence[Any]) -> list[Any]:
-    """LLVM's values of the parts of all arguments."""
-    return [part for kind, value in zip(kinds, values, strict=True) for part in _parts(builder, kind, value)]
 
 
 def _kind(kind: Any) -> Any:
@@ -165,8 +118,8 @@ def _whole(context: Any, builder: Any, kind: Any, parts: Iterator[Any]) -> Any:
 def _constant(builder: Any, node: Any) -> Any:
     """A constant, which LLVM's library takes as a float or an int."""
     if isinstance(node, Truth):
-        return ir.Constant(_LLVM[Truth], int(node.content))
-    return ir.Constant(_LLVM[type(node)], node.constant.item())
+        return ir.Constant(LLVM[Truth], int(node.content))
+    return ir.Constant(LLVM[type(node)], node.constant.item())
 
 
 def _compared(order: str) -> Callable[..., Any]:
@@ -192,7 +145,7 @@ def _extreme(order: str) -> Callable[..., Any]:
 
 def _converted(builder: Any, node: Any, value: Any) -> Any:
     """A number rounded or widened to the other type, or a word cut or filled with zeros."""
-    kind, wide = _LLVM[type(node)], node.itemsize == 8
+    kind, wide = LLVM[type(node)], node.itemsize == 8
     if isinstance(node, Number) and isinstance(node.arguments[0], Number):
         return builder.fpext(value, kind) if wide else builder.fptrunc(value, kind)
     if isinstance(node, Word) and isinstance(node.arguments[0], Word):
@@ -202,7 +155,7 @@ def _converted(builder: Any, node: Any, value: Any) -> Any:
 
 def _entry(builder: Any, node: Any, row: Any) -> Any:
     """A load from a constant table, which a module has once, under a name by its content."""
-    (table, column), kind = node.content, _LLVM[type(node)]
+    (table, column), kind = node.content, LLVM[type(node)]
     rows = table.rows
     name = f"table.{rows.dtype}.{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}"
     if name not in builder.module.globals:
@@ -249,7 +202,7 @@ _EMIT: dict[str, Callable[..., Any]] = {
     "not": lambda builder, node, a: builder.not_(a),
     "shl": lambda builder, node, a, b: builder.shl(a, b),
     "shr": lambda builder, node, a, b: builder.lshr(a, b),
-    "bits": lambda builder, node, a: builder.bitcast(a, _LLVM[type(node)]),
+    "bits": lambda builder, node, a: builder.bitcast(a, LLVM[type(node)]),
     "converted": _converted,
     "select": lambda builder, node, condition, yes, no: builder.select(condition, yes, no),
     "entry": _entry,
@@ -285,7 +238,6 @@ def _least_or_most(order: str, extreme: Any) -> None:
 
 _BY_KIND: dict[str, Callable[..., None]] = {
     "scalar": _scalar,
-    "linked": _linked,
     "inlined": register_inlined,
     "fma": _fma,
     "min": functools.partial(_least_or_most, "<"),

@@ -14,7 +14,20 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-__all__ = ["Double", "Graph", "Node", "Number", "Single", "Truth", "Word", "Word32", "Word64", "leaves", "traced"]
+__all__ = [
+    "Double",
+    "Graph",
+    "Node",
+    "Number",
+    "Single",
+    "Truth",
+    "Word",
+    "Word32",
+    "Word64",
+    "leaves",
+    "rebuilt",
+    "traced",
+]
 
 Content = Any  # what an operation is given besides its arguments, hashable
 

@@ -31,7 +31,6 @@ __all__ = [
     "from_bits",
     "homogeneous",
     "inlined",
-    "linked",
     "max",
     "min",
     "opposite",
@@ -60,14 +59,6 @@ def scalar(function: _Function) -> _Function:
     It is left as it is, and only said to be one: where a loop calls it, its graph is written out.
     """
     return _declare("scalar", function)
-
-
-def linked(function: _Function) -> _Function:
-    """A scalar function that stands for others with as many arguments and results of the same kinds.
-
-    Where a loop calls it, there is a call of an LLVM function of its name, which is linked to the loop later.
-    """
-    return _declare("linked", function)
 
 
 def inlined(function: _Function) -> _Function:

@@ -1,22 +1,17 @@
-"""Blocks of elements in memory on the stack, as intrinsics: several buffers of one dtype, and what lies in them.
-
-An element of several buffers is a tuple of numbers, or a named tuple; operands and stages of any number are written out
-in LLVM's code, so that each number stays in a register of its own.
-"""
+"""Blocks of elements on the stack, as intrinsics: several buffers of one dtype, and calls of what goes over them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ..arithmetic.numba_private import alloca_once
-from ..arithmetic.primitives import inlined
+from ..arithmetic.numba_private import alloca_once, get_or_insert_function
 
-__all__ = ["BLOCK", "buffers", "keeper", "recall", "recaller", "recaller_of_all"]
+__all__ = ["BLOCK", "buffers", "caller"]
 
 BLOCK = 256  # elements; 64, 128 and 512 are slower
 
@@ -44,78 +39,29 @@ def buffers(typing: Any, count: Any, like: Any) -> Any:
     return types.UniTuple(types.CPointer(like), count.literal_value)(count, like), lower
 
 
-def keeper(kind: type[Any]) -> Callable[..., Any]:
-    """keep(memory, i, values): element i of each buffer becomes the value at its place in a named tuple of the type."""
+def caller(name: str) -> Callable[..., Any]:
+    """call(pointers, n): a call of the LLVM function of that name, with pointers in nested tuples, and a number.
+
+    It is only declared: what the loop is linked with defines it.
+    """
 
     @intrinsic
-    def keep(typing: Any, memory: Any, i: Any, values: Any) -> Any:
-        """A store for each field; the type is looked at, so that fields cannot end in each other's buffers."""
-        if getattr(values, "instance_class", None) is not kind:
-            return None  # a stage that returns something else than it says
-
+    def call(typing: Any, pointers: Any, n: Any) -> Any:
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            for j in range(sig.args[0].count):
-                place = builder.gep(builder.extract_value(args[0], j), [args[1]])
-                builder.store(builder.extract_value(args[2], j), place)
+            given = [*_parts(builder, sig.args[0], args[0]), args[1]]
+            kind = ir.FunctionType(ir.VoidType(), [value.type for value in given])
+            builder.call(get_or_insert_function(builder.module, kind, name), given)
             return context.get_dummy_value()
 
-        return types.void(memory, i, values), lower
+        return types.void(pointers, types.int64), lower
 
-    return keep
-
-
-def _load(builder: Any, memory: Any, count: int, i: Any) -> list[Any]:
-    """Element i of each of ``count`` buffers, as LLVM's values."""
-    places = [builder.gep(builder.extract_value(memory, j), [i]) for j in range(count)]
-    return [builder.load(place) for place in places]
+    return call
 
 
-@intrinsic
-def recall(typing: Any, memory: Any, i: Any) -> Any:
-    """Element i of each buffer."""
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return context.make_tuple(builder, sig.return_type, _load(builder, args[0], sig.args[0].count, args[1]))
-
-    return types.UniTuple(memory.dtype.dtype, memory.count)(memory, i), lower
-
-
-def _named(kind: type[Any], memory: Any) -> Any:
-    """The type of a named tuple of what lies in the buffers."""
-    return types.NamedUniTuple(memory.dtype.dtype, memory.count, kind)
-
-
-def recaller(kind: type[Any]) -> Callable[..., Any]:
-    """recall(memory, i): element i of each buffer, as a named tuple of that type."""
-
-    @intrinsic
-    def recall_named(typing: Any, memory: Any, i: Any) -> Any:
-        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return context.make_tuple(builder, sig.return_type, _load(builder, args[0], sig.args[0].count, args[1]))
-
-        return _named(kind, memory)(memory, i), lower
-
-    return recall_named
-
-
-def recaller_of_all(kinds: tuple[type[Any], ...]) -> Callable[..., Any]:
-    """recall(memories, i): a tuple with what `recaller` finds in each of the memories."""
-    if not kinds:
-        return inlined(lambda memories, i: ())
-
-    @intrinsic
-    def recall_all(typing: Any, memories: Any, i: Any) -> Any:
-        """The loads of all memories, each written out as a named tuple of its type."""
-        named = [_named(kind, memory) for kind, memory in zip(kinds, memories, strict=True)]
-
-        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            """A tuple of the tuples, memory by memory."""
-            parts = []
-            for j, kind in enumerate(named):
-                memory = builder.extract_value(args[0], j)
-                parts.append(context.make_tuple(builder, kind, _load(builder, memory, kind.count, args[1])))
-            return context.make_tuple(builder, sig.return_type, parts)
-
-        return types.BaseTuple.from_types(named)(memories, i), lower
-
-    return recall_all
+def _parts(builder: Any, kind: Any, value: Any) -> Iterator[Any]:
+    """LLVM's values of what is in nested tuples."""
+    if isinstance(kind, types.BaseTuple):
+        for j, part in enumerate(kind):
+            yield from _parts(builder, part, builder.extract_value(value, j))
+    else:
+        yield value

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -23,13 +23,13 @@ from numba.extending import intrinsic
 from ..arithmetic.numba_private import get_or_insert_function
 from ..arithmetic.primitives import fma, inlined, min
 from ..compilers import native
-from ..losses.definition import Code, Definition, prepare
-from .blocks import BLOCK, buffers, keeper, recall, recaller, recaller_of_all
+from .blocks import BLOCK, buffers, caller
 from .memory import WORDS, pointer, stack
 from .panels import STREAM
+from .stages import EVALUATE, LAYOUTS, PREPARE
 from .tuples import each_of
 
-__all__ = ["BLOCK", "SIGNATURE", "elementwise", "reduction"]
+__all__ = ["BLOCK", "SIGNATURE", "Form", "elementwise", "reduction"]
 
 LANES = 16
 
@@ -117,24 +117,6 @@ def _add_lanes(typing: Any, partial: Any, slot: Any, buffer: Any, first: Any, st
     return types.void(partial, slot, buffer, first, step), lower
 
 
-def _storer(moves: tuple[tuple[int, int], ...]) -> Callable[..., Any]:
-    """store(buffer, i, values): for each move (j, k), values[k] goes to buffer[j * BLOCK + i]."""
-
-    @intrinsic
-    def store(typing: Any, buffer: Any, i: Any, values: Any) -> Any:
-        """A store for each move; outputs that nobody wants have none."""
-
-        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            for j, k in moves:
-                place = builder.gep(args[0], [builder.add(args[1], ir.Constant(args[1].type, j * BLOCK))])
-                builder.store(builder.extract_value(args[2], k), place)
-            return context.get_dummy_value()
-
-        return types.void(buffer, i, values), lower
-
-    return store
-
-
 @_once
 def _fetcher(zero: Any) -> Callable[..., Any]:
     """fetch(address, step, m, buffer): m elements as a contiguous pointer, padded to a multiple of `LANES`."""
@@ -192,160 +174,29 @@ def _streamer(zero: Any) -> Callable[..., Any]:
     return inlined(stream)
 
 
-LAYOUTS = ("shared", "each", "columns")
+class Form(NamedTuple):
+    """All that a loop knows of a definition: it is lowered once for those that are alike."""
+
+    data: int
+    parameters: int
+    kept: int  # the numbers that are prepared of the parameters
+    wide: bool  # whether these are doubles whatever the operands are
+
+    @property
+    def name(self) -> str:
+        """What the names of loops contain."""
+        return f"{self.data}-{self.parameters}-{self.kept}{'-wide' * self.wide}"
 
 
-def _carried(code: Code, zero: Any) -> Any:
-    """The 0 of the numbers that stages carry."""
-    return zero if code.carries is None else code.carries(0)
+def _preparer(form: Form) -> Callable[..., Any]:
+    """prepare(parameters, kept, n), of tuples of pointers: see `stages`."""
+    if not form.kept:
+        return inlined(lambda parameters, kept, n: None)
+    call = caller(PREPARE)
+    return inlined(lambda parameters, kept, n: call((parameters, kept), n))
 
 
-def _preparer(code: Code, zero: Any, layout: str) -> Callable[..., Any]:
-    """prepare(parameters, n, memory): the results of the stages that prepare, for n parameters or for the shared ones.
-
-    ``parameters`` are pointers, ``memory`` that of `_memory`: it is returned for shared ones, else there.
-    """
-    if layout not in LAYOUTS:
-        raise ValueError(f"the layout must be 'shared', 'each' or 'columns', got {layout!r}")
-    if layout == "shared" or not code.parameters:
-        once = prepare(code)
-        if not code.parameters:
-            return inlined(lambda parameters, n, memory: ())
-        return inlined(lambda parameters, n, memory: once(recall(parameters, 0)))
-
-    carried_zero = _carried(code, zero)
-
-    def after(stages: tuple[Any, ...], before: tuple[Any, ...]) -> Callable[..., Any]:
-        """The loop of the first of the stages, and those of the others."""
-        (function, kind, _), rest = stages[0], stages[1:]
-        keep, recall_before = keeper(kind), recaller_of_all(before)
-        size = len(kind._fields)
-
-        def last(parameters, n, carried, memory):
-            for i in range(n):
-                keep(memory, i, function(*(recall(parameters, i) + recall_before(carried, i))))
-
-        if not rest:
-            return inlined(last)
-        following = after(rest, (*before, kind))
-
-        def loop(parameters, n, carried, memory):
-            left = buffers(size, carried_zero)
-            for i in range(n):
-                keep(left, i, function(*(recall(parameters, i) + recall_before(carried, i))))
-            following(parameters, n, carried + (left,), memory)  # noqa: RUF005 - for Numba
-
-        return inlined(loop)
-
-    if not code.prepares:
-        return inlined(lambda parameters, n, memory: parameters)
-    stages = after(code.prepares, ())
-
-    def each(parameters, n, memory):
-        stages(parameters, n, (), memory)
-        return memory
-
-    return inlined(each)
-
-
-def _memory(code: Code, zero: Any) -> Callable[[], Any]:
-    """memory(): buffers for what is prepared of a block of parameters."""
-    size, carried_zero = len(code.prepared._fields) if code.prepares else 0, _carried(code, zero)
-    return inlined(lambda: buffers(size, carried_zero)) if size else inlined(lambda: ())
-
-
-def _evaluator(code: Code, outputs: tuple[str, ...], zero: Any, layout: str) -> Callable[..., Any]:
-    """evaluate(data, n, prepared, out), with what `_preparer` returned: the outputs, one after the other."""
-    shared = layout == "shared" or not code.parameters
-    at = inlined(lambda prepared, i: prepared) if shared else recaller(code.prepared)
-    cases = code.cases
-    if cases is None:
-        stages = _stages(code, outputs, zero, at, inlined(lambda prepared, flags: ()))
-        return inlined(lambda data, n, prepared, out: stages(data, n, prepared, (), (), out))
-    ordinary, outside, close, closes = cases
-    with_close = bool(set(closes) & set(outputs))
-
-    @inlined
-    def flags_of(prepared, flags):
-        return flags[0], close(prepared) if flags[0] else flags[1]
-
-    stages = _stages(code, outputs, zero, at, flags_of)
-
-    # Three copies of the stages, for the three cases.
-    def evaluate_shared(data, n, prepared, out):
-        """One case for the block: the quick ones if no element is outside the limit that all share."""
-        quick, limit = ordinary(prepared)
-        beyond = 0
-        for i in range(n):
-            beyond |= outside(*(recall(data, i) + (limit,)))  # noqa: RUF005 - for Numba
-        if beyond != 0 or not quick:
-            stages(data, n, prepared, (True, False), (), out)
-        elif with_close and close(prepared):
-            stages(data, n, prepared, (False, True), (), out)
-        else:
-            stages(data, n, prepared, (False, False), (), out)
-
-    def evaluate_each(data, n, prepared, out):
-        """One case for the block, the quick one if all elements allow it; those near 2 count as extreme."""
-        beyond = 0
-        for i in range(n):
-            p = at(prepared, i)
-            quick, limit = ordinary(p)
-            beyond |= not (quick & (not close(p)) & (not outside(*(recall(data, i) + (limit,)))))  # noqa: RUF005
-        if beyond != 0:
-            stages(data, n, prepared, (True, False), (), out)
-        else:
-            stages(data, n, prepared, (False, False), (), out)
-
-    return inlined(evaluate_shared if shared else evaluate_each)
-
-
-def _stages(
-    code: Code, outputs: tuple[str, ...], zero: Any, at: Callable[..., Any], flags_of: Callable[..., Any]
-) -> Callable[..., Any]:
-    """stages(data, n, prepared, flags, carried, out): a loop over the block for each stage that the outputs need."""
-    stage_of = [k for k, stage in enumerate(code.stages) for _ in stage.outputs]
-    needed, carried_zero = max(stage_of[code.found.index(name)] for name in outputs), _carried(code, zero)
-
-    def after(stages: tuple[Any, ...], before: tuple[Any, ...]) -> Callable[..., Any]:
-        """The loop of the first of the stages, and those of the others; ``before`` are the types of what is carried."""
-        (function, kind, names), rest = stages[0], stages[1:]
-        store = _storer(tuple((j, names.index(name)) for j, name in enumerate(outputs) if name in names))
-        recall_before = recaller_of_all(before)
-
-        @inlined
-        def plain(data, n, prepared, flags, carried, out):
-            for i in range(n):
-                p = at(prepared, i)
-                arguments = recall(data, i) + (p,) + recall_before(carried, i) + flags_of(p, flags)  # noqa: RUF005
-                store(out, i, function(*arguments)[0])
-
-        if not rest:
-            return plain
-        if kind is None:
-            following = after(rest, before)
-
-            def plainly(data, n, prepared, flags, carried, out):
-                plain(data, n, prepared, flags, carried, out)
-                following(data, n, prepared, flags, carried, out)
-
-            return inlined(plainly)
-        following, keep, size = after(rest, (*before, kind)), keeper(kind), len(kind._fields)
-
-        def carrying(data, n, prepared, flags, carried, out):
-            """The loop `plain`, with buffers for what later stages need of each element."""
-            left = buffers(size, carried_zero)
-            for i in range(n):
-                p = at(prepared, i)
-                arguments = recall(data, i) + (p,) + recall_before(carried, i) + flags_of(p, flags)  # noqa: RUF005
-                values, rest_of = function(*arguments)
-                store(out, i, values)
-                keep(left, i, rest_of)
-            following(data, n, prepared, flags, carried + (left,), out)  # noqa: RUF005 - for Numba
-
-        return inlined(carrying)
-
-    return after(code.stages[: needed + 1], ())
+_evaluate = caller(EVALUATE)
 
 
 @_once
@@ -362,18 +213,18 @@ def _fetcher_of(first: int, count: int, fetch: Callable[..., Any]) -> Callable[.
     return inlined(lambda args, steps, start, m, memory: of_all((memory,), (args, steps, start, m)))
 
 
-def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
-    """The inner loop of a ufunc: operands -> outputs.
+def elementwise(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
+    """The inner loop of a ufunc: operands -> outputs, of which only their number counts.
 
     In the layout "shared" the strides of the parameters should be 0; it is right, but slow, if they are not.
     """
+    if layout not in LAYOUTS:
+        raise ValueError(f"the layout must be 'shared', 'each' or 'columns', got {layout!r}")
     zero, size = dtype(0), np.dtype(dtype).itemsize
-    leading, operands = len(definition.data), len(definition.operands)
-    parameters_count = operands - leading
+    leading, operands = form.data, form.data + form.parameters
+    parameters_count, kept_count, kept_zero = form.parameters, form.kept, np.float64(0) if form.wide else zero
     count, total = len(outputs), BLOCK * len(outputs)
-    code = definition.code(dtype)
-    prepare_all, memory = _preparer(code, zero, layout), _memory(code, zero)
-    evaluate = _evaluator(code, outputs, zero, layout)
+    prepare = _preparer(form)
     fetch, deliver, stream = _fetcher(zero), _deliverer(zero), _streamer(zero)
     fetch_data, fetch_parameters = _fetcher_of(0, leading, fetch), _fetcher_of(leading, parameters_count, fetch)
     whole = layout == "each"
@@ -381,8 +232,8 @@ def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floatin
     def loop(args, dims, steps):
         """Blocks one after the other: fetched, prepared where parameters vary, evaluated, delivered or streamed."""
         n = dims[0]
-        of_data, of_parameters, of_prepared = buffers(leading, zero), buffers(parameters_count, zero), memory()
-        out = stack(total, zero)
+        of_data, of_parameters = buffers(leading, zero), buffers(parameters_count, zero)
+        kept, out = buffers(kept_count, kept_zero), stack(total, zero)
         same = True
         for k in range(leading, operands):
             same &= steps[k] == 0
@@ -392,14 +243,15 @@ def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floatin
         streaming = n * total * size >= STREAM * BLOCK and block == BLOCK
         start, m = 0, min(n, (-args[operands] & 63) // size if streaming else block)
         first = BLOCK if same else 1
-        prepared = prepare_all(fetch_parameters(args, steps, 0, first, of_parameters), first, of_prepared)
+        parameters = fetch_parameters(args, steps, 0, first, of_parameters)
+        prepare(parameters, kept, first)
         while start < n:
             padded = (m + LANES - 1) & -LANES
             data = fetch_data(args, steps, start, m, of_data)
             if not same:
                 parameters = fetch_parameters(args, steps, start, m, of_parameters)
-                prepared = prepare_all(parameters, padded, of_prepared)
-            evaluate(data, padded, prepared, out)
+                prepare(parameters, kept, padded)
+            _evaluate((data, parameters, kept, out), padded)
             for j in range(count):
                 place, step = args[operands + j] + start * steps[operands + j], steps[operands + j]
                 if streaming and step == size:
@@ -415,8 +267,10 @@ def elementwise(definition: Definition, outputs: tuple[str, ...], dtype: Floatin
     return loop
 
 
-def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
-    """The loop that sums over panels of rows by columns, in one pass: value, and the derivatives in ``outputs``.
+def reduction(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: str) -> Callable[..., Any]:
+    """The loop that sums over panels of rows by columns, in one pass.
+
+    ``outputs`` are places in a row of the value and the derivatives in the data and in the parameters.
 
     With d data and p parameters:
 
@@ -434,7 +288,7 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
     ============  ======================================================  ===================================
 
     dims: rows, columns, rows of a panel (the last may have fewer).  Sums, those of each panel after those of the one
-    before: of ``definition.sums``; in the layout "columns" of the value, then of the others by column.
+    before: of the value and the derivatives in the parameters; in the layout "columns" the latter by column.
     Weights are multiplied by lift; of what is summed, step times it is.
     A weight of 0 excludes an element, whatever its value.  Order of summation: `BLOCK` columns at a time, row by row;
     `LANES` float64 partial sums each, by position in the block, folded by halves; one for each column where they vary.
@@ -442,19 +296,18 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
     if layout not in ("shared", "columns"):
         raise ValueError(f"the layout must be 'shared' or 'columns', got {layout!r}")
     zero, size, columns = dtype(0), np.dtype(dtype).itemsize, layout == "columns"
-    leading, operands, total = len(definition.data), len(definition.operands), BLOCK * len(outputs)
-    parameters_count, sums_count = operands - leading, len(definition.sums)
+    leading, operands, total = form.data, form.data + form.parameters, BLOCK * len(outputs)
+    parameters_count, sums_count = form.parameters, 1 + form.parameters
+    kept_count, kept_zero = form.kept, np.float64(0) if form.wide else zero
     weights_at, slopes_at, numbers_at = operands, operands + 1, operands + 1 + leading
-    summed = tuple((k, BLOCK * outputs.index(name)) for k, name in enumerate(definition.sums) if name in outputs)
+    sums = (0, *range(1 + leading, 1 + operands))
+    summed = tuple((k, BLOCK * outputs.index(place)) for k, place in enumerate(sums) if place in outputs)
     places = tuple(at for _, at in summed)
     slots = tuple(k for k, _ in summed)
-    slopes = tuple((k, "d" + name) for k, name in enumerate(definition.data))
-    stored = tuple((k, BLOCK * outputs.index(name)) for k, name in slopes if name in outputs)
+    stored = tuple((k, BLOCK * outputs.index(1 + k)) for k in range(leading) if 1 + k in outputs)
     stored_args, stored_places = tuple(slopes_at + k for k, _ in stored), tuple(at for _, at in stored)
     count, stored_count, lanes = len(summed), len(stored), sums_count * LANES
-    code = definition.code(dtype)
-    prepare_all, memory = _preparer(code, zero, layout), _memory(code, zero)
-    evaluate = _evaluator(code, outputs, zero, layout)
+    prepare = _preparer(form)
     fetch, stream = _fetcher(zero), _streamer(zero)
     fetch_parameters = _fetcher_of(leading, parameters_count, fetch)
     double = np.float64(0)
@@ -509,11 +362,12 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
         """Blocks of columns, within each row by row: evaluated, weighted, stored, and summed up into the slots."""
         rows, n, height = dims[0], dims[1], dims[2]
         of_data, of_weights, out = buffers(leading, zero), stack(BLOCK, zero), stack(total, zero)
-        of_parameters, of_prepared = buffers(parameters_count, zero), memory()
+        of_parameters, kept = buffers(parameters_count, zero), buffers(kept_count, kept_zero)
         partial = stack(lanes, double)
         factors = pointer(args[numbers_at], zero)
         factor, lift, step, streaming = factors[0], factors[1], np.float64(factors[2]), factors[3] != zero
-        prepared = prepare_all(fetch_parameters(args, steps, 0, 1, of_parameters), 1, of_prepared)
+        parameters = fetch_parameters(args, steps, 0, 1, of_parameters)
+        prepare(parameters, kept, 1)
         sums_at = args[numbers_at + 1]
         for first_row in range(0, rows, height):
             for i in range(lanes):
@@ -524,9 +378,11 @@ def reduction(definition: Definition, outputs: tuple[str, ...], dtype: Floating,
                 m = min(BLOCK, n - start)
                 padded = (m + LANES - 1) & -LANES
                 if columns:
-                    prepared = prepare_all(fetch_parameters(args, steps, start, m, of_parameters), padded, of_prepared)
+                    parameters = fetch_parameters(args, steps, start, m, of_parameters)
+                    prepare(parameters, kept, padded)
                 for row in range(first_row, min(first_row + height, rows)):
-                    evaluate(fetch_data((of_data,), (args, steps, row, start * size, m)), padded, prepared, out)
+                    data = fetch_data((of_data,), (args, steps, row, start * size, m))
+                    _evaluate((data, parameters, kept, out), padded)
                     if args[weights_at] != 0:
                         at_row = args[weights_at] + row * steps[weights_at] + start * size
                         weight = fetch(at_row, size, m, of_weights)

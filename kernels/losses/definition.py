@@ -108,6 +108,11 @@ class Code:
         return tuple(name for stage in self.stages for name in stage.outputs)
 
     @functools.cached_property
+    def kept(self) -> int:
+        """How many numbers the stages that prepare return, to be kept for those of an element."""
+        return len(self.prepared._fields) if self.prepares else 0
+
+    @functools.cached_property
     def prepared(self) -> type[Any]:
         """The type of what is prepared: without stages for that the parameters by name, and () if there are none."""
         if self.prepares:
