@@ -12,6 +12,7 @@ import oracle
 import points
 import pytest
 from bounds import BOUNDS, IN_WORDS, WITNESSES
+from marks import slow
 from mpmath import mpf
 
 import fastrobust as fr
@@ -41,7 +42,7 @@ def beyond(errors: dict[str, list[attack.Error]], dtype: str, seed: int) -> list
 
 def few_or_many(few: int, many: int) -> Any:
     """So many points in the ordinary run, and in the slow one: mpmath takes milliseconds for each."""
-    return pytest.mark.parametrize("count", [few, pytest.param(many, marks=pytest.mark.slow)])
+    return pytest.mark.parametrize("count", [few, *slow(many)])
 
 
 @few_or_many(1500, 10_000)

@@ -433,9 +433,7 @@ def test_one_output_functions_agree_with_each_other_bit_for_bit(name: str) -> No
         assert same(fr.influence(x, alpha, scale), fr.loss_and_grad(x, alpha, scale).dx)
 
 
-@pytest.mark.parametrize(
-    "subset", [(), ("x",), pytest.param(("scale", "alpha"), marks=pytest.mark.slow), ("x", "scale")]
-)
+@pytest.mark.parametrize("subset", [(), ("x",), *slow(("scale", "alpha")), ("x", "scale")])
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_a_gradient_that_is_not_wanted_is_none_and_the_rest_the_same(subset: tuple[str, ...], reduction: Any) -> None:
     x = residuals((50, 3), F4, wild=False)

@@ -566,6 +566,16 @@ def test_demo_tells_what_it_found_and_writes_two_pictures(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures"]
 
 
+@pytest.mark.parametrize("command", [["demo"], ["fit", "t.csv", "--target", "y"]], ids=" ".join)
+def test_no_number_of_threads_is_one_line_before_any_work(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTROBUST_NUM_THREADS", "many")
+    done = run(tmp_path, *command)
+    assert (done.returncode, done.stdout) == (2, "")
+    problem = "FASTROBUST_NUM_THREADS must be a number of threads, got 'many': set it to 1, 2, ... or unset it"
+    assert done.stderr == f"fastrobust {command[0]}: error: {problem}\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_demo_rejects_what_it_cannot_do(tmp_path):
     (tmp_path / "file").write_text("")
     for arguments in (["--outdir", "file"], ["--outdir", "file/below"], ["--size", "0"], ["--size", "many"]):

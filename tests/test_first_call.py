@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import slow
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 needs_signals = pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
@@ -127,7 +128,7 @@ def test_an_import_elsewhere_is_seen(warm: Path) -> None:
     [
         "_backends.numpy stats optimize optimize._regressor cli.fit "
         "kernels.compilers.ptx kernels.loops.cpu kernels.loops.xla kernels.loops.traced",
-        pytest.param("torch compat.robust_loss_pytorch jax", marks=pytest.mark.slow),
+        *slow("torch compat.robust_loss_pytorch jax"),
     ],
 )
 def test_no_module_makes_a_first_call_when_it_is_imported(modules: str) -> None:
@@ -178,9 +179,7 @@ def test_a_child_born_while_another_thread_imports_computes(module: str, warm: P
 
 
 @needs_fork
-@pytest.mark.parametrize(
-    "module", ["numba.core.types", pytest.param("fastrobust.kernels.loops.cpu", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("module", ["numba.core.types", *slow("fastrobust.kernels.loops.cpu")])
 def test_a_child_born_while_another_thread_imports_numba_computes(module: str) -> None:
     assert run(FORK, COLD, module) == "0\n"
 

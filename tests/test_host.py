@@ -17,6 +17,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import pytest
+from marks import slow
 
 import fastrobust as fr
 from fastrobust.kernels.compilers import lowering, native
@@ -221,7 +222,7 @@ def processors() -> list[str]:
     return [name for name, feature in wanted.items() if features.get(feature)]
 
 
-@pytest.mark.parametrize("more", [LESS, pytest.param(MORE, marks=pytest.mark.slow)], ids=["some", "more"])
+@pytest.mark.parametrize("more", [LESS, *slow(MORE)], ids=["some", "more"])
 def test_every_vector_width_gives_the_same_bits(more: str, tmp_path: Path) -> None:
     """Without AVX2 there is no fma either: then the C library's takes its place.  One cache keeps them apart."""
     script, cache = BITS.replace("MORE", f"({more})"), tmp_path / "cache"

@@ -80,8 +80,8 @@ def close(found: Any, expected: Any, rtol: float = 1e-12) -> None:
     "dtype",
     [
         "float32",
-        pytest.param("float64", marks=pytest.mark.slow),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("float16", "bfloat16")),
+        *slow("float64"),
+        *slow("float16", "bfloat16"),
     ],
 )
 def test_values_are_the_kernels(dtype: str) -> None:
@@ -158,7 +158,7 @@ def test_subnormal_results() -> None:
 
 @pytest.mark.parametrize(
     "alpha",
-    [0.0, 2.0, np.inf, *(pytest.param(a, marks=pytest.mark.slow) for a in (1.0, -2.0, -np.inf, 1e-9, 1.9999))],
+    [0.0, 2.0, np.inf, *slow(1.0, -2.0, -np.inf, 1e-9, 1.9999)],
 )
 def test_numbers_where_others_fail(alpha: float, way: str) -> None:
     """In float32, by automatic differentiation, against the oracle: tiny residuals, and the limits of alpha."""

@@ -69,7 +69,7 @@ SHAPES = [
 
 
 @compiled
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", ["float32", *slow("float64")])
 def test_values_are_numpys(dtype: str) -> None:
     """Bit for bit: all outputs, broadcasting data and parameters every way that the handler knows."""
     with double():

@@ -15,6 +15,7 @@ import mpmath
 import numpy as np
 import oracle
 import pytest
+from marks import slow
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 jax = pytest.importorskip("jax")
@@ -339,7 +340,7 @@ def test_the_distribution_by_the_operations_of_xla(monkeypatch: pytest.MonkeyPat
 # --- derivatives
 
 
-@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("order", [1, *slow(2)])
 @pytest.mark.parametrize("name", ["cdf", "icdf"])
 def test_derivatives_of_the_distribution_function_and_its_inverse(name: str, order: int) -> None:
     """In all arguments, forward and in reverse."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import points
 import pytest
+from marks import slow
 
 import fastrobust as fr
 from fastrobust.kernels.arithmetic import nodes, primitives
@@ -47,9 +48,7 @@ def dtype(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-@pytest.fixture(
-    params=["haswell", pytest.param("skylake-avx512", marks=pytest.mark.slow)] if native.host_is_x86() else ["host"]
-)
+@pytest.fixture(params=["haswell", *slow("skylake-avx512")] if native.host_is_x86() else ["host"])
 def vectors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compile for one that has vectors and fma, whichever runs the tests: without fma LLVM makes no vectors of it."""
     if request.param != "host":

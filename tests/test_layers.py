@@ -117,14 +117,14 @@ def a_framework_too_early(module: str, found: Import) -> bool:
 
 def behind_the_public_functions(module: str, found: Import) -> bool:
     """The command line stands on the public functions and loops; `info` may ask where the cache is and which array
-    libraries are known, it and `demo` how many threads; how to install what is missing is said in one place."""
+    libraries are known, it and the others how many threads; how to install what is missing is said in one place."""
     if not module.startswith("fastrobust.cli") or found.top != "fastrobust":
         return False
     if (module, found.name) in {
         ("fastrobust.cli.info", "fastrobust.kernels.compilers.cache"),
         ("fastrobust.cli.info", "fastrobust._dispatch"),
         ("fastrobust.cli.info", "fastrobust._threads"),
-        ("fastrobust.cli.demo", "fastrobust._threads"),
+        ("fastrobust.cli.common", "fastrobust._threads"),
         ("fastrobust.cli.common", "fastrobust._dispatch.install"),
     }:
         return False

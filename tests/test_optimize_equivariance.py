@@ -10,10 +10,11 @@ import math
 
 import numpy as np
 import pytest
+from marks import slow
 
 from fastrobust.optimize import RobustRegressor
 
-SEEDS = [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))]
+SEEDS = [0, 1, *slow(2, 3, 4, 5)]
 KINDS = ["exact", "normal", "Cauchy", "outliers"]
 
 

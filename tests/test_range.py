@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import oracle
 import pytest
+from marks import slow
 from test_names import Library
 
 import fastrobust as fr
@@ -199,7 +200,7 @@ def test_powers_of_two_in_the_weights_change_no_bit(dtype: Any, power: int) -> N
 
 
 @pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
-@pytest.mark.parametrize("layout", ["each", *(pytest.param(n, marks=pytest.mark.slow) for n in ("number", "columns"))])
+@pytest.mark.parametrize("layout", ["each", *slow("number", "columns")])
 @unseen
 def test_cupy(case: Case, layout: str, mean: bool, fake_cupy: Any) -> None:
     if not mean and case.weights is not None and case.weights.dtype != case.x.dtype:

@@ -19,6 +19,7 @@ import mpmath
 import numpy as np
 import oracle
 import pytest
+from marks import slow
 
 torch = pytest.importorskip("torch")
 
@@ -605,7 +606,7 @@ def test_the_examples_run_and_print_what_they_say(name: str) -> None:
     assert runner.summarize(verbose=False).attempted >= 3 and not runner.summarize(verbose=False).failed, "".join(told)
 
 
-@pytest.mark.parametrize("figure", ["fit.png", pytest.param("fit.gif", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("figure", ["fit.png", *slow("fit.gif")])
 def test_the_example_runs(figure: str, tmp_path: Path) -> None:
     script = Path(__file__).parents[1] / "examples" / "line_torch.py"
     command = [sys.executable, str(script), "--steps", "40", "--count", "100", "--figure", figure]

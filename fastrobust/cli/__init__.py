@@ -256,7 +256,7 @@ def _fit(arguments: argparse.Namespace) -> None:
     What can be refused is refused before FILE is read.  Then come the fit, the files that were asked for and at last
     the report, so that it tells of no file that could not be written.
     """
-    from .common import Progress, require
+    from .common import Progress, require, threads
 
     alpha, scale = arguments.alpha, arguments.scale
     if alpha is not None and alpha < 0 and scale is None:
@@ -265,6 +265,7 @@ def _fit(arguments: argparse.Namespace) -> None:
             "can choose the scale"
         )
     require("numpy", "scipy", "pyarrow", "rich", *(["matplotlib"] if arguments.plot is not None else []), "sklearn")
+    threads()
     plot, json, form = arguments.plot, arguments.json, ""
     if plot is not None:
         form = os.path.splitext(plot)[1][1:].lower()
@@ -309,12 +310,12 @@ def _fit(arguments: argparse.Namespace) -> None:
 
 def _demo(arguments: argparse.Namespace) -> None:
     """``fastrobust demo``, once what it needs is there."""
-    from .common import require
+    from .common import require, threads
 
     require("numpy", "scipy", "pyarrow", "rich", "matplotlib", "sklearn")
     from . import demo
 
-    demo.run(arguments.outdir, arguments.size)
+    demo.run(arguments.outdir, arguments.size, threads())
 
 
 def _info(arguments: argparse.Namespace) -> None:

@@ -29,6 +29,16 @@ def require(*packages: str) -> None:
         raise UserError(f"{' and '.join(missing)} {verb} not installed: {install(extras)}")
 
 
+def threads() -> int:
+    """The number of threads that share a large call; stop before any work starts when the environment's is none."""
+    from fastrobust import _threads
+
+    try:
+        return _threads.count()
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
 def reason(error: OSError) -> str:
     """The system's words for an error, without the file's name, which the message has already."""
     return error.strerror or str(error)

@@ -15,7 +15,6 @@ import numpy as np
 from rich.console import Console
 
 import fastrobust as fr
-from fastrobust import _threads
 
 from .common import Progress, UserError, printable, reason
 from .fit import Fit, fit
@@ -31,8 +30,8 @@ RUNS = 7
 BYTES = 20  # for each float32 residual: read x, write the value and three gradients
 
 
-def run(outdir: str, size: int) -> None:
-    """Show two fits, each with its picture in that directory, then time so many residuals.
+def run(outdir: str, size: int, threads: int) -> None:
+    """Show two fits, each with its picture in that directory, then time so many residuals on so many threads.
 
     The directory is made and tried before anything is computed.  Each part is printed when it is done.
     """
@@ -72,8 +71,7 @@ def run(outdir: str, size: int) -> None:
     out.print(f"3. {size:,} float32 residuals: the loss and its gradients in x, alpha and scale", style="bold")
     with Progress() as progress:
         progress.tell("timing")
-        ours, copy = throughput(size)
-    threads = _threads.count()
+        ours, copy = throughput(size, threads)
     out.print(_speed_words(size, ours, copy, threads))
 
 
@@ -127,7 +125,7 @@ def _line_words(fitted: Fit) -> str:
     )
 
 
-def throughput(size: int) -> tuple[float, float]:
+def throughput(size: int, threads: int) -> tuple[float, float]:
     """Median seconds of ``loss_and_grad`` on ``size`` residuals, and of a copy that moves as many bytes.
 
     The two take turns, so that whatever else the machine does falls on both. The memory is reused from run to run.
@@ -137,7 +135,6 @@ def throughput(size: int) -> tuple[float, float]:
     # Reading half of the bytes and writing the other half.
     source = np.ones(max(1, size * BYTES // 2), dtype=np.uint8)
     target = np.zeros_like(source)
-    threads = _threads.count()
     bounds = [len(source) * i // threads for i in range(threads + 1)]
     parts = [slice(a, b) for a, b in pairwise(bounds)]
     ours, copies = [], []

@@ -20,7 +20,7 @@ from . import primitives
 from .nodes import Double, Graph, Node, Number, Single, Truth, Word, Word32, Word64, leaves, traced
 from .numba_private import register_inlined, register_type
 
-__all__ = ["LLVM", "instructions", "register"]
+__all__ = ["LLVM", "instructions", "parts", "register"]
 
 _KINDS: dict[Any, type[Node]] = {
     types.float32: Single,
@@ -61,7 +61,7 @@ def _scalar(function: Callable[..., Any]) -> None:
     @lower_builtin(function, types.VarArg(types.Any))
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         """The arguments taken apart, the instructions of the nodes, and the results put together."""
-        given = [part for kind, value in zip(sig.args, args, strict=True) for part in _parts(builder, kind, value)]
+        given = [part for kind, value in zip(sig.args, args, strict=True) for part in parts(builder, kind, value)]
         return _whole(context, builder, sig.return_type, iter(instructions(builder, graph(sig.args), given)))
 
 
@@ -96,11 +96,11 @@ def _type(results: Any) -> Any:
     return _TYPES[type(results)]
 
 
-def _parts(builder: Any, kind: Any, value: Any) -> Iterator[Any]:
-    """LLVM's values of the parts of an argument that are no tuples."""
+def parts(builder: Any, kind: Any, value: Any) -> Iterator[Any]:
+    """LLVM's values of the parts of nested tuples that are no tuples."""
     if isinstance(kind, types.BaseTuple):
         for i, part in enumerate(kind):
-            yield from _parts(builder, part, builder.extract_value(value, i))
+            yield from parts(builder, part, builder.extract_value(value, i))
     else:
         yield value
 

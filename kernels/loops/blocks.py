@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ..arithmetic.lowerings import parts
 from ..arithmetic.numba_private import alloca_once, get_or_insert_function
 
 __all__ = ["BLOCK", "buffers", "caller"]
@@ -48,7 +49,7 @@ def caller(name: str) -> Callable[..., Any]:
     @intrinsic
     def call(typing: Any, pointers: Any, n: Any) -> Any:
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            given = [*_parts(builder, sig.args[0], args[0]), args[1]]
+            given = [*parts(builder, sig.args[0], args[0]), args[1]]
             kind = ir.FunctionType(ir.VoidType(), [value.type for value in given])
             builder.call(get_or_insert_function(builder.module, kind, name), given)
             return context.get_dummy_value()
@@ -56,12 +57,3 @@ def caller(name: str) -> Callable[..., Any]:
         return types.void(pointers, types.int64), lower
 
     return call
-
-
-def _parts(builder: Any, kind: Any, value: Any) -> Iterator[Any]:
-    """LLVM's values of what is in nested tuples."""
-    if isinstance(kind, types.BaseTuple):
-        for j, part in enumerate(kind):
-            yield from _parts(builder, part, builder.extract_value(value, j))
-    else:
-        yield value

@@ -26,7 +26,7 @@ from ..compilers import native
 from .blocks import BLOCK, buffers, caller
 from .memory import WORDS, pointer, stack
 from .panels import STREAM
-from .stages import EVALUATE, LAYOUTS, PREPARE
+from .stages import EVALUATE, PREPARE
 from .tuples import each_of
 
 __all__ = ["BLOCK", "SIGNATURE", "Form", "elementwise", "reduction"]
@@ -218,7 +218,7 @@ def elementwise(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: s
 
     In the layout "shared" the strides of the parameters should be 0; it is right, but slow, if they are not.
     """
-    if layout not in LAYOUTS:
+    if layout not in ("shared", "each", "columns"):
         raise ValueError(f"the layout must be 'shared', 'each' or 'columns', got {layout!r}")
     zero, size = dtype(0), np.dtype(dtype).itemsize
     leading, operands = form.data, form.data + form.parameters

@@ -26,10 +26,9 @@ from ..arithmetic.primitives import opposite
 from ..losses.definition import Code, Stage, prepare
 from .blocks import BLOCK
 
-__all__ = ["EVALUATE", "LAYOUTS", "PREPARE", "written"]
+__all__ = ["EVALUATE", "PREPARE", "written"]
 
 EVALUATE, PREPARE = "fastrobust.evaluate", "fastrobust.prepare"
-LAYOUTS = ("shared", "each", "columns")
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 Part = tuple[Any, list[Any]]  # the types of an argument's nodes, in tuples as they are given, and LLVM's values
@@ -40,25 +39,20 @@ def written(code: Code, data: int, outputs: tuple[str, ...], dtype: type[Any], l
     module, number = ir.Module(), Double if dtype is np.float64 else Single
     shared = layout == "shared" or not code.parameters
     if code.prepares:
-        _write_prepare(_Function(module, PREPARE), code, number, shared)
-    _Evaluate(_Function(module, EVALUATE), code, data, outputs, number, shared)
+        _write_prepare(module, code, number, shared)
+    _Evaluate(module, code, data, outputs, number, shared)
     return str(module)
 
 
 class _Function:
-    """A function that is being written."""
+    """A function that is being written: of pointers to nodes of these types, and of the number of elements."""
 
-    def __init__(self, module: Any, name: str) -> None:
-        self.module, self.name = module, name
-
-    def take(self, kinds: Sequence[Any]) -> list[Any]:
-        """Begin it, and return its pointers to nodes of these types."""
+    def __init__(self, module: Any, name: str, kinds: Sequence[Any]) -> None:
         pointers = [LLVM[kind].as_pointer() for kind in kinds]
-        function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [*pointers, _I64]), self.name)
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*pointers, _I64]), name)
         inline(function)
         self.builder: Any = ir.IRBuilder(function.append_basic_block())
-        *found, self.n = function.args
-        return found
+        *self.pointers, self.n = function.args
 
     @contextlib.contextmanager
     def each(self) -> Iterator[Any]:
@@ -100,11 +94,11 @@ class _Function:
         return kinds, rebuilt(graph.results, iter(values))
 
 
-def _write_prepare(function: _Function, code: Code, number: Any, shared: bool) -> None:
+def _write_prepare(module: Any, code: Code, number: Any, shared: bool) -> None:
     """The function `PREPARE`: one element, or a loop for each stage."""
     count = len(code.parameters)
-    pointers = function.take([number] * count + [_kept(code, number)] * code.kept)
-    parameters, kept = pointers[:count], pointers[count:]
+    function = _Function(module, PREPARE, [number] * count + [_kept(code, number)] * code.kept)
+    parameters, kept = function.pointers[:count], function.pointers[count:]
 
     def at(i: Any) -> list[Part]:
         return [(number, [value]) for value in function.load(parameters, i)]
@@ -134,21 +128,22 @@ def _kept(code: Code, number: Any) -> Any:
 class _Evaluate:
     """The function `EVALUATE`, written: the stages that the outputs need, in the case that the block allows."""
 
-    def __init__(
-        self, function: _Function, code: Code, data: int, outputs: tuple[str, ...], number: Any, shared: bool
-    ) -> None:
-        self.function, self.code, self.outputs, self.number = function, code, outputs, number
+    def __init__(self, module: Any, code: Code, data: int, outputs: tuple[str, ...], number: Any, shared: bool) -> None:
+        self.code, self.outputs, self.number = code, outputs, number
         operands, kept = data + len(code.parameters), _kept(code, number)
-        *pointers, self.out = function.take([number] * operands + [kept] * code.kept + [number])
+        self.function = _Function(module, EVALUATE, [number] * operands + [kept] * code.kept + [number])
+        *pointers, self.out = self.function.pointers
         self.data, self.source = pointers[:data], pointers[operands:] if code.prepares else pointers[data:operands]
         kind = kept if code.prepares else number
         self.kinds = code.prepared(*[kind] * len(self.source)) if self.source else ()
-        self.common = (self.kinds, function.load(self.source, _I64(0))) if shared else None  # what all elements share
+        self.common = (
+            (self.kinds, self.function.load(self.source, _I64(0))) if shared else None
+        )  # what all elements share
         if code.cases is None:
             self.stages(lambda prepared: ())
         else:
             self.in_cases(*code.cases)
-        function.builder.ret_void()
+        self.function.builder.ret_void()
 
     def data_at(self, i: Any) -> list[Part]:
         """The data of element i."""
