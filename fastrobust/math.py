@@ -16,7 +16,8 @@ import inspect
 from typing import Any
 
 from . import _dispatch, _evaluate
-from .kernels.graph import real
+from .kernels.graph import functions
+from .kernels.graph.real import Condition, Real
 from .kernels.losses.formula import Formula
 
 __all__ = [
@@ -42,15 +43,15 @@ __all__ = [
 
 def _applied(name: str, *operands: Any) -> Any:
     """The function on numbers that are traced, or on arrays."""
-    if any(isinstance(operand, real.Real) for operand in operands):
-        return real.FUNCTIONS[name](*operands)
+    if any(isinstance(operand, Real) for operand in operands):
+        return functions.FUNCTIONS[name](*operands)
     return _evaluate.value_of(_formula(name, len(operands)).definition, operands, "none", None, {})
 
 
 @functools.cache
 def _formula(name: str, count: int) -> Formula:
     """The formula that is the function alone."""
-    function = real.FUNCTIONS[name]
+    function = functions.FUNCTIONS[name]
 
     def alone(*operands: Any) -> Any:
         return function(*operands)
@@ -147,6 +148,6 @@ def where(condition: Any, yes: Any, no: Any) -> Any:
 
     In a formula the derivative is that of the side that is taken: no NaN comes from the other.
     """
-    if isinstance(condition, real.Condition) or isinstance(yes, real.Real) or isinstance(no, real.Real):
-        return real.where(condition, yes, no)
+    if isinstance(condition, Condition) or isinstance(yes, Real) or isinstance(no, Real):
+        return functions.where(condition, yes, no)
     return _dispatch.common(("condition", "yes", "no"), (condition, yes, no)).xp.where(condition, yes, no)

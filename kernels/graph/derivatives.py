@@ -11,23 +11,8 @@ from typing import Any
 
 from ..arithmetic import coefficients as c
 from ..arithmetic.families import ORDERS
-from .real import (
-    Condition,
-    deviance,
-    exp,
-    expm1,
-    gap,
-    lifted,
-    log,
-    moment,
-    ordered,
-    power,
-    sigmoid,
-    sign,
-    sqrt,
-    tanh,
-    where,
-)
+from .functions import deviance, exp, expm1, gap, log, moment, power, sigmoid, sign, sqrt, tanh, where
+from .real import Condition, lifted, ordered
 
 __all__ = ["derivatives", "divided"]
 

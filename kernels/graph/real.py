@@ -1,8 +1,8 @@
 """A formula as a graph of real numbers: what a function of Python's leaves when it is called with these.
 
-Nodes are made by operators and the functions below, which rewrite what would cancel as soon as it stands there, before
-anything is differentiated: ``log(1 + u)`` is made ``log1p(u)``, ``exp(x) - 1`` is ``expm1(x)``.  Equal nodes are one
-node.  A number stands for a real number here; which precision it gets is decided by `formats`.
+Nodes are made by operators and by `functions`, which rewrite what would cancel as soon as it stands there, before
+anything is differentiated: ``exp(x) - 1`` is made ``expm1(x)``.  Equal nodes are one node.  A number stands for a real
+number here; which precision it gets is decided by `formats`.
 """
 
 from __future__ import annotations
@@ -16,35 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arithmetic.families import ORDERS
-
-__all__ = [
-    "FUNCTIONS",
-    "Condition",
-    "Real",
-    "clip",
-    "deviance",
-    "erf",
-    "exp",
-    "expm1",
-    "gap",
-    "lifted",
-    "log",
-    "log1p",
-    "logcosh",
-    "maximum",
-    "minimum",
-    "moment",
-    "operand",
-    "ordered",
-    "power",
-    "sigmoid",
-    "sign",
-    "softplus",
-    "sqrt",
-    "tanh",
-    "where",
-]
+__all__ = ["FUNCTIONS", "Condition", "Real", "constant_of", "is_minus_size", "less_one", "lifted", "operand", "ordered"]
 
 _known: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
 
@@ -83,18 +55,14 @@ class _Node:
         )
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        """NumPy's functions by their names, where there is one of ours."""
-        function = _UFUNCS.get(ufunc.__name__)
-        if function is None or method != "__call__" or options:
-            raise TypeError(f"numpy.{ufunc.__name__} cannot be traced: {_OFFERED}")
-        return function(*(value.item() if isinstance(value, np.generic) else value for value in inputs))
+        """NumPy's elementwise functions by their names, where there is one of ours."""
+        if method != "__call__" or options:
+            raise TypeError(f"numpy.{ufunc.__name__} with {', '.join(options) or method} cannot be traced")
+        return _by_name(ufunc)(*(value.item() if isinstance(value, np.generic) else value for value in inputs))
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """NumPy's other functions by their names."""
-        ours = {"where": where, "clip": clip}.get(function.__name__)
-        if ours is None:
-            raise TypeError(f"numpy.{function.__name__} cannot be traced: {_OFFERED}")
-        return ours(*args, **kwargs)
+        return _by_name(function)(*args, **kwargs)
 
     __float__ = __int__ = __index__ = __complex__ = __round__ = __len__ = __iter__ = _no_number
 
@@ -150,10 +118,10 @@ class Real(_Node):
         return _lifting(_div, other, self)
 
     def __pow__(self, other: Any) -> Any:
-        return power(self, other)
+        return _lifting(_power, self, other)
 
     def __rpow__(self, other: Any) -> Any:
-        return power(other, self)
+        return _lifting(_power, other, self)
 
     def __neg__(self) -> Any:
         return _neg(self)
@@ -265,20 +233,20 @@ def _sub(a: Any, b: Any) -> Any:
         return _add(a, b.arguments[0])
     if _is(b, 1):
         if a.operation == "exp":
-            return expm1(a.arguments[0])
-        if a.operation == "sqrt" and (rest := _less_one(a.arguments[0])) is not None:
+            return Real("expm1", a.arguments[0])
+        if a.operation == "sqrt" and (rest := less_one(a.arguments[0])) is not None:
             return Real("sqrt1pm1", rest)
     if _is(a, 1):
         if b.operation == "exp":
-            return _neg(expm1(b.arguments[0]))
-        if b.operation == "sqrt" and (rest := _less_one(b.arguments[0])) is not None:
+            return _neg(Real("expm1", b.arguments[0]))
+        if b.operation == "sqrt" and (rest := less_one(b.arguments[0])) is not None:
             return _neg(Real("sqrt1pm1", rest))
         if b.operation == "sigmoid":
-            return sigmoid(_neg(b.arguments[0]))
+            return Real("sigmoid", _neg(b.arguments[0]))
     return Real("sub", a, b)
 
 
-def _less_one(node: Any) -> Any:
+def less_one(node: Any) -> Any:
     """The w of a node that is 1 + w, or None."""
     if node.operation == "add":
         first, second = node.arguments
@@ -286,6 +254,17 @@ def _less_one(node: Any) -> Any:
     if node.operation == "sub" and _is(node.arguments[0], 1):
         return _neg(node.arguments[1])
     return None
+
+
+def is_minus_size(node: Any) -> bool:
+    """Tell whether a node is -|x|, or written as that: minus the x or -x of a choice by x >= 0."""
+    if node.operation != "neg":
+        return False
+    (size,) = node.arguments
+    if size.operation != "where":
+        return bool(size.operation == "abs")
+    condition, yes, no = size.arguments
+    return condition is Condition("<=", _number(0), yes) and no is _neg(yes)
 
 
 def _mul(a: Any, b: Any) -> Any:
@@ -319,9 +298,9 @@ def _div(a: Any, b: Any) -> Any:
         return _neg(_div(a.arguments[0], b))
     if b.operation == "neg":
         return _neg(_div(a, b.arguments[0]))
-    if _is(a, 1) and (rest := _less_one(b)) is not None and rest.operation == "exp":
+    if _is(a, 1) and (rest := less_one(b)) is not None and rest.operation == "exp":
         exponent = rest.arguments[0]
-        return Real("div", a, b) if _is_minus_size(exponent) else sigmoid(_neg(exponent))
+        return Real("div", a, b) if is_minus_size(exponent) else Real("sigmoid", _neg(exponent))
     return Real("div", a, b)
 
 
@@ -345,110 +324,20 @@ def _abs(a: Any) -> Any:
     return a if a.operation in ("exp", "sqrt", "sigmoid", "softplus") else Real("abs", a)
 
 
-def _compared(order: str, a: Any, b: Any) -> Any:
-    """A comparison: at once, if both are constants."""
-    a, b = lifted(a), lifted(b)
-    x, y = constant_of(a), constant_of(b)
-    if x is not None and y is not None:
-        return {"<": x < y, "<=": x <= y, "==": x == y, "!=": x != y}[order]
-    return Condition(order, a, b)
-
-
-# --- functions
-
-
-def exp(x: Any) -> Any:
-    """The exponential."""
-    x = lifted(x)
-    if x.operation == "log":
-        return x.arguments[0]
-    return _number(1) if _is(x, 0) else Real("exp", x)
-
-
-def expm1(x: Any) -> Any:
-    """The exponential less 1."""
-    return Real("expm1", lifted(x))
-
-
-def log(x: Any) -> Any:
-    """The natural logarithm."""
-    x = lifted(x)
-    if _is(x, 1):
-        return _number(0)
-    if x.operation == "exp":
-        return x.arguments[0]
-    if x.operation == "sigmoid":
-        return _neg(softplus(_neg(x.arguments[0])))
-    rest = _less_one(x)
-    return Real("log", x) if rest is None else log1p(rest)
-
-
-def log1p(u: Any) -> Any:
-    """The natural logarithm of 1 + u."""
-    u = lifted(u)
-    if u.operation == "exp":
-        # Where the exponential is of a size with a minus it does not overflow, and may be needed elsewhere.
-        return Real("log1p_of_fraction", u) if _is_minus_size(u.arguments[0]) else softplus(u.arguments[0])
-    if u.operation == "expm1":
-        return u.arguments[0]
-    if u.operation == "neg" and u.arguments[0].operation == "sigmoid":
-        return _neg(softplus(u.arguments[0].arguments[0]))
-    return Real("log1p", u)
-
-
-def _is_minus_size(node: Any) -> bool:
-    """Tell whether a node is -|x|, or written as that: minus the x or -x of a choice by x >= 0."""
-    if node.operation != "neg":
-        return False
-    (size,) = node.arguments
-    if size.operation != "where":
-        return bool(size.operation == "abs")
-    condition, yes, no = size.arguments
-    return condition is Condition("<=", _number(0), yes) and no is _neg(yes)
-
-
-def sqrt(x: Any) -> Any:
-    """The square root."""
-    x = lifted(x)
+def _sqrt(x: Any) -> Any:
     return x if _is(x, 0) or _is(x, 1) else Real("sqrt", x)
-
-
-def tanh(x: Any) -> Any:
-    """The hyperbolic tangent."""
-    return Real("tanh", lifted(x))
-
-
-def sigmoid(x: Any) -> Any:
-    """The logistic function 1/(1 + exp(-x))."""
-    return Real("sigmoid", lifted(x))
-
-
-def softplus(x: Any) -> Any:
-    """log(1 + exp(x))."""
-    return Real("softplus", lifted(x))
-
-
-def logcosh(x: Any) -> Any:
-    """The logarithm of the hyperbolic cosine."""
-    return Real("logcosh", lifted(x))
-
-
-def erf(x: Any) -> Any:
-    """The error function, 2/sqrt(pi) times the integral of exp(-t^2) over t in (0, x)."""
-    return Real("erf", lifted(x))
 
 
 _POWERS = 64  # exponents up to which a whole power is made of products
 
 
-def power(x: Any, y: Any) -> Any:
+def _power(x: Any, y: Any) -> Any:
     """x to the power of y: products where y is a small whole number, else for x >= 0."""
-    x, y = lifted(x), lifted(y)
     exponent = constant_of(y)
     if exponent is not None and abs(exponent) <= _POWERS and exponent == int(exponent):
         return _whole_power(x, int(exponent))
     if exponent is not None and exponent in (0.5, -0.5):
-        return sqrt(x) if exponent > 0 else _div(_number(1), sqrt(x))
+        return _sqrt(x) if exponent > 0 else _div(_number(1), _sqrt(x))
     return Real("power", x, y)
 
 
@@ -464,91 +353,31 @@ def _whole_power(x: Any, n: int) -> Any:
     return result if n >= 0 else _div(_number(1), result)
 
 
-def where(condition: Any, yes: Any, no: Any) -> Any:
-    """The first of two where the condition holds, else the second; where one is not taken, it does not count."""
-    yes, no = lifted(yes), lifted(no)
-    if not isinstance(condition, Condition):
-        if not isinstance(condition, bool | np.bool_):
-            raise TypeError(f"where takes a condition, such as x > 0, got {condition!r:.100}")
-        return yes if condition else no
-    return yes if yes is no else Real("where", condition, yes, no)
-
-
-def minimum(a: Any, b: Any) -> Any:
-    """The smaller of two, the first if they are equal, NaN if either is."""
+def _compared(order: str, a: Any, b: Any) -> Any:
+    """A comparison: at once, if both are constants."""
     a, b = lifted(a), lifted(b)
-    return a if a is b else Real("minimum", a, b)
+    x, y = constant_of(a), constant_of(b)
+    if x is not None and y is not None:
+        return {"<": x < y, "<=": x <= y, "==": x == y, "!=": x != y}[order]
+    return Condition(order, a, b)
 
 
-def maximum(a: Any, b: Any) -> Any:
-    """The larger of two, the first if they are equal, NaN if either is."""
-    a, b = lifted(a), lifted(b)
-    return a if a is b else Real("maximum", a, b)
+# Those of formulas by their names, which `functions` enters here.
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
-
-def clip(x: Any, least: Any, most: Any) -> Any:
-    """x, but no less than the least and no more than the most, either of which may be None."""
-    x = lifted(x) if least is None else maximum(x, least)
-    return x if most is None else minimum(x, most)
-
-
-def sign(x: Any) -> Any:
-    """-1, 0 or 1; NaN of NaN."""
-    x = lifted(x)
-    return where(x > 0, 1, where(x < 0, -1, where(x == 0, 0, x)))
-
-
-# --- families, which are for formulas of this library alone: see `arithmetic.families`
-
-
-def gap(a: Any, order: int = 0) -> Any:
-    """log Gamma(a) - log Gamma(a + 1/2) + log(a)/2 for a > 0, or its derivative of that order."""
-    return Real(_member("gap", order), lifted(a))
-
-
-def moment(z: Any, order: int = 0) -> Any:
-    """The integral of t^n exp(z t) over t in (0, 1), n the order: for n = 0 it is expm1(z)/z."""
-    return Real(_member("moment", order), lifted(z))
-
-
-def deviance(u: Any, q: Any, order: int = 0) -> Any:
-    """The integral of expm1(s) s^n exp(q s) over s in (0, u), n the order, which is the derivative in q."""
-    return Real(_member("deviance", order), lifted(u), lifted(q))
-
-
-def _member(name: str, order: int) -> str:
-    """The operation of that order."""
-    if order not in ORDERS:
-        raise NotImplementedError(
-            f"the derivative of order {order} of {name}, a function in this loss, is not known: derivatives in its "
-            f"parameters are up to the order {max(ORDERS)}, of higher ones take differences"
-        )
-    return f"{name}{order}"
-
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (
-        exp, expm1, log, log1p, sqrt, tanh, sigmoid, softplus, logcosh, erf, power, where, minimum, maximum, clip, sign
-    )
-}  # fmt: skip
-FUNCTIONS["abs"] = lambda x: _abs(lifted(x))
-
-_UFUNCS: dict[str, Callable[..., Any]] = {
-    **{
-        name: FUNCTIONS[name] for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "minimum", "maximum", "sign")
-    },
-    "absolute": FUNCTIONS["abs"],
-    "fabs": FUNCTIONS["abs"],
-    "power": power,
-    "float_power": power,
-    "square": lambda x: power(x, 2),
-    "reciprocal": lambda x: _lifting(_div, 1, x),
-    "logaddexp": lambda a, b: a + softplus(b - a),
+# What operators do, by the names that it has in NumPy.
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "absolute": lambda a: _lifting(_abs, a),
+    "fabs": lambda a: _lifting(_abs, a),
+    "power": lambda a, b: _lifting(_power, a, b),
+    "float_power": lambda a, b: _lifting(_power, a, b),
+    "square": lambda a: _lifting(_power, a, 2),
+    "reciprocal": lambda a: _lifting(_div, 1, a),
     "add": lambda a, b: _lifting(_add, a, b),
     "subtract": lambda a, b: _lifting(_sub, a, b),
     "multiply": lambda a, b: _lifting(_mul, a, b),
     "divide": lambda a, b: _lifting(_div, a, b),
+    "logaddexp": lambda a, b: a + Real("softplus", lifted(b - a)),
     "negative": lambda a: _lifting(_neg, a),
     "less": lambda a, b: _compared("<", a, b),
     "less_equal": lambda a, b: _compared("<=", a, b),
@@ -560,7 +389,18 @@ _UFUNCS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("logical_or", "bitwise_or"), lambda a, b: a | b),
     **dict.fromkeys(("logical_not", "invert"), lambda a: ~a),
 }
-_OFFERED = f"a formula has the functions {', '.join(sorted(FUNCTIONS))} of fastrobust.math"
+
+
+def _by_name(function: Any) -> Callable[..., Any]:
+    """What stands for a function of NumPy's or SciPy's."""
+    name = function.__name__
+    ours = FUNCTIONS.get(name) or _OPERATIONS.get(name)
+    if ours is None:
+        raise TypeError(
+            f"numpy.{name} cannot be traced: a formula has the functions {', '.join(sorted(FUNCTIONS))} of "
+            "fastrobust.math"
+        )
+    return ours
 
 
 def ordered(roots: Sequence[Any]) -> Iterator[Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .real import operand, ordered, where
+from .functions import where
+from .real import operand, ordered
 
 __all__ = ["renamed", "weighted"]
 

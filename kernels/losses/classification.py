@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..graph.real import exp, log, log1p, maximum, where
+from ..graph.functions import exp, log, log1p, maximum, where
 from ..graph.terms import weighted
 from .definition import Domain
 from .formula import Formula

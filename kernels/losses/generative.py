@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..graph.real import exp, maximum, minimum, sigmoid, softplus
+from ..graph.functions import exp, maximum, minimum, sigmoid, softplus
 from .definition import Domain
 from .formula import Formula
 

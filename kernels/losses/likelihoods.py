@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..arithmetic import coefficients as c
-from ..graph.real import deviance, exp, expm1, gap, lifted, log, log1p, moment, sqrt, where
+from ..graph.functions import deviance, exp, expm1, gap, log, log1p, moment, sqrt, where
+from ..graph.real import lifted
 from .definition import Domain
 from .formula import Formula
 

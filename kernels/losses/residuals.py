@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..graph.real import exp, expm1, log, log1p, logcosh, maximum, minimum, sqrt, where
+from ..graph.functions import exp, expm1, log, log1p, logcosh, maximum, minimum, sqrt, where
 from .definition import Domain
 from .formula import Formula
 
