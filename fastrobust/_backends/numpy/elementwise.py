@@ -10,7 +10,7 @@ from ... import _arguments as arguments
 from ..._types import ArrayLike, DType, NDArray, Options
 from ...kernels.loops.panels import PARALLEL
 from ...kernels.losses.definition import Definition
-from .operands import Operands, Outputs, by_position, numbers, overlap, prepared, unchecked
+from .operands import Operands, Outputs, by_position, numbers, one_shape, overlap, prepared, unchecked
 from .pieces import call, run
 from .ufuncs import layout, ufunc_for
 from .weights import broadcast, weigh
@@ -24,13 +24,16 @@ def evaluate(definition: Definition, names: tuple[str, ...], operands: Operands,
     Small plain arrays, and numbers, go straight to the ufunc.  Others are prepared, and then go piece by piece through
     `run`, unless options or classes of their own ask for what only NumPy can do.
     """
-    if unchecked(definition, operands) and (x := operands[0]).size < PARALLEL:
+    x = operands[0]
+    if unchecked(definition, operands) and x.size < PARALLEL:
         if not options:
             return ufunc_for(definition, names, x.dtype.type, "shared")(*operands)
         if _simple(options, x):
             return ufunc_for(definition, names, x.dtype.type, "shared")(*operands, **options)
     elif not options and numbers(definition, operands):
         return ufunc_for(definition, names, np.float64, "shared")(*operands)
+    elif not options and one_shape(operands) and x.size < PARALLEL:
+        return ufunc_for(definition, names, x.dtype.type, layout(operands[len(definition.data) :]))(*operands)
     dtype, arrays = prepared(definition, operands, options.get("dtype"))
     plain = all(type(a) is np.ndarray or isinstance(a, np.generic) for a in arrays)
     shape = None

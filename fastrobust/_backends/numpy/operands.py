@@ -25,6 +25,7 @@ __all__ = [
     "limits",
     "number",
     "numbers",
+    "one_shape",
     "overlap",
     "prepared",
     "unchecked",
@@ -93,6 +94,14 @@ def _alike(operands: Operands) -> bool:
         if type(a) is not np.ndarray or a.dtype is not first.dtype:
             return False
     return first.dtype.char in "fd" and bool(first.dtype.isnative)
+
+
+def one_shape(operands: Operands) -> bool:
+    """Tell whether all are plain arrays of one type, which has a kernel, and of one shape, in rows."""
+    if not _alike(operands):
+        return False
+    shape = operands[0].shape
+    return all([a.shape == shape and a.flags.c_contiguous for a in operands])  # noqa: C419 - in less time
 
 
 def by_position(arrays: Iterable[object]) -> bool:

@@ -90,6 +90,12 @@ class _Plan(NamedTuple):
 _DIMS = ctypes.c_ssize_t * 3  # rows, columns, rows of a panel
 
 
+@functools.lru_cache
+def _one_row(size: int) -> ctypes.Array[ctypes.c_ssize_t]:
+    """What a kernel is told of the shape of one panel, which it only reads."""
+    return _DIMS(1, size, 1)
+
+
 @functools.cache
 def _plan(definition: Definition, wrt: tuple[str, ...], dtype: type) -> _Plan:
     """The plan of `_reduce_small` for these derivatives, made once."""
@@ -136,7 +142,7 @@ def _reduce_small(
         slopes_at.append(place)
         slopes.append(slope)
     addresses = plan.addresses(*places, *range(base, after, plan.item), 0, *slopes_at, after, ctypes.addressof(sums))
-    plan.kernel(addresses, _DIMS(1, size, 1), plan.steps, None)
+    plan.kernel(addresses, _one_row(size), plan.steps, None)
     if not x.ndim:
         for k, slope in enumerate(slopes):
             if slope is not None and (out is None or out[1 + k] is None):
