@@ -244,7 +244,8 @@ def elementwise(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: s
         start, m = 0, min(n, (-args[operands] & 63) // size if streaming else block)
         first = BLOCK if same else 1
         parameters = fetch_parameters(args, steps, 0, first, of_parameters)
-        prepare(parameters, kept, first)
+        if same:
+            prepare(parameters, kept, first)
         while start < n:
             padded = (m + LANES - 1) & -LANES
             data = fetch_data(args, steps, start, m, of_data)
@@ -367,7 +368,8 @@ def reduction(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: str
         factors = pointer(args[numbers_at], zero)
         factor, lift, step, streaming = factors[0], factors[1], np.float64(factors[2]), factors[3] != zero
         parameters = fetch_parameters(args, steps, 0, 1, of_parameters)
-        prepare(parameters, kept, 1)
+        if not columns:
+            prepare(parameters, kept, 1)
         sums_at = args[numbers_at + 1]
         for first_row in range(0, rows, height):
             for i in range(lanes):
