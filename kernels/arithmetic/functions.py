@@ -10,7 +10,7 @@ from typing import Any
 
 from . import coefficients as c
 from .elementary import ROUND, decompose, exp_parts, exp_tail, log_parts, power_of_two, product, two_sum
-from .primitives import constant, fma, max, min, polynomial, scalar, where
+from .primitives import constant, fma, max, min, opposite, polynomial, scalar, where
 
 __all__ = [
     "erf",
@@ -20,6 +20,7 @@ __all__ = [
     "log",
     "log1p",
     "log1p_of_fraction",
+    "log1pmx",
     "logcosh",
     "maximum",
     "minimum",
@@ -37,6 +38,8 @@ _UP, _UP_BY = constant(2.0**32, 2.0**64), constant(32.0, 64.0)  # for the logari
 _TINY = constant(2.0**-28, 2.0**-66)  # below it log1p(u) = u - u^2/2
 _TINY_FRACTION = constant(2.0**-40, 2.0**-300)  # the same for what is cubed
 _FRACTION_TAIL = polynomial(*c.FRACTION_TAIL)
+_LOG_TAIL = polynomial(*c.LOG_TAIL)
+_NEAR_ONE = constant(0.29)  # arguments of log1p that need no exponent
 _REDUCED = constant(0.34)  # arguments that need no reduction to the tail of the exponential
 _WHOLE = constant(60.0)  # exponents from which on expm1 is exp
 _INVERSE_LN2 = constant(*c.INV_LN2)
@@ -66,13 +69,19 @@ def exp(x):
 
 
 @scalar
-def expm1(x):
-    """The exponential less 1: 2^n r + (2^n - 1)."""
+def _parts_of_expm1(x):
+    """The exponential where it is large, and elsewhere what makes up expm1(x) = p (r + low) + (p - 1)."""
     T = type(x)
     n, r, low, _ = exp_parts(min(max(x, _LEAST(x)), _MOST(x)), T(0.0))
     whole = scaled_by_halves(T(1.0) + (r + low), n)
-    power = power_of_two(min(max(n, -_WHOLE(x)), _WHOLE(x)))
-    return where(n > _WHOLE(x), whole, fma(power, r, power - T(1.0)) + power * low)
+    return n > _WHOLE(x), whole, power_of_two(min(max(n, -_WHOLE(x)), _WHOLE(x))), r, low
+
+
+@scalar
+def expm1(x):
+    """The exponential less 1."""
+    large, whole, power, r, low = _parts_of_expm1(x)
+    return where(large, whole, fma(power, r, power - type(x)(1.0)) + power * low)
 
 
 @scalar
@@ -83,7 +92,10 @@ def expm1mx(x):
     z = where(near & (abs(x) > _TINY(x)), x, _TINY(x))
     half = T(0.5)
     tail = where(abs(x) > _TINY(x), fma(z, exp_tail(z), half), half)
-    return where(near, (x * tail) * x, expm1(x) - x)
+    large, whole, power, r, low = _parts_of_expm1(x)
+    rest, rest_low = two_sum(power - T(1.0), -x)
+    far = fma(power, r, rest) + fma(power, low, rest_low)
+    return where(near, (x * tail) * x, where(large, whole, where(x < -_LARGEST(x), -x, far)))
 
 
 @scalar
@@ -135,6 +147,29 @@ def log1p_of_fraction(u):
     low = (fma(-q, d, z) - q * (z - (d - T(2.0)))) * inverse
     w = q * q
     return where(u < _TINY_FRACTION(u), u, (q + q) + fma(q * w, _FRACTION_TAIL(w), low + low))
+
+
+@scalar
+def tail_of_log1pmx(u):
+    """log1p(u) - u + u q of a u that needs no exponent: q^3 L(q^2), q = u/(2 + u); and q."""
+    T = type(u)
+    q = u / (T(2.0) + u)
+    w = q * q
+    return (q * w) * fma(w, _LOG_TAIL(w), T(2.0 / 3)), q
+
+
+@scalar
+def log1pmx(u):
+    """log1p(u) - u: by its series where that would cancel, and by a logarithm in two words elsewhere."""
+    T = type(u)
+    near = abs(u) < _NEAR_ONE(u)
+    tiny = abs(u) < _TINY(u)
+    z = where(near & opposite(tiny), u, _TINY(u))
+    tail, q = tail_of_log1pmx(z)
+    series = where(tiny, (T(-0.5) * u) * u, fma(-z, q, tail))
+    high, low = parts_of_log1p(where(near, T(1.0), u), T(0.0))
+    inside = where(near, series, where(u > _LARGEST(u), -u, (high - u) + low))
+    return where(u > T(-1.0), inside, where(u == T(-1.0), -_INFINITY(u), _NAN(u)))
 
 
 def made_of(exp: Any, expm1: Any, log1p_of_fraction: Any) -> tuple[Any, Any, Any, Any]:

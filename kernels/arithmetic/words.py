@@ -23,6 +23,7 @@ __all__ = [
     "log",
     "log1p",
     "log1p_of_fraction",
+    "log1pmx",
     "logcosh",
     "maximum",
     "minimum",
@@ -160,6 +161,22 @@ def log1p(a):
 
 
 log1p_of_fraction = log1p  # of any number
+
+
+@scalar
+def log1pmx(a):
+    """log1p(a) - a: where that cancels, -a q and what is small beside it, q = a/(2 + a)."""
+    T = type(a[0])
+    x = a[0]
+    near = abs(x) < functions._NEAR_ONE(x)
+    tiny = abs(x) < _TINY(x)
+    z = where(near & opposite(tiny), x, _TINY(x))
+    zl = where(near & opposite(tiny), a[1], T(0.0))
+    tail, _ = functions.tail_of_log1pmx(z)
+    series = plus(times((-z, -zl), divided((z, zl), plus((T(2.0), T(0.0)), (z, zl)))), (tail, T(0.0)))
+    series = where(tiny, times((T(-0.5) * x, T(-0.5) * a[1]), (x, a[1])), series)
+    far = where(near, (T(1.0), T(0.0)), (x, a[1]))
+    return where(near, series, minus(log1p(far), far))
 
 
 @scalar

@@ -117,6 +117,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "expm1mx": _by_argument(lambda node, x: expm1(x)),
     "log": _by_argument(lambda node, x: 1 / x),
     **dict.fromkeys(("log1p", "log1p_of_fraction"), _by_argument(lambda node, u: 1 / (1 + u))),
+    "log1pmx": _by_argument(lambda node, u: -u / (1 + u)),
     "sqrt": _by_argument(lambda node, x: 0.5 / node),
     "sqrt1pm1": _by_argument(lambda node, w: 0.5 / sqrt(1 + w)),
     "tanh": _by_argument(lambda node, x: 4 * sigmoid(2 * x) * sigmoid(-2 * x)),

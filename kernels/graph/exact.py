@@ -99,6 +99,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "expm1mx": lambda mp, x: _rest_of_exp(mp, x),
     "log": _log,
     **dict.fromkeys(("log1p", "log1p_of_fraction"), lambda mp, u: mp.log1p(u) if u > -1 else _log(mp, 1 + u)),
+    "log1pmx": lambda mp, u: _rest_of_log(mp, u),
     "sqrt": lambda mp, x: mp.sqrt(x) if x >= 0 else mp.nan,
     "sqrt1pm1": lambda mp, w: w / (1 + mp.sqrt(1 + w)) if w >= -1 else mp.nan,
     "tanh": lambda mp, x: mp.tanh(x),
@@ -133,6 +134,14 @@ def _rest_of_exp(mp: Any, x: Any) -> Any:
         if term == 0:
             break
     return total
+
+
+def _rest_of_log(mp: Any, u: Any) -> Any:
+    """The difference log(1 + u) - u, with as many digits more as that loses."""
+    if not u > -1 or u == mp.inf:
+        return -mp.inf if u == -1 or u == mp.inf else mp.nan
+    with mp.extraprec(40 + 2 * max(0, -mp.frexp(u)[1])):
+        return mp.log1p(u) - u
 
 
 def _log_cosh(mp: Any, x: Any) -> Any:

@@ -11,6 +11,7 @@ many elements, and loops compute it once.
 
 from __future__ import annotations
 
+import collections
 import contextvars
 import operator
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ import numpy as np
 from ..arithmetic import families, functions, short, words
 from ..arithmetic.nodes import Double, is_node
 from ..arithmetic.primitives import fma, opposite, scalar, sqrt, where
+from .bounds import least
 from .real import constant_of, ordered
 
 __all__ = ["doubles", "half_wide", "wide", "working"]
@@ -30,7 +32,7 @@ doubles: contextvars.ContextVar[bool] = contextvars.ContextVar("fastrobust_doubl
 
 def working(roots: Sequence[Any], operands: Sequence[Any], data: int) -> tuple[Any, ...]:
     """The roots in the precision of the operands: numbers of NumPy's or nodes."""
-    return tuple(_evaluated(_WORD, roots, operands, type(operands[0])))
+    return tuple(_evaluated(_in(_WORD), roots, operands, type(operands[0])))
 
 
 def half_wide(roots: Sequence[Any], operands: Sequence[Any], data: int) -> tuple[Any, ...]:
@@ -52,9 +54,10 @@ def _rounded(of_doubles: _Operations, roots: Sequence[Any], operands: Sequence[A
     if operands[0].itemsize == 4 and doubles.get():
         inside = Double if is_node(operands[0]) else np.float64
         widened = [inside(operand) for operand in operands]
-        return tuple(T(value) for value in _evaluated(of_doubles, roots, widened, inside, _by_inverse, data))
+        chosen = _InDoubles(of_doubles, roots, data)
+        return tuple(T(value) for value in _evaluated(chosen, roots, widened, inside))
     zero = T(0.0)
-    pairs = _evaluated(_WORDS, roots, [(operand, zero) for operand in operands], lambda value: (T(value), zero))
+    pairs = _evaluated(_in(_WORDS), roots, [(operand, zero) for operand in operands], lambda value: (T(value), zero))
     narrow = working(roots, operands, data)
     return tuple(
         where(abs(high + low) < T(np.inf), high + low, one) for (high, low), one in zip(pairs, narrow, strict=True)
@@ -62,16 +65,13 @@ def _rounded(of_doubles: _Operations, roots: Sequence[Any], operands: Sequence[A
 
 
 def _evaluated(
-    operations: _Operations,
+    chosen: Callable[[Any], tuple[Callable[..., Any], Sequence[Any]]],
     roots: Sequence[Any],
     operands: Sequence[Any],
     constant: Callable[[float], Any],
-    divided_by_parameter: Callable[..., Any] | None = None,
-    data: int = 0,
 ) -> list[Any]:
-    """The roots by these operations; a division by what depends on no data may have one of its own."""
+    """The roots, each node by the operation that is chosen for it, of the nodes that are chosen with that."""
     values: dict[int, Any] = {}
-    varying = set()
     for node in ordered(roots):
         value = constant_of(node)
         if node.operation == "operand":
@@ -79,13 +79,51 @@ def _evaluated(
         elif value is not None:
             values[id(node)] = constant(value)
         else:
-            operation = operations[node.operation]
-            if node.operation == "div" and id(node.arguments[1]) not in varying:
-                operation = divided_by_parameter or operation
-            values[id(node)] = operation(*(values[id(argument)] for argument in node.arguments))
-        if (node.operation == "operand" and node.content < data) or any(id(part) in varying for part in node.arguments):
-            varying.add(id(node))
+            operation, arguments = chosen(node)
+            values[id(node)] = operation(*(values[id(argument)] for argument in arguments))
     return [values[id(root)] for root in roots]
+
+
+def _in(operations: _Operations) -> Callable[[Any], tuple[Callable[..., Any], Sequence[Any]]]:
+    """The choice of a node's operation by its name alone."""
+    return lambda node: (operations[node.operation], node.arguments)
+
+
+class _InDoubles:
+    """The choice of operations on doubles that become floats: divisions by inverses, functions without special cases.
+
+    An inverse of what depends on no data is computed once by a loop, and so is one by which several numbers are
+    multiplied.  Where a number cannot be small (see `bounds`), its root and its logarithm take functions of `short`
+    that hold only there.
+    """
+
+    def __init__(self, operations: _Operations, roots: Sequence[Any], data: int) -> None:
+        nodes = list(ordered(roots))
+        self.operations, self.short, self.least = operations, operations is _SHORT, least(nodes)
+        self.varying: set[int] = set()
+        for node in nodes:
+            of_data = node.operation == "operand" and node.content < data
+            if of_data or any(id(argument) in self.varying for argument in node.arguments):
+                self.varying.add(id(node))
+        self.divisors = collections.Counter(id(node.arguments[1]) for node in nodes if node.operation == "div")
+
+    def __call__(self, node: Any) -> tuple[Callable[..., Any], Sequence[Any]]:
+        operation = self.operations[node.operation]
+        if node.operation == "div":
+            return self.division(*node.arguments)
+        if self.short and node.operation in _USUAL:
+            least, usual = _USUAL[node.operation]
+            operation = usual if self.least[id(node.arguments[0])] >= least else operation
+        return operation, node.arguments
+
+    def division(self, number: Any, divisor: Any) -> tuple[Callable[..., Any], Sequence[Any]]:
+        """How the number is divided."""
+        if id(divisor) not in self.varying:
+            return _by_inverse, (number, divisor)
+        if self.short and divisor.operation == "sqrt" and self.least[id(divisor.arguments[0])] >= short.LEAST:
+            return _by_inverse_root, (number, *divisor.arguments)
+        several = self.short and self.divisors[id(divisor)] > 1 and self.least[id(divisor)] >= short.LEAST
+        return _by_common_inverse if several else operator.truediv, (number, divisor)
 
 
 @scalar
@@ -98,8 +136,20 @@ def _by_inverse(a: Any, b: Any) -> Any:
     inverse = T(1.0) / b
     quotient = a * inverse
     rest = fma(-quotient, b, a)
-    inexact = (rest != T(0.0)) & (abs(rest) < T(np.inf))  # else the quotient stays: 0 with its sign, infinity or NaN
-    return where(inexact, fma(rest, inverse, quotient), quotient)
+    # Where the rest is 0 or NaN the quotient stays: 0 with its sign, infinity or NaN.
+    return where(abs(rest) > T(0.0), fma(rest, inverse, quotient), quotient)
+
+
+@scalar
+def _by_common_inverse(a: Any, b: Any) -> Any:
+    """The quotient a/b by the inverse of b, which is no less than `short.LEAST`."""
+    return a * (type(b)(1.0) / b)
+
+
+@scalar
+def _by_inverse_root(a: Any, x: Any) -> Any:
+    """The quotient of a and the root of x, which is no less than `short.LEAST`."""
+    return a * short.inverse_root(x)
 
 
 @scalar
@@ -107,6 +157,14 @@ def _root_less_one(w: Any) -> Any:
     """sqrt(1 + w) - 1, without cancellation, and without a quotient of infinities."""
     T = type(w)
     root = sqrt(T(1.0) + w)
+    return where(w > T(1.0), root - T(1.0), w / (T(1.0) + root))
+
+
+@scalar
+def _root_less_one_of_positive(w: Any) -> Any:
+    """The same of what is not negative, to 36 bits."""
+    T = type(w)
+    root = short.root(T(1.0) + w)
     return where(w > T(1.0), root - T(1.0), w / (T(1.0) + root))
 
 
@@ -140,7 +198,15 @@ _WORD: _Operations = {
 }
 
 
-_SHORT: _Operations = {**_WORD, **{name: getattr(short, name) for name in short.__all__}}
+_SHORT: _Operations = {**_WORD, **{name: getattr(short, name) for name in functions.__all__ if hasattr(short, name)}}
+
+# Operations of what is not below a number.
+_USUAL: dict[str, tuple[float, Callable[..., Any]]] = {
+    "sqrt": (short.LEAST, short.root),
+    "sqrt1pm1": (0.0, _root_less_one_of_positive),
+    "log": (short.LEAST, short.log_of_usual),
+    "log1p": (0.0, short.log1p_of_positive),
+}
 
 _WORDS: _Operations = {
     **_CONDITIONS,

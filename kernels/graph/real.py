@@ -211,13 +211,18 @@ def _add(a: Any, b: Any) -> Any:
     if _is(b, 0):
         return a
     for one, other in ((a, b), (b, a)):
-        if one.operation == "expm1" and one.arguments[0] is _neg(other):
-            return Real("expm1mx", one.arguments[0])
+        if one.operation in _LESS and one.arguments[0] is _neg(other):
+            return Real(_LESS[one.operation], one.arguments[0])
+        if one.operation == "sqrt1pm1" and _is(other, 1):
+            return Real("sqrt", _add(other, one.arguments[0]))
     if b.operation == "neg":
         return _sub(a, b.arguments[0])
     if a.operation == "neg":
         return _sub(b, a.arguments[0])
     return Real("add", a, b)
+
+
+_LESS = {"expm1": "expm1mx", "log1p": "log1pmx"}  # functions f(x), and f(x) - x
 
 
 def _sub(a: Any, b: Any) -> Any:
@@ -227,8 +232,10 @@ def _sub(a: Any, b: Any) -> Any:
         return a
     if _is(a, 0):
         return _neg(b)
-    if a.operation == "expm1" and a.arguments[0] is b:
-        return Real("expm1mx", b)
+    if a.operation in _LESS and a.arguments[0] is b:
+        return Real(_LESS[a.operation], b)
+    if b.operation in _LESS and b.arguments[0] is a:
+        return _neg(Real(_LESS[b.operation], a))
     if b.operation == "neg":
         return _add(a, b.arguments[0])
     if _is(b, 1):

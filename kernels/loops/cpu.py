@@ -28,10 +28,12 @@ from .memory import WORDS, pointer, stack
 from .panels import STREAM
 from .stages import EVALUATE, PREPARE
 from .tuples import each_of
+from .vectors import LANES, adding, fence, prefetch, store_line, storing
 
 __all__ = ["BLOCK", "SIGNATURE", "Form", "elementwise", "reduction"]
 
-LANES = 16
+TOGETHER = 3  # sums in one loop: what registers hold
+AHEAD = 4096  # bytes, from where on data are fetched into the caches while a block is worked on
 
 SIGNATURE = types.void(WORDS, WORDS, WORDS)
 
@@ -59,62 +61,6 @@ def _forget_flags(typing: Any) -> Any:
 
 # FE_ALL_EXCEPT of <fenv.h>
 _ALL_FLAGS = 0x3D if native.host_is_x86() else 0x1F
-
-
-@intrinsic
-def _stream(typing: Any, address: Any, buffer: Any, first: Any) -> Any:
-    """Copy a line, 64 bytes, from buffer[first:] to an address that is a multiple of 64, past the caches."""
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        """A load, and a nontemporal store."""
-        line = ir.VectorType(ir.IntType(32), 16)
-        content = builder.load(builder.bitcast(builder.gep(args[1], [args[2]]), line.as_pointer()))
-        content.align = sig.args[1].dtype.bitwidth // 8
-        store = builder.store(content, builder.inttoptr(args[0], line.as_pointer()))
-        store.align = 64
-        store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
-        return context.get_dummy_value()
-
-    return types.void(address, buffer, first), lower
-
-
-@intrinsic
-def _fence(typing: Any) -> Any:
-    """Order the stores of `_stream` before what follows, for other threads to see."""
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.fence("seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(), lower
-
-
-@intrinsic
-def _add_lanes(typing: Any, partial: Any, slot: Any, buffer: Any, first: Any, step: Any) -> Any:
-    """Add `LANES` elements of buffer[first:], times step, to as many doubles, those of a slot; floats have no step."""
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        """In vectors, which LLVM would make of this with two elements each."""
-        memory, slot, buffer, first, step = args
-        doubles = ir.VectorType(ir.DoubleType(), LANES)
-        single = sig.args[2].dtype.bitwidth == 32
-        at = builder.mul(slot, ir.Constant(slot.type, LANES))
-        sums = builder.bitcast(builder.gep(memory, [at]), doubles.as_pointer())
-        terms = builder.bitcast(builder.gep(buffer, [first]), ir.VectorType(buffer.type.pointee, LANES).as_pointer())
-        before, term = builder.load(sums), builder.load(terms)
-        before.align, term.align = 64, sig.args[2].dtype.bitwidth // 8
-        if single:
-            after = builder.fadd(before, builder.fpext(term, doubles))
-        else:
-            one = builder.insert_element(ir.Constant(doubles, ir.Undefined), step, ir.Constant(ir.IntType(32), 0))
-            mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
-            kind = ir.FunctionType(doubles, [doubles] * 3)
-            fused = get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f64")
-            after = builder.call(fused, [term, builder.shuffle_vector(one, one, mask), before])
-        builder.store(after, sums).align = 64
-        return context.get_dummy_value()
-
-    return types.void(partial, slot, buffer, first, step), lower
 
 
 @_once
@@ -167,7 +113,7 @@ def _streamer(zero: Any) -> Callable[..., Any]:
             target[i] = buffer[first + i]
         lines = (m - head) // a_line
         for line in range(lines):
-            _stream(address + head * size + 64 * line, buffer, first + head + a_line * line)
+            store_line(address + head * size + 64 * line, buffer, first + head + a_line * line)
         for i in range(head + a_line * lines, m):
             target[i] = buffer[first + i]
 
@@ -262,7 +208,7 @@ def elementwise(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: s
             start += m
             m = min(block, n - start)
         if streaming:
-            _fence()
+            fence()
         _forget_flags()
 
     return loop
@@ -309,7 +255,7 @@ def reduction(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: str
     stored_args, stored_places = tuple(slopes_at + k for k, _ in stored), tuple(at for _, at in stored)
     count, stored_count, lanes = len(summed), len(stored), sums_count * LANES
     prepare = _preparer(form)
-    fetch, stream = _fetcher(zero), _streamer(zero)
+    fetch = _fetcher(zero)
     fetch_parameters = _fetcher_of(leading, parameters_count, fetch)
     double = np.float64(0)
 
@@ -327,10 +273,17 @@ def reduction(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: str
 
     added = inlined(stepped if size == 8 else plainly)
 
+    in_lanes = tuple(pair for pair in summed if not columns or pair[0] == 0)
+    add_some, add_others = adding(in_lanes[:TOGETHER]), adding(in_lanes[TOGETHER:])
+    more = len(in_lanes) > TOGETHER
+
     @inlined
-    def add(partial, slot, out, at, n, step):
+    def add(partial, out, n, step):
         for i in range(0, n, LANES):
-            _add_lanes(partial, slot, out, at + i, step)
+            add_some(partial, out, i, step)
+        if more:
+            for i in range(0, n, LANES):
+                add_others(partial, out, i, step)
 
     @inlined
     def fold(partial, slot):
@@ -342,21 +295,25 @@ def reduction(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: str
             half //= 2
         return partial[slot * LANES]
 
+    store_lanes, store_past = storing(False), storing(True)
+
     @inlined
-    def store(args, steps, row, offset, factor, streaming, m, padded, out):
+    def store(args, steps, row, offset, factor, streaming, m, out):
         """Write the derivatives in the data."""
+        whole = m & -LANES
         for k in range(stored_count):
             at, place = stored_places[k], args[stored_args[k]] + row * steps[stored_args[k]] + offset
-            if streaming:
-                for i in range(padded):
-                    out[at + i] *= factor
-                stream(place, m, out, at)
+            if streaming and place & 15 == 0:
+                for i in range(0, whole, LANES):
+                    store_past(place + i * size, out, at + i, factor)
             else:
-                target = pointer(place, zero)
-                for i in range(m):
-                    target[i] = out[at + i] * factor
+                for i in range(0, whole, LANES):
+                    store_lanes(place + i * size, out, at + i, factor)
+            target = pointer(place, zero)
+            for i in range(whole, m):
+                target[i] = out[at + i] * factor
 
-    store_nothing = inlined(lambda args, steps, row, offset, factor, streaming, m, padded, out: None)
+    store_nothing = inlined(lambda args, steps, row, offset, factor, streaming, m, out: None)
     store = store if stored else store_nothing
 
     def panels(args, dims, steps):
@@ -383,6 +340,11 @@ def reduction(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: str
                     parameters = fetch_parameters(args, steps, start, m, of_parameters)
                     prepare(parameters, kept, padded)
                 for row in range(first_row, min(first_row + height, rows)):
+                    if streaming:
+                        for k in range(leading):
+                            ahead = args[k] + row * steps[k] + start * size + AHEAD
+                            for line in range(0, m * size, 64):
+                                prefetch(ahead + line)
                     data = fetch_data((of_data,), (args, steps, row, start * size, m))
                     _evaluate((data, parameters, kept, out), padded)
                     if args[weights_at] != 0:
@@ -395,18 +357,18 @@ def reduction(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: str
                         for at in range(0, total, BLOCK):
                             for i in range(m, padded):
                                 out[at + i] = zero
-                    store(args, steps, row, start * size, factor, streaming, m, padded, out)
-                    for k in range(count):
-                        if columns and slots[k] > 0:
-                            first = 1 + (slots[k] - 1) * n + start
-                            for i in range(m):
-                                sums[first + i] = added(out[places[k] + i], step, sums[first + i])
-                        else:
-                            add(partial, slots[k], out, places[k], padded, step)
+                    store(args, steps, row, start * size, factor, streaming, m, out)
+                    add(partial, out, padded, step)
+                    if columns:
+                        for k in range(count):
+                            if slots[k] > 0:
+                                first = 1 + (slots[k] - 1) * n + start
+                                for i in range(m):
+                                    sums[first + i] = added(out[places[k] + i], step, sums[first + i])
             for k in range(1 if columns else sums_count):
                 sums[k] += fold(partial, k)
         if streaming:
-            _fence()
+            fence()
         _forget_flags()
 
     return panels

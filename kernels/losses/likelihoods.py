@@ -175,6 +175,7 @@ class _Tail(NamedTuple):
 
     z: Number
     w: Number  # z^2/nu
+    u: Number  # w, or |z|/sqrt(nu) where z is large
     log: Number  # log(1 + w)
     far: Any
     inverse: Number  # 1/(sigma (1 + w)), or 1/x where that is far out
@@ -187,7 +188,8 @@ class _Tail(NamedTuple):
         far = size > 1e17  # whose square is in the range of float32
         near = where(far, 0, t)
         w = near * near
-        return cls(z, w, where(far, 2, 1) * log1p(where(far, size, w)), far, 1 / where(far, x, sigma * (1 + w)))
+        u = where(far, size, w)
+        return cls(z, w, u, where(far, 2, 1) * log1p(u), far, 1 / where(far, x, sigma * (1 + w)))
 
 
 def _student_t_slope(x: Number, nu: Number, sigma: Number) -> Number:
@@ -199,11 +201,12 @@ def _student_t_slope(x: Number, nu: Number, sigma: Number) -> Number:
 def _student_t_slope_in_nu(x: Number, nu: Number, sigma: Number) -> Number:
     """The derivative in nu: (log(1 + w) - w/(1 + w) - w/(1 + w)/nu)/2 + C'(nu), w = z^2/nu.
 
-    With u = log(1 + w) the first two are exp(-u) - 1 + u: of the order of w^2, where the automatic terms are like w.
+    The first two are of the order of w^2, and so are log(1 + w) - w and w^2/(1 + w) that make them up where w is small.
     """
     tail = _Tail.of(x, nu, sigma)
     share = where(tail.far, 1, (tail.w * sigma) * tail.inverse)
-    return 0.5 * (_rest(-tail.log) - share * (1 / nu)) + 0.5 * gap(0.5 * nu, 1)
+    rest = where(tail.u < 1, (log1p(tail.u) - tail.u) + tail.w * share, tail.log - share)
+    return 0.5 * (rest - share * (1 / nu)) + 0.5 * gap(0.5 * nu, 1)
 
 
 def _student_t_slope_in_sigma(x: Number, nu: Number, sigma: Number) -> Number:

@@ -1,0 +1,135 @@
+"""Vectors of elements, and lines of memory, as intrinsics: what LLVM would not make of a loop, or not as well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from ..arithmetic.numba_private import get_or_insert_function
+
+__all__ = ["LANES", "adding", "fence", "prefetch", "store_line", "storing"]
+
+LANES = 16  # elements of a vector, whatever the registers hold
+_I32 = ir.IntType(32)
+
+
+def adding(pairs: Sequence[tuple[int, int]]) -> Any:
+    """add(partial, buffer, first, step): sums by lanes, of a slot and a place in the buffer for each pair.
+
+    `LANES` elements of buffer[place + first:], times step, are added to as many doubles of partial, those of the slot.
+    Floats have no step.
+    """
+
+    @intrinsic
+    def add(typing: Any, partial: Any, buffer: Any, first: Any, step: Any) -> Any:
+        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            """In vectors, which LLVM would make of this with two elements each."""
+            memory, buffer, first, step = args
+            doubles, size = ir.VectorType(ir.DoubleType(), LANES), sig.args[1].dtype.bitwidth // 8
+            for slot, place in pairs:
+                term = _loaded(builder, buffer, builder.add(first, first.type(place)), size)
+                sums = builder.bitcast(builder.gep(memory, [first.type(slot * LANES)]), doubles.as_pointer())
+                before = builder.load(sums)
+                before.align = 64
+                if size == 4:
+                    after = builder.fadd(before, builder.fpext(term, doubles))
+                else:
+                    kind = ir.FunctionType(doubles, [doubles] * 3)
+                    fused = get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f64")
+                    after = builder.call(fused, [term, _repeated(builder, step), before])
+                builder.store(after, sums).align = 64
+            return context.get_dummy_value()
+
+        return types.void(partial, buffer, first, step), lower
+
+    return add
+
+
+def storing(past: bool) -> Any:
+    """store(address, buffer, first, factor): `LANES` elements of buffer[first:] times factor, past the caches or not.
+
+    Past them the address must be a multiple of 16; parts of a line that come one after the other are put together.
+    """
+
+    @intrinsic
+    def store(typing: Any, address: Any, buffer: Any, first: Any, factor: Any) -> Any:
+        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            """A load, a product, and a store."""
+            address, buffer, first, factor = args
+            size = sig.args[1].dtype.bitwidth // 8
+            content = builder.fmul(_loaded(builder, buffer, first, size), _repeated(builder, factor))
+            written = builder.store(content, builder.inttoptr(address, content.type.as_pointer()))
+            written.align = 16 if past else size
+            if past:
+                _past_the_caches(builder, written)
+            return context.get_dummy_value()
+
+        return types.void(address, buffer, first, factor), lower
+
+    return store
+
+
+@intrinsic
+def store_line(typing: Any, address: Any, buffer: Any, first: Any) -> Any:
+    """Copy a line, 64 bytes, from buffer[first:] to an address that is a multiple of 64, past the caches."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """A load, and a store."""
+        line = ir.VectorType(_I32, 16)
+        content = builder.load(builder.bitcast(builder.gep(args[1], [args[2]]), line.as_pointer()))
+        content.align = sig.args[1].dtype.bitwidth // 8
+        written = builder.store(content, builder.inttoptr(args[0], line.as_pointer()))
+        written.align = 64
+        _past_the_caches(builder, written)
+        return context.get_dummy_value()
+
+    return types.void(address, buffer, first), lower
+
+
+@intrinsic
+def fence(typing: Any) -> Any:
+    """Order the stores past the caches before what follows, for other threads to see."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), lower
+
+
+@intrinsic
+def prefetch(typing: Any, address: Any) -> Any:
+    """Have a line of memory fetched into the caches; it may lie beyond all that is there, then nothing happens."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """For reading, into all caches, as data."""
+        place = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [place.type, *[_I32] * 3])
+        function = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [place, _I32(0), _I32(3), _I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(address), lower
+
+
+def _loaded(builder: Any, buffer: Any, first: Any, size: int) -> Any:
+    """`LANES` elements of buffer[first:], of so many bytes each."""
+    lanes = ir.VectorType(buffer.type.pointee, LANES)
+    content = builder.load(builder.bitcast(builder.gep(buffer, [first]), lanes.as_pointer()))
+    content.align = size
+    return content
+
+
+def _repeated(builder: Any, number: Any) -> Any:
+    """A vector of the number alone."""
+    first = builder.insert_element(ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined), number, _I32(0))
+    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_I32, LANES), None))
+
+
+def _past_the_caches(builder: Any, store: Any) -> None:
+    """Have a store write past the caches."""
+    store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
