@@ -5,6 +5,7 @@ What the public functions of `_api` have in common, and what the truncated densi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,25 @@ def _described(definition: Definition) -> _Described:
 
 definitions = _Definitions()
 
+# The definitions of Barron's loss at numbers alpha where it has a closed form, without a derivative in alpha.
+SHAPES = {
+    2.0: "loss_l2",
+    1.0: "loss_charbonnier",
+    0.0: "loss_cauchy",
+    -2.0: "loss_geman_mcclure",
+    -math.inf: "loss_welsch",
+}
+
+
+def _described_for(family: str | Definition, operands: tuple[ArrayLike, ...]) -> _Described:
+    """The definition for these operands, if its derivative in alpha is not asked for."""
+    if type(family) is not str:
+        return _described(family)  # type: ignore[arg-type]
+    alpha: Any = operands[1]
+    if family == "loss" and type(alpha) in (float, int):
+        return definitions[SHAPES.get(alpha, family)]
+    return definitions[family]
+
 
 def _with_options(target: Backend, function: str, leading: str, x: ArrayLike, options: Options) -> Backend:
     """The backend where options are given, a mask among them."""
@@ -53,7 +73,7 @@ def output_of(
     function: str, family: str | Definition, output: str, operands: tuple[ArrayLike, ...], options: Options
 ) -> Any:
     """The output for each element, for the public function of that name."""
-    definition, taken, _ = definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
+    definition, taken, _ = _described_for(family, operands)
     target = common(taken, operands)
     if options:
         target = _with_options(target, function, taken[0], operands[0], options)
@@ -68,7 +88,7 @@ def value_of(
     options: Options,
 ) -> Any:
     """The value for each element, weighted, or its sum or mean."""
-    definition, taken, _ = definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
+    definition, taken, _ = _described_for(family, operands)
     target = common(taken, operands, weights)
     if options:
         target = _with_options(target, definition.title, taken[0], operands[0], options)
@@ -104,6 +124,8 @@ def value_and_grad(
     if wrt is not taken:
         ordered = check_wrt(wrt, taken)
         names = ("value", *["d" + name for name in ordered])
+        if "alpha" not in ordered:
+            definition = _described_for(family, operands)[0]
     if out is not None:
         out = check_out(out, every)
     if type(reduction) is not str or reduction != "none":

@@ -27,7 +27,7 @@ uninterrupted(
 
 from .. import LossGrad, PartitionGrad, _api
 from .._dispatch import remember
-from .._evaluate import definitions
+from .._evaluate import SHAPES, definitions
 from . import _divergence, _kernels, _routes  # noqa: F401  _divergence registers itself
 from ._distribution import Barron
 from ._formula_module import Loss
@@ -45,7 +45,7 @@ from ._usual_modules import (
 
 # A compiler cannot trace look-ups that import.
 remember(_kernels.PLAIN, _routes)
-for _name in ("loss", "nll", "log_partition"):
+for _name in ("loss", "nll", "log_partition", *SHAPES.values()):
     definitions[_name]
 
 loss = for_tensors(_api.loss, __name__)

@@ -50,11 +50,12 @@ attributes #0 = { nounwind }
 """
 
 
-def kernel(kind: str, *what: Any) -> int:
+def kernel(kind: str, definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> int:
     """The address of a kernel of `cpu`, compiled or read from the cache at the first call.
 
     ``kernel("elementwise", LOSS, ("value",), np.float32, "shared")`` is ``cpu.elementwise(LOSS, ...)`` in machine code.
     """
+    what = definition.for_dtype(dtype), outputs, dtype, layout
     name = cache.name_of(kind, what)
 
     def compiled() -> bytes:
@@ -96,6 +97,7 @@ def handler(words: int) -> tuple[int, int, int]:
 
 def ptx(kind: str, *what: Any) -> str:
     """The PTX of a kernel of `cuda`, compiled or read from the cache at the first call; its entry is ``kernel``."""
+    what = tuple(part.general or part if isinstance(part, Definition) else part for part in what)
 
     def compiled() -> str:
         from . import cuda

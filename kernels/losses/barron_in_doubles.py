@@ -22,7 +22,18 @@ from ..arithmetic.short import exp_tail, log_by_quotient, parts_of_exp
 from .definition import Cases, Code, Stage
 from .shapes import ALPHA_MAX, BELOW_TWO, FINITE, close, limits_of, moved_off, outside, sign_of
 
-__all__ = ["CASES", "CODE", "VALUES", "Exp", "Log", "dalpha_of", "logarithm", "prepared", "values_of"]
+__all__ = [
+    "CASES",
+    "CODE",
+    "VALUES",
+    "Exp",
+    "Log",
+    "dalpha_of",
+    "inverse_of_scale",
+    "logarithm",
+    "prepared",
+    "values_of",
+]
 
 _DIFFERENCE = c.DIFFERENCE[1][:5]
 _NORMAL, _LARGEST = 2.0**-126, 3.4028234663852886e38  # a smaller scale counts as 0
@@ -61,6 +72,13 @@ class Exp(NamedTuple):
 
 
 @scalar
+def inverse_of_scale(c):
+    """1/c; NaN of what is not positive, and of what is smaller than the normal floats."""
+    T = type(c)
+    return where(c >= T(_NORMAL), T(1.0) / c, T(float("nan")))
+
+
+@scalar
 def prepared(alpha, scale):
     """The stage that prepares: alpha and c looked at once, for all x."""
     a, c = double(alpha), double(scale)
@@ -69,7 +87,7 @@ def prepared(alpha, scale):
     b = abs(moved - T(2.0))
     inverse = T(1.0) / (moved * b)
     inverse_alpha = b * inverse
-    inverse_c = where(c >= T(_NORMAL), T(1.0) / c, T(float("nan")))
+    inverse_c = inverse_of_scale(c)
     inverse_c2 = inverse_c * inverse_c
     of_alpha = a, T(0.5) * moved, T(2.0) * inverse_alpha, b, b * inverse_alpha
     return Prepared(*of_alpha, c, inverse_c, inverse_c2, (moved * inverse) * inverse_c2)

@@ -5,6 +5,7 @@ Adapters put names into programs, which may run in another process; whoever look
 
 from __future__ import annotations
 
+from . import named_shapes as _shapes  # noqa: F401 - so that they are known
 from .barron import LOSS
 from .definition import Definition, known
 from .likelihood import NLL

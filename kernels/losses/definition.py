@@ -133,6 +133,7 @@ class Definition(Code):
     data: tuple[str, ...]  # operands with an element for each result
     others: tuple[str, ...] = ()  # outputs besides the value and the derivatives in the operands
     in_doubles: Code | None = None  # of float32 operands, for targets where doubles are fast
+    general: Definition | None = None  # whose code this has, but for that in doubles
     domains: Mapping[str, Domain] = field(default_factory=dict)
     slopes: Callable[[Library, str, Sequence[Any], Sequence[bool]], list[Any]] | None = None
     costly: frozenset[tuple[str, str]] = frozenset()  # outputs, and operands in which their derivatives are long sums
@@ -194,9 +195,15 @@ class Definition(Code):
         """The scalar code for operands of that type."""
         return self.in_doubles if self.in_doubles is not None and dtype is np.float32 else self
 
+    def for_dtype(self, dtype: Any) -> Definition:
+        """This definition, or the one whose code it has for operands of that type: kernels are made of either."""
+        return self if self.general is None or dtype is np.float32 else self.general
+
     @functools.cached_property
     def in_words(self) -> Definition:
         """This definition without doubles inside of float32 code."""
+        if self.general is not None:
+            return self.general.in_words
         return self if self.in_doubles is None else replace(self, name=f"{self.name}_in_words", in_doubles=None)
 
 
