@@ -389,6 +389,25 @@ def test_the_range_of_alpha_is_that_of_a_learned_one_and_can_be_widened(dtype: s
     assert fit_shape(light, scale_range=(wide.scale / 2, math.inf)).scale == pytest.approx(wide.scale, rel=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("given", [{}, {"alpha": 1.0}, {"scale": 0.5}, {"alpha_range": (0.0, 0.4)}], ids=str)
+def test_many_residuals_are_read_a_few_times(
+    given: dict[str, Any], weighted: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Newton's steps to where bracketing ends, too; also where alpha is at a bound."""
+    rng = np.random.default_rng(11)
+    x = rng.standard_t(3, 200_000).astype(dtype)
+    options = given | ({"weights": rng.random(x.size)} if weighted else {})
+    found = fit_shape(x, **options)
+    monkeypatch.setattr(optimize._shape._Fit, "from_sample", lambda *_: None)
+    slow = fit_shape(x, **options)
+    assert found.success and found.nfev <= 8 and found.message == slow.message
+    precision = {"f4": 3e-6, "f8": 1e-10}[dtype]
+    np.testing.assert_allclose(found.x, slow.x, rtol=precision)
+    np.testing.assert_allclose(found.fun, slow.fun, rtol=1e-6 if dtype == "f4" else 1e-13)
+
+
 def test_the_sample_for_the_start_is_not_fooled_by_periods() -> None:
     x = np.full(60_000, 1e-3)
     x[::3] = np.random.default_rng(0).normal(size=20_000)

@@ -27,6 +27,8 @@ _GRID = [*(-(2.0**i) for i in range(5, -2, -1)), *(i / 4 for i in (0, 1, 2, 4, 6
 _SAMPLE = 20_000
 _WINDOWS = 4  # starts of truncated fits, each with a quarter of the scale of the one before
 _BETTER = 5.0  # by how much a narrower window must raise the log-likelihood of what is inside
+_STEPS = 7  # of Newton's at most, on all residuals
+_APART = 0.01  # points between which the sample's derivatives are differences
 _NEAREST = 1e-10  # the least scale, in units of the typical residual
 _TINY, _HUGE = 1e-300, 1e300
 _FAR = 1e15  # where the untruncated density ends for the information: beyond is less than 1e-9 of it
@@ -235,6 +237,43 @@ class _Fit:
         slope(near)
         return near, sizes[near]
 
+    def equations(self, at: NDArray) -> NDArray:
+        """The derivative of the mean negative log-likelihood in alpha and the logarithm of the scale."""
+        alpha, size = map(float, at)
+        return np.array([self.slope(alpha, size), -self.growth(alpha, size)])
+
+    def from_sample(self, sample: _Fit, alpha: float, size: float) -> tuple[float, float] | None:
+        """The solution by Newton's steps from that on a sample, or None if they do not arrive at one.
+
+        Their Jacobian is the sample's, by differences, and after each step Broyden's: the residuals are read once for
+        each, some five times.
+        """
+        bounds, at = np.array([self.alphas, (self.low, self.high)]), np.array([alpha, size])
+        inside = np.minimum(at - bounds[:, 0], bounds[:, 1] - at)
+        free = np.flatnonzero(inside > 0)
+        if self.residuals.truncated or not free.size or (inside[free] < _APART).any():
+            return None
+        shifts = _APART * np.eye(2)[free]
+        jacobian = np.array([sample.equations(at + s) - sample.equations(at - s) for s in shifts])[:, free].T
+        jacobian /= 2 * _APART
+        tolerance = np.array([10 * self.precision, self.precision])[free]
+        left = self.equations(at)
+        for _ in range(_STEPS):
+            if not (np.isfinite([*jacobian.flat, *left]).all() and jacobian[0, 0] > 0 and np.linalg.det(jacobian) > 0):
+                return None  # no minimum
+            step = np.linalg.solve(jacobian, -left[free])
+            if (abs(step) <= tolerance).all():
+                # At a bound the likelihood must fall towards the inside.
+                outward = np.where(at == bounds[:, 0], left, np.where(at == bounds[:, 1], -left, 0.0))
+                fixed = bounds[:, 0] == bounds[:, 1]
+                return (float(at[0]), float(at[1])) if ((outward >= 0) | fixed).all() else None
+            at[free] += step
+            if ((at[free] <= bounds[free, 0]) | (at[free] >= bounds[free, 1])).any():
+                return None
+            before, left = left, self.equations(at)
+            jacobian += np.outer(left[free] - before[free] - jacobian @ step, step) / (step @ step)
+        return None
+
     def errors(self, alpha: float, size: float) -> NDArray:
         """Standard errors of alpha and log c by Fisher's information; 0 for what is fixed, infinite without any."""
         means = self.residuals.at(alpha, math.exp(size))
@@ -312,9 +351,10 @@ def fit_shape(
     -----
     Likelihood: Barron 2019, eq. 16; truncated: Chebrolu et al. 2021, arXiv 2004.14938. The best scale for an alpha
     solves mean(z psi(z)) = 1 with z = x/c; alpha, mean(d rho/d alpha) = -(log Z)' there. Both by bracketing, started
-    from the median absolute residual and the best of a grid of alpha, on at most 20,000 residuals. Truncated, there
-    may be several solutions: the widest counts, unless the residuals in a narrower one are clearly likelier under that.
-    All residuals are read some ten to fifty times.
+    from the median absolute residual and the best of a grid of alpha, on at most 20,000 residuals; from there on all
+    of them by Newton's steps, which read them some five times, or, where that is near a bound or the density is
+    truncated, by bracketing again, which reads them ten to eighty times. Truncated, there may be several solutions: the
+    widest counts, unless the residuals in a narrower one are clearly likelier under that.
 
     Examples
     --------
@@ -376,9 +416,10 @@ def fit_shape(
     fit = _Fit(part, alphas, scales)
     shape, size = fit.search(math.log(1.4826 * typical))
     if part is not residuals:
-        near = 3 * float(fit.errors(shape, size)[0])
+        near, sample = 3 * float(fit.errors(shape, size)[0]), fit
         fit = _Fit(residuals, alphas, scales)
-        shape, size = fit.solve(shape, size, min(max(near, 1e-4), 1.0))
+        arrived = fit.from_sample(sample, shape, size)
+        shape, size = arrived or fit.solve(shape, size, min(max(near, 1e-4), 1.0))
     return _result(fit, shape, size, unit, given, math.log(floor))
 
 
