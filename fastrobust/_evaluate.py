@@ -57,9 +57,10 @@ def _described_for(family: str | Definition, operands: tuple[ArrayLike, ...]) ->
     """The definition for these operands, if its derivative in alpha is not asked for."""
     if type(family) is not str:
         return _described(family)  # type: ignore[arg-type]
-    alpha: Any = operands[1]
-    if family == "loss" and type(alpha) in (float, int):
-        return definitions[SHAPES.get(alpha, family)]
+    if family == "loss":
+        alpha: Any = operands[1]
+        if type(alpha) in (float, int):
+            return definitions[SHAPES.get(alpha, family)]
     return definitions[family]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import OptimizeResult, brentq
@@ -21,10 +20,10 @@ from .._meaning import check_rows
 from .._types import Array, ArrayLike, Namespace, NDArray
 from ..kernels.losses.truncation import rule
 from ._arrays import floats, library, number, weights_for
+from ._residuals import Residuals, chosen
 
-# Where the search begins: alpha at which the slope is looked at, on a sample of at most so many residuals.
+# Where the search begins: alpha at which the slope is looked at, on a sample.
 _GRID = [*(-(2.0**i) for i in range(5, -2, -1)), *(i / 4 for i in (0, 1, 2, 4, 6, 8, 10, 12, 16, 24, 40, 64, 128))]
-_SAMPLE = 20_000
 _WINDOWS = 4  # starts of truncated fits, each with a quarter of the scale of the one before
 _BETTER = 5.0  # by how much a narrower window must raise the log-likelihood of what is inside
 _STEPS = 7  # of Newton's at most, on all residuals
@@ -32,94 +31,6 @@ _APART = 0.01  # points between which the sample's derivatives are differences
 _NEAREST = 1e-10  # the least scale, in units of the typical residual
 _TINY, _HUGE = 1e-300, 1e300
 _FAR = 1e15  # where the untruncated density ends for the information: beyond is less than 1e-9 of it
-
-
-class _Point(NamedTuple):
-    """The means at an alpha and a scale over the residuals inside, from which the equations and the value are made."""
-
-    rho: float
-    dalpha: float
-    growth: float  # mean z psi(z)
-    total: float  # of the weights inside
-    inside: int  # how many residuals
-    end: float  # the largest of them
-
-
-class _Residuals:
-    """Residuals and what is wanted of them; if truncated absolute ones, sorted, so that a slice is inside."""
-
-    def __init__(self, xp: Namespace, x: Array, weights: Array | None, truncation: float) -> None:
-        self.xp, self.x, self.weights, self.truncation = xp, x, weights, truncation
-        self.truncated = math.isfinite(truncation)
-        self.known: dict[tuple[float, ...], _Point] = {}
-
-    @classmethod
-    def ordered(cls, xp: Namespace, x: Array, weights: Array | None, truncation: float) -> _Residuals:
-        """The residuals with their weights, sorted by absolute value where the density is truncated."""
-        if math.isfinite(truncation):
-            x = abs(x)
-            if weights is None:
-                x = xp.sort(x)
-            else:
-                order = xp.argsort(x)
-                x, weights = x[order], weights[order]
-        return cls(xp, x, weights, truncation)
-
-    def sample(self) -> _Residuals:
-        """Some residuals, drawn with a fixed seed: every so-manyth would be a trap for periodic data."""
-        if self.x.size <= _SAMPLE:
-            return self
-        chosen = _chosen(self.xp, self.x.size)
-        weights = None if self.weights is None else self.weights[chosen]
-        return _Residuals(self.xp, self.x[chosen], weights, self.truncation)
-
-    def half_are_0(self, alpha: float) -> bool:
-        """Tell whether the likelihood at that alpha grows all the way as the scale shrinks, if only to a limit.
-
-        The equation, mean(z psi(z)) = 1, has no solution then, but is solved to rounding by any scale small enough.
-        """
-        if alpha != 0 or self.truncated:
-            return False
-        zero = self.x == 0
-        if self.weights is None:
-            return 2 * int(zero.sum()) >= int(self.x.size)
-        return 2 * float(self.weights[zero].sum(dtype=np.float64)) >= float(self.weights.sum(dtype=np.float64))
-
-    def at(self, alpha: float, scale: float, end: float = math.inf) -> _Point:
-        """The means over what is inside: within tau c, and within ``end``.
-
-        The density is cut off at the largest residual inside, not at tau c: where nothing lies between the two, a
-        window that grows with c would call ever larger scales consistent.
-        """
-        key = (alpha, scale, end)
-        if key not in self.known:
-            self.known[key] = self._at(alpha, scale, end)
-        return self.known[key]
-
-    def _at(self, alpha: float, scale: float, end: float) -> _Point:
-        """The means of ``at``, computed: one pass over the residuals inside."""
-        x, weights, last = self.x, self.weights, math.inf
-        if self.truncated:
-            end = min(self.truncation * scale if math.isinf(end) else end, float(np.finfo(x.dtype).max))
-            inside = int(self.xp.searchsorted(x, self.xp.asarray(end, dtype=x.dtype), side="right"))
-            x, weights = x[:inside], None if weights is None else weights[:inside]
-            last = float(x[-1]) if inside else 0.0
-            last = last or end
-        total = float(x.size if weights is None else weights.sum(dtype=np.float64))
-        if not total:
-            return _Point(math.inf, math.inf, math.inf, 0.0, 0, last)
-        with np.errstate(over="ignore", invalid="ignore"):  # alpha > 2 and a small scale
-            mean = loss_and_grad(x, alpha, scale, reduction="mean", weights=weights, wrt=("alpha", "scale"))
-            parts = float(mean.value), float(mean.dalpha), -scale * float(mean.dscale)
-        rho, dalpha, growth = (math.inf if math.isnan(part) else part for part in parts)
-        return _Point(rho, dalpha, growth, total, x.size, last)
-
-
-def _chosen(xp: Namespace, size: int) -> Array | slice:
-    """The indices of the residuals, of so many, that make the sample."""
-    if size <= _SAMPLE:
-        return slice(None)
-    return xp.asarray(np.sort(np.random.default_rng(0).integers(0, size, _SAMPLE)))
 
 
 def _log_z(alpha: float, tau: float) -> PartitionGrad:
@@ -138,7 +49,7 @@ def _edge(alpha: float, tau: float) -> float:
 class _Fit:
     """The two equations on some residuals, within bounds."""
 
-    def __init__(self, residuals: _Residuals, alphas: tuple[float, float], scales: tuple[float, float]) -> None:
+    def __init__(self, residuals: Residuals, alphas: tuple[float, float], scales: tuple[float, float]) -> None:
         self.residuals, self.alphas = residuals, alphas
         self.low, self.high = map(math.log, scales)
         self.precision = 1e-7 if residuals.x.dtype == np.float32 else 1e-12  # that of the sums
@@ -396,7 +307,7 @@ def fit_shape(
         if not finite.size:
             raise ValueError("x holds nothing finite: there is nothing to fit")
         largest = float(finite.max())
-    typical = _typical(xp, each[_chosen(xp, each.size)]) or largest or 1.0
+    typical = _typical(xp, each[chosen(xp, each.size)]) or largest or 1.0
     # In units in which squares of the scale are neither subnormal nor infinite.
     unit = 1.0 if abs(math.log(typical)) < 25 else 2.0 ** round(math.log2(typical))
     if unit != 1:
@@ -411,7 +322,7 @@ def fit_shape(
         high = high if math.isfinite(given[1]) else max(low, widest)
         scales = low if given[0] else min(floor, high), high
 
-    residuals = _Residuals.ordered(xp, each, counts, tau)
+    residuals = Residuals.ordered(xp, each, counts, tau)
     part = residuals.sample()
     fit = _Fit(part, alphas, scales)
     shape, size = fit.search(math.log(1.4826 * typical))
