@@ -39,6 +39,7 @@ from ._types import ArrayLike, NDArray, Options, Shaped
 from .kernels.losses.definition import Definition
 
 xp = np  # the library's functions
+closed_forms = plain.closed_forms
 _Container: TypeAlias = Any  # an array of pandas, of xarray, or of a subclass of NumPy's: they share no methods
 _Values = dict[str, _Container]  # arguments by name, of which some are containers, others arrays of NumPy and numbers
 _Results: TypeAlias = "NDArray | tuple[NDArray | None, ...]"  # an output for each element, or several of them

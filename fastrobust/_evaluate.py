@@ -53,15 +53,18 @@ SHAPES = {
 }
 
 
-def _described_for(family: str | Definition, operands: tuple[ArrayLike, ...]) -> _Described:
-    """The definition for these operands, if its derivative in alpha is not asked for."""
-    if type(family) is not str:
-        return _described(family)  # type: ignore[arg-type]
-    if family == "loss":
+def _definition(family: str | Definition) -> _Described:
+    """The definition, with its operands and the names of the value and of the derivatives in them."""
+    return definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
+
+
+def _closed(definition: Definition, operands: tuple[ArrayLike, ...], target: Backend) -> Definition:
+    """The definition of Barron's loss at that alpha, if there is one and no derivative in alpha is wanted."""
+    if definition.name == "loss":
         alpha: Any = operands[1]
-        if type(alpha) in (float, int):
-            return definitions[SHAPES.get(alpha, family)]
-    return definitions[family]
+        if type(alpha) in (float, int) and target.closed_forms() and alpha in SHAPES:
+            return definitions[SHAPES[alpha]][0]
+    return definition
 
 
 def _with_options(target: Backend, function: str, leading: str, x: ArrayLike, options: Options) -> Backend:
@@ -74,8 +77,9 @@ def output_of(
     function: str, family: str | Definition, output: str, operands: tuple[ArrayLike, ...], options: Options
 ) -> Any:
     """The output for each element, for the public function of that name."""
-    definition, taken, _ = _described_for(family, operands)
+    definition, taken, _ = _definition(family)
     target = common(taken, operands)
+    definition = _closed(definition, operands, target)
     if options:
         target = _with_options(target, function, taken[0], operands[0], options)
     return target.evaluate(definition, (output,), operands, options)
@@ -89,8 +93,9 @@ def value_of(
     options: Options,
 ) -> Any:
     """The value for each element, weighted, or its sum or mean."""
-    definition, taken, _ = _described_for(family, operands)
+    definition, taken, _ = _definition(family)
     target = common(taken, operands, weights)
+    definition = _closed(definition, operands, target)
     if options:
         target = _with_options(target, definition.title, taken[0], operands[0], options)
     if type(reduction) is str and reduction == "none":
@@ -119,14 +124,14 @@ def value_and_grad(
     out: object,
 ) -> Sequence[Any]:
     """The value and the derivatives in all operands, None where not wanted; for each element, or of sums."""
-    definition, taken, every = definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
+    definition, taken, every = _definition(family)
     target = common(taken, operands, weights)
     ordered, names = taken, every
     if wrt is not taken:
         ordered = check_wrt(wrt, taken)
         names = ("value", *["d" + name for name in ordered])
         if "alpha" not in ordered:
-            definition = _described_for(family, operands)[0]
+            definition = _closed(definition, operands, target)
     if out is not None:
         out = check_out(out, every)
     if type(reduction) is not str or reduction != "none":

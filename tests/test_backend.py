@@ -38,6 +38,9 @@ class ByHand:
 
     xp = np
 
+    def closed_forms(self) -> bool:
+        return False
+
     def evaluate(self, definition: Definition, names: Any, operands: Any, options: dict[str, Any]) -> Any:
         if options:
             raise TypeError(f"{', '.join(options)}: not taken for rows")
@@ -140,7 +143,7 @@ def test_our_backends_keep_the_contract(module: str, request: pytest.FixtureRequ
     else:
         pytest.importorskip(library)
     found = importlib.import_module(module)
-    assert of_protocol() == {"evaluate": 4, "weighted": 5, "reduce": 6}
+    assert of_protocol() == {"closed_forms": 0, "evaluate": 4, "weighted": 5, "reduce": 6}
     for name, count in of_protocol().items():
         parameters = inspect.signature(getattr(found, name)).parameters
         assert len(parameters) == count, f"{module}.{name} takes {', '.join(parameters)}"

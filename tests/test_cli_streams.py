@@ -390,8 +390,9 @@ def test_sigterm_during_a_fit_leaves_nothing(after):
     # Before its handler stands, the signal ends the process itself: shells say 143 of both.
     assert process.returncode in (143, -signal.SIGTERM, 0)
     assert error == b""
-    left = set(os.listdir())
-    assert left == ({"t.csv", "fit.png", "fit.json"} if process.returncode == 0 else {"t.csv"})
+    left, whole = set(os.listdir()), {"t.csv", "fit.png", "fit.json"}
+    # A signal may also come between the last file's being put into its place and the end.
+    assert left == whole or (process.returncode != 0 and left == {"t.csv"})
 
 
 def test_a_second_sigterm_ends_it_at_once_and_handlers_are_put_back(monkeypatch):

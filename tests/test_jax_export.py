@@ -35,9 +35,10 @@ def test_the_example_in_the_docstring_runs() -> None:
 
 
 def test_new_numbers_need_no_new_program() -> None:
-    """Python numbers are traced: one program for all alphas and scales."""
+    """Python numbers are traced: one program for all alphas and scales, but for alphas with a closed form."""
     x = np.linspace(-3, 3, 5, dtype="f")
-    frj.loss(x, 0.5, 1.0)
+    for alpha in (0.5, 0.0, 1.0):
+        frj.loss(x, alpha, 1.0)
     frj.nll(x, 0.5, 1.0, reduction="mean")
     sizes = [cached._cache_size() for cached in (_autodiff._evaluated, _autodiff._summed)]
     for i in range(20):

@@ -14,6 +14,7 @@ import pytest
 
 import fastrobust as fr
 from fastrobust import _evaluate
+from fastrobust._dispatch import backend
 from fastrobust.kernels.loops import compiled
 from fastrobust.kernels.losses.catalogue import LOSS, named
 
@@ -90,11 +91,11 @@ def test_sums_and_layouts_agree(shape: tuple[int, ...], alpha: float) -> None:
 
 @pytest.mark.parametrize("alpha", [*ALPHAS, 2, 1, 0, -2])
 def test_numbers_have_closed_forms_and_arrays_have_not(alpha: Any) -> None:
-    def definition(*operands: Any) -> Any:
-        return _evaluate._described_for("loss", operands)[0]
+    def definition(alpha: Any) -> Any:
+        return _evaluate._closed(LOSS, (1.0, alpha, 1.0), backend(1.0))
 
-    assert definition(1.0, alpha, 1.0) is named(_evaluate.SHAPES[float(alpha)]) is not LOSS
-    assert definition(1.0, np.array(alpha), 1.0) is definition(1.0, 1.5, 1.0) is definition(1.0, math.nan, 1.0) is LOSS
+    assert definition(alpha) is named(_evaluate.SHAPES[float(alpha)]) is not LOSS
+    assert definition(np.array(alpha)) is definition(1.5) is definition(math.nan) is LOSS
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..measure import read_csv
 from ..rivals import FASTROBUST
-from .tables import PARAMETER_LABELS, source
+from .tables import PARAMETER_LABELS, power, short, source, table
 
 
 def gpu(path: Path) -> str:
@@ -47,6 +47,26 @@ def gpu(path: Path) -> str:
         f"{first['gpu']}, driver {first['driver']}, CuPy {first['cupy']}; {first['date']}, commit {first['commit']}.",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def shapes(path: Path) -> str:
+    """Nanoseconds an element where alpha is a number with a closed form, and what the others take."""
+    if not path.is_file():
+        return "Not measured yet: `python -m benchmarks.shapes` does."
+    rows = read_csv(path)
+    first = rows[0]
+    columns = list(dict.fromkeys((row["work"], row["who"]) for row in rows))
+    times: dict[str, dict[tuple[str, str], str]] = {}
+    for row in rows:
+        alpha = row["alpha"].removesuffix(".0").replace("-", "−").replace("inf", "∞")
+        times.setdefault(alpha, {})[row["work"], row["who"]] = short(float(row["ns_per_element"]))
+    lines = [[alpha, *(of_alpha.get(column, "–") for column in columns)] for alpha, of_alpha in times.items()]
+    header = ["α", *(f"{work}: {who}" for work, who in columns)]
+    size = power(int(first["size"]))
+    return (
+        f"Nanoseconds an element where α is a number with a closed form, float32, {size} elements; the others evaluate "
+        f"that form:\n\n{table(header, lines)}\n\n{source(first, 'torch', 'shapes.csv')}"
+    )
 
 
 def step(path: Path) -> str:

@@ -276,6 +276,11 @@ def _check_options(options: Options) -> None:
 # --- what the dispatcher calls
 
 
+def closed_forms() -> bool:
+    """Tell whether numbers may choose a definition with a closed form: there is no other kernel for it here."""
+    return False
+
+
 def evaluate(
     definition: Definition, names: tuple[str, ...], operands: Sequence[ArrayLike], options: Options
 ) -> Outputs:

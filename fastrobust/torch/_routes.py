@@ -87,6 +87,11 @@ def _filled(results: list[Tensor], options: Options) -> list[Tensor]:
     return [r if g is None else g for g, r in zip(out, results, strict=True)]
 
 
+def closed_forms() -> bool:
+    """Tell whether numbers may choose a definition with a closed form: not in a program, which serves all numbers."""
+    return not compiling()
+
+
 def evaluate(
     definition: Definition, names: tuple[str, ...], operands: Operands, options: Options
 ) -> Tensor | tuple[Tensor, ...]:

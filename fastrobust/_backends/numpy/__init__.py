@@ -1,6 +1,7 @@
 """NumPy arrays: ufuncs over the CPU kernels, threads for large arrays, reductions in one pass.
 
-What the dispatcher asks of a backend is here: `evaluate`, `weighted`, `reduce`, and ``xp``, the library's functions.
+What the dispatcher asks of a backend is here: `evaluate`, `weighted`, `reduce`, `closed_forms`, and ``xp``, the
+library's functions.
 The other names serve those who hand NumPy arrays on: the containers, and the tensors on the CPU.  Shapes, dtypes and
 memory are handled here; the arithmetic is not.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import numpy as xp
 
 from ...kernels.loops.panels import PARALLEL as PARALLEL
+from .elementwise import closed_forms as closed_forms
 from .elementwise import evaluate as evaluate
 from .elementwise import weighted as weighted
 from .operands import LARGEST as LARGEST
@@ -18,4 +20,15 @@ from .operands import limits as limits
 from .sums import reduce as reduce
 from .ufuncs import ufunc_for as ufunc_for
 
-__all__ = ["LARGEST", "PARALLEL", "array", "evaluate", "limits", "reduce", "ufunc_for", "weighted", "xp"]
+__all__ = [
+    "LARGEST",
+    "PARALLEL",
+    "array",
+    "closed_forms",
+    "evaluate",
+    "limits",
+    "reduce",
+    "ufunc_for",
+    "weighted",
+    "xp",
+]
