@@ -30,6 +30,7 @@ __all__ = [
     "fma",
     "from_bits",
     "homogeneous",
+    "horner",
     "inlined",
     "max",
     "min",
@@ -178,6 +179,19 @@ def polynomial(single: Sequence[float], double: Sequence[float]) -> Callable[[An
             level = paired + level[len(level) - len(level) % 2 :]
             x = x * x if len(level) > 1 else x
         return level[0]
+
+    return value
+
+
+def horner(coefficients: Sequence[float]) -> Callable[[Any], Any]:
+    """The polynomial with these coefficients, lowest degree first: one operation each, in a chain."""
+
+    def value(x: Any) -> Any:
+        T = type(x)
+        total = T(coefficients[-1])
+        for coefficient in reversed(coefficients[:-1]):
+            total = fma(total, x, T(coefficient))
+        return total
 
     return value
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from . import coefficients as c
 from .elementary import ROUND, decompose, power_of_two
 from .functions import made_of, maximum, minimum
-from .primitives import bits, constant, fma, from_bits, max, min, polynomial, scalar, where
+from .primitives import bits, constant, fma, from_bits, horner, max, min, scalar, where
 
 __all__ = [
     "LEAST",
@@ -33,9 +33,7 @@ __all__ = [
     "tanh",
 ]
 
-_LOG_TAIL = polynomial(c.SHORT_LOG_TAIL, c.SHORT_LOG_TAIL)
-_FRACTION_TAIL = polynomial(c.SHORT_FRACTION_TAIL, c.SHORT_FRACTION_TAIL)
-exp_tail = polynomial(c.SHORT_EXP_TAIL, c.SHORT_EXP_TAIL)
+_LOG_TAIL, _FRACTION_TAIL, exp_tail = map(horner, (c.SHORT_LOG_TAIL, c.SHORT_FRACTION_TAIL, c.SHORT_EXP_TAIL))
 _INFINITY, _NAN = float("inf"), float("nan")
 _LARGEST = 1.7976931348623157e308
 _LEAST, _MOST = -708.0, 709.0  # exponents whose powers of two are normal numbers

@@ -109,9 +109,9 @@ def logarithm(x, prepared, extreme, close):
     T = type(x)
     one = T(1.0)
     u = (x * x) * prepared.u_of_square
-    e, m, shrink = decompose(one + u, one)
-    f = where(e == T(0.0), u, m - one)
-    h = T(2.0) + f
+    e, _, shrink = decompose(one + u, one)
+    f = fma(u, shrink, shrink - one)
+    m, h = one + f, T(2.0) + f
     inverse = one / (m * h)
     t = log_by_quotient(e, f * (m * inverse))
     v = shrink * (h * inverse)
