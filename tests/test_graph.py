@@ -262,7 +262,7 @@ def test_division_by_a_parameter_is_division() -> None:
     random = np.random.default_rng(3)
     a, b = np.ldexp(random.uniform(1, 2, (2, 4000)), random.integers(-300, 300, (2, 4000)))
     a[:1000] = np.rint(random.uniform(1, 99, 1000)) * b[:1000]
-    special = [0.0, -0.0, 1.0, -3.0, np.inf, -np.inf, np.nan]
+    special = [0.0, -0.0, 1.0, -3.0, 1e300, 1e-300, -1e-300, np.inf, -np.inf, np.nan]
     pairs = np.array(np.meshgrid(special, special)).reshape(2, -1)
     a, b = np.append(a, pairs[0]), np.append(b, pairs[1])
     graph = traced(formats._by_inverse, [Double, Double])
@@ -328,6 +328,7 @@ def test_usual_functions_are_taken_where_bounds_allow() -> None:
         (functions.where(X > 3, X, 5), 3),
         (functions.where(X > 7, X, 5), 5),
         (functions.where(X > 3, Y, 5), -np.inf),
+        (functions.where(X > 0, X, 5), 0),
         (functions.maximum(X, 0.25), 0.25),
         (functions.minimum(X, 0.25), -np.inf),
         (functions.log1p(X * X) / (1 + X * X), 0),

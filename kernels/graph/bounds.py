@@ -35,7 +35,8 @@ def _where(node: Any, condition: float, yes: float, no: float) -> float:
     """That of either side; the first is known to be larger if the condition says so."""
     asked, taken = node.arguments[:2]
     if asked.operation in ("<", "<=") and asked.arguments[1] is taken:
-        yes = max(yes, constant_of(asked.arguments[0]) or -math.inf)
+        limit = constant_of(asked.arguments[0])
+        yes = yes if limit is None else max(yes, limit)
     return min(yes, no)
 
 

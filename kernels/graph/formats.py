@@ -135,9 +135,9 @@ def _by_inverse(a: Any, b: Any) -> Any:
     T = type(a)
     inverse = T(1.0) / b
     quotient = a * inverse
-    rest = fma(-quotient, b, a)
-    # Where the rest is 0 or NaN the quotient stays: 0 with its sign, infinity or NaN.
-    return where(abs(rest) > T(0.0), fma(rest, inverse, quotient), quotient)
+    corrected = fma(fma(-quotient, b, a), inverse, quotient)
+    # Where that is 0 or NaN the quotient stays: 0 with its sign, infinity or NaN.
+    return where(abs(corrected) > T(0.0), corrected, quotient)
 
 
 @scalar
