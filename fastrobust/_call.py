@@ -31,11 +31,9 @@ class Backend(Protocol):
     def xp(self) -> Namespace:
         """The library's functions, by the names that they have in NumPy."""
 
+    @property
     def closed_forms(self) -> bool:
-        """Tell whether a number may choose a definition, which alone has a closed form at that number.
-
-        Not so where numbers are to be taken by a program that serves all of them.
-        """
+        """Whether Barron's loss at a number alpha in `SHAPES` is to come as the definition of that name."""
 
     def evaluate(
         self, definition: Definition, names: tuple[str, ...], operands: Sequence[ArrayLike], options: Options, /

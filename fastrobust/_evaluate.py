@@ -5,12 +5,12 @@ What the public functions of `_api` have in common, and what the truncated densi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ._call import WRT, Backend, check_options, check_out, check_reduction, check_wrt
 from ._dispatch import common, joined
+from ._shapes import NUMBERS, SHAPES
 from ._types import ArrayLike, Options
 from .kernels.compilers.alone import imported
 
@@ -43,29 +43,6 @@ def _described(definition: Definition) -> _Described:
 
 definitions = _Definitions()
 
-# The definitions of Barron's loss at numbers alpha where it has a closed form, without a derivative in alpha.
-SHAPES = {
-    2.0: "loss_l2",
-    1.0: "loss_charbonnier",
-    0.0: "loss_cauchy",
-    -2.0: "loss_geman_mcclure",
-    -math.inf: "loss_welsch",
-}
-
-
-def _definition(family: str | Definition) -> _Described:
-    """The definition, with its operands and the names of the value and of the derivatives in them."""
-    return definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
-
-
-def _closed(definition: Definition, operands: tuple[ArrayLike, ...], target: Backend) -> Definition:
-    """The definition of Barron's loss at that alpha, if there is one and no derivative in alpha is wanted."""
-    if definition.name == "loss":
-        alpha: Any = operands[1]
-        if type(alpha) in (float, int) and target.closed_forms() and alpha in SHAPES:
-            return definitions[SHAPES[alpha]][0]
-    return definition
-
 
 def _with_options(target: Backend, function: str, leading: str, x: ArrayLike, options: Options) -> Backend:
     """The backend where options are given, a mask among them."""
@@ -77,9 +54,10 @@ def output_of(
     function: str, family: str | Definition, output: str, operands: tuple[ArrayLike, ...], options: Options
 ) -> Any:
     """The output for each element, for the public function of that name."""
-    definition, taken, _ = _definition(family)
+    definition, taken, _ = definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
     target = common(taken, operands)
-    definition = _closed(definition, operands, target)
+    if family == "loss" and target.closed_forms and type(alpha := operands[1]) in NUMBERS and alpha in SHAPES:
+        definition = definitions[SHAPES[alpha]][0]
     if options:
         target = _with_options(target, function, taken[0], operands[0], options)
     return target.evaluate(definition, (output,), operands, options)
@@ -93,9 +71,10 @@ def value_of(
     options: Options,
 ) -> Any:
     """The value for each element, weighted, or its sum or mean."""
-    definition, taken, _ = _definition(family)
+    definition, taken, _ = definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
     target = common(taken, operands, weights)
-    definition = _closed(definition, operands, target)
+    if family == "loss" and target.closed_forms and type(alpha := operands[1]) in NUMBERS and alpha in SHAPES:
+        definition = definitions[SHAPES[alpha]][0]
     if options:
         target = _with_options(target, definition.title, taken[0], operands[0], options)
     if type(reduction) is str and reduction == "none":
@@ -124,14 +103,15 @@ def value_and_grad(
     out: object,
 ) -> Sequence[Any]:
     """The value and the derivatives in all operands, None where not wanted; for each element, or of sums."""
-    definition, taken, every = _definition(family)
+    definition, taken, every = definitions[family] if type(family) is str else _described(family)  # type: ignore[arg-type]
     target = common(taken, operands, weights)
     ordered, names = taken, every
     if wrt is not taken:
         ordered = check_wrt(wrt, taken)
         names = ("value", *["d" + name for name in ordered])
-        if "alpha" not in ordered:
-            definition = _closed(definition, operands, target)
+        if "alpha" not in ordered and family == "loss" and target.closed_forms:
+            alpha = operands[1]
+            definition = definitions[SHAPES[alpha]][0] if type(alpha) in NUMBERS and alpha in SHAPES else definition
     if out is not None:
         out = check_out(out, every)
     if type(reduction) is not str or reduction != "none":

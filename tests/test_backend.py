@@ -38,8 +38,7 @@ class ByHand:
 
     xp = np
 
-    def closed_forms(self) -> bool:
-        return False
+    closed_forms = False
 
     def evaluate(self, definition: Definition, names: Any, operands: Any, options: dict[str, Any]) -> Any:
         if options:
@@ -143,11 +142,11 @@ def test_our_backends_keep_the_contract(module: str, request: pytest.FixtureRequ
     else:
         pytest.importorskip(library)
     found = importlib.import_module(module)
-    assert of_protocol() == {"closed_forms": 0, "evaluate": 4, "weighted": 5, "reduce": 6}
+    assert of_protocol() == {"evaluate": 4, "weighted": 5, "reduce": 6}
     for name, count in of_protocol().items():
         parameters = inspect.signature(getattr(found, name)).parameters
         assert len(parameters) == count, f"{module}.{name} takes {', '.join(parameters)}"
-    assert hasattr(found.xp, "where")
+    assert hasattr(found.xp, "where") and type(found.closed_forms) is bool
 
 
 # --- a definition: the toy on NumPy arrays

@@ -106,7 +106,7 @@ def another_backend(module: str, found: Import) -> bool:
 
 def a_framework_too_early(module: str, found: Import) -> bool:
     """What `import fastrobust` runs imports no array library, nor kernels: only names, and how one imports them."""
-    early = ("_api", "_call", "_evaluate", "_dispatch", "_parts", "_types")
+    early = ("_api", "_call", "_evaluate", "_dispatch", "_parts", "_shapes", "_types")
     if module not in ("fastrobust", *(f"fastrobust.{name}" for name in early)):
         return False
     if found.typing or found.name.startswith("fastrobust.kernels.compilers.alone."):

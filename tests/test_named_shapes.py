@@ -13,12 +13,12 @@ import points
 import pytest
 
 import fastrobust as fr
-from fastrobust import _evaluate
-from fastrobust._dispatch import backend
+from fastrobust._backends import numpy as numpy_backend
+from fastrobust._shapes import SHAPES
 from fastrobust.kernels.loops import compiled
 from fastrobust.kernels.losses.catalogue import LOSS, named
 
-ALPHAS = tuple(_evaluate.SHAPES)
+ALPHAS = tuple(SHAPES)
 FUNCTIONS = ("loss", "influence", "weight", "curvature", "dscale")
 ENDS = np.array([0.0, -0.0, 1e-45, -1e-38, 1.0, 1e19, -3e38, np.inf, -np.inf, np.nan], np.float32)
 
@@ -90,18 +90,25 @@ def test_sums_and_layouts_agree(shape: tuple[int, ...], alpha: float) -> None:
 
 
 @pytest.mark.parametrize("alpha", [*ALPHAS, 2, 1, 0, -2])
-def test_numbers_have_closed_forms_and_arrays_have_not(alpha: Any) -> None:
-    def definition(alpha: Any) -> Any:
-        return _evaluate._closed(LOSS, (1.0, alpha, 1.0), backend(1.0))
+def test_numbers_have_closed_forms_and_arrays_have_not(alpha: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.float32([0.5])
+    chosen: list[Any] = []
 
-    assert definition(alpha) is named(_evaluate.SHAPES[float(alpha)]) is not LOSS
-    assert definition(np.array(alpha)) is definition(1.5) is definition(math.nan) is LOSS
+    def evaluate(definition: Any, *rest: Any) -> Any:
+        chosen.append(definition)
+
+    monkeypatch.setattr(numpy_backend, "evaluate", evaluate)
+    fr.loss(x, alpha, 1.0)
+    assert chosen.pop() is named(SHAPES[float(alpha)]) is not LOSS
+    for other in (np.array(alpha), 1.5, math.nan):
+        fr.loss(x, other, 1.0)
+        assert chosen.pop() is LOSS
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_other_kernels_are_those_of_the_general_formula(alpha: float) -> None:
     """So float64 has the same bits by a number as by an array, and nothing is compiled twice."""
-    closed, what = named(_evaluate.SHAPES[alpha]), (("value",), np.float64, "shared")
+    closed, what = named(SHAPES[alpha]), (("value",), np.float64, "shared")
     assert compiled.kernel("elementwise", closed, *what) == compiled.kernel("elementwise", LOSS, *what)
     what = ("value",), "float32", "shared"
     assert compiled.ptx("elementwise", closed, *what) == compiled.ptx("elementwise", LOSS, *what)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 xp = cupy  # the library's functions
+closed_forms = False  # there are no kernels of them
 
 Kernel: TypeAlias = tuple[Any, ...]  # what `compiled.ptx` takes: the kind of kernel, then what that kind needs
 Loaded: TypeAlias = "dict[Kernel, cupy.cuda.function.Function]"  # the kernels on a device
@@ -274,11 +275,6 @@ def _check_options(options: Options) -> None:
 
 
 # --- what the dispatcher calls
-
-
-def closed_forms() -> bool:
-    """Tell whether numbers may choose a definition with a closed form: there is no other kernel for it here."""
-    return False
 
 
 def evaluate(

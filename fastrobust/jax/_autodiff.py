@@ -22,6 +22,7 @@ from ..kernels.losses.definition import Definition
 from . import _calls, _private, _totals
 
 xp = jnp  # the library's functions
+closed_forms = True
 
 _Arrays: TypeAlias = tuple[jax.Array, ...]  # tangents among them may be symbolic zeros
 _Weighted: TypeAlias = tuple[_Arrays, Any]  # operands, and weights or None
@@ -186,11 +187,6 @@ def _product(like: jax.Array, slopes: Sequence[jax.Array | None], tangents: Sequ
 def _evaluated(definition: Definition, names: tuple[str, ...], dtype: DType, *operands: jax.Array) -> _Arrays:
     """The named outputs for each element, in the dtype of the result."""
     return tuple(part.astype(dtype) for part in _parts(definition, names, *operands))
-
-
-def closed_forms() -> bool:
-    """Tell whether numbers may choose a definition with a closed form."""
-    return True
 
 
 def evaluate(

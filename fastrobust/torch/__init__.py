@@ -27,7 +27,8 @@ uninterrupted(
 
 from .. import LossGrad, PartitionGrad, _api
 from .._dispatch import remember
-from .._evaluate import SHAPES, definitions
+from .._evaluate import definitions
+from .._shapes import SHAPES
 from . import _divergence, _kernels, _routes  # noqa: F401  _divergence registers itself
 from ._distribution import Barron
 from ._formula_module import Loss

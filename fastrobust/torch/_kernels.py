@@ -97,7 +97,7 @@ def _argument(value: Operand, dtype: torch.dtype) -> Array | float:
 @functools.cache
 def _limits(definition: Definition) -> tuple[float | None, ...]:
     """The `limits` of the operands after the first."""
-    return _numpy.limits(definition)[1:]
+    return _numpy.limits[definition][1:]
 
 
 def rest_of(definition: Definition, operands: Operands) -> list[Array | float] | None:

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 
 from .. import _arguments as arguments
+from .._evaluate import definitions
+from .._shapes import NUMBERS, SHAPES
 from ..kernels.losses.definition import Definition
 from . import _kernels
 from ._arguments import FLOATS, common_shape, prepared, tensors, weights_for
@@ -34,6 +36,19 @@ if TYPE_CHECKING:
     from ._types import Operands
 
 xp = torch  # the library's functions
+closed_forms = False  # it depends: see `_closed`
+
+
+def _closed(definition: Definition, operands: Operands, names: tuple[str, ...]) -> Definition:
+    """The definition of a closed form, if there is one and names have no derivative in alpha.
+
+    Not for the compiler, whose programs serve all numbers.
+    """
+    if definition.name == "loss" and not compiling():
+        alpha = operands[1]
+        if type(alpha) in NUMBERS and alpha in SHAPES and "dalpha" not in names:
+            return definitions[SHAPES[alpha]][0]
+    return definition
 
 
 def _recorded(operands: Operands) -> bool:
@@ -87,16 +102,12 @@ def _filled(results: list[Tensor], options: Options) -> list[Tensor]:
     return [r if g is None else g for g, r in zip(out, results, strict=True)]
 
 
-def closed_forms() -> bool:
-    """Tell whether numbers may choose a definition with a closed form: not in a program, which serves all numbers."""
-    return not compiling()
-
-
 def evaluate(
     definition: Definition, names: tuple[str, ...], operands: Operands, options: Options
 ) -> Tensor | tuple[Tensor, ...]:
     """The named outputs for each element: a tensor, or a tuple of them."""
     refuse_jit_trace()
+    definition = _closed(definition, operands, names)
     if not options and ordinary():
         rest = _kernels.rest_of(definition, operands)
         if rest is not None:
@@ -118,6 +129,7 @@ def weighted(
 ) -> Tensor | tuple[Tensor, ...]:
     """The named outputs, each multiplied by the weights; a weight of 0 excludes an element, whatever its value."""
     refuse_jit_trace()
+    definition = _closed(definition, operands, names)
     dtype, operands = _prepared(definition, operands, options)
     shape = common_shape(definition.operands, operands)
     weights = weights_for(weights, definition.operands[0], operands[0], shape)
@@ -137,6 +149,7 @@ def reduce(
 ) -> tuple[Tensor | None, ...]:
     """The sum or weighted mean; derivatives in data for each element, other gradients in their parameters' shapes."""
     refuse_jit_trace()
+    definition = _closed(definition, operands, tuple("d" + name for name in wrt))
     mean, every = reduction == "mean", definition.operands
     if weights is out is None and ordinary():
         rest = _kernels.rest_of(definition, operands)

@@ -15,12 +15,7 @@ from .pieces import call, run
 from .ufuncs import layout, ufunc_for
 from .weights import broadcast, weigh
 
-__all__ = ["closed_forms", "evaluate", "weighted"]
-
-
-def closed_forms() -> bool:
-    """Tell whether numbers may choose a definition with a closed form."""
-    return True
+__all__ = ["evaluate", "weighted"]
 
 
 def evaluate(definition: Definition, names: tuple[str, ...], operands: Operands, options: Options) -> Outputs:
@@ -29,15 +24,14 @@ def evaluate(definition: Definition, names: tuple[str, ...], operands: Operands,
     Small plain arrays, and numbers, go straight to the ufunc.  Others are prepared, and then go piece by piece through
     `run`, unless options or classes of their own ask for what only NumPy can do.
     """
-    x = operands[0]
-    if unchecked(definition, operands) and x.size < PARALLEL:
+    if unchecked(definition, operands) and (x := operands[0]).size < PARALLEL:
         if not options:
             return ufunc_for(definition, names, x.dtype.type, "shared")(*operands)
         if _simple(options, x):
             return ufunc_for(definition, names, x.dtype.type, "shared")(*operands, **options)
     elif not options and numbers(definition, operands):
         return ufunc_for(definition, names, np.float64, "shared")(*operands)
-    elif not options and one_shape(operands) and x.size < PARALLEL:
+    elif not options and one_shape(operands) and (x := operands[0]).size < PARALLEL:
         return ufunc_for(definition, names, x.dtype.type, layout(operands[len(definition.data) :]))(*operands)
     dtype, arrays = prepared(definition, operands, options.get("dtype"))
     plain = all(type(a) is np.ndarray or isinstance(a, np.generic) for a in arrays)

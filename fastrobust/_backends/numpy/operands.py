@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -117,20 +116,26 @@ def overlap(out: NDArray | None, array: NDArray | None) -> bool:
     return not (same and out.ctypes.data == array.ctypes.data)
 
 
-@functools.cache
-def limits(definition: Definition) -> tuple[float | None, ...]:
-    """The limits that a number must exceed to need no attention, for each operand.
+class _Limits(dict[Definition, tuple[float | None, ...]]):
+    """The limits that a number must exceed to need no attention, for each operand of a definition.
 
     None for data, which are arrays.  It lies below the least if this is itself inside: NumPy's scalars are compared in
-    their own precision, to which the limit is rounded, and nothing outside may be taken for inside.
+    their own precision, to which the limit is rounded, and nothing outside may be taken for inside.  A dictionary: it
+    is asked in half the time of a `functools.cache`.
     """
-    lowest: list[float | None] = [None for _ in definition.data]
-    for name in definition.parameters:
-        low = math.nextafter(-LARGEST, -math.inf)
-        if (domain := definition.domains.get(name)) is not None:
-            low = max(low, domain.least if domain.open else math.nextafter(domain.least, -math.inf))
-        lowest.append(low)
-    return tuple(lowest)
+
+    def __missing__(self, definition: Definition) -> tuple[float | None, ...]:
+        lowest: list[float | None] = [None for _ in definition.data]
+        for name in definition.parameters:
+            low = math.nextafter(-LARGEST, -math.inf)
+            if (domain := definition.domains.get(name)) is not None:
+                low = max(low, domain.least if domain.open else math.nextafter(domain.least, -math.inf))
+            lowest.append(low)
+        self[definition] = tuple(lowest)
+        return self[definition]
+
+
+limits = _Limits()
 
 
 def unchecked(definition: Definition, operands: Operands) -> bool:
@@ -141,7 +146,7 @@ def unchecked(definition: Definition, operands: Operands) -> bool:
     dtype = x.dtype
     if dtype is not _DOUBLE and dtype is not _SINGLE and (dtype.char not in "fd" or not dtype.isnative):
         return False
-    for low, value in zip(limits(definition), operands):  # noqa: B905 - strict takes time
+    for low, value in zip(limits[definition], operands):  # noqa: B905 - strict takes time
         if type(value) is float:
             if low is None or not low < value <= LARGEST:
                 return False
