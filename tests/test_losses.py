@@ -109,6 +109,42 @@ def test_the_slope_of_cross_entropy_is_as_exact_as_its_terms(dtype: Any) -> None
         assert abs(mp.mpf(float(found[i])) - (terms[0] - terms[1])) <= 4 * unit, [operand[i] for operand in operands]
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["hinge", "squared_hinge", "smoothed_hinge"])
+def test_hinges_keep_their_digits_at_the_margin(name: str, dtype: Any) -> None:
+    """Where the product with a soft target is the margin but for a little."""
+    random, count = np.random.default_rng(43), 60
+    target = random.uniform(0.1, 1, count) * random.choice([-1, 1], count)
+    margin = random.uniform(0.5, 8, count) if name != "smoothed_hinge" else np.ones(count)
+    x = margin / target * (1 - 10.0 ** random.uniform(-6, -1, count))
+    operands = [part.astype(dtype) for part in (x, target, margin)][: len(getattr(losses, name).formula.operands)]
+    found = getattr(losses, name).value_and_grad(*operands)
+    for i in range(count):
+        truth = oracle.value_and_slopes(name, [part[i] for part in operands])
+        for field, part, true in zip(found._fields, found, truth, strict=True):
+            assert _ulp(oracle.mp, true, part[i]) <= 1, (field, [operand[i] for operand in operands])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["gaussian_nll", "gaussian_nll_log"])
+def test_normal_likelihoods_are_as_exact_as_their_terms_near_their_zeros(name: str, dtype: Any) -> None:
+    mp, random, count = oracle.mp, np.random.default_rng(44), 200
+    far = 2.0 ** (-56 if dtype is np.float64 else -32)
+    near = 1 + random.choice([-1, 1], count) * 10.0 ** random.uniform(-9, -2, count)
+    logs = random.uniform(-8, -0.1, count)  # variances below 1, or the value has no zero
+    for field, size in (("value", np.sqrt(-logs)), (f"d{getattr(losses, name).formula.operands[1]}", np.ones(count))):
+        x = (size * np.exp(0.5 * logs) * near).astype(dtype)
+        second = (logs if name.endswith("log") else np.exp(logs)).astype(dtype)
+        found = getattr(getattr(losses, name).value_and_grad(x, second), field)
+        for i in range(count):
+            truth = oracle.value_and_slopes(name, [x[i], second[i]])[0 if field == "value" else 2]
+            variance = mp.mpf(float(second[i]))
+            log = variance if name.endswith("log") else mp.log(variance)
+            term = abs(log) / 2 if field == "value" else 0.5 / (1 if name.endswith("log") else variance)
+            error = abs(mp.mpf(float(found[i])) - truth)
+            assert error <= far * term or _ulp(mp, truth, found[i]) <= 4, (field, x[i], second[i])
+
+
 def tweedie(x: Any, t: Any, p: Any) -> tuple[Any, ...]:
     """The deviance and its derivatives, and the larger term of that in p: for t > 0, in 200 digits."""
     mp, value = oracle.mp, oracle.VALUES["tweedie_deviance"]

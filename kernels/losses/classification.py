@@ -93,7 +93,8 @@ _FAR, _LEAST = 708.0, 3.307553003638408e-308  # exp(-708), which no double is fa
 def focal_logits(x: Number, target: Number, gamma: Number = 2.0) -> Number:
     """Focal loss of a logit: (1 - p)^gamma times the binary cross-entropy, p = t s(x) + (1 - t) s(-x).
 
-    Labels t may be soft.  For gamma = 0 it is the cross-entropy.
+    Labels t may be soft.  For gamma = 0 it is the cross-entropy.  Results below the normal numbers of their type have
+    fewer digits than others, and are wrong by less than 1e-320 (float64).
     """
     return _focal(x, target, gamma)
 
@@ -112,8 +113,11 @@ BCE = Formula(bce, domains=_PROBABILITY, ranges={"x": _UNIT, **_LABEL})
 BCE_LOGITS = Formula(
     bce_logits, ("pos_weight", "label_smoothing"), ranges={**_LABEL, "label_smoothing": _UNIT}, of_terms=("x",)
 )
-HINGE, SQUARED_HINGE = (Formula(function, ("margin",), ranges=_SIDE) for function in (hinge, squared_hinge))
-SMOOTHED_HINGE = Formula(smoothed_hinge, ranges=_SIDE)
+# Wide, since a margin less a product cancels where a point is right on it, which few points that are tried are.
+HINGE, SQUARED_HINGE = (
+    Formula(function, ("margin",), precision="wide", ranges=_SIDE) for function in (hinge, squared_hinge)
+)
+SMOOTHED_HINGE = Formula(smoothed_hinge, precision="wide", ranges=_SIDE)
 FOCAL_LOGITS = Formula(
     focal_logits, ("gamma",), precision="half wide", domains=_GAMMA, ranges={**_LABEL, "gamma": (0.0, 5.0)}
 )

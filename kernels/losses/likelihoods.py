@@ -125,12 +125,20 @@ def _tweedie_log_t_slope(x: Number, target: Number, power: Number) -> Number:
 
 
 def gaussian_nll(x: Number, variance: Number) -> Number:
-    """Negative log-likelihood of a residual under a variance: (log v + x^2/v)/2, without log(2 pi)/2."""
+    """Negative log-likelihood of a residual under a variance: (log v + x^2/v)/2, without log(2 pi)/2.
+
+    Errors are below 4 units in the last place, but near where it or its derivative in v is 0: there they are below
+    2^-56 (float64) or 2^-32 (float32) of the larger of its terms.
+    """
     return 0.5 * (log(variance) + x * (x / variance))
 
 
 def gaussian_nll_log(x: Number, log_variance: Number) -> Number:
-    """Negative log-likelihood of a residual under the logarithm l of a variance: (l + x^2 exp(-l))/2."""
+    """Negative log-likelihood of a residual under the logarithm l of a variance: (l + x^2 exp(-l))/2.
+
+    Errors are below 4 units in the last place, but near where it or its derivative in l is 0: there they are below
+    2^-56 (float64) or 2^-32 (float32) of the larger of its terms.
+    """
     size = x * exp(-0.5 * log_variance)
     return 0.5 * (log_variance + size * size)
 
