@@ -110,12 +110,12 @@ def test_the_slope_of_cross_entropy_is_as_exact_as_its_terms(dtype: Any) -> None
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["hinge", "squared_hinge", "smoothed_hinge"])
+@pytest.mark.parametrize("name", ["hinge", "squared_hinge", "smoothed_hinge", "gan_hinge"])
 def test_hinges_keep_their_digits_at_the_margin(name: str, dtype: Any) -> None:
     """Where the product with a soft target is the margin but for a little."""
     random, count = np.random.default_rng(43), 60
     target = random.uniform(0.1, 1, count) * random.choice([-1, 1], count)
-    margin = random.uniform(0.5, 8, count) if name != "smoothed_hinge" else np.ones(count)
+    margin = random.uniform(0.5, 8, count) if "margin" in getattr(losses, name).parameters else np.ones(count)
     x = margin / target * (1 - 10.0 ** random.uniform(-6, -1, count))
     operands = [part.astype(dtype) for part in (x, target, margin)][: len(getattr(losses, name).formula.operands)]
     found = getattr(losses, name).value_and_grad(*operands)

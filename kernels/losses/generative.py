@@ -70,9 +70,8 @@ _GAMMA = {"gamma": Domain(0.0, True, "gamma must be positive, got {}: it is the 
 
 GAN_MINIMAX_GENERATOR = Formula(gan_minimax_generator)
 GAN_NON_SATURATING_GENERATOR = Formula(gan_non_saturating_generator)
-GAN_HINGE, GAN_WASSERSTEIN = (
-    Formula(function, ranges={"target": (-1.0, 1.0)}) for function in (gan_hinge, gan_wasserstein)
-)
+GAN_HINGE = Formula(gan_hinge, precision="wide", ranges={"target": (-1.0, 1.0)})  # as `classification.HINGE` is
+GAN_WASSERSTEIN = Formula(gan_wasserstein, ranges={"target": (-1.0, 1.0)})
 GAN_LEAST_SQUARES = Formula(gan_least_squares)
 MIN_SNR_NOISE, MIN_SNR_DATA, MIN_SNR_VELOCITY = (
     Formula(function, ("gamma",), domains=_GAMMA, ranges={"log_snr": (-20.0, 20.0)})
