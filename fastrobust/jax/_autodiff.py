@@ -2,7 +2,7 @@
 
 One rule, `jax.custom_jvp` around the kernels' outputs: their derivatives are again outputs, or follow from them by the
 definition's `slopes`, so that every order is right, forward and in reverse.  A value that is differentiated comes from
-the same pass as its derivatives.  The module is what `_dispatch` finds: `evaluate`, `weighted`, `reduce`.
+the same pass as its derivatives.  The module is what `_dispatch` finds: a `Backend`, see `_call`.
 """
 
 from __future__ import annotations

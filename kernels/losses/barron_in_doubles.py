@@ -1,7 +1,7 @@
 """Barron's loss of float32 numbers, in doubles inside: the formulas of `barron` as they are written there.
 
 A double holds z^2, u and E of all numbers that are floats, so that there is no second word, and no exponent apart.
-Functions are right to 40 bits, as in `short`, and each result is rounded once.
+Its functions are parts of those in `short`, without their special cases; each result is rounded once.
 
 The stages are those of `barron`, with these differences.  In the case that is not ``extreme``, x is such that |kt| is
 below 600, |k| is at most 3 and alpha is not 2; in the extreme one |kt| is cut there, where E is beyond all floats

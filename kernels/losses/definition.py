@@ -133,7 +133,7 @@ class Definition(Code):
     data: tuple[str, ...]  # operands with an element for each result
     others: tuple[str, ...] = ()  # outputs besides the value and the derivatives in the operands
     in_doubles: Code | None = None  # of float32 operands, for targets where doubles are fast
-    general: Definition | None = None  # whose code this has, but for that in doubles
+    general: Definition | None = None  # the definition that this is a case of, whose code it has but for ``in_doubles``
     domains: Mapping[str, Domain] = field(default_factory=dict)
     slopes: Callable[[Library, str, Sequence[Any], Sequence[bool]], list[Any]] | None = None
     costly: frozenset[tuple[str, str]] = frozenset()  # outputs, and operands in which their derivatives are long sums
