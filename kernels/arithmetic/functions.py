@@ -1,8 +1,8 @@
 """Elementary functions of one number: the parts of `elementary`, rounded once at the end.
 
 Errors are below 1.5 units in the last place, those of `tanh`, `sigmoid` and `erf` below 3, of `logcosh` below 3.5, of
-`power` below 4; a test has what each comes to.  Arguments outside of a function's domain give NaN, and limits are met at
-infinity.
+`power` below 4; a test has what each comes to.  Arguments outside of a function's domain give NaN, and limits are met
+at infinity.
 """
 
 from __future__ import annotations

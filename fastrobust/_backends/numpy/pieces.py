@@ -1,4 +1,4 @@
-"""A ufunc over large arrays: rows of parameters that repeat are made long enough; and pieces for threads, of sums too."""
+"""A ufunc over large arrays: rows of parameters that repeat are made long enough; pieces for threads, of sums too."""
 
 from __future__ import annotations
 
