@@ -19,7 +19,7 @@ import fastrobust as fr
 from fastrobust import losses
 from fastrobust.math import sqrt, where
 
-from .measure import PACKAGES, RESULTS, copies, environment, interleaved, quartiles, write_csv
+from .measure import PACKAGES, RESULTS, compared, copies, environment, relative_error, write_csv
 
 OURS = "fastrobust"
 COLUMNS = [
@@ -212,25 +212,16 @@ def measured(name: str, size: int, device: str, samples: int) -> list[dict[str, 
         except ImportError as error:
             print(f"{name}, {who}: not measured: {error}")
             continue
-        errors[who] = max(
-            float(np.max(np.abs(one - other)) / np.max(np.abs(other)))
-            for one, other in zip(found, expected, strict=True)
-        )
+        errors[who] = relative_error(found, expected)
         if not errors[who] < 1e-3:
             print(f"{name}, {who}: not measured: wrong by {errors[who]:.1e}")
             continue
         calls[who] = _waiting(call, device)
-    floors = _copy(traffic, device)
-    times = interleaved(calls | floors, {}, dict.fromkeys(calls, 0.005), samples, 2e-3)
-    ours, floor = float(np.median(times[OURS])), min(float(np.median(times[copy])) for copy in floors)
+    same = {"loss": name, "device": device, "size": size, "bytes": traffic}
     return [
-        {
-            "loss": name, "device": device, "size": size, "who": who, **quartiles(times[who]),
-            "times_fastrobust": f"{float(np.median(times[who])) / ours:.3g}", "bytes": traffic,
-            "floor_s": f"{floor:.4g}", "relative_error": f"{errors[who]:.1e}",
-        }
-        for who in calls
-    ]  # fmt: skip
+        {**same, "who": who, **columns, "relative_error": f"{errors[who]:.1e}"}
+        for who, columns in compared(calls, _copy(traffic, device), OURS, samples).items()
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -206,6 +206,30 @@ def quartiles(times: Sequence[float]) -> dict[str, Any]:
     return {"median_s": f"{median:.6g}", "q1_s": f"{q1:.6g}", "q3_s": f"{q3:.6g}", "samples": len(times)}
 
 
+def relative_error(found: Sequence[Any], expected: Sequence[Any]) -> float:
+    """The largest difference of arrays from those expected, beside the largest number in these."""
+    return max(
+        float(np.max(np.abs(one - other)) / np.max(np.abs(other))) for one, other in zip(found, expected, strict=True)
+    )
+
+
+def compared(
+    calls: Mapping[str, Call], floors: Mapping[str, Call], ours: str, samples: int
+) -> dict[str, dict[str, Any]]:
+    """Columns for each call: its time, how many times that of ours it is, and the time of the quickest floor."""
+    times = interleaved({**calls, **floors}, {}, dict.fromkeys(calls, 0.005), samples, 2e-3)
+    medians = {name: float(np.median(seconds)) for name, seconds in times.items()}
+    floor = min(medians[name] for name in floors)
+    return {
+        who: {
+            **quartiles(times[who]),
+            "times_fastrobust": f"{medians[who] / medians[ours]:.3g}",
+            "floor_s": f"{floor:.4g}",
+        }
+        for who in calls
+    }
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """All of it or nothing: a file of that name is replaced when the new one is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)

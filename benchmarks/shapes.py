@@ -16,7 +16,7 @@ from rich.progress import track
 
 import fastrobust as fr
 
-from .measure import PACKAGES, RESULTS, copies, environment, interleaved, quartiles, write_csv
+from .measure import PACKAGES, RESULTS, compared, copies, environment, relative_error, write_csv
 from .rivals import CORES
 
 OURS = "fastrobust"
@@ -137,22 +137,18 @@ def measured(alpha: float, work: str, size: int, samples: int) -> list[dict[str,
             continue
         call, arrays = made
         found = arrays(call())
-        errors[who] = max(float(np.max(np.abs(one - true))) for one, true in zip(found, truth, strict=False))
+        errors[who] = relative_error(found, truth[: len(found)])
         if errors[who] < 1e-3:
             calls[who] = call
         else:
             print(f"alpha {alpha}, {who}: not measured: wrong by {errors[who]:.1e}")
-    floors = dict(copies(traffic))
-    times = interleaved(calls | floors, {}, dict.fromkeys(calls, 0.005), samples, 2e-3)
-    ours, floor = float(np.median(times[OURS])), min(float(np.median(times[copy])) for copy in floors)
+    same = {"alpha": alpha, "work": work, "size": size, "bytes": traffic}
     return [
         {
-            "alpha": alpha, "work": work, "size": size, "who": who, **quartiles(times[who]),
-            "times_fastrobust": f"{float(np.median(times[who])) / ours:.3g}",
-            "ns_per_element": f"{float(np.median(times[who])) / size * 1e9:.3g}", "bytes": traffic,
-            "floor_s": f"{floor:.4g}", "relative_error": f"{errors[who]:.1e}",
+            **same, "who": who, **columns, "ns_per_element": f"{float(columns['median_s']) / size * 1e9:.3g}",
+            "relative_error": f"{errors[who]:.1e}",
         }
-        for who in calls
+        for who, columns in compared(calls, copies(traffic), OURS, samples).items()
     ]  # fmt: skip
 
 
