@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 xp = cupy  # the library's functions
-closed_forms = False  # there are no kernels of them
+closed_forms = True
 
 Kernel: TypeAlias = tuple[Any, ...]  # what `compiled.ptx` takes: the kind of kernel, then what that kind needs
 Loaded: TypeAlias = "dict[Kernel, cupy.cuda.function.Function]"  # the kernels on a device
+Known: TypeAlias = tuple[int, bool, Loaded]  # a device's multiprocessors, whether it is fast in doubles, its kernels
 Operands: TypeAlias = dict[str, Any]  # by name: data as arrays, parameters as arrays or floats
 Out: TypeAlias = Any  # memory for results as it was given: an array, a tuple of arrays and None, or None
 Entries: TypeAlias = "tuple[cupy.ndarray | None, ...]"  # the same, looked at: an entry for each result
@@ -41,10 +42,12 @@ Outputs: TypeAlias = "cupy.ndarray | tuple[cupy.ndarray, ...]"  # a tuple for se
 
 
 @functools.cache
-def _device(number: int) -> tuple[int, Loaded]:
-    """The number of a device's multiprocessors, and the kernels that were loaded there."""
+def _device(number: int) -> Known:
+    """What is known of a device, and the kernels that were loaded there."""
     runtime = cupy.cuda.runtime
-    return runtime.deviceGetAttribute(runtime.cudaDevAttrMultiProcessorCount, number), {}
+    asked = "MultiProcessorCount", "ComputeCapabilityMajor", "ComputeCapabilityMinor"
+    count, *capability = (runtime.deviceGetAttribute(getattr(runtime, f"cudaDevAttr{name}"), number) for name in asked)
+    return count, tuple(capability) in launch.DOUBLES, {}
 
 
 class _Stream:
@@ -103,9 +106,9 @@ class _Run:
     """The device as one call needs it, with the scratch memory of that call."""
 
     def __init__(self, number: int) -> None:
-        count, loaded = _device(number)
+        count, doubles, loaded = _device(number)
         self.kept: list[cupy.ndarray] = []
-        self.device = launch.Device(count, functools.partial(_start, number, loaded), self._scratch)
+        self.device = launch.Device(count, doubles, functools.partial(_start, number, loaded), self._scratch)
 
     def _scratch(self, count: int) -> int:
         """The address of memory for so many doubles, which lives as long as the call."""

@@ -97,7 +97,6 @@ def handler(words: int) -> tuple[int, int, int]:
 
 def ptx(kind: str, *what: Any) -> str:
     """The PTX of a kernel of `cuda`, compiled or read from the cache at the first call; its entry is ``kernel``."""
-    what = tuple(part.general or part if isinstance(part, Definition) else part for part in what)
 
     def compiled() -> str:
         from . import cuda

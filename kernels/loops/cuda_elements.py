@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..arithmetic.primitives import inlined, min
-from ..losses.definition import Definition, cases, element
+from ..losses.definition import Code, Definition, cases, element
 from .cuda_memory import Storage
 from .cuda_threads import kept_here, thread, threads
 from .cuda_words import Made, Words
@@ -25,20 +25,20 @@ def elementwise(definition: Definition, outputs: tuple[str, ...], storage: str, 
         "shared": _shared, "columns": _columns, "rows": _rows, "each": _with_each, "strided": _strided
     }[layout]  # fmt: skip
     # Where the results of `element` go: see `Storage.storer`.
-    moves = [(words.at.outputs + j, (definition.found.index(name),)) for j, name in enumerate(outputs)]
-    return made(definition, moves, memory, words), words.at.outputs + len(outputs)
+    moves = [(words.at.outputs + j, (words.code.found.index(name),)) for j, name in enumerate(outputs)]
+    return made(words.code, moves, memory, words), words.at.outputs + len(outputs)
 
 
-def outsider(definition: Definition, count: int) -> Callable[..., Any]:
+def outsider(code: Code, count: int) -> Callable[..., Any]:
     """outside(data, limit): the flag that one of so many elements needs the extreme case."""
-    is_outside = cases(definition).outside
+    is_outside = cases(code).outside
     each = each_of(inlined(lambda k, data, limit: is_outside(data, limit)), count)
     return inlined(lambda data, limit: any_of(each((data,), (limit,))))
 
 
-def quick_elements(definition: Definition, count: int) -> Callable[..., Any]:
+def quick_elements(code: Code, count: int) -> Callable[..., Any]:
     """quickly(data, prepared, close): the results of so many elements with shared parameters, none of them extreme."""
-    evaluate = element(definition)
+    evaluate = element(code)
     each = each_of(inlined(lambda k, data, prepared, close: evaluate(data, prepared, False, close)), count)
     return inlined(lambda data, prepared, close: each((data,), (prepared, close)))
 
@@ -54,11 +54,11 @@ def storer_of_four(store_one: Callable[..., Any]) -> Callable[..., Any]:
     return inlined(lambda words, i, stride, results: each((results,), (words, i, stride)))
 
 
-def _shared(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
+def _shared(code: Code, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
     """The kernel with one number for each parameter: prepared once for a thread."""
     count, load, load_one, prepared = memory.count, words.elements, words.element, words.prepared
-    evaluate, quickly, outside = element(definition), quick_elements(definition, count), outsider(definition, count)
-    ordinary, _, is_close, _ = cases(definition)
+    evaluate, quickly, outside = element(code), quick_elements(code, count), outsider(code, count)
+    ordinary, _, is_close, _ = cases(code)
     store, store_one, size = memory.storer(moves, count), memory.storer(moves, 1), words.at.n
 
     def kernel(words):
@@ -80,16 +80,16 @@ def _shared(definition: Definition, moves: list[Any], memory: Storage, words: Wo
             i += threads() * count
         i = n - n % count + thread()
         if i < n:
-            store_one(words, i, (evaluate(load_one(words, i), p, True, close),))
+            store_one(words, i, (evaluate(load_one(words, i), kept_here(p), True, close),))
 
     return kernel
 
 
-def _strip(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
+def _strip(code: Code, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
     """The common part of "columns" and "rows": elements a stride apart that share parameters, four at a time."""
     load_four, load_one, prepared = words.four, words.element, words.prepared
-    evaluate, quickly, outside = element(definition), quick_elements(definition, 4), outsider(definition, 4)
-    ordinary, _, is_close, _ = cases(definition)
+    evaluate, quickly, outside = element(code), quick_elements(code, 4), outsider(code, 4)
+    ordinary, _, is_close, _ = cases(code)
     store_one = memory.storer(moves, 1)
     store_four = storer_of_four(store_one)
 
@@ -115,9 +115,9 @@ def _strip(definition: Definition, moves: list[Any], memory: Storage, words: Wor
     return strip
 
 
-def _columns(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
+def _columns(code: Code, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
     """The kernel in which a thread keeps its column: the stride is a multiple of period times inner."""
-    strip, column_of, at = _strip(definition, moves, memory, words), words.column_of, words.at
+    strip, column_of, at = _strip(code, moves, memory, words), words.column_of, words.at
     size, stride = at.n, at.stride
 
     def kernel(words):
@@ -128,9 +128,9 @@ def _columns(definition: Definition, moves: list[Any], memory: Storage, words: W
     return kernel
 
 
-def _rows(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
+def _rows(code: Code, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
     """The kernel in which a warp takes rows, or parts of rows, whose elements share their parameters."""
-    strip, at = _strip(definition, moves, memory, words), words.at
+    strip, at = _strip(code, moves, memory, words), words.at
     column_of, parts_of_row, part_of_warp, size, inner = (
         words.column_of, words.parts_of_row, words.part_of_warp, at.n, at.inner
     )  # fmt: skip
@@ -146,7 +146,7 @@ def _rows(definition: Definition, moves: list[Any], memory: Storage, words: Word
     return kernel
 
 
-def _with_each(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
+def _with_each(code: Code, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
     """The kernel with parameters for each element, which are loaded like the data.
 
     Elements that are loaded together take the quick case that is not `close` if all of them may; else they are done one
@@ -154,8 +154,8 @@ def _with_each(definition: Definition, moves: list[Any], memory: Storage, words:
     """
     count, load, load_one = memory.count, words.elements, words.element
     several, prepare, prepared, size = words.several, words.prepare, words.prepared, words.at.n
-    evaluate = element(definition)
-    ordinary, outside, is_close, _ = cases(definition)
+    evaluate = element(code)
+    ordinary, outside, is_close, _ = cases(code)
     store, store_one = memory.storer(moves, count), memory.storer(moves, 1)
 
     @inlined
@@ -194,12 +194,12 @@ def _with_each(definition: Definition, moves: list[Any], memory: Storage, words:
     return kernel
 
 
-def _strided(definition: Definition, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
+def _strided(code: Code, moves: list[Any], memory: Storage, words: Words) -> Callable[..., Any]:
     """The kernel for any strides: one element at a time, in the extreme case, which is right for all."""
     at, load_one, parameter, prepare = words.at, memory.load_one, words.parameter, words.prepare
-    data_count, parameters_count = len(definition.data), len(definition.parameters)
-    evaluate, store_one = element(definition), memory.storer(moves, 1)
-    is_close = cases(definition).close
+    data_count, parameters_count = words.counts
+    evaluate, store_one = element(code), memory.storer(moves, 1)
+    is_close = cases(code).close
     size, first, extents, strides = at.n, at.data, at.extents, at.strides
 
     # Operands have offsets of their own, found together: divisions are slow.

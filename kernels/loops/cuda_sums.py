@@ -6,7 +6,7 @@ shared memory, no barrier, no atomic.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,17 +59,15 @@ def _inverse(total):
     return 1.0 / total if total != 0.0 else np.nan
 
 
-def _weigher(definition: Definition, outputs: tuple[str, ...], zero: Any) -> Callable[..., Any]:
+def _weigher(found: Sequence[str], sums: Sequence[str], slopes: Sequence[str], zero: Any) -> Callable[..., Any]:
     """weigh(results, weight, factors): the terms of the sums, then derivatives in data, all of them weighted.
 
     A weight of 0 excludes an element, whatever its results.  The factors are that of the derivatives in data, lift and
     step: see `scaling`.
     """
     one, doubles = type(zero)(1), zero.itemsize == 8
-    sums = summed(definition, outputs)
-    slopes = tuple(name for name in ("d" + name for name in definition.data) if name in outputs)
-    pick_sums = picker(tuple(definition.found.index(name) for name in sums))
-    pick_slopes = picker(tuple(definition.found.index(name) for name in slopes))
+    pick_sums = picker(tuple(found.index(name) for name in sums))
+    pick_slopes = picker(tuple(found.index(name) for name in slopes))
 
     @inlined
     def to_sum(k, x, w, none, step):
@@ -115,12 +113,13 @@ def reduction(definition: Definition, outputs: tuple[str, ...], storage: str, la
     read = Words(definition, memory, layout)
     zero, count, at = memory.zero, memory.count, read.at
     load, load_one, load_four, prepared = read.elements, read.element, read.four, read.prepared
-    evaluate, weigh = element(definition), _weigher(definition, outputs, zero)
-    ordinary, _, is_close, _ = cases(definition)
-    outside = outsider(definition, count)
+    sums, stored = summed(definition, outputs), [k for k, name in enumerate(definition.data) if "d" + name in outputs]
+    slopes = ["d" + definition.data[k] for k in stored]
+    evaluate, weigh = element(read.code), _weigher(read.code.found, sums, slopes, zero)
+    ordinary, _, is_close, _ = cases(read.code)
+    outside = outsider(read.code, count)
     load_weights, load_weight = read.own.load, read.own.load_one
-    sums_count = len(summed(definition, outputs))
-    stored = [k for k, name in enumerate(definition.data) if "d" + name in outputs]
+    sums_count = len(sums)
     moves = [(at.slopes + k, (sums_count + j,)) for j, k in enumerate(stored)]
     store, store_one = memory.storer(moves, count), memory.storer(moves, 1)
     store_four = storer_of_four(store_one)

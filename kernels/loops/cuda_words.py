@@ -47,7 +47,8 @@ class Words:
         # Places as numbers, which compilers see.
         data_at, addresses, values, steps = at.data, at.addresses, at.values, at.steps
         period, inner = at.period, at.inner
-        self.at, self.own, self.prepare = at, own, prepare(definition)
+        self.code, self.counts = definition.code(type(zero)), (data_count, parameters_count)
+        self.at, self.own, self.prepare = at, own, prepare(self.code)
         prepare_all = self.prepare
 
         @inlined

@@ -24,10 +24,13 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from ..arithmetic import scaling
 from ..losses.definition import Definition
 
 __all__ = [
+    "DOUBLES",
     "THREADS",
     "Array",
     "Device",
@@ -47,6 +50,7 @@ CHUNK = 4096  # partial sums that one warp of `cuda.fold` takes
 ROW = 2048  # elements of a row that a warp takes at a time
 LAYOUTS = ("shared", "columns", "rows", "each", "strided")
 DIMENSIONS = 4  # of the layout "strided"
+DOUBLES = frozenset({(8, 0), (9, 0), (10, 0)})  # compute capabilities with half as many units for doubles as for floats
 
 
 class Places:
@@ -87,6 +91,7 @@ class Device(NamedTuple):
     """A GPU that runs kernels, on the current stream of the arrays' device."""
 
     multiprocessors: int
+    doubles: bool  # whether it computes with doubles at half the rate of floats, see `DOUBLES`
     launch: Callable[[tuple[object, ...], int, Sequence[int]], None]  # what `ptx.kernel` takes, blocks, words
     scratch: Callable[[int], int]  # address of memory for so many doubles, which lives until the kernels are queued
 
@@ -212,6 +217,13 @@ def _plan(device: Device, storage: str, given: Operands, addresses: Sequence[int
     return _Plan(layout, max(1, blocks), words, sums)
 
 
+def _written(device: Device, definition: Definition, storage: str) -> Definition:
+    """The definition whose code that device runs best for elements of that storage."""
+    if storage == "float64":
+        return definition.for_dtype(np.float64)
+    return definition if device.doubles else definition.in_words
+
+
 def elementwise(
     device: Device,
     definition: Definition,
@@ -224,6 +236,7 @@ def elementwise(
     if given.n == 0:
         return
     plan = _plan(device, storage, given, outs)
+    definition = _written(device, definition, storage)
     device.launch(("elementwise", definition, outputs, storage, plan.layout), plan.blocks, [*plan.words, *outs])
 
 
@@ -253,6 +266,7 @@ def reduction(
     partials = device.scratch(len(sums) * plan.sums)
     step = scaling.step(given.n, storage == "float64")
     words = [*plan.words, weights, total_at, number(factor), number(step), partials, *slopes]
+    definition = _written(device, definition, storage)
     device.launch(("reduction", definition, outputs, storage, plan.layout), plan.blocks, words)
     steps = dict(zip(definition.sums, (0, *given.steps), strict=True))
     for k, name in enumerate(sums):
