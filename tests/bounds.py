@@ -23,7 +23,7 @@ BOUNDS: dict[str, dict[str, float]] = {
     for name, (single, double) in FLOAT32_FLOAT64.items()
 }
 
-# Of float32 by the code without doubles, which GPUs have.
+# Of float32 by the code without doubles, which GPUs run that are slow in double.
 IN_WORDS = {name: bound.words for name, bound in _OWN.items() if bound.words}
 
 # Functions with a zero are measured in the ulp of this magnitude, where it is larger than the value.

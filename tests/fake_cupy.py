@@ -97,7 +97,12 @@ def module() -> types.ModuleType:
     found.cuda = types.SimpleNamespace(
         Device=Device,
         function=types.SimpleNamespace(Module=Module),
-        runtime=types.SimpleNamespace(cudaDevAttrMultiProcessorCount=16, deviceGetAttribute=lambda what, device: 2),
+        runtime=types.SimpleNamespace(
+            cudaDevAttrMultiProcessorCount=16,
+            cudaDevAttrComputeCapabilityMajor=75,
+            cudaDevAttrComputeCapabilityMinor=76,
+            deviceGetAttribute=lambda what, device: {16: 2, 75: 9, 76: 0}[what],
+        ),
         get_current_stream=lambda: types.SimpleNamespace(is_capturing=lambda: False),
     )
     return found  # type: ignore[no-any-return]

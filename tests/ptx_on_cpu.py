@@ -154,6 +154,8 @@ class _Translator:
         elif op in ("min", "max") and kind[0] in "su" and not modes:
             a, b = (self.read(o, kind) for o in operands[1:])
             self.write(operands[0], kind, self.emit(f"call {bits} @llvm.{kind[0]}{op}.{bits}({bits} {a}, {bits} {b})"))
+        elif op in ("min", "max") and kind in _FLOAT and not modes:
+            self._least(op, kind, operands)
         elif op == "mul" and modes == {"lo"}:
             a, b = (self.read(o, kind) for o in operands[1:])
             self.write(operands[0], kind, self.emit(f"mul {bits} {a}, {b}"))
@@ -211,6 +213,21 @@ class _Translator:
             self._memory(op, kind, operands, text)
         else:
             raise Unknown(text)
+
+    def _least(self, op: str, kind: str, operands: list[str]) -> None:
+        """The other number where one is missing, and a negative zero below a positive one."""
+        bits, float_kind = _BITS[kind], _FLOAT[kind]
+        a, b = (self.read(o, kind) for o in operands[1:])
+        ahead = self.emit(f"fcmp {'olt' if op == 'min' else 'ogt'} {float_kind} {a}, {b}")
+        missing = self.emit(f"fcmp uno {float_kind} {b}, {b}")
+        first = self.emit(f"or i1 {ahead}, {missing}")
+        chosen = self.emit(f"select i1 {first}, {float_kind} {a}, {float_kind} {b}")
+        zeros = [self.emit(f"bitcast {float_kind} {v} to {bits}") for v in (a, b)]
+        both = self.emit(f"{'or' if op == 'min' else 'and'} {bits} {zeros[0]}, {zeros[1]}")
+        equal = self.emit(f"fcmp oeq {float_kind} {a}, {b}")
+        same = self.emit(f"bitcast {bits} {both} to {float_kind}")
+        result = self.emit(f"select i1 {equal}, {float_kind} {same}, {float_kind} {chosen}")
+        self.write(operands[0], kind, result)
 
     def _shift(self, op: str, kind: str, operands: list[str]) -> None:
         """Counts of the width or more leave nothing but the sign."""

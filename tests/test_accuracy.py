@@ -54,7 +54,7 @@ def test_bounds_hold_at_fresh_random_points(dtype: str, count: int) -> None:
 
 
 def in_words(function: str, x: Any, alpha: Any, scale: Any) -> Any:
-    """A function of the loss in float32 by the code without doubles, which GPUs have."""
+    """A function of the loss in float32 by the code without doubles, which some GPUs run."""
     output = {"loss": "value", "influence": "dx"}.get(function, function)
     return backend(x).evaluate(LOSS.in_words, (output,), (x, alpha, scale), {})
 

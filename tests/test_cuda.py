@@ -25,8 +25,9 @@ from toy import TOY
 import fastrobust as fr
 from fastrobust import _evaluate
 from fastrobust._dispatch import backend
+from fastrobust._shapes import SHAPES
 from fastrobust.kernels.loops import compiled, launch
-from fastrobust.kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL
+from fastrobust.kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL, named
 from fastrobust.kernels.losses.definition import Definition
 
 ml_dtypes = pytest.importorskip("ml_dtypes")  # not on every machine with a GPU
@@ -37,41 +38,75 @@ DTYPES = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
 }
+# Floats have two kinds of code: in doubles, and in two words for GPUs that are slow in double.
+CODES = [(definition, storage) for definition in (LOSS, NLL) for storage in DTYPES]
+CODES += [(definition.in_words, storage) for definition, storage in CODES if storage != "float64"]
 FULL = [
-    ("elementwise", definition, GRADIENTS, storage, layout)
-    for definition, storage, layout in itertools.product((LOSS, NLL), DTYPES, launch.LAYOUTS)
+    ("elementwise", *code, layout)
+    for code, layout in itertools.product([(d, GRADIENTS, storage) for d, storage in CODES], launch.LAYOUTS)
 ]
 ONE = [
-    ("elementwise", LOSS, (output,), storage, "shared")
-    for output, storage in itertools.product(("value", "dx", "weight", "curvature"), ("float32", "float64"))
+    ("elementwise", definition, (output,), storage, "shared")
+    for output in ("value", "dx", "weight", "curvature")
+    for definition, storage in ((LOSS, "float32"), (LOSS.in_words, "float32"), (LOSS, "float64"))
+]
+CLOSED = [
+    ("elementwise", closed, ("value", "dx", "dscale"), "float32", layout)
+    for closed, layout in itertools.product(map(named, SHAPES.values()), ("shared", "each"))
 ]
 LOG_Z = ("value", "dalpha", "d2alpha")
 PARTITION = [("elementwise", LOG_PARTITION, LOG_Z, storage, "shared") for storage in DTYPES]
 REDUCTIONS = [
     ("reduction", definition, GRADIENTS, storage, layout)
-    for definition, storage, layout in itertools.product((LOSS, NLL), DTYPES, ("shared", "columns", "rows"))
+    for (definition, storage), layout in itertools.product(CODES, ("shared", "columns", "rows"))
 ]
 SMALL = [*(("fold", storage) for storage in DTYPES), ("total", "float32"), ("total", "float64")]
-KERNELS = FULL + ONE + PARTITION + REDUCTIONS
+KERNELS = FULL + ONE + CLOSED + PARTITION + REDUCTIONS
 
 
 def name_of(what: Any) -> str:
     return "-".join(w if isinstance(w, str) else w.name if isinstance(w, Definition) else "+".join(w) for w in what)
 
 
+def doubles_inside(what: Any) -> bool:
+    """Tell whether the kernel computes floats in doubles."""
+    return "float64" not in what and any(isinstance(w, Definition) and w.in_doubles is not None for w in what)
+
+
 def each_kernel(kernels: list[Any]) -> Any:
     """Those of float32, and of the other types what differs most, in the ordinary run: each takes a second."""
 
     def usual(what: Any) -> bool:
-        return "float32" in what or ("bfloat16" not in what and NLL not in what and what[0] != "reduction")
+        light = what[0] != "reduction" and not {"bfloat16", NLL, NLL.in_words, LOSS.in_words} & set(what)
+        return "float32" in what or light
 
     chosen = [what if usual(what) else pytest.param(what, marks=pytest.mark.slow) for what in kernels]
     return pytest.mark.parametrize("what", chosen, ids=name_of)
 
 
 # bfloat16 is float16 with another conversion.
-each_storage = pytest.mark.parametrize(
-    "storage", [pytest.param(name, marks=pytest.mark.slow) if name == "bfloat16" else name for name in DTYPES]
+each_storage = pytest.mark.parametrize("storage", [*slow("bfloat16"), "float16", "float32", "float64"])
+
+
+def in_doubles(definition: Definition) -> Definition:
+    """The definition whose code GPUs run that are fast in double."""
+    return definition
+
+
+def in_words(definition: Definition) -> Definition:
+    """The definition whose code the others run."""
+    return definition.in_words
+
+
+LONGER = ("bfloat16", in_doubles), ("bfloat16", in_words), ("float16", in_words)
+each_code = pytest.mark.parametrize(
+    ("storage", "code"),
+    [
+        *itertools.product(("float16", "float32", "float64"), [in_doubles]),
+        ("float32", in_words),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in LONGER),
+    ],
+    ids=lambda part: part if isinstance(part, str) else part.__name__,
 )
 
 
@@ -83,9 +118,9 @@ def test_ptx_has_only_operations_with_one_meaning(what: Any) -> None:
     assert all(".rn." in operation for operation in operations), Counter(operations)
     assert not re.search(r"\.ftz|\.approx|\bcall\b|\.local|\.shared|\bex2\b|\blg2\b|atom\.|red\.", text)
     if what[0] == "elementwise":
-        assert len(operations) > 20
+        assert len(operations) > (5 if what in CLOSED else 20)
         arithmetic = {operation.rsplit(".", 1)[1] for operation in operations}
-        assert "float64" in what or not arithmetic & {"f64"}, "float32 stays float32"
+        assert "float64" in what or ("f64" in arithmetic) == doubles_inside(what), "float32 stays float32 in words"
 
 
 def at_a_time(what: Any) -> int:
@@ -126,21 +161,52 @@ def assembled(what: Any, arch: str, folder: Path) -> tuple[Path, str]:
     return target, done.stderr
 
 
-@pytest.mark.parametrize("arch", ["sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120"])
-def test_every_generation_from_7_5_on_takes_the_ptx(arch: str, tmp_path: Path) -> None:
-    assembled(("elementwise", NLL, GRADIENTS, "float32", "shared"), arch, tmp_path)
+@pytest.mark.parametrize("arch", ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"])
+@pytest.mark.parametrize("definition", [LOSS, NLL], ids=lambda d: d.name)
+def test_every_generation_from_7_5_on_runs_what_suits_it(definition: Definition, arch: str, tmp_path: Path) -> None:
+    """Doubles inside where the hardware has many units for them, and nothing spilled to memory."""
+    capability = divmod(int(arch.removeprefix("sm_")), 10)
+    launched: list[Any] = []
+    device = launch.Device(2, capability in launch.DOUBLES, lambda what, *_: launched.append(what), lambda _: 0)
+    given = launch.operands(device, [launch.Array(0, (8,), (1,))], [0.5, 1.0])
+    launch.elementwise(device, definition, GRADIENTS, "float32", given, [0] * len(GRADIENTS))
+    assert doubles_inside(launched[0]) == (arch in ("sm_80", "sm_90", "sm_100"))
+    _, report = assembled(launched[0], arch, tmp_path)
+    assert "0 bytes spill stores, 0 bytes spill loads" in report, report
 
 
-@each_kernel([w for w in FULL + REDUCTIONS if w[1] == NLL] + ONE + PARTITION + SMALL)
+def test_what_a_device_runs_is_compiled_once() -> None:
+    """Float64 has one kind of code, whatever the device; closed forms are for floats in doubles."""
+
+    def chosen(definition: Definition, storage: str, doubles: bool) -> Any:
+        launched: list[Any] = []
+        device = launch.Device(2, doubles, lambda what, *_: launched.append(what[1]), lambda _: 0)
+        given = launch.operands(device, [launch.Array(0, (8,), (1,))], [0.5, 1.0])
+        launch.elementwise(device, definition, ("value",), storage, given, [0])
+        launch.reduction(device, definition, ("value",), storage, given, 0, 0, 1.0, {})
+        assert launched[0] is launched[1]
+        return launched[0]
+
+    closed = named("loss_cauchy")
+    for storage, doubles in itertools.product(DTYPES, (False, True)):
+        general = LOSS if doubles or storage == "float64" else LOSS.in_words
+        assert chosen(LOSS, storage, doubles) is general
+        assert chosen(closed, storage, doubles) is (closed if doubles and storage != "float64" else general)
+
+
+@each_kernel([w for w in FULL + REDUCTIONS if w[1] in (NLL, NLL.in_words)] + ONE + CLOSED + PARTITION + SMALL)
 def test_registers_suffice(what: Any, tmp_path: Path) -> None:
-    """Nothing is spilled to memory; two blocks of 256 threads fit into the 65,536 registers, in double one."""
+    """Nothing is spilled to memory, and as many blocks as are asked for fit into the 65,536 registers."""
     _, report = assembled(what, "sm_90", tmp_path)
     assert "0 bytes spill stores, 0 bytes spill loads" in report, report
     (used,) = map(int, re.findall(r"Used (\d+) registers", report))
-    assert used <= (255 if "float64" in what else 72 if what in ONE else 128), report
+    most = 72 if what in ONE else 80 if what in CLOSED else 168 if doubles_inside(what) else 128
+    assert used <= (255 if "float64" in what else most), report
 
 
-@pytest.mark.parametrize("what", [w for w in FULL if w[1] == LOSS and w[-1] in ("shared", "each")], ids=name_of)
+@pytest.mark.parametrize(
+    "what", [w for w in FULL if w[1] in (LOSS, LOSS.in_words) and w[-1] in ("shared", "each")], ids=name_of
+)
 def test_machine_code_moves_16_bytes_at_a_time(what: Any, tmp_path: Path) -> None:
     cubin, _ = assembled(what, "sm_90", tmp_path)
     listing = subprocess.run([tool("nvdisasm"), str(cubin)], capture_output=True, text=True, check=True).stdout
@@ -162,10 +228,10 @@ def launcher(what: Any) -> Any:
 class Simulated:
     """A device on the CPU, with two multiprocessors; ``launched`` tells what ran."""
 
-    def __init__(self, multiprocessors: int = 2) -> None:
+    def __init__(self, multiprocessors: int = 2, doubles: bool = True) -> None:
         self.launched: list[Any] = []
         self.memory: list[Any] = []
-        self.device = launch.Device(multiprocessors, self.launch, self.scratch)
+        self.device = launch.Device(multiprocessors, doubles, self.launch, self.scratch)
 
     def launch(self, what: Any, blocks: int, words: Any) -> None:
         self.launched.append(what)
@@ -231,9 +297,9 @@ def reference(definition: Definition, x: Any, alpha: Any, scale: Any) -> list[An
 
 
 def on_cpu(definition: Definition, *operands: Any, reduction: str = "none", weights: Any = None) -> Any:
-    """The value and all gradients by the code that GPUs have, which computes floats in two words and not in doubles."""
+    """The value and all gradients."""
     wrt = definition.operands
-    return fr.LossGrad(*_evaluate.value_and_grad(definition.in_words, operands, reduction, weights, wrt, None))
+    return fr.LossGrad(*_evaluate.value_and_grad(definition, operands, reduction, weights, wrt, None))
 
 
 def assert_same_bits(found: Any, expected: Any, what: str) -> None:
@@ -254,20 +320,21 @@ def drawn(storage: str, n: int, seed: int) -> tuple[Any, Any, Any]:
         return np.ascontiguousarray(x.astype(dtype)), np.ascontiguousarray(alpha), np.ascontiguousarray(scale)
 
 
-@each_storage
+@each_code
 @pytest.mark.parametrize("definition", [LOSS, NLL], ids=lambda d: d.name)
-def test_arithmetic_has_the_bits_of_the_cpu(definition: Definition, storage: str) -> None:
+def test_arithmetic_has_the_bits_of_the_cpu(definition: Definition, storage: str, code: Any) -> None:
     """Half a million points for each function and dtype, newly drawn at each run, with their seed in the failure."""
     seed = int(np.random.SeedSequence().generate_state(1)[0])
     x, alpha, scale = drawn(storage, 500_000, seed)
-    outputs = (*GRADIENTS, "weight", "curvature") if definition == LOSS else GRADIENTS
+    outputs = (*GRADIENTS, *definition.others)
+    definition = code(definition)
     what = ("elementwise", definition, outputs, storage, "each")
     found = run(what, aligned(x), aligned(alpha), aligned(scale))
     expected = reference(definition, x, alpha, scale)
-    if definition == LOSS:
+    if definition.others:
         compute = np.float64 if storage == "float64" else np.float32
         operands = x.astype(compute), alpha, scale
-        more = backend(x).evaluate(LOSS.in_words, ("weight", "curvature"), operands, {})
+        more = backend(x).evaluate(definition, definition.others, operands, {})
         with np.errstate(over="ignore", under="ignore"):
             expected += [result.astype(DTYPES[storage]) for result in more]
     for name, one, other in zip(outputs, found, expected, strict=True):
@@ -277,20 +344,20 @@ def test_arithmetic_has_the_bits_of_the_cpu(definition: Definition, storage: str
 SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 255, 256, 257, 1023, 1024, 4095, 4100, 20000)
 
 
-@each_storage
+@each_code
 @pytest.mark.parametrize("alpha", [-8.0, 0.3, 1.97, 2.0, 2.5, np.inf], ids=str)
-def test_every_size_of_shared_parameters(alpha: float, storage: str) -> None:
+def test_every_size_of_shared_parameters(alpha: float, storage: str, code: Any) -> None:
     """Also by address, by the layout for any alignment, and x beyond the quick case here and there."""
     compute = np.float64 if storage == "float64" else np.float32
     x, _, _ = drawn(storage, SIZES[-1] + 1, 5)
     x[::2] = np.linspace(-3, 3, x[::2].size).astype(DTYPES[storage])
     x[2048:4096] = 1
     number = compute(0.7)
-    expected = reference(LOSS, x, compute(alpha), number)
+    expected = reference(code(LOSS), x, compute(alpha), number)
     address = [np.array([alpha], compute), np.array(number, compute)]
     for n in SIZES:
         for layout, parameters in (("shared", (alpha, number)), ("shared", address), ("columns", (alpha, number))):
-            what = ("elementwise", LOSS, GRADIENTS, storage, layout)
+            what = ("elementwise", code(LOSS), GRADIENTS, storage, layout)
             offset = 1 if layout == "columns" else 0
             where = x[offset:][:n] if offset else aligned(x[:n])
             found = run(what, where, *parameters, offset=offset)
@@ -298,23 +365,23 @@ def test_every_size_of_shared_parameters(alpha: float, storage: str) -> None:
                 assert_same_bits(one, other[offset:][:n], f"{name}, {n} elements, {layout}")
 
 
-@each_storage
+@each_code
 @pytest.mark.parametrize("period", [2, 3, 5, 16, 60, 96, 300, 3000])
-def test_columns(period: int, storage: str) -> None:
+def test_columns(period: int, storage: str, code: Any) -> None:
     """Threads that are no multiple of the period; either parameter may be a number."""
     compute = np.float64 if storage == "float64" else np.float32
-    what = ("elementwise", NLL, GRADIENTS, storage, "columns")
+    what = ("elementwise", code(NLL), GRADIENTS, storage, "columns")
     x = np.random.default_rng(period).standard_normal((37, period)).astype(DTYPES[storage])
     alpha = np.linspace(0, 3, period).astype(compute)
     scale = np.linspace(2, 0.5, period).astype(compute)
     for a, c in ((alpha, scale), (alpha, 0.7), (1.5, scale)):
         found = run(what, x, a, c, offset=1)
-        expected = reference(NLL, x, compute(a), compute(c))
+        expected = reference(code(NLL), x, compute(a), compute(c))
         for name, one, other in zip(GRADIENTS, found, expected, strict=True):
             assert_same_bits(one, other.reshape(-1), f"{name}")
 
 
-@each_storage
+@each_code
 @pytest.mark.parametrize(
     ("layout", "shape"),
     [
@@ -326,41 +393,41 @@ def test_columns(period: int, storage: str) -> None:
     ],
     ids=str,
 )
-def test_parameters_along_another_axis(layout: str, shape: tuple[int, ...], storage: str) -> None:
+def test_parameters_along_another_axis(layout: str, shape: tuple[int, ...], storage: str, code: Any) -> None:
     """Channels before pixels, rows with a parameter each; any stride between the parameters."""
     compute = np.float64 if storage == "float64" else np.float32
-    what = ("elementwise", NLL, GRADIENTS, storage, layout)
+    what = ("elementwise", code(NLL), GRADIENTS, storage, layout)
     x = np.random.default_rng(len(shape)).standard_normal(shape).astype(DTYPES[storage])
     period = shape[-2]
     alpha = np.linspace(3, 0, 2 * period).astype(compute)[::-2, np.newaxis]
     scale = np.linspace(2, 0.5, period).astype(compute)[:, np.newaxis]
     for a, c in ((alpha, scale), (alpha, 0.7), (1.5, scale)):
         found = run(what, x, a, c, offset=1)
-        expected = reference(NLL, x, compute(a), compute(c))
+        expected = reference(code(NLL), x, compute(a), compute(c))
         for name, one, other in zip(GRADIENTS, found, expected, strict=True):
             assert_same_bits(one, other.reshape(-1), f"{name}")
 
 
-@each_storage
-def test_a_parameter_for_each_element(storage: str) -> None:
+@each_code
+def test_a_parameter_for_each_element(storage: str, code: Any) -> None:
     compute = np.float64 if storage == "float64" else np.float32
-    what = ("elementwise", NLL, GRADIENTS, storage, "each")
+    what = ("elementwise", code(NLL), GRADIENTS, storage, "each")
     x, alpha, scale = drawn(storage, SIZES[-1], 6)
     alpha[100:3000], scale[100:3000], x[100:3000] = 1, 1, np.linspace(-3, 3, 2900).astype(DTYPES[storage])
     for n in SIZES[2:]:
         for a, c in ((alpha, scale), (alpha, 0.7), (1.5, scale)):
             a, c = (aligned(p[:n]) if isinstance(p, np.ndarray) else p for p in (a, c))
             found = run(what, aligned(x[:n]), a, c)
-            expected = reference(NLL, x[:n], compute(a), compute(c))
+            expected = reference(code(NLL), x[:n], compute(a), compute(c))
             for name, one, other in zip(GRADIENTS, found, expected, strict=True):
                 assert_same_bits(one, other, f"{name}, {n} elements")
 
 
-@each_storage
-def test_any_strides(storage: str) -> None:
+@each_code
+def test_any_strides(storage: str, code: Any) -> None:
     """Views of four axes, reversed, transposed and broadcast, read where they are."""
     compute = np.float64 if storage == "float64" else np.float32
-    what = ("elementwise", LOSS, GRADIENTS, storage, "strided")
+    what = ("elementwise", code(LOSS), GRADIENTS, storage, "strided")
     rng = np.random.default_rng(7)
     x = rng.standard_normal((4, 6, 5, 7)).astype(DTYPES[storage]).transpose(2, 0, 3, 1)[::-1, :, ::2]
     alpha = rng.uniform(-3, 3, (4, 1, 6)).astype(compute)
@@ -373,7 +440,9 @@ def test_any_strides(storage: str) -> None:
         (np.ascontiguousarray(x)[:, :, 0], 1.5, scale[:, :, 0]),
     ):
         with np.errstate(invalid="ignore"):
-            expected = reference(LOSS, *(v.astype(compute) if k and np.ndim(v) else v for k, v in enumerate(views)))
+            expected = reference(
+                code(LOSS), *(v.astype(compute) if k and np.ndim(v) else v for k, v in enumerate(views))
+            )
         for name, out, other in zip(GRADIENTS, run(what, *views, offset=1), expected, strict=True):
             assert_same_bits(out, np.ascontiguousarray(other).reshape(-1), name)
 
@@ -446,12 +515,12 @@ def reduced(
     return tuple(targets[name].array for name in GRADIENTS)
 
 
-@each_storage
+@each_code
 @pytest.mark.parametrize("axis", [-1, *slow(-2)])
 @pytest.mark.parametrize(
     "shape", [(1,), (3,), (37, 5), (300, 11), (5, 2000), (70001,), (4, 3, 70), (3, 4, 2500)], ids=str
 )
-def test_sums(shape: tuple[int, ...], axis: int, storage: str) -> None:
+def test_sums(shape: tuple[int, ...], axis: int, storage: str, code: Any) -> None:
     """dx has the CPU's bits; sums, which the CPU takes in another order, agree to the last place but one."""
     compute = np.float64 if storage == "float64" else np.float32
     rng = np.random.default_rng(len(shape) + shape[0])
@@ -471,9 +540,9 @@ def test_sums(shape: tuple[int, ...], axis: int, storage: str) -> None:
         (alpha, 0.7, weights, False),
         (1.3, scale, None, True),
     ):
-        found = reduced(NLL, storage, x, a, c, w, mean)
+        found = reduced(code(NLL), storage, x, a, c, w, mean)
         operands = x.astype(compute), *(compute(p) if np.ndim(p) == 0 else p for p in (a, c))
-        expected = on_cpu(NLL, *operands, reduction="mean" if mean else "sum", weights=w)
+        expected = on_cpu(code(NLL), *operands, reduction="mean" if mean else "sum", weights=w)
         with np.errstate(over="ignore", under="ignore"):
             assert_same_bits(found[1], expected.dx.astype(DTYPES[storage]).reshape(-1), "dx")
         for name, one in zip(("value", "dalpha", "dscale"), (found[0], found[2], found[3]), strict=True):
@@ -521,12 +590,12 @@ def test_weights_that_cancel_have_no_mean() -> None:
 
 def test_the_checks_see_a_kernel_that_is_wrong() -> None:
     """A fused operation is refused, a changed one gives other bits, a store beside the output breaks the guard."""
-    what = ("elementwise", LOSS, ("value",), "float32", "columns")
+    what = ("elementwise", LOSS.in_words, ("value",), "float32", "columns")
     text = compiled.ptx(*what)
     with pytest.raises(ptx_on_cpu.Unknown, match="not exact"):
         ptx_on_cpu.load(text.replace("mul.rn.f32", "mul.f32", 1))
     x = np.linspace(-3, 3, 100, dtype=np.float32)[1:]
-    expected = on_cpu(LOSS, x, 0.5, 1.5).value
+    expected = on_cpu(LOSS.in_words, x, 0.5, 1.5).value
     fused = re.search(r"fma\.rn\.f32 \t(%r\d+), (%r\d+), (%r\d+), (%r\d+)", text)
     assert fused is not None
     try:

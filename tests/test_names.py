@@ -66,7 +66,7 @@ def test_cuda_has_no_storage_of_another_kind() -> None:
     with pytest.raises(KeyError, match="int32"):
         cuda.elementwise(LOSS, ("value",), "int32", "shared")
     one = launch.Array(0, (1,), (1,))
-    device = launch.Device(1, lambda *_: None, lambda _: 0)
+    device = launch.Device(1, True, lambda *_: None, lambda _: 0)
     given = launch.operands(device, [one], [1.0, 1.0])
     with pytest.raises(ValueError, match="no sum is called dc"):
         launch.reduction(device, LOSS, ("value",), "float32", given, 0, 0, 1.0, {"dc": 0})

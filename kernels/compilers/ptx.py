@@ -52,8 +52,11 @@ def _whole(payload: bytes) -> str:
     return text
 
 
-def compiled(function: Callable[..., Any], signature: Any, count: int, threads: int) -> str:
-    """The PTX of a Python function of a pointer to int64, whose kernel takes so many words, in blocks of threads."""
+def compiled(function: Callable[..., Any], signature: Any, count: int, threads: int, blocks: int) -> str:
+    """The PTX of a Python function of a pointer to int64, whose kernel takes so many words.
+
+    It is launched in blocks of so many threads, of which so many share a multiprocessor's registers at least.
+    """
     inner = lower(function, signature)
     parameters = ", ".join(f"i64 %w{i}" for i in range(count))
     stores = "\n".join(
@@ -70,7 +73,7 @@ define ptx_kernel void @kernel({parameters}) {{
   ret void
 }}
 !nvvm.annotations = !{{!0}}
-!0 = !{{ptr @kernel, !"maxntidx", i32 {threads}}}
+!0 = !{{ptr @kernel, !"maxntidx", i32 {threads}, !"minctasm", i32 {blocks}}}
 """
     module = link(_machine(), [inner.called_by(entry), *inner.modules], "kernel")
     optimize(_machine(), module, vectorize=False)

@@ -11,7 +11,7 @@ from ..compilers import cache, native
 from ..compilers import ptx as ptx_compiler
 from ..compilers.lowering import lower
 from ..losses.definition import Definition
-from .launch import THREADS
+from .launch import REGISTERS, THREADS
 
 __all__ = ["LOOP", "handler", "kernel", "ptx"]
 
@@ -102,6 +102,7 @@ def ptx(kind: str, *what: Any) -> str:
         from . import cuda
 
         function, words = getattr(cuda, kind)(*what)
-        return ptx_compiler.compiled(function, cuda.SIGNATURE, words, THREADS)
+        blocks = REGISTERS["float64" if "float64" in what else "float32"]
+        return ptx_compiler.compiled(function, cuda.SIGNATURE, words, THREADS, blocks)
 
     return ptx_compiler.text(cache.name_of(kind, what), _sources("loops.cuda", what), compiled)

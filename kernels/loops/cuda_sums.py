@@ -25,11 +25,11 @@ from .tuples import each_of, fold_of, picker, repeated, transposed
 __all__ = ["fold", "reduction", "total"]
 
 
-def _adder(zero: Any, count: int) -> Callable[..., Any]:
+def _adder(zero: Any, count: int, doubles: bool) -> Callable[..., Any]:
     """add(k, total, numbers): a double and the sum of ``count`` numbers; k is there for `each_of`.
 
-    Floats are added among themselves first, in two words and a sixteenth of their size, so that nothing overflows: one
-    addition of doubles for all of them, since many GPUs are slow in double.
+    Unless doubles are fast, floats are added among themselves first, in two words and a sixteenth of their size, so
+    that nothing overflows: one addition of doubles for all of them.
     """
     down, up = type(zero)(1 / 16), np.float64(16)
 
@@ -50,7 +50,7 @@ def _adder(zero: Any, count: int) -> Callable[..., Any]:
     def add(k, total, numbers):
         return one_by_one(total, numbers)
 
-    return inlined(add if zero.itemsize == 8 or count == 1 else add_floats)
+    return inlined(add if doubles or count == 1 else add_floats)
 
 
 @inlined
@@ -142,7 +142,8 @@ def reduction(definition: Definition, outputs: tuple[str, ...], storage: str, la
         weight = load_weight(words[weights_at], i) if words[weights_at] != 0 else one
         return (weigh(evaluate(load_one(words, i), p, True, close), weight, factors),)
 
-    add_several, add_single = (each_of(_adder(zero, n), sums_count) for n in (count, 1))
+    doubles_inside = zero.itemsize == 8 or read.code.carries is np.float64
+    add_several, add_single = (each_of(_adder(zero, n, doubles_inside), sums_count) for n in (count, 1))
     picks, pick_alone = each_of(inlined(lambda k, result: pick(result)), count), repeated(1)
 
     @inlined

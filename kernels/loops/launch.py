@@ -31,6 +31,7 @@ from ..losses.definition import Definition
 
 __all__ = [
     "DOUBLES",
+    "REGISTERS",
     "THREADS",
     "Array",
     "Device",
@@ -44,8 +45,10 @@ __all__ = [
     "total",
 ]
 
-THREADS = 256  # of a block
-BLOCKS = 8  # for each multiprocessor, at most
+THREADS = 128  # of a block
+BLOCKS = 16  # for each multiprocessor, at most
+# Blocks that a multiprocessor's 65,536 registers are for, at least: 168 for a thread, in double 255.
+REGISTERS = {"float32": 3, "float64": 2}
 CHUNK = 4096  # partial sums that one warp of `cuda.fold` takes
 ROW = 2048  # elements of a row that a warp takes at a time
 LAYOUTS = ("shared", "columns", "rows", "each", "strided")
