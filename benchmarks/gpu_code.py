@@ -6,10 +6,7 @@ import argparse
 import heapq
 import importlib.metadata
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +19,11 @@ from fastrobust.kernels.loops import compiled, launch
 from fastrobust.kernels.losses.catalogue import LOSS, NLL, named
 from fastrobust.kernels.losses.definition import Definition
 
-from .measure import RESULTS, environment, write_csv
+from .measure import RESULTS, ROOT, environment, write_csv
+
+sys.path.insert(0, str(ROOT / "tests"))
+
+from nvidia import assembled
 
 GRADIENTS = ("value", "dx", "dalpha", "dscale")
 WORKS = [
@@ -57,32 +58,6 @@ class Block(NamedTuple):
 
     instructions: list[str]
     targets: list[str]
-
-
-def tool(name: str) -> str:
-    """A program of NVIDIA's toolkit, from PyPI or on the path."""
-    package = "nvidia-cuda-nvcc" if name == "ptxas" else f"nvidia-cuda-{name}"
-    try:
-        files = importlib.metadata.files(package) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    found = next((str(file.locate()) for file in files if file.name == name), None) or shutil.which(name)
-    if found is None:
-        raise SystemExit(f'{name} is not installed: pip install "fastrobust[test]", or put it on the path')
-    return found
-
-
-def assembled(text: str, capability: str) -> tuple[str, str]:
-    """The listing of the machine code, and what ptxas says of it."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
-        source.write_text(text)
-        arch = f"-arch=sm_{capability.replace('.', '')}"
-        made = subprocess.run(
-            [tool("ptxas"), arch, "-v", source, "-o", target], capture_output=True, text=True, check=True
-        )
-        shown = subprocess.run([tool("nvdisasm"), target], capture_output=True, text=True, check=True)
-    return shown.stdout, made.stderr
 
 
 def blocks_of(listing: str) -> dict[str, Block]:
@@ -144,7 +119,9 @@ def counted(
 ) -> dict[str, object]:
     """A row of results."""
     written = definition if doubles_inside else definition.in_words
-    listing, report = assembled(compiled.ptx(kind, written, outputs, "float32", "shared"), capability)
+    listing, report = assembled(
+        compiled.ptx(kind, written, outputs, "float32", "shared"), f"sm_{capability.replace('.', '')}"
+    )
     stored = 1 if kind == "reduction" else len(outputs)
     ops = [re.sub(r"^@!?U?P\w+\s+", "", line).split()[0] for line in loop_of_ordinary(blocks_of(listing), stored)]
     groups = Counter(op.split(".")[0] for op in ops)
@@ -182,7 +159,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=RESULTS / "gpu_code.csv", metavar="FILE", help="where rows go")
     chosen = parser.parse_args(arguments)
     console, rows = Console(width=110), []
-    same = environment() | {"ptxas": importlib.metadata.version("nvidia-cuda-nvcc")}
+    try:
+        same = environment() | {"ptxas": importlib.metadata.version("nvidia-cuda-nvcc")}
+    except importlib.metadata.PackageNotFoundError:
+        raise SystemExit("ptxas is not installed: pip install nvidia-cuda-nvcc nvidia-cuda-nvdisasm") from None
     cases = [(capability, tuple(map(int, capability.split("."))) in launch.DOUBLES) for capability in chosen.capability]
     cases += [(capability, False) for capability, doubles in cases if doubles]
     for case in track(cases, description="counting", console=console):

@@ -5,17 +5,14 @@ On a GPU: tests/test_gpu.py.
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
 import math
 import re
-import shutil
-import subprocess
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import nvidia
 import points
 import ptx_on_cpu
 import pytest
@@ -138,32 +135,17 @@ def test_memory_is_read_and_written_16_bytes_at_a_time(what: Any) -> None:
     assert len(re.findall(rf"st\.global{wide}", text)) >= len(what[2])
 
 
-def tool(name: str) -> str:
-    """A program of NVIDIA's toolkit: installed by the extra "test" where NVIDIA has it on PyPI, or on the path."""
+def assembled(what: Any, arch: str) -> tuple[str, str]:
+    """The listing of the machine code, and what ptxas says of it."""
     try:
-        files = importlib.metadata.files(f"nvidia-cuda-{'nvcc' if name == 'ptxas' else name}") or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    found = next((str(f.locate()) for f in files if f.name == name), None) or shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
-def assembled(what: Any, arch: str, folder: Path) -> tuple[Path, str]:
-    """The machine code, and what ptxas says of it."""
-    source, target = folder / "kernel.ptx", folder / "kernel.cubin"
-    source.write_text(compiled.ptx(*what))
-    done = subprocess.run(
-        [tool("ptxas"), f"-arch={arch}", "-v", str(source), "-o", str(target)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return target, done.stderr
+        return nvidia.assembled(compiled.ptx(*what), arch)
+    except nvidia.Missing as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("arch", ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"])
 @pytest.mark.parametrize("definition", [LOSS, NLL], ids=lambda d: d.name)
-def test_every_generation_from_7_5_on_runs_what_suits_it(definition: Definition, arch: str, tmp_path: Path) -> None:
+def test_every_generation_from_7_5_on_runs_what_suits_it(definition: Definition, arch: str) -> None:
     """Doubles inside where the hardware has many units for them, and nothing spilled to memory."""
     capability = divmod(int(arch.removeprefix("sm_")), 10)
     launched: list[Any] = []
@@ -171,7 +153,7 @@ def test_every_generation_from_7_5_on_runs_what_suits_it(definition: Definition,
     given = launch.operands(device, [launch.Array(0, (8,), (1,))], [0.5, 1.0])
     launch.elementwise(device, definition, GRADIENTS, "float32", given, [0] * len(GRADIENTS))
     assert doubles_inside(launched[0]) == (arch in ("sm_80", "sm_90", "sm_100"))
-    _, report = assembled(launched[0], arch, tmp_path)
+    _, report = assembled(launched[0], arch)
     assert "0 bytes spill stores, 0 bytes spill loads" in report, report
 
 
@@ -195,9 +177,9 @@ def test_what_a_device_runs_is_compiled_once() -> None:
 
 
 @each_kernel([w for w in FULL + REDUCTIONS if w[1] in (NLL, NLL.in_words)] + ONE + CLOSED + PARTITION + SMALL)
-def test_registers_suffice(what: Any, tmp_path: Path) -> None:
+def test_registers_suffice(what: Any) -> None:
     """Nothing is spilled to memory, and as many blocks as are asked for fit into the 65,536 registers."""
-    _, report = assembled(what, "sm_90", tmp_path)
+    _, report = assembled(what, "sm_90")
     assert "0 bytes spill stores, 0 bytes spill loads" in report, report
     (used,) = map(int, re.findall(r"Used (\d+) registers", report))
     most = 72 if what in ONE else 80 if what in CLOSED else 168 if doubles_inside(what) else 128
@@ -207,9 +189,8 @@ def test_registers_suffice(what: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "what", [w for w in FULL if w[1] in (LOSS, LOSS.in_words) and w[-1] in ("shared", "each")], ids=name_of
 )
-def test_machine_code_moves_16_bytes_at_a_time(what: Any, tmp_path: Path) -> None:
-    cubin, _ = assembled(what, "sm_90", tmp_path)
-    listing = subprocess.run([tool("nvdisasm"), str(cubin)], capture_output=True, text=True, check=True).stdout
+def test_machine_code_moves_16_bytes_at_a_time(what: Any) -> None:
+    listing, _ = assembled(what, "sm_90")
     width = 8 * at_a_time(what)
     assert re.search(rf"LDG\.E\.{width}", listing)
     assert len(re.findall(rf"STG\.E\.{width}", listing)) >= len(GRADIENTS)
