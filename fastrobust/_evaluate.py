@@ -46,6 +46,8 @@ definitions = _Definitions()
 
 def _with_options(target: Backend, function: str, leading: str, x: ArrayLike, options: Options) -> Backend:
     """The backend where options are given, a mask among them."""
+    if len(options) == 1 and "out" in options:
+        return target
     check_options(function, options)
     return joined("where", options["where"], target, leading, x) if "where" in options else target
 
@@ -82,9 +84,10 @@ def value_of(
             return target.evaluate(definition, ("value",), operands, options)
         return target.weighted(definition, ("value",), operands, weights, options)
     check_reduction(reduction)
+    out = None
     if options:
         check_options(definition.title, options, frozenset(("out",)), f" together with reduction={reduction!r}")
-    out = options.get("out")
+        out = options.get("out")
     if out is not None:
         if isinstance(out, tuple):
             if len(out) != 1:

@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 import fastrobust as fr
 from fastrobust import _threads
 from fastrobust._backends import numpy as backend
+from fastrobust._backends.numpy import sums
+from fastrobust._call import WRT
+from fastrobust.kernels.losses.catalogue import LOSS
 
 Array = NDArray[Any]
 INF, NAN = math.inf, math.nan
@@ -821,6 +824,32 @@ def test_extreme_arguments_are_summed_quietly(reduction: Any, weights: Any, dtyp
         for a in ALPHAS:
             fr.loss_and_grad(x, a, 1.0, reduction=reduction, weights=weights)
         fr.loss_and_grad(np.resize(x, (40, 15)), alpha, np.resize(scale, 15), reduction=reduction)
+
+
+@pytest.mark.parametrize("wrt", [(), ("x",), ("alpha",), ("x", "scale"), WRT], ids=str)
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (2, 3), (1000,), (1 << 16,)], ids=str)
+def test_sums_of_few_elements_have_the_bits_of_the_general_way(
+    shape: Any, dtype: Any, reduction: Any, wrt: Any
+) -> None:
+    """They are one call of a ufunc; the other way is that of sums with weights, and those of 1 change nothing."""
+    x = np.asarray(np.random.default_rng(3).standard_normal(shape), dtype)
+    found = fr.loss_and_grad(x, 0.7, 1.3, reduction=reduction, wrt=wrt)
+    other = sums._reduce(LOSS, wrt, (x, 0.7, 1.3), reduction, None, None)
+    for one, expected in zip(found, other, strict=True):
+        assert (one is None) == (expected is None)
+        if one is not None:
+            assert type(one) is type(expected) and np.shape(one) == np.shape(expected)
+            np.testing.assert_array_equal(one, expected)
+    if "x" in wrt:
+        memory = np.full_like(x, np.nan)
+        again = fr.loss_and_grad(x, 0.7, 1.3, reduction=reduction, wrt=wrt, out=(None, memory, None, None))
+        assert again.dx is memory
+        np.testing.assert_array_equal(memory, other[1])
+        in_place = x.copy()
+        fr.loss_and_grad(in_place, 0.7, 1.3, reduction=reduction, wrt=wrt, out=(None, in_place, None, None))
+        np.testing.assert_array_equal(in_place, other[1])
 
 
 @pytest.mark.parametrize("weights", [None, np.array([1.0, 0.0, 0.0, 2.0])], ids=["", "weights"])

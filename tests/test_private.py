@@ -108,12 +108,13 @@ def test_a_version_is_excluded_only_where_nothing_replaces_what_is_private() -> 
 
 def test_numpy_has_its_table_of_c_functions_where_it_was() -> None:
     header = (Path(np.get_include()) / "numpy" / "__ufunc_api.h").read_text(encoding="utf-8")
-    found = re.search(r"#define PyUFunc_FromFuncAndData \\\n(.*)\\\n\s*PyUFunc_API\[(\d+)\]", header)
-    assert found, "NumPy's header no longer has PyUFunc_FromFuncAndData: see _backends/numpy/c_api.py"
-    assert int(found[2]) == c_api.ENTRY, "NumPy moved PyUFunc_FromFuncAndData to another entry of its table"
+    name = "PyUFunc_FromFuncAndDataAndSignature"
+    found = re.search(rf"#define {name} \\\n(.*)\\\n\s*PyUFunc_API\[(\d+)\]", header)
+    assert found, f"NumPy's header no longer has {name}: see _backends/numpy/c_api.py"
+    assert int(found[2]) == c_api.ENTRY, f"NumPy moved {name} to another entry of its table"
     types = re.sub(r"\bconst\b|\s", "", found[1])
-    expected = "(*(PyObject*(*)(PyUFuncGenericFunction*,void**,char*,int,int,int,int,char*,char*,int))"
-    assert types == expected, "NumPy's PyUFunc_FromFuncAndData takes other arguments than in _backends/numpy/c_api.py"
+    expected = "(*(PyObject*(*)(PyUFuncGenericFunction*,void**,char*,int,int,int,int,char*,char*,int,char*))"
+    assert types == expected, f"NumPy's {name} takes other arguments than in _backends/numpy/c_api.py"
     from numpy._core import _multiarray_umath
 
     assert hasattr(_multiarray_umath, "_UFUNC_API"), "NumPy moved numpy._core._multiarray_umath._UFUNC_API"
@@ -131,6 +132,24 @@ def test_numpys_c_function_makes_a_ufunc_of_a_loop() -> None:
     made = c_api.ufunc_over(ctypes.cast(add, ctypes.c_void_p).value or 0, "plus", np.float64, 2, 1)
     assert isinstance(made, np.ufunc) and (made.nin, made.nout, made.types, made.__name__) == (2, 1, ["dd->d"], "plus")
     assert made(np.arange(3.0)[:, None], [10.0, 20.0]).tolist() == [[10, 20], [11, 21], [12, 22]]
+
+
+def test_numpys_c_function_makes_a_generalized_ufunc_of_a_loop() -> None:
+    """The loop gets the length of the axis and the strides along it, and what was to be handed on."""
+    words = ctypes.POINTER(ctypes.c_ssize_t)
+
+    @ctypes.CFUNCTYPE(None, words, words, words, ctypes.c_void_p)
+    def total(arrays: Any, sizes: Any, steps: Any, data: Any) -> None:
+        for i in range(sizes[0]):
+            at = arrays[0] + i * steps[0]
+            terms = [ctypes.c_double.from_address(at + k * steps[2]).value for k in range(sizes[1])]
+            ctypes.c_double.from_address(arrays[1] + i * steps[1]).value = sum(terms) + data
+
+    made = c_api.ufunc_over(
+        ctypes.cast(total, ctypes.c_void_p).value or 0, "total", np.float64, 1, 1, "(n)->()", data=5
+    )
+    assert made.signature == "(n)->()"
+    assert made(np.arange(6.0).reshape(2, 3)).tolist() == [8, 17]
 
 
 def test_a_numpy_without_the_table_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from ..compilers.lowering import lower
 from ..losses.definition import Definition
 from .launch import REGISTERS, THREADS
 
-__all__ = ["LOOP", "handler", "kernel", "ptx"]
+__all__ = ["LOOP", "handler", "kernel", "ptx", "whole"]
 
 # The entries call ``INNER`` by Numba's calling convention, which `Lowered.called_by` checks.
 
@@ -55,15 +55,36 @@ def kernel(kind: str, definition: Definition, outputs: tuple[str, ...], dtype: A
 
     ``kernel("elementwise", LOSS, ("value",), np.float32, "shared")`` is ``cpu.elementwise(LOSS, ...)`` in machine code.
     """
-    what = definition.for_dtype(dtype), outputs, dtype, layout
+    return _addresses(kind, definition, outputs, dtype, layout)[0]
+
+
+def whole(definition: Definition, outputs: tuple[str, ...], dtype: Any) -> int:
+    """The address of the inner loop that `loops.whole` makes of a reduction with numbers as parameters."""
+    return _addresses("reduction", definition, outputs, dtype, "shared")[1]
+
+
+def _addresses(kind: str, definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> list[int]:
+    """The addresses of a kernel and, where there is one, of the loop around it."""
+    definition = definition.for_dtype(dtype)
+    what = definition, outputs, dtype, layout
     name = cache.name_of(kind, what)
+    around = f"{name}_whole" if (kind, layout) == ("reduction", "shared") else None
 
     def compiled() -> bytes:
         from . import forms
 
-        return native.compiled(name, forms.lowered(kind, *what), LOOP)
+        made = forms.lowered(kind, *what)
+        if around is not None:
+            from .whole import written
 
-    return native.addresses(name, _sources("loops.forms", what), (name,), compiled)[0]
+            stored, summed = (
+                [f"d{operand}" in outputs for operand in group] for group in (definition.data, definition.parameters)
+            )
+            made = made._replace(modules=[*made.modules, written(around, name, stored, summed, dtype)])
+        return native.compiled(name, made, LOOP)
+
+    symbols = (name,) if around is None else (name, around)
+    return native.addresses(name, _sources("loops.forms", what), symbols, compiled)
 
 
 def _sources(loops: str, what: tuple[Any, ...]) -> tuple[str, ...] | None:

@@ -30,7 +30,7 @@ from .stages import EVALUATE, PREPARE
 from .tuples import each_of
 from .vectors import LANES, adding, fence, prefetch, store_line, storing
 
-__all__ = ["BLOCK", "SIGNATURE", "Form", "elementwise", "reduction"]
+__all__ = ["ALL_FLAGS", "BLOCK", "SIGNATURE", "Form", "elementwise", "reduction"]
 
 TOGETHER = 3  # sums in one loop: what registers hold
 AHEAD = 4096  # bytes, from where on data are fetched into the caches while a block is worked on
@@ -53,14 +53,14 @@ def _forget_flags(typing: Any) -> Any:
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         word = ir.IntType(32)
         function = get_or_insert_function(builder.module, ir.FunctionType(word, [word]), "feclearexcept")
-        builder.call(function, [word(_ALL_FLAGS)])
+        builder.call(function, [word(ALL_FLAGS)])
         return context.get_dummy_value()
 
     return types.void(), lower
 
 
 # FE_ALL_EXCEPT of <fenv.h>
-_ALL_FLAGS = 0x3D if native.host_is_x86() else 0x1F
+ALL_FLAGS = 0x3D if native.host_is_x86() else 0x1F
 
 
 @_once

@@ -17,16 +17,21 @@ if TYPE_CHECKING:
 
 __all__ = ["ENTRY", "ufunc_over"]
 
-# The entry that is PyUFunc_FromFuncAndData(functions, data, types, ntypes, nin, nout, identity, name, doc, unused).
-ENTRY = 1
+# The entry that is PyUFunc_FromFuncAndDataAndSignature(functions, data, types, ntypes, nin, nout, identity, name, doc,
+# unused, signature).
+ENTRY = 31
 _GONE = (
     "NumPy {} has no {}, by which fastrobust makes ufuncs of its kernels: install a NumPy that its requirements admit"
 )
 _borrowed: list[object] = []  # a ufunc points into these for ever
 
 
-def ufunc_over(address: int, name: str, dtype: DTypeLike, inputs: int, outputs: int) -> np.ufunc:
+def ufunc_over(
+    address: int, name: str, dtype: DTypeLike, inputs: int, outputs: int, signature: str | None = None, data: int = 0
+) -> np.ufunc:
     """The ufunc of one inner loop, at that address, of arguments and results that all have that dtype.
+
+    With a signature it is a generalized one.  The loop gets ``data`` as its last argument.
 
     Raises
     ------
@@ -34,17 +39,19 @@ def ufunc_over(address: int, name: str, dtype: DTypeLike, inputs: int, outputs: 
         Where NumPy has no table of C functions under the name that it has had since NumPy 2.0.
     """
     create = ctypes.PYFUNCTYPE(
-        ctypes.py_object, *[ctypes.c_void_p] * 3, *[ctypes.c_int] * 4, *[ctypes.c_char_p] * 2, ctypes.c_int
-    )(_table()[ENTRY])
-    functions, data = (ctypes.c_void_p * 1)(address), (ctypes.c_void_p * 1)()
+        ctypes.py_object, *[ctypes.c_void_p] * 3, *[ctypes.c_int] * 4, *[ctypes.c_char_p] * 2, ctypes.c_int,
+        ctypes.c_char_p,
+    )(_table()[ENTRY])  # fmt: skip
+    functions, handed = (ctypes.c_void_p * 1)(address), (ctypes.c_void_p * 1)(data)
     types = ctypes.create_string_buffer(bytes([np.dtype(dtype).num] * (inputs + outputs)))
     label = ctypes.create_string_buffer(name.encode())
     doc = ctypes.create_string_buffer(b"See the fastrobust function of that name.")
     made = create(
-        ctypes.addressof(functions), ctypes.addressof(data), ctypes.addressof(types),
+        ctypes.addressof(functions), ctypes.addressof(handed), ctypes.addressof(types),
         1, inputs, outputs, -1, ctypes.cast(label, ctypes.c_char_p), ctypes.cast(doc, ctypes.c_char_p), 0,
+        None if signature is None else signature.encode(),
     )  # fmt: skip
-    _borrowed.append((functions, data, types, label, doc))
+    _borrowed.append((functions, handed, types, label, doc))
     return made
 
 

@@ -27,8 +27,8 @@ def evaluate(definition: Definition, names: tuple[str, ...], operands: Operands,
     if unchecked(definition, operands) and (x := operands[0]).size < PARALLEL:
         if not options:
             return ufunc_for(definition, names, x.dtype.type, "shared")(*operands)
-        if _simple(options, x):
-            return ufunc_for(definition, names, x.dtype.type, "shared")(*operands, **options)
+        if into := _simple(options, x, len(names)):
+            return ufunc_for(definition, names, x.dtype.type, "shared")(*operands, *into)
     elif not options and numbers(definition, operands):
         return ufunc_for(definition, names, np.float64, "shared")(*operands)
     elif not options and one_shape(operands) and (x := operands[0]).size < PARALLEL:
@@ -80,13 +80,14 @@ def weighted(
     return results[0] if len(results) == 1 else tuple(results)
 
 
-def _simple(options: Options, x: NDArray) -> bool:
-    """Tell whether the options are no more than out, in arrays of x's shape."""
+def _simple(options: Options, x: NDArray, count: int) -> tuple[NDArray, ...]:
+    """The arrays for so many results, if the options are no more than those and all are as x is; else none."""
     out = options.get("out")
-    for entry in out if type(out) is tuple else (out,):
+    outs = out if type(out) is tuple else (out,)
+    for entry in outs:
         if type(entry) is not np.ndarray or entry.shape != x.shape or entry.dtype != x.dtype:
-            return False
-    return len(options) == 1
+            return ()
+    return outs if len(outs) == count and len(options) == 1 else ()
 
 
 def _by_numpy(ufunc: np.ufunc, dtype: DType, arrays: Sequence[NDArray], options: Options) -> Outputs:

@@ -20,8 +20,8 @@ from ...kernels.loops.panels import PANEL, PANELS_MAX, STREAM, SUMS_MAX, TILE
 from ...kernels.losses.definition import Definition
 from .operands import Operands, overlap, prepared, unchecked
 from .pieces import call, columns, each_panel, run, tile
-from .ufuncs import ufunc_for
-from .weights import Factors, broadcast, factors, unweighted, weigh
+from .ufuncs import ufunc_for, whole_for
+from .weights import Factors, broadcast, factors, weigh
 
 __all__ = ["reduce"]
 
@@ -39,13 +39,12 @@ def reduce(
     out: Out,
 ) -> Results:
     """Sum or weighted mean of the value, and gradients: for each element in data, in their own shapes in parameters."""
-    if weights is None and unchecked(definition, operands) and 0 < operands[0].size <= PANEL:
-        data = operands[: len(definition.data)]
-        contiguous = True
-        for a in data:
+    if weights is None and unchecked(definition, operands) and 0 < (x := operands[0]).size <= PANEL:
+        contiguous, leading = x.flags.c_contiguous, len(definition.data)
+        for a in operands[1:leading]:
             contiguous &= a.flags.c_contiguous
-        if contiguous and (out is None or _only_slopes(out, data)):
-            return _reduce_small(definition, wrt, data, operands[len(data) :], reduction, out)
+        if contiguous and (out is None or _only_slopes(out, operands[:leading])):
+            return _reduce_small(definition, wrt, operands, reduction, out)
     return _reduce(definition, wrt, operands, reduction, weights, out)
 
 
@@ -72,85 +71,35 @@ def _only_slopes(out: Sequence[Any], data: Sequence[NDArray]) -> bool:
     )
 
 
-class _Plan(NamedTuple):
-    """All that does not depend on the arrays in a sum over one panel."""
-
-    kernel: Callable[..., None]
-    number: type[ctypes.c_float | ctypes.c_double]  # the type of its numbers, and those of arrays of its arguments
-    numbers: type[ctypes.Array[Any]]
-    sums: type[ctypes.Array[ctypes.c_double]]
-    addresses: type[ctypes.Array[ctypes.c_ssize_t]]
-    steps: ctypes.Array[ctypes.c_ssize_t]  # from row to row: all 0, since there is one
-    item: int  # the bytes of a number, and of all parameters
-    size: int
-    stored: tuple[bool, ...]  # which derivatives are wanted, of those in data
-    wanted: tuple[bool, ...]  # and which sums
-
-
-_DIMS = ctypes.c_ssize_t * 3  # rows, columns, rows of a panel
-
-
-@functools.lru_cache
-def _one_row(size: int) -> ctypes.Array[ctypes.c_ssize_t]:
-    """What a kernel is told of the shape of one panel, which it only reads."""
-    return _DIMS(1, size, 1)
-
-
-@functools.cache
-def _plan(definition: Definition, wrt: tuple[str, ...], dtype: type) -> _Plan:
-    """The plan of `_reduce_small` for these derivatives, made once."""
-    data, parameters = definition.data, definition.parameters
-    number = ctypes.c_float if dtype is np.float32 else ctypes.c_double
-    return _Plan(
-        _panel(definition, arguments.outputs(wrt), dtype, "shared"),
-        number,
-        number * (len(parameters) + 4),
-        ctypes.c_double * len(definition.sums),
-        ctypes.c_ssize_t * (len(definition.operands) + len(data) + 3),
-        (ctypes.c_ssize_t * (len(definition.operands) + len(data) + 1))(),
-        ctypes.sizeof(number),
-        ctypes.sizeof(number) * len(parameters),
-        tuple(name in wrt for name in data),
-        (True, *(name in wrt for name in parameters)),
-    )
-
-
 def _reduce_small(
-    definition: Definition,
-    wrt: tuple[str, ...],
-    data: Sequence[NDArray],
-    parameters: Sequence[float],
-    reduction: str,
-    out: Out,
+    definition: Definition, wrt: tuple[str, ...], operands: Operands, reduction: str, out: Out
 ) -> Results:
-    """`reduce` of up to one panel with numbers as parameters: the same bits for a third of the overhead."""
-    x = data[0]
-    T: type = x.dtype.type
-    size = x.size
-    plan = _plan(definition, wrt, T)
-    by = unweighted(reduction, size, T is np.float64)
-    numbers, sums = plan.numbers(*parameters, by.slope, 1.0, by.step, 0.0), plan.sums()
-    base = ctypes.addressof(numbers)
-    after = base + plan.size
-    places, slopes_at, slopes = [_address(a) for a in data], [], []
-    for k, stored in enumerate(plan.stored):
-        slope, place = None, 0
-        if stored:
-            slope = None if out is None else out[1 + k]
-            slope = np.empty(x.shape, T) if slope is None else slope
-            place = _address(slope)
-        slopes_at.append(place)
-        slopes.append(slope)
-    addresses = plan.addresses(*places, *range(base, after, plan.item), 0, *slopes_at, after, ctypes.addressof(sums))
-    plan.kernel(addresses, _one_row(size), plan.steps, None)
-    if not x.ndim:
-        for k, slope in enumerate(slopes):
-            if slope is not None and (out is None or out[1 + k] is None):
-                slopes[k] = slope[()]  # a scalar, as without axes all results are
-    totals, number, last = [], plan.number, by.last
-    for v, wanted in zip(sums, plan.wanted):  # noqa: B905 - strict takes time
-        totals.append(T(number(v * last).value) if wanted else None)  # infinite, without a warning, if too large
-    return (totals[0], *slopes, *totals[1:])
+    """`reduce` of up to one panel with numbers as parameters: the same bits by one call of a generalized ufunc."""
+    x = operands[0]
+    ufunc = whole_for(definition, wrt, x.dtype.type, reduction == "mean")
+    flat = x.ndim == 1
+    if flat and out is None and not wrt:
+        return (ufunc(*operands),) + (None,) * len(operands)
+    leading = len(definition.data)
+    if not flat:
+        operands = *[a.reshape(-1) for a in operands[:leading]], *operands[leading:]
+    if out is None:
+        results = ufunc(*operands)
+    else:
+        places = [a for name, a in zip(definition.operands, out[1:], strict=True) if name in wrt]
+        results = ufunc(*operands, out=(None, *[a if flat or a is None else a.reshape(-1) for a in places]))
+    if not wrt:
+        return (results,) + (None,) * len(operands)
+    if flat and len(wrt) == len(operands):
+        return results
+    following = iter(results)
+    every = [next(following), *[next(following) if name in wrt else None for name in definition.operands]]
+    if not flat:
+        for k, slope in enumerate(every[1 : 1 + leading], 1):
+            if slope is not None:
+                given = None if out is None else out[k]
+                every[k] = given if given is not None else slope.reshape(x.shape) if x.ndim else slope[0]
+    return tuple(every)
 
 
 def _address(array: Any) -> int:
@@ -388,6 +337,9 @@ class _Sums(NamedTuple):
             for name, parameter in zip(self.definition.sums[1:], self.parameters, strict=True)
             if name in self.outputs and parameter.size == x.size
         }
+
+
+_DIMS = ctypes.c_ssize_t * 3  # rows, columns, rows of a panel
 
 
 @functools.cache
