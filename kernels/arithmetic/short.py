@@ -9,7 +9,7 @@ from __future__ import annotations
 from . import coefficients as c
 from .elementary import ROUND, decompose, power_of_two
 from .functions import made_of, maximum, minimum
-from .primitives import bits, constant, fma, from_bits, horner, max, min, scalar, where
+from .primitives import bits, constant, double, fma, from_bits, horner, max, min, scalar, single, sqrt, where
 
 __all__ = [
     "LEAST",
@@ -28,6 +28,7 @@ __all__ = [
     "minimum",
     "power",
     "root",
+    "root_and_inverse",
     "sigmoid",
     "softplus",
     "tanh",
@@ -66,6 +67,17 @@ def inverse_root(x):
 def root(x):
     """The square root of what is not below `LEAST`."""
     return x * _near_inverse_root(x)
+
+
+@scalar
+def root_and_inverse(x):
+    """sqrt(x) and 1/sqrt(x) of what is from 2^-100 to 2^100, right to 46 bits: from those of floats."""
+    T = type(x)
+    seed = sqrt(single(x))
+    half, seed = double(single(T(0.5)) / seed), double(seed)
+    y = fma(fma(-seed, seed, x), half, seed)
+    rest = half + half
+    return y, fma(rest, fma(-y, rest, T(1.0)), rest)
 
 
 @scalar
