@@ -169,7 +169,7 @@ _SHORT_TRUTH = {
     "root": mp.sqrt,
     "inverse_root": lambda x: 1 / mp.sqrt(x),
 }
-_SHORT = [name for name in short.__all__ if name not in ("LEAST", "maximum", "minimum", "power")]
+_SHORT = [name for name in short.__all__ if name not in ("LEAST", "maximum", "minimum", "power", "root_and_inverse")]
 
 
 @pytest.mark.parametrize("name", _SHORT)
@@ -192,6 +192,16 @@ def test_short_functions_hold_36_bits(name: str) -> None:
             assert abs(mp.mpf(float(f)) - true) <= abs(true) * mp.mpf(2) ** -36, value
         else:
             assert abs(f) <= 1e-307
+
+
+def test_roots_and_their_inverses_from_those_of_floats_hold_46_bits() -> None:
+    x = 2.0 ** np.random.default_rng().uniform(-100, 100, 3000)
+    graph = traced(short.root_and_inverse, [Double])
+    roots, inverses = arrays.evaluated(arrays.NUMPY, graph, [x])
+    for value, root, inverse in zip(x, roots, inverses, strict=True):
+        true = mp.sqrt(mp.mpf(float(value)))
+        assert abs(mp.mpf(float(root)) - true) <= true * mp.mpf(2) ** -46, value
+        assert abs(mp.mpf(float(inverse)) * true - 1) <= mp.mpf(2) ** -46, value
 
 
 def test_short_functions_have_the_same_ends() -> None:
