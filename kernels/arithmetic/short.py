@@ -71,7 +71,7 @@ def root(x):
 
 @scalar
 def root_and_inverse(x):
-    """sqrt(x) and 1/sqrt(x) of what is from 2^-100 to 2^100, right to 46 bits: from those of floats."""
+    """sqrt(x) and 1/sqrt(x) of what is from 2^-100 to 2^100, right to 45 bits: from those of floats."""
     T = type(x)
     seed = sqrt(single(x))
     half, seed = double(single(T(0.5)) / seed), double(seed)
