@@ -14,6 +14,7 @@ from .primitives import bits, constant, double, fma, from_bits, horner, max, min
 __all__ = [
     "LEAST",
     "exp",
+    "exp_of_negative",
     "expm1",
     "expm1mx",
     "inverse_root",
@@ -97,6 +98,14 @@ def exp(x):
     power = power_of_two(n)
     inside = fma(power, r, power)
     return where(x > T(_MOST), T(_INFINITY), where(x < T(_LEAST), T(0.0), inside))
+
+
+@scalar
+def exp_of_negative(x):
+    """The exponential of what is not positive; from -708 on downwards 3e-308, where no float is left."""
+    n, r = parts_of_exp(max(x, type(x)(_LEAST)))
+    power = power_of_two(n)
+    return fma(power, r, power)
 
 
 @scalar

@@ -30,7 +30,17 @@ from .stages import EVALUATE, PREPARE
 from .tuples import each_of
 from .vectors import LANES, adding, fence, prefetch, store_line, storing
 
-__all__ = ["ALL_FLAGS", "BLOCK", "SIGNATURE", "Form", "elementwise", "reduction"]
+__all__ = [
+    "ALL_FLAGS",
+    "BLOCK",
+    "SIGNATURE",
+    "Form",
+    "deliverer",
+    "elementwise",
+    "fetcher",
+    "forget_flags",
+    "reduction",
+]
 
 TOGETHER = 3  # sums in one loop: what registers hold
 AHEAD = 4096  # bytes, from where on data are fetched into the caches while a block is worked on
@@ -44,7 +54,7 @@ _once = functools.lru_cache(maxsize=None, typed=True)
 
 
 @intrinsic
-def _forget_flags(typing: Any) -> Any:
+def forget_flags(typing: Any) -> Any:
     """Clear the floating-point status: lanes that a select discards may have raised anything.
 
     NumPy reads it after a ufunc's loop and would warn.
@@ -64,7 +74,7 @@ ALL_FLAGS = 0x3D if native.host_is_x86() else 0x1F
 
 
 @_once
-def _fetcher(zero: Any) -> Callable[..., Any]:
+def fetcher(zero: Any) -> Callable[..., Any]:
     """fetch(address, step, m, buffer): m elements as a contiguous pointer, padded to a multiple of `LANES`."""
     size = zero.itemsize
 
@@ -82,7 +92,7 @@ def _fetcher(zero: Any) -> Callable[..., Any]:
 
 
 @_once
-def _deliverer(zero: Any) -> Callable[..., Any]:
+def deliverer(zero: Any) -> Callable[..., Any]:
     """deliver(address, step, m, buffer, first): m elements of buffer[first:] to where they belong."""
     size = zero.itemsize
 
@@ -171,7 +181,7 @@ def elementwise(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: s
     parameters_count, kept_count, kept_zero = form.parameters, form.kept, np.float64(0) if form.wide else zero
     count, total = len(outputs), BLOCK * len(outputs)
     prepare = _preparer(form)
-    fetch, deliver, stream = _fetcher(zero), _deliverer(zero), _streamer(zero)
+    fetch, deliver, stream = fetcher(zero), deliverer(zero), _streamer(zero)
     fetch_data, fetch_parameters = _fetcher_of(0, leading, fetch), _fetcher_of(leading, parameters_count, fetch)
     whole = layout == "each"
 
@@ -209,7 +219,7 @@ def elementwise(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: s
             m = min(block, n - start)
         if streaming:
             fence()
-        _forget_flags()
+        forget_flags()
 
     return loop
 
@@ -255,7 +265,7 @@ def reduction(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: str
     stored_args, stored_places = tuple(slopes_at + k for k, _ in stored), tuple(at for _, at in stored)
     count, stored_count, lanes = len(summed), len(stored), sums_count * LANES
     prepare = _preparer(form)
-    fetch = _fetcher(zero)
+    fetch = fetcher(zero)
     fetch_parameters = _fetcher_of(leading, parameters_count, fetch)
     double = np.float64(0)
 
@@ -369,6 +379,6 @@ def reduction(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: str
                 sums[k] += fold(partial, k)
         if streaming:
             fence()
-        _forget_flags()
+        forget_flags()
 
     return panels

@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 from ..arithmetic.numba_private import get_or_insert_function
 
-__all__ = ["LANES", "adding", "fence", "prefetch", "store_line", "storing"]
+__all__ = ["LANES", "adding", "fence", "highest", "prefetch", "store_line", "storing", "summing"]
 
 LANES = 16  # elements of a vector, whatever the registers hold
 _I32 = ir.IntType(32)
@@ -47,6 +47,58 @@ def adding(pairs: Sequence[tuple[int, int]]) -> Any:
         return types.void(partial, buffer, first, step), lower
 
     return add
+
+
+def summing(exactly: bool) -> Any:
+    """add(partial, at, rest, buffer, first): as `adding`, of doubles without a step, to partial[at:].
+
+    Exactly: what the sums lack is added to partial[rest:].
+    """
+
+    @intrinsic
+    def add(typing: Any, partial: Any, at: Any, rest: Any, buffer: Any, first: Any) -> Any:
+        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            """A sum of two vectors, and what it lacks (Knuth's two-sum)."""
+            memory, at, rest, buffer, first = args
+            term = _loaded(builder, buffer, first, 8)
+
+            def loaded(place: Any) -> tuple[Any, Any]:
+                where = builder.bitcast(builder.gep(memory, [place]), term.type.as_pointer())
+                content = builder.load(where)
+                content.align = 64
+                return where, content
+
+            place, before = loaded(at)
+            after = builder.fadd(before, term)
+            builder.store(after, place).align = 64
+            if exactly:
+                place, lacking = loaded(rest)
+                added = builder.fsub(after, before)
+                low = builder.fadd(builder.fsub(before, builder.fsub(after, added)), builder.fsub(term, added))
+                builder.store(builder.fadd(lacking, low), place).align = 64
+            return context.get_dummy_value()
+
+        return types.void(partial, at, rest, buffer, first), lower
+
+    return add
+
+
+@intrinsic
+def highest(typing: Any, top: Any, buffer: Any, first: Any) -> Any:
+    """By lanes, the larger of top and of `LANES` elements of buffer[first:]; NaN is passed over."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """A comparison and a choice, in vectors."""
+        memory, buffer, first = args
+        term = _loaded(builder, buffer, first, sig.args[1].dtype.bitwidth // 8)
+        place = builder.bitcast(memory, term.type.as_pointer())
+        before = builder.load(place)
+        before.align = 64
+        higher = builder.fcmp_ordered(">", term, before)
+        builder.store(builder.select(higher, term, before), place).align = 64
+        return context.get_dummy_value()
+
+    return types.void(top, buffer, first), lower
 
 
 def storing(past: bool) -> Any:
