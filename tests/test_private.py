@@ -129,7 +129,7 @@ def test_numpys_c_function_makes_a_ufunc_of_a_loop() -> None:
             x, y, out = (ctypes.c_double.from_address(arrays[k] + i * steps[k]) for k in range(3))
             out.value = x.value + y.value
 
-    made = c_api.ufunc_over(ctypes.cast(add, ctypes.c_void_p).value or 0, "plus", np.float64, 2, 1)
+    made = c_api.ufunc_over(ctypes.cast(add, ctypes.c_void_p).value or 0, "plus", [np.float64] * 2, [np.float64])
     assert isinstance(made, np.ufunc) and (made.nin, made.nout, made.types, made.__name__) == (2, 1, ["dd->d"], "plus")
     assert made(np.arange(3.0)[:, None], [10.0, 20.0]).tolist() == [[10, 20], [11, 21], [12, 22]]
 
@@ -146,7 +146,7 @@ def test_numpys_c_function_makes_a_generalized_ufunc_of_a_loop() -> None:
             ctypes.c_double.from_address(arrays[1] + i * steps[1]).value = sum(terms) + data
 
     made = c_api.ufunc_over(
-        ctypes.cast(total, ctypes.c_void_p).value or 0, "total", np.float64, 1, 1, "(n)->()", data=5
+        ctypes.cast(total, ctypes.c_void_p).value or 0, "total", [np.float64], [np.float64], "(n)->()", data=5
     )
     assert made.signature == "(n)->()"
     assert made(np.arange(6.0).reshape(2, 3)).tolist() == [8, 17]
@@ -155,10 +155,10 @@ def test_numpys_c_function_makes_a_generalized_ufunc_of_a_loop() -> None:
 def test_a_numpy_without_the_table_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("numpy._core._multiarray_umath._UFUNC_API", object())
     with pytest.raises(ImportError, match=r"^NumPy \S+ has no table .* in _UFUNC_API, .* install a NumPy [^\n]*$"):
-        c_api.ufunc_over(0, "f", np.float64, 1, 1)
+        c_api.ufunc_over(0, "f", [np.float64], [np.float64])
     monkeypatch.delattr("numpy._core._multiarray_umath._UFUNC_API")
     with pytest.raises(ImportError, match=r"^NumPy \S+ has no numpy\._core\._multiarray_umath\._UFUNC_API, [^\n]*$"):
-        c_api.ufunc_over(0, "f", np.float64, 1, 1)
+        c_api.ufunc_over(0, "f", [np.float64], [np.float64])
 
 
 # --- SciPy and scikit-learn: what replaces them does the same

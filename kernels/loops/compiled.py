@@ -11,9 +11,10 @@ from ..compilers import cache, native
 from ..compilers import ptx as ptx_compiler
 from ..compilers.lowering import lower
 from ..losses.definition import Definition
+from ..losses.rowwise import RowDefinition
 from .launch import REGISTERS, THREADS
 
-__all__ = ["LOOP", "handler", "kernel", "ptx", "whole"]
+__all__ = ["LOOP", "handler", "kernel", "ptx", "rows", "whole"]
 
 # The entries call ``INNER`` by Numba's calling convention, which `Lowered.called_by` checks.
 
@@ -63,6 +64,20 @@ def whole(definition: Definition, outputs: tuple[str, ...], dtype: Any) -> int:
     return _addresses("reduction", definition, outputs, dtype, "shared")[1]
 
 
+def rows(definition: RowDefinition, dtype: Any, slopes: bool) -> int:
+    """The address of a loop of `loops.rows`, compiled or read from the cache at the first call."""
+    what = definition, dtype, "slopes" if slopes else "values"
+    name = cache.name_of("rows", what)
+
+    def compiled() -> bytes:
+        from . import cpu
+        from . import rows as loops
+
+        return native.compiled(name, lower(loops.loop(definition, dtype, slopes), cpu.SIGNATURE), LOOP)
+
+    return native.addresses(name, _sources("loops.rows", what), (name,), compiled)[0]
+
+
 def _addresses(kind: str, definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> list[int]:
     """The addresses of a kernel and, where there is one, of the loop around it."""
     definition = definition.for_dtype(dtype)
@@ -94,9 +109,11 @@ def _sources(loops: str, what: tuple[Any, ...]) -> tuple[str, ...] | None:
     """
     root = __name__.rpartition("loops.")[0]
     modules = [
-        definition.module if definition.module.startswith(root) or not definition.digest else f"{root}losses.formula"
+        definition.module
+        if definition.module.startswith(root) or isinstance(definition, RowDefinition) or not definition.digest
+        else f"{root}losses.formula"
         for definition in what
-        if isinstance(definition, Definition)
+        if isinstance(definition, Definition | RowDefinition)
     ]
     if not all(module.startswith(root) for module in modules):
         return None

@@ -1,69 +1,177 @@
-"""Cross-entropy of logits and the index of the right class.
+"""Cross-entropy of logits, of the index of the right class or of a probability for each class.
 
-With m the largest logit, z_t that of the right class and R = sum over k != t of exp(z_k - m), S = R + exp(z_t - m):
+With m the largest logit, T the temperature, d_k = (m - z_k)/T, e_k = exp(-d_k), S = sum e_k and p_k = e_k/S, without
+options (T = 1) and for the right class t:
 
-    L        = log1p(R) where z_t = m, else (m - z_t) + log S
-    dL/dz_k  = exp(z_k - m)/S           dL/dz_t = -R/S
+    L        = d_t + log S
+    dL/dz_k  = p_k          dL/dz_t = -R/S,    R = S - e_t summed without the right class
 
-so that no 1 is added to what it would swallow, nor taken from what is nearly 1: the loss of a right answer, and its
-gradient, keep their digits however small they are.
+and log S = log1p(R) where the right class is the likeliest: no 1 is added to what it would swallow, nor taken from what
+is nearly 1, so that the loss of a right answer and its gradient keep their digits however small they are.  Smoothing
+by eps gives each of K classes eps/K (Szegedy et al. 2016; PyTorch's convention), and the z-loss is lam lse^2 of
+lse = m/T + log S (PaLM, 2022).
 """
 
 from __future__ import annotations
 
 from ..arithmetic import functions, short
-from ..arithmetic.elementary import fast_two_sum, two_sum
+from ..arithmetic.elementary import fast_two_sum, two_product, two_sum
 from ..arithmetic.primitives import double, fma, scalar, where
-from .rowwise import RowDefinition
+from .rowwise import RowDefinition, Scalar
 
-__all__ = ["CROSS_ENTROPY"]
+__all__ = ["CROSS_ENTROPY", "OVER_FINITE", "WITH_OPTIONS"]
+
+OPTIONS = "temperature", "label_smoothing", "z_loss"
 
 
 @scalar
-def _exponential(z, m):
-    """exp(z - m) for z <= m: of doubles by the difference in two words, of which exp would show each bit."""
+def _gap(z, m):
+    """m - z >= 0, of doubles in two words: of its difference exp would show each bit."""
+    return two_sum(m, -double(z)) if z.itemsize == 8 else (m - double(z), type(m)(0.0))
+
+
+@scalar
+def _exponential(z, gap, low):
+    """exp(-gap) of so many units."""
     if z.itemsize == 4:
-        return short.exp_of_negative(double(z) - m)
-    high, low = two_sum(z, -m)
-    e = functions.exp(high)
-    return where(high > type(z)(float("-inf")), fma(e, low, e), e)
+        return short.exp_of_negative(-gap)
+    e = functions.exp(-gap)
+    return where(gap < type(gap)(float("inf")), fma(-e, low, e), e)
 
 
 @scalar
-def _terms(elements, largest, numbers):
-    """The term of R."""
-    return (_exponential(elements[0], largest),)
+def _over(temperature, gap, low, exactly):
+    """The gap over the temperature."""
+    inverse = type(gap)(1.0) / temperature
+    if not exactly:
+        return gap * inverse, low
+    rest = fma(-inverse, temperature, type(gap)(1.0)) * inverse
+    high, more = two_product(gap, inverse)
+    finite = gap < type(gap)(float("inf"))
+    return high, where(finite, more + fma(gap, rest, low * inverse), low)
+
+
+@scalar
+def _term(elements, m, numbers):
+    """e_k, for the loss without options."""
+    return (_exponential(elements[0], *_gap(elements[0], m)),)
 
 
 @scalar
 def _value(own, sums, m, numbers):
-    """The loss, and what is needed for its derivatives."""
-    (z,), ((rest, rest_low),) = own, sums
+    """The loss without options, and what is needed for its derivatives."""
+    (z,), (rest, rest_low) = own, sums
     zero, one = type(m)(0.0), type(m)(1.0)
     used = short if z.itemsize == 4 else functions
-    total, low = two_sum(rest, _exponential(z, m))
+    gap, gap_low = _gap(z, m)
+    total, low = two_sum(rest, _exponential(z, gap, gap_low))
     total, low = fast_two_sum(total, low + rest_low)
     inverse = one / total
     inverse = fma(-(low * inverse), inverse, inverse)
-    gap, gap_low = two_sum(m, -double(z))
     best = used.log1p(rest) + rest_low * inverse
     other = gap + (used.log(total) + fma(low, inverse, gap_low))
     return where(gap == zero, best, other), (), (zero - (rest + rest_low) * inverse,), (inverse,)
 
 
 @scalar
-def _slopes(elements, terms, largest, numbers, kept):
+def _slope(elements, terms, m, numbers, kept):
     """The derivative in a logit that is not the right class's."""
     return (terms[0] * kept[0],)
 
 
 CROSS_ENTROPY = RowDefinition(
     name="cross_entropy",
+    module=__name__,
     data=("x",),
     apart=True,
     largest=0,
-    terms=_terms,
+    kept=1,
+    terms=_term,
     value=_value,
-    slopes=_slopes,
-    module=__name__,
+    slopes=_slope,
 )
+
+
+def _spread(finite: bool) -> Scalar:
+    """The terms with options: e_k, their products with the gaps, the gaps, and what each counts in smoothing."""
+
+    @scalar
+    def terms(elements, m, numbers):
+        z = elements[0]
+        gap, low = _over(numbers[0], *_gap(z, m), z.itemsize == 8)
+        e = _exponential(z, gap, low)
+        zero, one = type(e)(0.0), type(e)(1.0)
+        inside = gap < type(e)(float("inf"))
+        counts = (where(inside, gap, zero), where(inside, one, zero)) if finite else (gap, one)
+        return e, where(e > zero, e * gap, zero), *counts
+
+    return terms
+
+
+@scalar
+def _smoothed(smoothing, share):
+    """The share of what is smoothed: nothing without smoothing, whatever that is the share of."""
+    return where(smoothing == type(smoothing)(0.0), type(smoothing)(0.0), smoothing * share)
+
+
+@scalar
+def _value_with_options(own, sums, m, numbers):
+    """The loss, its derivatives in the options, and what is needed for those in the logits."""
+    (z,), (rest, weighted, gaps, count, rest_low, _, gaps_low, _) = own, sums
+    temperature, smoothing, z_loss = numbers
+    zero, one = type(m)(0.0), type(m)(1.0)
+    used = short if z.itemsize == 4 else functions
+    gap, gap_low = _over(temperature, *_gap(z, m), z.itemsize == 8)
+    e = _exponential(z, gap, gap_low)
+    total, low = two_sum(rest, e)
+    total, low = fast_two_sum(total, low + rest_low)
+    inverse = one / total
+    inverse = fma(-(low * inverse), inverse, inverse)
+    log_total = where(gap == zero, used.log1p(rest) + rest_low * inverse, used.log(total) + low * inverse)
+    count = count + one
+    mean_gap = ((gaps + gaps_low) + gap) / count
+    inverse_temperature = one / temperature
+    scaled = m * inverse_temperature
+    lse = scaled + log_total
+    hard = where(smoothing == one, zero, (one - smoothing) * gap)
+    loss = (hard + (log_total + gap_low)) + (_smoothed(smoothing, mean_gap) + (z_loss * lse) * lse)
+    mean = where(e > zero, fma(e, gap, weighted), weighted) * inverse  # of the gaps, by the probabilities
+    by_lse = (z_loss + z_loss) * lse
+    each = smoothing / count
+    slope = fma(by_lse, e * inverse, (smoothing - each) - (rest + rest_low) * inverse)
+    by_temperature = (mean - (hard + _smoothed(smoothing, mean_gap))) - by_lse * (scaled - mean)
+    others = by_temperature * inverse_temperature, mean_gap - gap, lse * lse
+    kept = ((one + by_lse) * inverse) * inverse_temperature, each * inverse_temperature
+    return loss, others, (slope * inverse_temperature,), kept
+
+
+def _slope_with_options(finite: bool) -> Scalar:
+    """The derivative in a logit that is not the right class's."""
+
+    @scalar
+    def slopes(elements, terms, m, numbers, kept):
+        share = kept[1] * terms[3] if finite else kept[1]
+        return (fma(terms[0], kept[0], -share),)
+
+    return slopes
+
+
+def _with_options(name: str, finite: bool) -> RowDefinition:
+    """The loss with options, of which smoothing spreads over all classes or over those with a finite logit."""
+    return RowDefinition(
+        name=name,
+        module=__name__,
+        data=("x",),
+        numbers=OPTIONS,
+        apart=True,
+        largest=0,
+        summed=4,
+        kept=2,
+        terms=_spread(finite),
+        value=_value_with_options,
+        slopes=_slope_with_options(finite),
+    )
+
+
+WITH_OPTIONS = _with_options("cross_entropy_with_options", finite=False)
+OVER_FINITE = _with_options("cross_entropy_over_finite", finite=True)

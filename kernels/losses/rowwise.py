@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["RowDefinition"]
+__all__ = ["RowDefinition", "Scalar"]
 
-Scalar = Callable[..., object]  # a scalar function, see `primitives.scalar`
+Scalar = Callable[..., Any]  # a scalar function, see `primitives.scalar`
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -21,7 +22,7 @@ class RowDefinition:
     """A function of a row's elements.
 
     Its scalar code takes tuples: ``elements``, one of each of the data at a place in the row; ``sums``, those of the
-    terms, each as a pair of words; ``numbers``, those that were given for the row.  All but elements are doubles, and
+    terms, then what these lack in a second word; ``numbers``, those that were given for the row.  All but elements are doubles, and
     so is ``largest``, the largest element of the row, or 0 where that is not asked for.
     """
 
@@ -32,6 +33,7 @@ class RowDefinition:
     apart: bool = False  # whether an index is given for each row, of an element that is apart
     largest: int | None = None  # the data of which the largest element is to be found
     summed: int = 1  # how many terms there are
+    kept: int = 0  # how many numbers the value keeps for the derivatives
     # terms(elements, largest, numbers): a tuple of what is to be summed
     terms: Scalar
     # value(own, sums, largest, numbers): the value, the derivatives in the numbers, those in what is apart, and numbers
@@ -40,3 +42,8 @@ class RowDefinition:
     # slopes(elements, terms, largest, numbers, kept): the derivative in each of the elements, of which those are the
     # terms; doubles
     slopes: Scalar
+
+    @property
+    def __name__(self) -> str:
+        """The name that kernels' names contain."""
+        return self.name

@@ -8,6 +8,7 @@ admits no NumPy that has not been tried.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,9 +28,10 @@ _borrowed: list[object] = []  # a ufunc points into these for ever
 
 
 def ufunc_over(
-    address: int, name: str, dtype: DTypeLike, inputs: int, outputs: int, signature: str | None = None, data: int = 0
-) -> np.ufunc:
-    """The ufunc of one inner loop, at that address, of arguments and results that all have that dtype.
+    address: int, name: str, inputs: Sequence[DTypeLike], outputs: Sequence[DTypeLike], signature: str | None = None,
+    data: int = 0,
+) -> np.ufunc:  # fmt: skip
+    """The ufunc of one inner loop, at that address, of arguments and results of these dtypes.
 
     With a signature it is a generalized one.  The loop gets ``data`` as its last argument.
 
@@ -43,12 +45,12 @@ def ufunc_over(
         ctypes.c_char_p,
     )(_table()[ENTRY])  # fmt: skip
     functions, handed = (ctypes.c_void_p * 1)(address), (ctypes.c_void_p * 1)(data)
-    types = ctypes.create_string_buffer(bytes([np.dtype(dtype).num] * (inputs + outputs)))
+    types = ctypes.create_string_buffer(bytes([np.dtype(dtype).num for dtype in (*inputs, *outputs)]))
     label = ctypes.create_string_buffer(name.encode())
     doc = ctypes.create_string_buffer(b"See the fastrobust function of that name.")
     made = create(
         ctypes.addressof(functions), ctypes.addressof(handed), ctypes.addressof(types),
-        1, inputs, outputs, -1, ctypes.cast(label, ctypes.c_char_p), ctypes.cast(doc, ctypes.c_char_p), 0,
+        1, len(inputs), len(outputs), -1, ctypes.cast(label, ctypes.c_char_p), ctypes.cast(doc, ctypes.c_char_p), 0,
         None if signature is None else signature.encode(),
     )  # fmt: skip
     _borrowed.append((functions, handed, types, label, doc))

@@ -26,7 +26,7 @@ def _ufunc(definition: Definition, outputs: tuple[str, ...], dtype: type, layout
     from ...kernels.loops import compiled
 
     address = compiled.kernel("elementwise", definition, outputs, dtype, layout)
-    return ufunc_over(address, definition.name, dtype, len(definition.operands), len(outputs))
+    return ufunc_over(address, definition.name, [dtype] * len(definition.operands), [dtype] * len(outputs))
 
 
 @functools.cache
@@ -43,7 +43,7 @@ def _whole(definition: Definition, wrt: tuple[str, ...], dtype: type, mean: bool
     takes = ["(n)"] * len(definition.data) + ["()"] * len(definition.parameters)
     gives = ["()"] + [shape for shape, name in zip(takes, definition.operands, strict=True) if name in wrt]
     signature = ",".join(takes) + "->" + ",".join(gives)
-    return ufunc_over(address, definition.name, dtype, len(takes), len(gives), signature, int(mean))
+    return ufunc_over(address, definition.name, [dtype] * len(takes), [dtype] * len(gives), signature, int(mean))
 
 
 def layout(parameters: Sequence[object]) -> str:
