@@ -11,10 +11,9 @@ from numba.extending import intrinsic
 
 from ..arithmetic.lowerings import parts
 from ..arithmetic.numba_private import alloca_once, get_or_insert_function
+from .panels import BLOCK
 
 __all__ = ["BLOCK", "buffers", "caller"]
-
-BLOCK = 256  # elements; 64, 128 and 512 are slower
 
 
 @intrinsic(prefer_literal=True)

@@ -22,8 +22,8 @@ class RowDefinition:
     """A function of a row's elements.
 
     Its scalar code takes tuples: ``elements``, one of each of the data at a place in the row; ``sums``, those of the
-    terms, then what these lack in a second word; ``numbers``, those that were given for the row.  All but elements are doubles, and
-    so is ``largest``, the largest element of the row, or 0 where that is not asked for.
+    terms, then what these lack in a second word; ``numbers``, those that were given for the row.  All but elements are
+    doubles, and so is ``largest``, the largest element of the row, or 0 where that is not asked for.
     """
 
     name: str  # a word; all definitions of a process have different ones

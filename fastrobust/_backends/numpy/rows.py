@@ -12,14 +12,14 @@ import numpy as np
 from ..._threads import in_threads
 from ..._types import NDArray
 from ...kernels.compilers.alone import alone
-from ...kernels.loops.panels import PARALLEL, ROWS
+from ...kernels.loops.panels import BLOCK, PARALLEL, ROWS
 from ...kernels.losses.rowwise import RowDefinition
 from .c_api import ufunc_over
 from .pieces import PIECE
 
 __all__ = ["RowResults", "of_rows"]
 
-_BLOCK, _LANES = 256, 16  # what a loop needs room for at least, and what rows are filled up to
+_LANES = 16  # what the terms of longer rows are filled up to
 _TOGETHER = 1 << 12  # elements of rows whose terms are kept together, as the first cache holds them
 _KEPT = 1 << 16  # elements of the longest rows whose terms are kept, as the second cache holds them
 
@@ -52,6 +52,16 @@ def _made(definition: RowDefinition, dtype: type, slopes: bool) -> np.ufunc:
     return ufunc_over(address, definition.name, takes, gives, f"{','.join(given)}->{','.join(found)}")
 
 
+def _room(definition: RowDefinition, length: int, slopes: bool) -> int:
+    """How many doubles of memory a loop is given."""
+    if length <= BLOCK:
+        return definition.summed * length * ROWS
+    room = -(-length // _LANES) * _LANES
+    if not slopes or room > _KEPT:
+        return definition.summed * BLOCK
+    return definition.summed * room * max(1, min(ROWS, _TOGETHER // room))
+
+
 def of_rows(
     definition: RowDefinition,
     data: Sequence[NDArray],
@@ -62,8 +72,8 @@ def of_rows(
 ) -> RowResults:
     """What rows along the last axis come to, on all cores if that pays.
 
-    Data, of one shape, are float32 or float64; ``index`` is of int64, and like the weights, doubles, of the shape of the
-    rows.  ``slopes`` are arrays like the data to which the derivatives times the weights go, or None.
+    Data, of one shape, are float32 or float64; ``index`` is of int64, and like the weights, doubles, of the shape of
+    the rows.  ``slopes`` are arrays like the data to which the derivatives times the weights go, or None.
     """
     ufunc = _ufunc(definition, data[0].dtype.type, slopes is not None)
     *outer, length = data[0].shape
@@ -71,12 +81,6 @@ def of_rows(
     value = np.empty(shape)
     by_numbers = tuple(np.empty(shape) for _ in numbers)
     by_data = () if slopes is None else tuple(slopes)
-    room = -(-length // _LANES) * _LANES
-    if slopes is None or room > _KEPT:
-        room = _BLOCK
-    else:
-        room *= max(1, min(ROWS, _TOGETHER // room))
-    room = definition.summed * max(_BLOCK, room)
     axis = int(np.argmax(shape)) if shape else 0
 
     def parts(arrays: Sequence[Any]) -> list[Any]:
@@ -90,7 +94,7 @@ def of_rows(
     def part(first: int, last: int) -> None:
         """The rows of that part, with memory of their own."""
         cut = slice(first, last) if shape else ()
-        scratch = np.empty(room)
+        scratch = np.empty(_room(definition, length, slopes is not None))
         ufunc(*[a[cut] for a in before], *numbers, weighing[cut], scratch, out=tuple(o[cut] for o in outs))
 
     size, rows = data[0].size, shape[axis] if shape else 1
