@@ -17,6 +17,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from ._class_weights import balanced_weights, effective_number_weights
+from ._cross_entropy import cross_entropy
 from ._loss import Loss
 from .kernels.losses import classification, generative, likelihoods, residuals
 from .kernels.losses.formula import Formula
@@ -27,7 +28,7 @@ _FORMULAS: dict[str, Formula] = {
 }
 _losses: dict[str, Loss] = {}
 
-__all__ = ["Loss", "balanced_weights", "effective_number_weights", *sorted(_FORMULAS)]
+__all__ = ["Loss", "balanced_weights", "cross_entropy", "effective_number_weights", *sorted(_FORMULAS)]
 
 
 def _listed(subject: ModuleType) -> str:
@@ -39,7 +40,10 @@ def _listed(subject: ModuleType) -> str:
     return "\n".join(lines)
 
 
-__doc__ = "\n\n".join([__doc__ or "", *map(_listed, _SUBJECTS)])
+_ROWS = """Losses of rows, a value for several elements together.
+
+* `cross_entropy`: of logits, and indices or probabilities of classes; NumPy arrays so far."""
+__doc__ = "\n\n".join([__doc__ or "", *map(_listed, _SUBJECTS), _ROWS])
 
 
 def __getattr__(name: str) -> Loss:

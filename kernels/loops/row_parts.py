@@ -35,7 +35,7 @@ class Places:
         self.value = self.memory + 1
         self.by_numbers = self.value + 1
         self.slopes = self.by_numbers + numbers
-        self.along = self.slopes + (data if slopes else 0)
+        self.along = self.slopes + (definition.derived if slopes else 0)
         self.along_slopes = self.along + data + 1  # after that of the memory
 
 
@@ -43,7 +43,7 @@ class State:
     """What is known of rows, `ROWS` numbers one after the other: of each kind where its first ones are."""
 
     def __init__(self, definition: RowDefinition) -> None:
-        numbers, own = len(definition.numbers), len(definition.data) if definition.apart else 0
+        numbers, own = len(definition.numbers), definition.derived if definition.apart else 0
         self.weight, self.largest, self.sums = 0, 1, 2
         self.numbers = self.sums + 2 * definition.summed
         self.value = self.numbers + numbers
@@ -74,7 +74,7 @@ def evaluated(definition: RowDefinition, of: State) -> Inlined:
     largest_of, value_of, value = of.largest * ROWS, of.value * ROWS, definition.value
     sums_of, numbers_of = reader(of.sums, 2 * summed), reader(of.numbers, numbers_count)
     put_numbers, put_kept = writer(of.by_numbers, numbers_count), writer(of.kept, definition.kept)
-    put_own = writer(of.own_slopes, count if definition.apart else 0)
+    put_own = writer(of.own_slopes, definition.derived if definition.apart else 0)
     own_of = each(inlined(lambda k, own, g: own[k * ROWS + g]), count if definition.apart else 0)
 
     @inlined

@@ -193,10 +193,11 @@ def across(definition: RowDefinition, dtype: type[np.floating[Any]], slopes: boo
 def _slopes(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places, of: State) -> Inlined:
     """What puts the derivatives in the data of some rows where they belong; they are computed in the data's place."""
     zero, size, count, summed = dtype(0), np.dtype(dtype).itemsize, len(definition.data), definition.summed
+    derived = definition.derived
     slope, apart, slopes_at, along_at = definition.slopes, definition.apart, at.slopes, at.along_slopes
     weight_of, largest_of = of.weight * ROWS, of.largest * ROWS
     numbers_of, kept_of = reader(of.numbers, len(definition.numbers)), reader(of.kept, definition.kept)
-    own_of = reader(of.own_slopes, count if apart else 0)
+    own_of = reader(of.own_slopes, derived if apart else 0)
     _, index_of = arguments(definition, at, of)
     elements = each_of(inlined(lambda k, data, j, g: data[(k * BLOCK + j) * ROWS + g]), count)
     terms_at = each_of(inlined(lambda k, memory, n, j, g: memory[(k * n + j) * ROWS + g]), summed)
@@ -206,13 +207,13 @@ def _slopes(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places
         """A weight of 0 leaves nothing, whatever the derivative is."""
         data[(k * BLOCK + j) * ROWS + g] = zero if weight == 0.0 else dtype(slope * weight)
 
-    store_slopes = each_of(store_slope, count)
+    store_slopes = each_of(store_slope, derived)
 
     @inlined
     def store_own(k, slope, data, index, g, weight):
         data[(k * BLOCK + index) * ROWS + g] = dtype(slope * weight)
 
-    store_owns = each_of(store_own, count)
+    store_owns = each_of(store_own, derived)
 
     @inlined
     def put_owns(args, steps, first, together, data, state):
@@ -238,7 +239,7 @@ def _slopes(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places
             for g in range(ROWS):
                 there[g] = data[(k * BLOCK + j) * ROWS + g]
 
-    deliver, deliver_whole = each_of(turn_back, count), each_of(turn_whole, count)
+    deliver, deliver_whole = each_of(turn_back, derived), each_of(turn_whole, derived)
 
     @inlined
     def put_slopes(args, steps, first, together, n, data, memory, state):
@@ -249,7 +250,7 @@ def _slopes(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places
                 store_slopes((slope(own, found, given[0], given[1], kept),), (data, j, g, state[weight_of + g]))
         put_owns(args, steps, first, together, data, state)
         beside = together == ROWS
-        for k in range(count):
+        for k in range(derived):
             beside &= steps[slopes_at + k] == size
         if beside:
             deliver_whole((), (args, steps, first, n, data))

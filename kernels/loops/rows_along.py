@@ -202,34 +202,34 @@ def _sums(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places) 
 
 def _slopes(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places, of: State) -> tuple[Inlined, Inlined]:
     """What puts the derivatives in the data of a row where they belong, and what puts zeros there."""
-    zero, count, slope = dtype(0), len(definition.data), definition.slopes
+    zero, derived, slope = dtype(0), definition.derived, definition.slopes
     fetch_all, elements, put_terms = _terms(definition, dtype, at)
     deliver = deliverer(zero)
     slopes_at, along_at, memory_at = at.slopes, at.along_slopes, at.memory
     weight_of, largest_of = of.weight * ROWS, of.largest * ROWS
     numbers_of, kept_of = reader(of.numbers, len(definition.numbers)), reader(of.kept, definition.kept)
-    own_of = reader(of.own_slopes, count if definition.apart else 0)
+    own_of = reader(of.own_slopes, derived if definition.apart else 0)
     terms_at = each_of(inlined(lambda k, memory, width, j: memory[k * width + j]), definition.summed)
 
     @inlined
     def store_slope(k, slope, out, j, weight):
         out[k * BLOCK + j] = dtype(slope * weight)
 
-    store_slopes = each_of(store_slope, count)
+    store_slopes = each_of(store_slope, derived)
 
     @inlined
     def deliver_one(k, out, args, steps, i, start, m):
         along = steps[along_at + k]
         deliver(args[slopes_at + k] + i * steps[slopes_at + k] + start * along, along, m, out, k * BLOCK)
 
-    deliver_all = each_of(deliver_one, count)
+    deliver_all = each_of(deliver_one, derived)
 
     @inlined
     def put_own(k, slope, args, steps, i, index, weight):
         place = args[slopes_at + k] + i * steps[slopes_at + k] + index * steps[along_at + k]
         pointer(place, zero)[0] = dtype(slope * weight)
 
-    put_owns = each_of(put_own, count) if definition.apart else inlined(lambda owns, others: None)
+    put_owns = each_of(put_own, derived) if definition.apart else inlined(lambda owns, others: None)
 
     @inlined
     def put_slopes(args, steps, i, g, n, index, width, first, of_data, out, state):
@@ -252,4 +252,4 @@ def _slopes(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places
         for j in range(n):
             pointer(args[slopes_at + k] + i * steps[slopes_at + k] + j * steps[along_at + k], zero)[0] = zero
 
-    return put_slopes, each_of(clear_one, count)
+    return put_slopes, each_of(clear_one, derived)

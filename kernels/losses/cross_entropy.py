@@ -19,7 +19,14 @@ from ..arithmetic.elementary import fast_two_sum, two_product, two_sum
 from ..arithmetic.primitives import double, fma, scalar, where
 from .rowwise import RowDefinition, Scalar
 
-__all__ = ["CROSS_ENTROPY", "OVER_FINITE", "WITH_OPTIONS"]
+__all__ = [
+    "CROSS_ENTROPY",
+    "OF_PROBABILITIES",
+    "OF_PROBABILITIES_OVER_FINITE",
+    "OPTIONS",
+    "OVER_FINITE",
+    "WITH_OPTIONS",
+]
 
 OPTIONS = "temperature", "label_smoothing", "z_loss"
 
@@ -27,7 +34,10 @@ OPTIONS = "temperature", "label_smoothing", "z_loss"
 @scalar
 def _gap(z, m):
     """m - z >= 0, of doubles in two words: of its difference exp would show each bit."""
-    return two_sum(m, -double(z)) if z.itemsize == 8 else (m - double(z), type(m)(0.0))
+    if z.itemsize == 4:
+        return m - double(z), type(m)(0.0)
+    high, low = two_sum(m, -z)
+    return high, where(high < type(m)(float("inf")), low, type(m)(0.0))
 
 
 @scalar
@@ -36,12 +46,13 @@ def _exponential(z, gap, low):
     if z.itemsize == 4:
         return short.exp_of_negative(-gap)
     e = functions.exp(-gap)
-    return where(gap < type(gap)(float("inf")), fma(-e, low, e), e)
+    return fma(-e, low, e)
 
 
 @scalar
-def _over(temperature, gap, low, exactly):
-    """The gap over the temperature."""
+def _over(temperature, words, exactly):
+    """The gap in two words over the temperature."""
+    gap, low = words
     inverse = type(gap)(1.0) / temperature
     if not exactly:
         return gap * inverse, low
@@ -98,7 +109,7 @@ def _spread(finite: bool) -> Scalar:
     @scalar
     def terms(elements, m, numbers):
         z = elements[0]
-        gap, low = _over(numbers[0], *_gap(z, m), z.itemsize == 8)
+        gap, low = _over(numbers[0], _gap(z, m), z.itemsize == 8)
         e = _exponential(z, gap, low)
         zero, one = type(e)(0.0), type(e)(1.0)
         inside = gap < type(e)(float("inf"))
@@ -106,6 +117,12 @@ def _spread(finite: bool) -> Scalar:
         return e, where(e > zero, e * gap, zero), *counts
 
     return terms
+
+
+@scalar
+def _whole(high, low):
+    """The sum of the words of a sum, of which the first may be infinite."""
+    return where(high < type(high)(float("inf")), high + low, high)
 
 
 @scalar
@@ -121,7 +138,7 @@ def _value_with_options(own, sums, m, numbers):
     temperature, smoothing, z_loss = numbers
     zero, one = type(m)(0.0), type(m)(1.0)
     used = short if z.itemsize == 4 else functions
-    gap, gap_low = _over(temperature, *_gap(z, m), z.itemsize == 8)
+    gap, gap_low = _over(temperature, _gap(z, m), z.itemsize == 8)
     e = _exponential(z, gap, gap_low)
     total, low = two_sum(rest, e)
     total, low = fast_two_sum(total, low + rest_low)
@@ -129,7 +146,7 @@ def _value_with_options(own, sums, m, numbers):
     inverse = fma(-(low * inverse), inverse, inverse)
     log_total = where(gap == zero, used.log1p(rest) + rest_low * inverse, used.log(total) + low * inverse)
     count = count + one
-    mean_gap = ((gaps + gaps_low) + gap) / count
+    mean_gap = (_whole(gaps, gaps_low) + gap) / count
     inverse_temperature = one / temperature
     scaled = m * inverse_temperature
     lse = scaled + log_total
@@ -175,3 +192,88 @@ def _with_options(name: str, finite: bool) -> RowDefinition:
 
 WITH_OPTIONS = _with_options("cross_entropy_with_options", finite=False)
 OVER_FINITE = _with_options("cross_entropy_over_finite", finite=True)
+
+
+# --- of a probability for each class
+
+
+def _shares(finite: bool) -> Scalar:
+    """The terms: e_k but of the likeliest classes, these, q_k, q_k d_k (0 for q_k = 0), the last three of `_spread`."""
+    spread = _spread(finite)
+
+    @scalar
+    def terms(elements, m, numbers):
+        z, q = elements
+        q, gap = double(q), _over(numbers[0], _gap(z, m), z.itemsize == 8)[0]
+        e, *others = spread((z,), m, numbers)
+        zero, one = type(q)(0.0), type(q)(1.0)
+        top = gap == zero
+        return where(top, zero, e), where(top, one, zero), q, where(q == zero, zero, q * gap), *others
+
+    return terms
+
+
+@scalar
+def _value_of_shares(own, sums, m, numbers):
+    """The loss, its derivatives in the options, and what is needed for those in the logits."""
+    rest, tops, shares, cost, weighted, gaps, count, rest_low, _, shares_low, cost_low, _, gaps_low, _ = sums
+    temperature, smoothing, z_loss = numbers
+    zero, one = type(m)(0.0), type(m)(1.0)
+    total, low = two_sum(tops, rest)
+    low += rest_low
+    inverse = one / total
+    inverse = fma(-(low * inverse), inverse, inverse)
+    log_total = where(tops == one, functions.log1p(rest) + rest_low * inverse, functions.log(total) + low * inverse)
+    mean_gap = _whole(gaps, gaps_low) / count
+    inverse_temperature = one / temperature
+    scaled = m * inverse_temperature
+    lse = scaled + log_total
+    shares, cost = shares + shares_low, _whole(cost, cost_low)
+    kept_share, kept_cost = (one - smoothing) * shares, where(smoothing == one, zero, (one - smoothing) * cost)
+    whole = kept_share + smoothing
+    loss = (kept_cost + whole * log_total) + (_smoothed(smoothing, mean_gap) + (z_loss * lse) * lse)
+    mean = weighted * inverse
+    by_lse = (z_loss + z_loss) * lse
+    by_temperature = (whole * mean - (kept_cost + _smoothed(smoothing, mean_gap))) - by_lse * (scaled - mean)
+    others = (
+        by_temperature * inverse_temperature,
+        fma(one - shares, log_total, mean_gap) - cost,
+        lse * lse,
+    )
+    return loss, others, (), (inverse, (rest + rest_low) + (tops - one), whole, by_lse, smoothing / count)
+
+
+def _slope_of_shares(finite: bool) -> Scalar:
+    """The derivative in a logit, (Q - q) p - q (1 - p) without a difference of what is nearly equal."""
+
+    @scalar
+    def slopes(elements, terms, m, numbers, kept):
+        e, top, q = terms[:3]
+        inverse, rest, whole, by_lse, each = kept
+        one = type(q)(1.0)
+        q = fma(one - numbers[1], q, each * terms[6] if finite else each)
+        p = (e + top) * inverse
+        others = where(top == one, rest, (rest + one) - e) * inverse  # 1 - p
+        return (fma((whole - q) + by_lse, p, -(q * others)) / numbers[0],)
+
+    return slopes
+
+
+def _of_probabilities(name: str, finite: bool) -> RowDefinition:
+    """The loss of a probability for each class, with options."""
+    return RowDefinition(
+        name=name,
+        module=__name__,
+        data=("x", "target"),
+        numbers=OPTIONS,
+        largest=0,
+        summed=7,
+        kept=5,
+        terms=_shares(finite),
+        value=_value_of_shares,
+        slopes=_slope_of_shares(finite),
+    )
+
+
+OF_PROBABILITIES = _of_probabilities("cross_entropy_of_probabilities", finite=False)
+OF_PROBABILITIES_OVER_FINITE = _of_probabilities("cross_entropy_of_probabilities_over_finite", finite=True)

@@ -34,13 +34,15 @@ class RowDefinition:
     largest: int | None = None  # the data of which the largest element is to be found
     summed: int = 1  # how many terms there are
     kept: int = 0  # how many numbers the value keeps for the derivatives
+    derived: int = 1  # of how many data, the first ones, there are derivatives
     # terms(elements, largest, numbers): a tuple of what is to be summed
     terms: Scalar
     # value(own, sums, largest, numbers): the value, the derivatives in the numbers, those in what is apart, and numbers
-    # that are kept for the slopes; ``own`` is a tuple of what is apart in each of the data, or empty
+    # that are kept for the slopes; ``own`` is a tuple of what is apart in each of the data, and like the derivatives in
+    # that empty if nothing is
     value: Scalar
-    # slopes(elements, terms, largest, numbers, kept): the derivative in each of the elements, of which those are the
-    # terms; doubles
+    # slopes(elements, terms, largest, numbers, kept): the derivatives in the elements, of which those are the terms;
+    # doubles
     slopes: Scalar
 
     @property

@@ -1,10 +1,11 @@
-"""Losses of rows: the generalized ufuncs over the loops of `kernels.loops.rows`, in parts for threads."""
+"""Losses of rows: the loops of `kernels.loops.rows`, as generalized ufuncs, or in parts for threads."""
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from ...kernels.losses.rowwise import RowDefinition
 from .c_api import ufunc_over
 from .pieces import PIECE
 
-__all__ = ["RowResults", "of_rows"]
+__all__ = ["RowResults", "of_rows", "weighted_sum"]
 
 _LANES = 16  # what the terms of longer rows are filled up to
 _TOGETHER = 1 << 12  # elements of rows whose terms are kept together, as the first cache holds them
@@ -32,24 +33,78 @@ class RowResults(NamedTuple):
     by_data: tuple[NDArray, ...]  # empty where not asked for
 
 
+class _Loop(NamedTuple):
+    """A loop for rows of one dtype: as a ufunc, and as a function of addresses that lets other threads run.
+
+    NumPy lets them run only where there are 500 rows or as many results.
+    """
+
+    ufunc: np.ufunc
+    function: Callable[..., None]
+
+
 @functools.cache
-def _ufunc(definition: RowDefinition, dtype: type, slopes: bool) -> np.ufunc:
-    """The ufunc of rows of that dtype, see `kernels.loops.rows`; made at the first call."""
+def _loop(definition: RowDefinition, dtype: type, slopes: bool) -> _Loop:
+    """The loop, made at the first call."""
     return alone(lambda: _made(definition, dtype, slopes))
 
 
-def _made(definition: RowDefinition, dtype: type, slopes: bool) -> np.ufunc:
-    """`_ufunc` without its memory."""
+def _made(definition: RowDefinition, dtype: type, slopes: bool) -> _Loop:
+    """`_loop` without its memory."""
     from ...kernels.loops import compiled
 
     address = compiled.rows(definition, dtype, slopes)
     count, numbers = len(definition.data), len(definition.numbers)
-    indices = [np.int64] if definition.apart else []
-    takes = [dtype] * count + indices + [np.float64] * (numbers + 2)
-    gives = [np.float64] * (1 + numbers) + [dtype] * (count if slopes else 0)
+    indices: list[Any] = [np.int64] if definition.apart else []
+    takes = [*[dtype] * count, *indices, *[np.float64] * (numbers + 2)]
+    gives = [*[np.float64] * (1 + numbers), *[dtype] * (definition.derived if slopes else 0)]
     given = ["(n)"] * count + ["()"] * (len(indices) + numbers + 1) + ["(s)"]
-    found = ["()"] * (1 + numbers) + ["(n)"] * (count if slopes else 0)
-    return ufunc_over(address, definition.name, takes, gives, f"{','.join(given)}->{','.join(found)}")
+    found = ["()"] * (1 + numbers) + ["(n)"] * (definition.derived if slopes else 0)
+    ufunc = ufunc_over(address, definition.name, takes, gives, f"{','.join(given)}->{','.join(found)}")
+    return _Loop(ufunc, ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(address))
+
+
+def of_rows(
+    definition: RowDefinition,
+    data: Sequence[NDArray],
+    index: NDArray | None,
+    numbers: Sequence[float],
+    weights: NDArray,
+    slopes: Sequence[NDArray] | None,
+) -> RowResults:
+    """What rows along the second axis of three come to, on all cores if that pays.
+
+    Data, of one shape, are float32 or float64; ``index``, int64, and the weights, doubles, are of the shape of the
+    first and the last axis.  ``slopes`` are arrays like the data, to which derivatives times the weights go, or None.
+    """
+    before, length, after = data[0].shape
+    dtype: type = data[0].dtype.type
+    loop = _loop(definition, dtype, slopes is not None)
+    value = np.empty((before, after))
+    by_numbers = tuple(np.empty((before, after)) for _ in numbers)
+    by_data = () if slopes is None else tuple(slopes)
+    results = RowResults(value, by_numbers, by_data)
+    given = [np.swapaxes(a, 1, 2) for a in data] + ([] if index is None else [index])
+    outs = [value, *by_numbers, *[np.swapaxes(a, 1, 2) for a in by_data]]
+    room = _room(definition, length, slopes is not None)
+    if data[0].size < PARALLEL:
+        loop.ufunc(*given, *numbers, weights, np.empty(room), out=tuple(outs))
+        return results
+    axis = int(after > before)  # which is shared out among threads
+    fixed = [np.broadcast_to(np.float64(number), (before, after)) for number in numbers]
+    operands = [np.moveaxis(a, axis, 0) for a in (*given, *fixed, weights)]
+    targets = [np.moveaxis(a, axis, 0) for a in outs]
+
+    def part(first: int, last: int) -> None:
+        """These rows, with memory of their own: one run of the loop for each place along the other axis."""
+        memory = np.empty(room)
+        for other in range(operands[0].shape[1]):
+            run = [a[first:last, other] for a in operands], memory, [a[first:last, other] for a in targets]
+            _run(loop.function, *run)
+
+    rows = (before, after)[axis]
+    in_threads(part, rows, 1, max(1, PIECE * rows // data[0].size))
+    return results
 
 
 def _room(definition: RowDefinition, length: int, slopes: bool) -> int:
@@ -62,50 +117,19 @@ def _room(definition: RowDefinition, length: int, slopes: bool) -> int:
     return definition.summed * room * max(1, min(ROWS, _TOGETHER // room))
 
 
-def of_rows(
-    definition: RowDefinition,
-    data: Sequence[NDArray],
-    index: NDArray | None,
-    numbers: Sequence[float],
-    weights: NDArray | float,
-    slopes: Sequence[NDArray] | None,
-) -> RowResults:
-    """What rows along the last axis come to, on all cores if that pays.
-
-    Data, of one shape, are float32 or float64; ``index`` is of int64, and like the weights, doubles, of the shape of
-    the rows.  ``slopes`` are arrays like the data to which the derivatives times the weights go, or None.
-    """
-    ufunc = _ufunc(definition, data[0].dtype.type, slopes is not None)
-    *outer, length = data[0].shape
-    shape = tuple(outer)
-    value = np.empty(shape)
-    by_numbers = tuple(np.empty(shape) for _ in numbers)
-    by_data = () if slopes is None else tuple(slopes)
-    axis = int(np.argmax(shape)) if shape else 0
-
-    def parts(arrays: Sequence[Any]) -> list[Any]:
-        """The arrays with the axis first that is shared out."""
-        return [np.moveaxis(a, axis, 0) if shape else a for a in arrays]
-
-    given = [*data, *([] if index is None else [index])]
-    before, outs = parts(given), parts([value, *by_numbers, *by_data])
-    (weighing,) = parts([np.broadcast_to(weights, shape)])
-
-    def part(first: int, last: int) -> None:
-        """The rows of that part, with memory of their own."""
-        cut = slice(first, last) if shape else ()
-        scratch = np.empty(_room(definition, length, slopes is not None))
-        ufunc(*[a[cut] for a in before], *numbers, weighing[cut], scratch, out=tuple(o[cut] for o in outs))
-
-    size, rows = data[0].size, shape[axis] if shape else 1
-    if size < PARALLEL:
-        part(0, rows)
-    else:
-        in_threads(part, rows, 1, max(1, PIECE * rows // size))
-    return RowResults(value, by_numbers, by_data)
+def _run(function: Callable[..., None], operands: list[NDArray], memory: NDArray, outs: list[NDArray]) -> None:
+    """The loop over these rows, the first axis of all but the memory."""
+    arrays = [*operands, memory, *outs]
+    rows, length = operands[0].shape
+    along = [a.strides[1] for a in operands if a.ndim == 2] + [memory.itemsize]
+    along += [a.strides[1] for a in outs if a.ndim == 2]
+    steps = [*[a.strides[0] for a in operands], 0, *[a.strides[0] for a in outs], *along]
+    words = ctypes.c_ssize_t
+    addresses = (words * len(arrays))(*[a.ctypes.data for a in arrays])
+    function(addresses, (words * 3)(rows, length, memory.size), (words * len(steps))(*steps), None)
 
 
-def summed(values: NDArray, weights: NDArray | float) -> float:
-    """The sum of values times weights, exactly rounded; a weight of 0 excludes what is not finite."""
-    terms = np.where(np.asarray(weights) == 0, 0.0, values * weights)
+def weighted_sum(values: NDArray, weights: NDArray) -> float:
+    """The sum of values times weights, exactly rounded; a weight of 0 excludes a value, whatever it is."""
+    terms = np.where(weights == 0, 0.0, values) * weights
     return math.fsum(terms.ravel()) if np.isfinite(terms).all() else float(terms.sum())
