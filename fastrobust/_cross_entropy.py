@@ -16,9 +16,10 @@ from .kernels.losses import cross_entropy as definitions
 if TYPE_CHECKING:
     from ._types import ArrayLike, NDArray
 
-__all__ = ["CrossEntropy", "CrossEntropyGrad", "cross_entropy"]
+__all__ = ["OPTIONS", "Arguments", "CrossEntropy", "CrossEntropyGrad", "cross_entropy", "evaluated"]
 
-_WRT = "x", *definitions.OPTIONS
+OPTIONS = definitions.OPTIONS
+_WRT = "x", *OPTIONS
 
 
 class CrossEntropyGrad(NamedTuple):
@@ -29,6 +30,20 @@ class CrossEntropyGrad(NamedTuple):
     dtemperature: Any
     dlabel_smoothing: Any
     dz_loss: Any
+
+
+class Arguments(NamedTuple):
+    """The arguments of a call, but for the options that have derivatives."""
+
+    x: Any
+    target: Any
+    axis: int
+    weights: Any
+    class_weights: Any
+    ignore_index: int | None
+    smooth_over: str
+    reduction: str
+    empty: str
 
 
 class _Samples(NamedTuple):
@@ -95,7 +110,8 @@ class CrossEntropy:
     Raises
     ------
     TypeError
-        For targets that are neither integers nor floating-point numbers, and arrays of other libraries than NumPy's.
+        For targets that are neither integers nor floating-point numbers, and arrays of other libraries than NumPy's and
+        PyTorch's.
     ValueError
         For an index that is no class, shapes that do not fit, options outside of their ranges.
 
@@ -107,6 +123,10 @@ class CrossEntropy:
     and 4 in float64, with them of the largest term. A NaN among the logits makes NaN of the sample's loss and
     derivatives, and so does +inf. Sums are made in double, those of float64 in two words: the bits depend neither on
     threads nor on the processor.
+
+    Tensors are differentiated to any order; plain ones on the CPU by the same kernels, in the pass that gives the loss,
+    others, and second derivatives, by operations on tensors, in which the same sums are taken. There the temperature,
+    the smoothing and the factor of the z-loss may be tensors, too.
 
     Examples
     --------
@@ -138,9 +158,12 @@ class CrossEntropy:
         empty: Literal["nan", "zero"] = "nan",
     ) -> Any:
         """The loss of each sample, or their sum or mean; see ``help(losses.cross_entropy)``."""
+        given = target, axis, weights, class_weights, ignore_index, smooth_over, reduction, empty
         options = temperature, label_smoothing, z_loss
-        samples = _samples(x, target, axis, weights, class_weights, ignore_index, options, smooth_over)
-        return _found(samples, reduction, empty, ()).value
+        own = getattr(backend(x, "x"), "cross_entropy", None)  # of a library that differentiates
+        if own is not None:
+            return own.loss(x, own.Call(*given), options)
+        return evaluated(Arguments(x, *given), options, ()).value
 
     def value_and_grad(
         self,
@@ -174,10 +197,12 @@ class CrossEntropy:
         """
         if isinstance(wrt, str) or not set(wrt) <= set(_WRT):
             raise ValueError(f"wrt must be a tuple of names out of {_WRT}, got {wrt!r}")
+        given = target, axis, weights, class_weights, ignore_index, smooth_over, reduction, empty
         options = temperature, label_smoothing, z_loss
-        plain = not set(wrt) & set(definitions.OPTIONS)
-        samples = _samples(x, target, axis, weights, class_weights, ignore_index, options, smooth_over, plain)
-        return _found(samples, reduction, empty, tuple(wrt))
+        own = getattr(backend(x, "x"), "cross_entropy", None)
+        if own is not None:
+            return own.loss_and_grad(x, own.Call(*given), options, tuple(wrt))
+        return evaluated(Arguments(x, *given), options, tuple(wrt))
 
     def __repr__(self) -> str:
         return "<loss cross_entropy(x, target)>"
@@ -189,27 +214,23 @@ class CrossEntropy:
 cross_entropy = CrossEntropy()
 
 
+def evaluated(given: Arguments, options: tuple[float, ...], wrt: tuple[str, ...]) -> CrossEntropyGrad:
+    """The loss and the derivatives that are wanted, of NumPy arrays."""
+    return _found(_samples(given, options, not set(wrt) & set(OPTIONS)), given.reduction, given.empty, wrt)
+
+
 def _real(name: str, value: object) -> NDArray:
     """The array of a real type, of NumPy's; numbers and lists are made one."""
     if getattr(backend(value, name), "__name__", "") != f"{__package__}._backends.numpy":
-        raise TypeError(f"{name} is a {shown(value)}: cross_entropy takes NumPy arrays so far; convert it")
+        raise TypeError(f"{name} is a {shown(value)}: cross_entropy takes NumPy arrays and tensors so far; convert it")
     array = np.asarray(value)
     arguments.supported(name, array.dtype)
     return array
 
 
-def _samples(
-    x: object,
-    target: object,
-    axis: int,
-    weights: object,
-    class_weights: object,
-    ignore_index: int | None,
-    options: tuple[float, ...],
-    smooth_over: str,
-    plain: bool = True,
-) -> _Samples:
+def _samples(given: Arguments, options: tuple[float, ...], plain: bool) -> _Samples:
     """All arguments checked; ``plain`` says that no derivatives in options are wanted."""
+    x, target, axis, weights, class_weights, ignore_index, smooth_over = given[:7]
     logits, classes = _real("x", x), _real("target", target)
     options = _options(options)
     if smooth_over not in ("all", "finite"):
@@ -263,7 +284,7 @@ def _definition(by_index: bool, options: tuple[float, ...], smooth_over: str, pl
 
 def _options(options: tuple[float, ...]) -> tuple[float, ...]:
     """The options as floats, each in its range."""
-    for name, value in zip(definitions.OPTIONS, options, strict=True):
+    for name, value in zip(OPTIONS, options, strict=True):
         if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
             raise TypeError(f"{name} must be a number, got a {shown(value)}")
     temperature, smoothing, z_loss = map(float, options)
@@ -346,5 +367,5 @@ def _found(samples: _Samples, reduction: str, empty: str, wrt: tuple[str, ...]) 
         with np.errstate(over="ignore", under="ignore"):
             dx = slopes[0].astype(dtype, copy=False).reshape(samples.shape)
     return CrossEntropyGrad(
-        combined(found.value), dx, *[combined(by_option[name]) if name in wrt else None for name in definitions.OPTIONS]
+        combined(found.value), dx, *[combined(by_option[name]) if name in wrt else None for name in OPTIONS]
     )

@@ -42,7 +42,7 @@ def _listed(subject: ModuleType) -> str:
 
 _ROWS = """Losses of rows, a value for several elements together.
 
-* `cross_entropy`: of logits, and indices or probabilities of classes; NumPy arrays so far."""
+* `cross_entropy`: of logits, and indices or probabilities of classes; NumPy arrays and tensors so far."""
 __doc__ = "\n\n".join([__doc__ or "", *map(_listed, _SUBJECTS), _ROWS])
 
 

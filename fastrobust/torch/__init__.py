@@ -30,6 +30,7 @@ from .._dispatch import remember
 from .._evaluate import definitions
 from .._shapes import SHAPES
 from . import _divergence, _kernels, _routes  # noqa: F401  _divergence registers itself
+from ._cross_entropy import CrossEntropyLoss
 from ._distribution import Barron
 from ._formula_module import Loss
 from ._lists import for_tensors
@@ -64,6 +65,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "Barron",
+    "CrossEntropyLoss",
     "GaussianNLLLoss",
     "HuberLoss",
     "L1Loss",

@@ -26,7 +26,7 @@ from .._evaluate import definitions
 from .._shapes import NUMBERS, SHAPES
 from ..kernels.losses.catalogue import LOSS
 from ..kernels.losses.definition import Definition
-from . import _kernels
+from . import _cross_entropy, _kernels
 from ._arguments import FLOATS, common_shape, prepared, tensors, weights_for
 from ._context import compiling, general, ordinary, plain, refuse_jit_trace, requires
 from ._reductions import _Reduced, _ReducedTraced, composed_gradients, masked, weighed
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ._types import Operands
 
 xp = torch  # the library's functions
+cross_entropy = _cross_entropy  # the loss of rows, see `fastrobust._cross_entropy`
 closed_forms = False  # they are chosen here, see `_closed`: it depends on what is active
 
 

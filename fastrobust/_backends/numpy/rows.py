@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -130,6 +129,5 @@ def _run(function: Callable[..., None], operands: list[NDArray], memory: NDArray
 
 
 def weighted_sum(values: NDArray, weights: NDArray) -> float:
-    """The sum of values times weights, exactly rounded; a weight of 0 excludes a value, whatever it is."""
-    terms = np.where(weights == 0, 0.0, values) * weights
-    return math.fsum(terms.ravel()) if np.isfinite(terms).all() else float(terms.sum())
+    """The sum of values times weights; a weight of 0 excludes a value, whatever it is."""
+    return float(np.sum(np.where(weights == 0, 0.0, values) * weights))

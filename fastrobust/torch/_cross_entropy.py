@@ -1,0 +1,235 @@
+"""Cross-entropy on tensors: the kernels with derivatives of their own, or tensor operations that differentiate."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import _cross_entropy as rows
+from .._call import check_reduction
+from . import _kernels
+from ._context import ordinary, refuse_jit_trace
+from ._modules import Reduction
+
+__all__ = ["Call", "CrossEntropyLoss", "loss", "loss_and_grad"]
+
+Option = float | Tensor
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+class Call(NamedTuple):
+    """The arguments but x and the options that may have gradients."""
+
+    target: Tensor
+    axis: int
+    weights: Any
+    class_weights: Any
+    ignore_index: int | None
+    smooth_over: str
+    reduction: str
+    empty: str
+
+
+def loss(x: Tensor, call: Call, options: tuple[Option, ...]) -> Tensor:
+    """The loss, differentiable: by the kernels for plain tensors on the CPU, else by operations on tensors."""
+    refuse_jit_trace()
+    check_reduction(call.reduction)
+    if not isinstance(x, Tensor) or not isinstance(call.target, Tensor):
+        raise TypeError(f"x and target must be tensors, got {type(x).__name__} and {type(call.target).__name__}")
+    if x.dtype in _HALVES:  # computed in float32, and rounded once
+        return loss(x.float(), call, options).to(x.dtype)
+    if not x.is_floating_point():
+        x = x.to(torch.float64)
+    if not _usable(x, call, options):
+        return _composed(x, call, options)
+    given = [x, *[option if isinstance(option, Tensor) else None for option in options]]
+    if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in given):
+        value: Tensor = _CrossEntropy.apply(call, options, *given)
+        return value
+    return _tensor(_evaluated(x, call, options, ()).value, x.dtype)
+
+
+def loss_and_grad(x: Tensor, call: Call, options: tuple[Option, ...], wrt: tuple[str, ...]) -> rows.CrossEntropyGrad:
+    """The loss and its derivatives, without a graph, by the kernels."""
+    wide = x.float() if x.dtype in _HALVES else x
+    if not _usable(wide, call, options):
+        raise TypeError("value_and_grad takes plain tensors on the CPU; let autograd differentiate others")
+    found = _evaluated(wide, call, options, wrt)
+    dtype = x.dtype if x.is_floating_point() else torch.float64
+    return rows.CrossEntropyGrad(*[None if part is None else _tensor(part, dtype) for part in found])
+
+
+def _usable(x: Tensor, call: Call, options: tuple[Option, ...]) -> bool:
+    """Tell whether the kernels take this: plain tensors on the CPU, constant but for x and the options."""
+    if not ordinary():
+        return False
+    constant = [v for v in (call.target, call.weights, call.class_weights) if isinstance(v, Tensor)]
+    varying = [x, *[option for option in options if isinstance(option, Tensor)]]
+    return not any(v.requires_grad for v in constant) and all(
+        type(v) in _kernels.PLAIN and v.is_cpu and v.layout is torch.strided for v in (*constant, *varying)
+    )
+
+
+def _array(value: Any) -> Any:
+    """The array over a tensor's memory; what is none as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    value = value.detach().resolve_neg()
+    return (value.float() if value.dtype is torch.bfloat16 else value).numpy()
+
+
+def _tensor(part: Any, dtype: torch.dtype) -> Tensor:
+    """The tensor over an array's memory, or of a number."""
+    return torch.from_numpy(part).to(dtype) if isinstance(part, np.ndarray) else torch.tensor(part.item(), dtype=dtype)
+
+
+def _evaluated(x: Tensor, call: Call, options: tuple[Option, ...], wrt: tuple[str, ...]) -> rows.CrossEntropyGrad:
+    """What the kernels give."""
+    numbers = tuple(float(option) for option in options)
+    of_arrays = (_array(call.target), call.axis, _array(call.weights), _array(call.class_weights))
+    return rows.evaluated(rows.Arguments(_array(x), *of_arrays, *call[4:]), numbers, wrt)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The loss with the derivatives of the same pass; those of these by tensor operations."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, options: tuple[Option, ...], x: Tensor, *tensors: Tensor | None) -> Tensor:
+        """The loss; ``tensors`` are the options that are, by which they are followed."""
+        names = ("x", *rows.OPTIONS)
+        ctx.wrt = tuple(name for name, needed in zip(names, ctx.needs_input_grad[2:], strict=True) if needed)
+        ctx.call, ctx.options = call, options
+        ctx.save_for_backward(x, *tensors)
+        value, *ctx.slopes = _evaluated(x, call, options, ctx.wrt)
+        return _tensor(value, x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        """The derivatives times what comes; where they are to be differentiated, by operations that are."""
+        x, *tensors = ctx.saved_tensors
+        needed = ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled():
+            options = tuple(o if t is None else t for o, t in zip(ctx.options, tensors, strict=True))
+            wanted = [value for value, need in zip((x, *tensors), needed, strict=True) if need]
+            found = iter(torch.autograd.grad(_composed(x, ctx.call, options), wanted, gradient, create_graph=True))
+            return None, None, *[next(found) if need else None for need in needed]
+        # Handed over, and computed again if this is called again, so that the large one need not be copied.
+        slopes = ctx.slopes or _evaluated(x, ctx.call, ctx.options, ctx.wrt)[1:]
+        ctx.slopes = None
+        dx, *others = [None if slope is None else _tensor(slope, x.dtype) for slope in slopes]
+        each = ctx.call.reduction == "none"
+        if dx is not None and (each or float(gradient) != 1.0):
+            dx.mul_(gradient.unsqueeze(ctx.call.axis) if each else gradient)
+        pairs = zip(others, tensors, strict=True)
+        by_option = [None if s is None else (s * gradient).sum().to(t.dtype).reshape(t.shape) for s, t in pairs]
+        return None, None, dx, *by_option
+
+
+def _composed(x: Tensor, call: Call, options: tuple[Option, ...]) -> Tensor:
+    """The loss in operations on tensors, differentiable to any order.
+
+    With a class j the loss is a mean of (z_j - z_k) + log(1 + sum over i != j of exp(z_i - z_j)): of the right class,
+    or of the likeliest, whose own derivative is then a sum of small numbers and no difference of large ones.
+    """
+    temperature, smoothing, z_loss = options
+    z, target = x.movedim(call.axis, -1), call.target
+    weights: Any = 1.0 if call.weights is None else call.weights
+    by_index = not target.is_floating_point()
+    if by_index:
+        chosen = torch.ones_like(target, dtype=torch.bool) if call.ignore_index is None else target != call.ignore_index
+        target = torch.where(chosen, target, 0).long()
+        if call.class_weights is not None:
+            weights = weights * call.class_weights.to(z)[target]
+        weights = torch.where(chosen, weights, 0.0)
+    weights = torch.as_tensor(weights, dtype=z.dtype, device=z.device).expand(z.shape[:-1])
+    z = torch.where((weights == 0).unsqueeze(-1), 0.0, z) / temperature  # so that no NaN comes from what is excluded
+    pivot = target.unsqueeze(-1) if by_index else z.detach().argmax(-1, keepdim=True)
+    top = z.gather(-1, pivot)
+    rest = torch.logsumexp(z.scatter(-1, pivot, torch.finfo(z.dtype).min), -1, keepdim=True)
+    excess = torch.logaddexp(rest - top, torch.zeros_like(top))
+    gaps, inside = top - z, torch.ones_like(z)
+    if call.smooth_over == "finite":
+        inside = (z != -math.inf).to(z)
+        gaps = torch.where(inside == 0, 0.0, gaps)
+    shares = inside / inside.sum(-1, keepdim=True)
+    smoothed: Any = 0.0
+    if isinstance(smoothing, Tensor) or smoothing != 0:
+        smoothed = smoothing * (torch.where(shares == 0, 0.0, shares * gaps).sum(-1) + excess.squeeze(-1))
+    if by_index:
+        hard = excess.squeeze(-1)
+    else:
+        q = target.movedim(call.axis, -1).to(z)
+        hard = torch.where(q == 0, 0.0, q * (excess + (top - z))).sum(-1)
+    lse = (top + excess).squeeze(-1)
+    found = (1.0 - smoothing) * hard + smoothed + z_loss * lse * lse
+    found = torch.where(weights == 0, 0.0, found) * weights
+    if call.reduction == "none":
+        return found
+    total = found.sum()
+    if call.reduction == "sum":
+        return total
+    counted = weights.sum()
+    nothing = math.nan if call.empty == "nan" else 0.0
+    return torch.where(counted == 0, nothing, total / torch.where(counted == 0, 1.0, counted))
+
+
+class CrossEntropyLoss(nn.Module):
+    """Cross-entropy of logits and classes, as `fastrobust.losses.cross_entropy`, with the arguments of `torch.nn`'s.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (K,), optional
+        A factor for each class. It multiplies a sample's whole loss, its smoothed part included.
+    ignore_index : int
+        The index of samples that are left out.
+    reduction : {"none", "sum", "mean"}
+        "mean" divides by the sum of the weights of the samples' classes.
+    label_smoothing : float
+    temperature, z_loss : float, Tensor or torch.nn.Parameter
+        See `fastrobust.losses.cross_entropy`; a Parameter learns.
+    empty : {"nan", "zero"}
+        The mean if all samples are left out.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastrobust.torch as frt
+    >>> logits = torch.tensor([[40.0, 0.0]], requires_grad=True)
+    >>> frt.CrossEntropyLoss()(logits, torch.tensor([0])).backward()
+    >>> logits.grad
+    tensor([[-4.2484e-18,  4.2484e-18]])
+    """
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: Reduction = "mean",
+        label_smoothing: float = 0.0,
+        *,
+        temperature: Option = 1.0,
+        z_loss: Option = 0.0,
+        empty: str = "nan",
+    ) -> None:
+        super().__init__()
+        check_reduction(reduction)
+        self.register_buffer("weight", weight)
+        self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
+        self.temperature, self.z_loss, self.empty = temperature, z_loss, empty
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss; classes are along the second axis of the input, the first if there is no other."""
+        by_index = not target.is_floating_point()
+        call = Call(
+            target, min(1, input.ndim - 1), None, self.weight, self.ignore_index if by_index else None, "all",
+            self.reduction, self.empty,
+        )  # fmt: skip
+        return loss(input, call, (self.temperature, self.label_smoothing, self.z_loss))
+
+    def extra_repr(self) -> str:
+        """The options, for the module's repr."""
+        return f"ignore_index={self.ignore_index}, reduction={self.reduction!r}, label_smoothing={self.label_smoothing}"
