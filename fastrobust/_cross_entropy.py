@@ -11,12 +11,27 @@ import numpy as np
 from . import _arguments as arguments
 from ._call import check_reduction
 from ._dispatch import backend, shown
+from ._row_operations import Given
 from .kernels.losses import cross_entropy as definitions
 
 if TYPE_CHECKING:
     from ._types import ArrayLike, NDArray
 
-__all__ = ["OPTIONS", "Arguments", "CrossEntropy", "CrossEntropyGrad", "cross_entropy", "evaluated"]
+__all__ = [
+    "OPTIONS",
+    "CrossEntropy",
+    "CrossEntropyGrad",
+    "Samples",
+    "checked_axis",
+    "checked_index",
+    "combined",
+    "cross_entropy",
+    "divisor",
+    "evaluated",
+    "samples_of",
+    "slopes_of",
+    "values_of",
+]
 
 OPTIONS = definitions.OPTIONS
 _WRT = "x", *OPTIONS
@@ -32,21 +47,7 @@ class CrossEntropyGrad(NamedTuple):
     dz_loss: Any
 
 
-class Arguments(NamedTuple):
-    """The arguments of a call, but for the options that have derivatives."""
-
-    x: Any
-    target: Any
-    axis: int
-    weights: Any
-    class_weights: Any
-    ignore_index: int | None
-    smooth_over: str
-    reduction: str
-    empty: str
-
-
-class _Samples(NamedTuple):
+class Samples(NamedTuple):
     """The arguments looked at: data with the classes along the second of three axes, and what each sample counts."""
 
     dtype: Any  # of the results
@@ -110,8 +111,8 @@ class CrossEntropy:
     Raises
     ------
     TypeError
-        For targets that are neither integers nor floating-point numbers, and arrays of other libraries than NumPy's and
-        PyTorch's.
+        For targets that are neither integers nor floating-point numbers, and arrays of other libraries than
+        NumPy, PyTorch and JAX.
     ValueError
         For an index that is no class, shapes that do not fit, options outside of their ranges.
 
@@ -124,9 +125,10 @@ class CrossEntropy:
     derivatives, and so does +inf. Sums are made in double, those of float64 in two words: the bits depend neither on
     threads nor on the processor.
 
-    Tensors are differentiated to any order; plain ones on the CPU by the same kernels, in the pass that gives the loss,
-    others, and second derivatives, by operations on tensors, in which the same sums are taken. There the temperature,
-    the smoothing and the factor of the z-loss may be tensors, too.
+    Tensors and arrays of JAX are differentiated to any order; plain tensors on the CPU by the same kernels, in the pass
+    that gives the loss, all others, and second derivatives, by operations of the library, in which the same sums are
+    taken, in its own precision. There the temperature, the smoothing and the factor of the z-loss may be arrays, too,
+    and an index that is no class gives NaN where values cannot be looked at.
 
     Examples
     --------
@@ -158,12 +160,12 @@ class CrossEntropy:
         empty: Literal["nan", "zero"] = "nan",
     ) -> Any:
         """The loss of each sample, or their sum or mean; see ``help(losses.cross_entropy)``."""
-        given = target, axis, weights, class_weights, ignore_index, smooth_over, reduction, empty
+        given = Given(target, axis, weights, class_weights, ignore_index, smooth_over, reduction, empty)
         options = temperature, label_smoothing, z_loss
         own = getattr(backend(x, "x"), "cross_entropy", None)  # of a library that differentiates
         if own is not None:
-            return own.loss(x, own.Call(*given), options)
-        return evaluated(Arguments(x, *given), options, ()).value
+            return own.loss(x, given, options)
+        return evaluated(x, given, options, ()).value
 
     def value_and_grad(
         self,
@@ -197,12 +199,12 @@ class CrossEntropy:
         """
         if isinstance(wrt, str) or not set(wrt) <= set(_WRT):
             raise ValueError(f"wrt must be a tuple of names out of {_WRT}, got {wrt!r}")
-        given = target, axis, weights, class_weights, ignore_index, smooth_over, reduction, empty
+        given = Given(target, axis, weights, class_weights, ignore_index, smooth_over, reduction, empty)
         options = temperature, label_smoothing, z_loss
         own = getattr(backend(x, "x"), "cross_entropy", None)
         if own is not None:
-            return own.loss_and_grad(x, own.Call(*given), options, tuple(wrt))
-        return evaluated(Arguments(x, *given), options, tuple(wrt))
+            return own.loss_and_grad(x, given, options, tuple(wrt))
+        return evaluated(x, given, options, tuple(wrt))
 
     def __repr__(self) -> str:
         return "<loss cross_entropy(x, target)>"
@@ -214,62 +216,76 @@ class CrossEntropy:
 cross_entropy = CrossEntropy()
 
 
-def evaluated(given: Arguments, options: tuple[float, ...], wrt: tuple[str, ...]) -> CrossEntropyGrad:
+def evaluated(x: object, given: Given, options: tuple[float, ...], wrt: tuple[str, ...]) -> CrossEntropyGrad:
     """The loss and the derivatives that are wanted, of NumPy arrays."""
-    return _found(_samples(given, options, not set(wrt) & set(OPTIONS)), given.reduction, given.empty, wrt)
+    return _found(_samples(x, given, options, not set(wrt) & set(OPTIONS)), given.reduction, given.empty, wrt)
+
+
+def checked_axis(shape: tuple[int, ...], target_shape: tuple[int, ...], kind: str, given: Given) -> int:
+    """The axis of the classes, counted from the first, if shapes and conventions fit.
+
+    ``kind`` is that of the target's dtype, a letter as NumPy has it.
+    """
+    check_reduction(given.reduction)
+    if given.smooth_over not in ("all", "finite"):
+        raise ValueError(f"smooth_over must be 'all' or 'finite', got {given.smooth_over!r}")
+    if given.empty not in ("nan", "zero"):
+        raise ValueError(f"empty must be 'nan' or 'zero', got {given.empty!r}")
+    if not shape:
+        raise ValueError("x has no axis for the classes: it must have the logits of at least one class along one")
+    axis = given.axis
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"axis {axis} is not one of the {len(shape)} axes of x")
+    axis %= len(shape)
+    if shape[axis] == 0:
+        raise ValueError("x has no classes: its axis for them has the length 0")
+    samples = shape[:axis] + shape[axis + 1 :]
+    if kind == "b":
+        raise TypeError("target has dtype bool: it must hold class indices, or a probability for each class")
+    if kind in "iu":
+        if target_shape != samples:
+            raise ValueError(f"target of shape {target_shape} does not fit: x has samples of shape {samples}")
+        return axis
+    for name, value in (("class_weights", given.class_weights), ("ignore_index", given.ignore_index)):
+        if value is not None:
+            raise ValueError(f"{name} goes with class indices, and target holds probabilities: use weights instead")
+    if target_shape != shape:
+        raise ValueError(f"target of shape {target_shape} does not fit x of shape {shape}: probabilities have the same")
+    return axis
 
 
 def _real(name: str, value: object) -> NDArray:
     """The array of a real type, of NumPy's; numbers and lists are made one."""
     if getattr(backend(value, name), "__name__", "") != f"{__package__}._backends.numpy":
-        raise TypeError(f"{name} is a {shown(value)}: cross_entropy takes NumPy arrays and tensors so far; convert it")
+        raise TypeError(f"{name} is a {shown(value)}: cross_entropy takes arrays of NumPy, PyTorch and JAX; convert it")
     array = np.asarray(value)
     arguments.supported(name, array.dtype)
     return array
 
 
-def _samples(given: Arguments, options: tuple[float, ...], plain: bool) -> _Samples:
+def _samples(x: object, given: Given, options: tuple[float, ...], plain: bool) -> Samples:
     """All arguments checked; ``plain`` says that no derivatives in options are wanted."""
-    x, target, axis, weights, class_weights, ignore_index, smooth_over = given[:7]
-    logits, classes = _real("x", x), _real("target", target)
+    logits, classes = _real("x", x), _real("target", given.target)
     options = _options(options)
-    if smooth_over not in ("all", "finite"):
-        raise ValueError(f"smooth_over must be 'all' or 'finite', got {smooth_over!r}")
-    if logits.ndim == 0:
-        raise ValueError("x has no axis for the classes: it must have the logits of at least one class along one")
-    if not -logits.ndim <= axis < logits.ndim:
-        raise ValueError(f"axis {axis} is not one of the {logits.ndim} axes of x")
-    axis %= logits.ndim
-    count = logits.shape[axis]
-    if count == 0:
-        raise ValueError("x has no classes: its axis for them has the length 0")
-    rows = logits.shape[:axis] + logits.shape[axis + 1 :]
+    axis = checked_axis(logits.shape, classes.shape, classes.dtype.kind, given)
+    count, rows = logits.shape[axis], logits.shape[:axis] + logits.shape[axis + 1 :]
     dtype = arguments.result_dtype({"x": logits}, "x")
     compute = arguments.compute_type(dtype)
     ways = (math.prod(logits.shape[:axis]), count, math.prod(logits.shape[axis + 1 :]))
     data, index = [np.ascontiguousarray(logits, compute).reshape(ways)], None
-    counted = _broadcast("weights", 1.0 if weights is None else weights, rows)
+    counted = _broadcast("weights", 1.0 if given.weights is None else given.weights, rows)
     if classes.dtype.kind in "iu":
-        index, chosen = _index(classes, rows, count, ignore_index)
-        if class_weights is not None:
-            counted = counted * _class_weights(class_weights, count)[index]
+        index, chosen = checked_index(classes, count, given.ignore_index)
+        if given.class_weights is not None:
+            counted = counted * _class_weights(given.class_weights, count)[index]
         counted = np.where(chosen, counted, 0.0)
         index = index.reshape(ways[0], ways[2])
-    elif classes.dtype.kind == "b":
-        raise TypeError("target has dtype bool: it must hold class indices, or a probability for each class")
     else:
-        for name, value in (("class_weights", class_weights), ("ignore_index", ignore_index)):
-            if value is not None:
-                raise ValueError(f"{name} goes with class indices, and target holds probabilities: use weights instead")
-        if classes.shape != logits.shape:
-            raise ValueError(
-                f"target of shape {classes.shape} does not fit x of shape {logits.shape}: probabilities have the same"
-            )
         data.append(np.ascontiguousarray(classes, compute).reshape(ways))
-    definition = _definition(index is not None, options, smooth_over, plain)
+    definition = _definition(index is not None, options, given.smooth_over, plain)
     counted = np.ascontiguousarray(counted, np.float64).reshape(ways[0], ways[2])
     used = options if definition.numbers else ()
-    return _Samples(dtype, logits.shape, axis, data, index, counted, definition, used)
+    return Samples(dtype, logits.shape, axis, data, index, counted, definition, used)
 
 
 def _definition(by_index: bool, options: tuple[float, ...], smooth_over: str, plain: bool) -> Any:
@@ -306,12 +322,8 @@ def _broadcast(name: str, value: object, shape: tuple[int, ...]) -> NDArray:
         raise ValueError(f"{name} of shape {array.shape} does not broadcast to the samples, {shape}") from None
 
 
-def _index(
-    classes: NDArray, rows: tuple[int, ...], count: int, ignore_index: int | None
-) -> tuple[NDArray, NDArray | bool]:
+def checked_index(classes: NDArray, count: int, ignore_index: int | None) -> tuple[NDArray, NDArray | bool]:
     """The indices, 0 for those that are ignored, and which are not."""
-    if classes.shape != rows:
-        raise ValueError(f"target of shape {classes.shape} does not fit: x has samples of shape {rows}")
     chosen: NDArray | bool = True
     wrong = (classes < 0) | (classes >= count)
     if ignore_index is not None:
@@ -338,34 +350,63 @@ def _class_weights(value: object, count: int) -> NDArray:
     return array.astype(np.float64)
 
 
-def _found(samples: _Samples, reduction: str, empty: str, wrt: tuple[str, ...]) -> CrossEntropyGrad:
+def _found(samples: Samples, reduction: str, empty: str, wrt: tuple[str, ...]) -> CrossEntropyGrad:
     """The loss and the derivatives that are wanted."""
+    total = divisor(samples.weights, reduction, empty)
+    slopes = [np.empty_like(samples.data[0])] if "x" in wrt else None
+    scaled = samples.weights / total if total == total else samples.weights
+    found = _rows().of_rows(samples.definition, samples.data, samples.chosen, samples.options, scaled, slopes)
+    by_option = dict(zip(samples.definition.numbers, found.by_numbers, strict=True))
+    dx = None if slopes is None else _like(samples, slopes[0])
+    options = [combined(by_option[name], samples, reduction, total) if name in wrt else None for name in OPTIONS]
+    return CrossEntropyGrad(combined(found.value, samples, reduction, total), dx, *options)
+
+
+def _rows() -> Any:
+    """The kernels, which are imported when they are first used."""
     from ._backends.numpy import rows
 
-    check_reduction(reduction)
-    if empty not in ("nan", "zero"):
-        raise ValueError(f"empty must be 'nan' or 'zero', got {empty!r}")
-    weights, total = samples.weights, 1.0
-    if reduction == "mean":
-        total = float(weights.sum())
-        total = total if total != 0.0 else math.nan if empty == "nan" else 1.0
-    slopes = [np.empty_like(samples.data[0])] if "x" in wrt else None
-    scaled = weights / total if total == total else weights
-    found = rows.of_rows(samples.definition, samples.data, samples.chosen, samples.options, scaled, slopes)
-    dtype = samples.dtype
+    return rows
 
-    def combined(values: NDArray) -> Any:
-        """Of all samples, or of each; too large for the dtype is infinite."""
-        with np.errstate(over="ignore", under="ignore"):
-            if reduction == "none":
-                return (np.where(weights == 0, 0.0, values) * weights).astype(dtype).reshape(samples.rows)[()]
-            return dtype.type(rows.weighted_sum(values, weights) / total)
 
-    by_option = dict(zip(samples.definition.numbers, found.by_numbers, strict=True))
-    dx = None
-    if slopes is not None:
-        with np.errstate(over="ignore", under="ignore"):
-            dx = slopes[0].astype(dtype, copy=False).reshape(samples.shape)
-    return CrossEntropyGrad(
-        combined(found.value), dx, *[combined(by_option[name]) if name in wrt else None for name in OPTIONS]
-    )
+def samples_of(x: object, given: Given) -> Samples:
+    """The arguments of a loss of what the cross-entropy without options is."""
+    samples = _samples(x, given, (1.0, 0.0, 0.0), plain=True)
+    if samples.chosen is None:
+        raise TypeError("target must hold class indices, integers")
+    return samples
+
+
+def values_of(samples: Samples) -> NDArray:
+    """The cross-entropy of each sample, in double, not weighted; 0 for those of weight 0."""
+    found = _rows().of_rows(samples.definition, samples.data, samples.chosen, (), samples.weights, None)
+    values: NDArray = found.value
+    return values
+
+
+def slopes_of(samples: Samples, factors: NDArray) -> NDArray:
+    """Its derivatives in the logits, those of each sample times a factor."""
+    slopes = [np.empty_like(samples.data[0])]
+    _rows().of_rows(samples.definition, samples.data, samples.chosen, (), factors, slopes)
+    return _like(samples, slopes[0])
+
+
+def _like(samples: Samples, slopes: NDArray) -> NDArray:
+    """The derivatives as x is."""
+    with np.errstate(over="ignore", under="ignore"):
+        return slopes.astype(samples.dtype, copy=False).reshape(samples.shape)
+
+
+def divisor(weights: NDArray, reduction: str, empty: str) -> float:
+    """What sums are divided by: the weights of a mean, NaN or 1 if they come to nothing."""
+    total = float(weights.sum()) if reduction == "mean" else 1.0
+    return total if total != 0.0 else math.nan if empty == "nan" else 1.0
+
+
+def combined(values: NDArray, samples: Samples, reduction: str, total: float) -> Any:
+    """The values weighted, or their sum or mean; what is too large for the dtype is infinite."""
+    with np.errstate(over="ignore", under="ignore"):
+        weighted = np.where(samples.weights == 0, 0.0, values) * samples.weights
+        if reduction == "none":
+            return weighted.astype(samples.dtype).reshape(samples.rows)[()]
+        return samples.dtype.type(np.sum(weighted) / total)

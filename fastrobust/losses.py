@@ -19,6 +19,7 @@ from types import ModuleType
 from ._class_weights import balanced_weights, effective_number_weights
 from ._cross_entropy import cross_entropy
 from ._loss import Loss
+from ._softmax_focal import softmax_focal
 from .kernels.losses import classification, generative, likelihoods, residuals
 from .kernels.losses.formula import Formula
 
@@ -28,7 +29,7 @@ _FORMULAS: dict[str, Formula] = {
 }
 _losses: dict[str, Loss] = {}
 
-__all__ = ["Loss", "balanced_weights", "cross_entropy", "effective_number_weights", *sorted(_FORMULAS)]
+__all__ = ["Loss", "balanced_weights", "cross_entropy", "effective_number_weights", "softmax_focal", *sorted(_FORMULAS)]
 
 
 def _listed(subject: ModuleType) -> str:
@@ -42,7 +43,8 @@ def _listed(subject: ModuleType) -> str:
 
 _ROWS = """Losses of rows, a value for several elements together.
 
-* `cross_entropy`: of logits, and indices or probabilities of classes; NumPy arrays and tensors so far."""
+* `cross_entropy`: of logits, and indices or probabilities of classes; arrays of NumPy, PyTorch and JAX.
+* `softmax_focal`: the focal loss of several classes; likewise."""
 __doc__ = "\n\n".join([__doc__ or "", *map(_listed, _SUBJECTS), _ROWS])
 
 

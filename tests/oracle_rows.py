@@ -10,7 +10,7 @@ from typing import Any
 
 import mpmath
 
-__all__ = ["cross_entropy", "mp", "slopes"]
+__all__ = ["cross_entropy", "mp", "slopes", "softmax_focal"]
 
 mp = mpmath.mp.clone()
 mp.dps = 800
@@ -30,6 +30,12 @@ def cross_entropy(
     q = [(1 - smoothing) * v + (mp.mpf(smoothing) / len(counts) if k in counts else 0) for k, v in enumerate(q)]
     lse = _log_sum(z)
     return mp.fsum(p * (lse - v) for p, v in zip(q, z, strict=True) if p != 0) + z_loss * lse**2
+
+
+def softmax_focal(x: Sequence[Any], target: int, gamma: Any) -> Any:
+    """Of one sample."""
+    loss = cross_entropy(x, target)
+    return (1 - mp.exp(-loss)) ** gamma * loss
 
 
 def slopes(function: Any, arguments: Sequence[Any], step: float = 1e-300) -> list[Any]:

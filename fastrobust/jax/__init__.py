@@ -52,7 +52,7 @@ from .. import _arguments as arguments
 from ..kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL
 from ..kernels.losses.definition import Definition
 from ._adaptive import AdaptiveLoss
-from ._autodiff import array
+from ._arrays import array
 from ._calls import backend
 from ._distribution import Barron
 from ._robust import RobustLoss

@@ -14,7 +14,7 @@ from .. import _api
 from .. import _arguments as arguments
 from .._call import check_reduction
 from .._types import ArrayLike, DType
-from ._autodiff import array
+from ._arrays import array
 
 DTypeLike: TypeAlias = "DType | type | str"  # what JAX takes for a dtype
 

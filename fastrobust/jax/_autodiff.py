@@ -16,33 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _arguments as arguments
-from .._meaning import check_plain
 from .._types import ArrayLike, DType, Namespace, Options
 from ..kernels.losses.definition import Definition
-from . import _calls, _private, _totals
+from . import _calls, _cross_entropy, _private, _totals
+from ._arrays import array
 
 xp = jnp  # the library's functions
 closed_forms = True
+cross_entropy = _cross_entropy  # the loss of rows, see `fastrobust._cross_entropy`
 
 _Arrays: TypeAlias = tuple[jax.Array, ...]  # tangents among them may be symbolic zeros
 _Weighted: TypeAlias = tuple[_Arrays, Any]  # operands, and weights or None
 
 
 # --- arguments
-
-
-def array(name: str, value: ArrayLike) -> jax.Array:
-    """An array of JAX of what the user gave by that name; refuses what has no kernel."""
-    if not isinstance(value, jax.Array):
-        check_plain(name, value)
-    try:
-        array = jnp.asarray(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise TypeError(f"{name}: JAX makes no array of this {type(value).__name__} ({error})") from None
-    if _private.has_no_numbers(array.dtype):
-        raise TypeError(f"{name} has dtype {array.dtype}, which fastrobust does not take: pass numbers")
-    arguments.supported(name, array.dtype)
-    return array
 
 
 def _prepared(definition: Definition, operands: Sequence[ArrayLike]) -> tuple[DType, list[jax.Array]]:

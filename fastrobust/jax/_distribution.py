@@ -16,7 +16,7 @@ from .. import _arguments as arguments
 from .._types import ArrayLike
 from ..kernels.losses.catalogue import NLL
 from . import _namespace, _private
-from ._autodiff import array
+from ._arrays import array
 
 _NAMES = ("alpha", "loc", "scale")
 _Integral: TypeAlias = Callable[..., jax.Array]  # a function of arrays, the last of which is alpha

@@ -14,7 +14,7 @@ from .. import _arguments as arguments
 from .._call import check_reduction
 from .._types import ArrayLike
 from ..kernels.losses.catalogue import LOSS
-from ._autodiff import array
+from ._arrays import array
 
 
 def _constant(name: str, value: ArrayLike) -> float | tuple[Any, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,33 +11,21 @@ from torch import Tensor, nn
 
 from .. import _cross_entropy as rows
 from .._call import check_reduction
+from .._row_operations import Given, Operations, composed, of_samples, reduced
 from . import _kernels
 from ._context import ordinary, refuse_jit_trace
 from ._modules import Reduction
 
-__all__ = ["Call", "CrossEntropyLoss", "loss", "loss_and_grad"]
+__all__ = ["CrossEntropyLoss", "Given", "loss", "loss_and_grad", "transformed"]
 
 Option = float | Tensor
 _HALVES = (torch.float16, torch.bfloat16)
+_OPERATIONS = Operations(torch, torch.movedim, torch.logsumexp)
 
 
-class Call(NamedTuple):
-    """The arguments but x and the options that may have gradients."""
-
-    target: Tensor
-    axis: int
-    weights: Any
-    class_weights: Any
-    ignore_index: int | None
-    smooth_over: str
-    reduction: str
-    empty: str
-
-
-def loss(x: Tensor, call: Call, options: tuple[Option, ...]) -> Tensor:
+def loss(x: Tensor, call: Given, options: tuple[Option, ...]) -> Tensor:
     """The loss, differentiable: by the kernels for plain tensors on the CPU, else by operations on tensors."""
     refuse_jit_trace()
-    check_reduction(call.reduction)
     if not isinstance(x, Tensor) or not isinstance(call.target, Tensor):
         raise TypeError(f"x and target must be tensors, got {type(x).__name__} and {type(call.target).__name__}")
     if x.dtype in _HALVES:  # computed in float32, and rounded once
@@ -53,7 +41,22 @@ def loss(x: Tensor, call: Call, options: tuple[Option, ...]) -> Tensor:
     return _tensor(_evaluated(x, call, options, ()).value, x.dtype)
 
 
-def loss_and_grad(x: Tensor, call: Call, options: tuple[Option, ...], wrt: tuple[str, ...]) -> rows.CrossEntropyGrad:
+def transformed(x: Tensor, call: Given, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """A function of the cross-entropy of each sample, weighted, or its sum or mean."""
+    if x.dtype in _HALVES:
+        return transformed(x.float(), call, function).to(x.dtype)
+    if not isinstance(call.target, Tensor) or call.target.is_floating_point():
+        raise TypeError("target must be a tensor of class indices, integers")
+    axis = rows.checked_axis(tuple(x.shape), tuple(call.target.shape), "i", call)
+    given, zero = _floating(call, x, call.target.long()), torch.zeros((), dtype=x.dtype, device=x.device)
+    places = torch.arange(x.shape[axis], device=x.device)
+    weights = of_samples(torch, zero, call.target.shape, places, given, True)
+    plain = Given(call.target, axis, (weights != 0).to(x.dtype), None, call.ignore_index, "all", "none", "nan")
+    found: Tensor = reduced(torch, function(loss(x, plain, (1.0, 0.0, 0.0))), weights, given)
+    return found
+
+
+def loss_and_grad(x: Tensor, call: Given, options: tuple[Option, ...], wrt: tuple[str, ...]) -> rows.CrossEntropyGrad:
     """The loss and its derivatives, without a graph, by the kernels."""
     wide = x.float() if x.dtype in _HALVES else x
     if not _usable(wide, call, options):
@@ -63,7 +66,7 @@ def loss_and_grad(x: Tensor, call: Call, options: tuple[Option, ...], wrt: tuple
     return rows.CrossEntropyGrad(*[None if part is None else _tensor(part, dtype) for part in found])
 
 
-def _usable(x: Tensor, call: Call, options: tuple[Option, ...]) -> bool:
+def _usable(x: Tensor, call: Given, options: tuple[Option, ...]) -> bool:
     """Tell whether the kernels take this: plain tensors on the CPU, constant but for x and the options."""
     if not ordinary():
         return False
@@ -87,18 +90,18 @@ def _tensor(part: Any, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(part).to(dtype) if isinstance(part, np.ndarray) else torch.tensor(part.item(), dtype=dtype)
 
 
-def _evaluated(x: Tensor, call: Call, options: tuple[Option, ...], wrt: tuple[str, ...]) -> rows.CrossEntropyGrad:
+def _evaluated(x: Tensor, call: Given, options: tuple[Option, ...], wrt: tuple[str, ...]) -> rows.CrossEntropyGrad:
     """What the kernels give."""
     numbers = tuple(float(option) for option in options)
-    of_arrays = (_array(call.target), call.axis, _array(call.weights), _array(call.class_weights))
-    return rows.evaluated(rows.Arguments(_array(x), *of_arrays, *call[4:]), numbers, wrt)
+    given = Given(_array(call.target), call.axis, _array(call.weights), _array(call.class_weights), *call[4:])
+    return rows.evaluated(_array(x), given, numbers, wrt)
 
 
 class _CrossEntropy(torch.autograd.Function):
     """The loss with the derivatives of the same pass; those of these by tensor operations."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, options: tuple[Option, ...], x: Tensor, *tensors: Tensor | None) -> Tensor:
+    def forward(ctx: Any, call: Given, options: tuple[Option, ...], x: Tensor, *tensors: Tensor | None) -> Tensor:
         """The loss; ``tensors`` are the options that are, by which they are followed."""
         names = ("x", *rows.OPTIONS)
         ctx.wrt = tuple(name for name, needed in zip(names, ctx.needs_input_grad[2:], strict=True) if needed)
@@ -129,52 +132,25 @@ class _CrossEntropy(torch.autograd.Function):
         return None, None, dx, *by_option
 
 
-def _composed(x: Tensor, call: Call, options: tuple[Option, ...]) -> Tensor:
-    """The loss in operations on tensors, differentiable to any order.
+def _floating(call: Given, x: Tensor, target: Tensor) -> Given:
+    """The arguments with that target, and weights that are tensors like x."""
 
-    With a class j the loss is a mean of (z_j - z_k) + log(1 + sum over i != j of exp(z_i - z_j)): of the right class,
-    or of the likeliest, whose own derivative is then a sum of small numbers and no difference of large ones.
-    """
-    temperature, smoothing, z_loss = options
-    z, target = x.movedim(call.axis, -1), call.target
-    weights: Any = 1.0 if call.weights is None else call.weights
-    by_index = not target.is_floating_point()
-    if by_index:
-        chosen = torch.ones_like(target, dtype=torch.bool) if call.ignore_index is None else target != call.ignore_index
-        target = torch.where(chosen, target, 0).long()
-        if call.class_weights is not None:
-            weights = weights * call.class_weights.to(z)[target]
-        weights = torch.where(chosen, weights, 0.0)
-    weights = torch.as_tensor(weights, dtype=z.dtype, device=z.device).expand(z.shape[:-1])
-    z = torch.where((weights == 0).unsqueeze(-1), 0.0, z) / temperature  # so that no NaN comes from what is excluded
-    pivot = target.unsqueeze(-1) if by_index else z.detach().argmax(-1, keepdim=True)
-    top = z.gather(-1, pivot)
-    rest = torch.logsumexp(z.scatter(-1, pivot, torch.finfo(z.dtype).min), -1, keepdim=True)
-    excess = torch.logaddexp(rest - top, torch.zeros_like(top))
-    gaps, inside = top - z, torch.ones_like(z)
-    if call.smooth_over == "finite":
-        inside = (z != -math.inf).to(z)
-        gaps = torch.where(inside == 0, 0.0, gaps)
-    shares = inside / inside.sum(-1, keepdim=True)
-    smoothed: Any = 0.0
-    if isinstance(smoothing, Tensor) or smoothing != 0:
-        smoothed = smoothing * (torch.where(shares == 0, 0.0, shares * gaps).sum(-1) + excess.squeeze(-1))
-    if by_index:
-        hard = excess.squeeze(-1)
-    else:
-        q = target.movedim(call.axis, -1).to(z)
-        hard = torch.where(q == 0, 0.0, q * (excess + (top - z))).sum(-1)
-    lse = (top + excess).squeeze(-1)
-    found = (1.0 - smoothing) * hard + smoothed + z_loss * lse * lse
-    found = torch.where(weights == 0, 0.0, found) * weights
-    if call.reduction == "none":
-        return found
-    total = found.sum()
-    if call.reduction == "sum":
-        return total
-    counted = weights.sum()
-    nothing = math.nan if call.empty == "nan" else 0.0
-    return torch.where(counted == 0, nothing, total / torch.where(counted == 0, 1.0, counted))
+    def like(value: Any) -> Any:
+        return None if value is None else torch.as_tensor(value, device=x.device).to(x.dtype)
+
+    return Given(target, call.axis, like(call.weights), like(call.class_weights), *call[4:])
+
+
+def _composed(x: Tensor, call: Given, options: tuple[Option, ...]) -> Tensor:
+    """The loss in operations on tensors, differentiable to any order."""
+
+    by_index = not call.target.is_floating_point()
+    kind = "b" if call.target.dtype is torch.bool else "i" if by_index else "f"
+    rows.checked_axis(tuple(x.shape), tuple(call.target.shape), kind, call)
+    given = _floating(call, x, call.target.long() if by_index else call.target.to(x.dtype))
+    places = torch.arange(x.shape[call.axis], device=x.device)
+    found: Tensor = composed(_OPERATIONS, x, places, given, by_index, options)
+    return found
 
 
 class CrossEntropyLoss(nn.Module):
@@ -224,7 +200,7 @@ class CrossEntropyLoss(nn.Module):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """The loss; classes are along the second axis of the input, the first if there is no other."""
         by_index = not target.is_floating_point()
-        call = Call(
+        call = Given(
             target, min(1, input.ndim - 1), None, self.weight, self.ignore_index if by_index else None, "all",
             self.reduction, self.empty,
         )  # fmt: skip

@@ -17,7 +17,7 @@ from ...kernels.losses.rowwise import RowDefinition
 from .c_api import ufunc_over
 from .pieces import PIECE
 
-__all__ = ["RowResults", "of_rows", "weighted_sum"]
+__all__ = ["RowResults", "of_rows"]
 
 _LANES = 16  # what the terms of longer rows are filled up to
 _TOGETHER = 1 << 12  # elements of rows whose terms are kept together, as the first cache holds them
@@ -126,8 +126,3 @@ def _run(function: Callable[..., None], operands: list[NDArray], memory: NDArray
     words = ctypes.c_ssize_t
     addresses = (words * len(arrays))(*[a.ctypes.data for a in arrays])
     function(addresses, (words * 3)(rows, length, memory.size), (words * len(steps))(*steps), None)
-
-
-def weighted_sum(values: NDArray, weights: NDArray) -> float:
-    """The sum of values times weights; a weight of 0 excludes a value, whatever it is."""
-    return float(np.sum(np.where(weights == 0, 0.0, values) * weights))

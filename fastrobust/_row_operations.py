@@ -1,0 +1,106 @@
+"""Cross-entropy in operations on arrays of a library that differentiates, to any order: for what has no kernels.
+
+With a class j, lse = z_j + log(1 + sum over i != j of exp(z_i - z_j)).  That is the right class, or the likeliest where
+there is a probability for each: then the logarithm, and its derivative in z_j, are made of small numbers, and are no
+difference of large ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+__all__ = ["Given", "Operations", "composed", "of_samples", "reduced"]
+
+
+class Operations(NamedTuple):
+    """A library's functions by NumPy's names, and those two that it has elsewhere."""
+
+    xp: Any
+    moveaxis: Callable[[Any, int, int], Any]
+    logsumexp: Callable[[Any, int], Any]  # of an array along an axis
+
+
+class Given(NamedTuple):
+    """The arguments of a call but for the logits and the options that have derivatives."""
+
+    target: Any
+    axis: int
+    weights: Any
+    class_weights: Any
+    ignore_index: int | None
+    smooth_over: str
+    reduction: str
+    empty: str
+
+
+def of_samples(xp: Any, zero: Any, shape: tuple[int, ...], places: Any, given: Given, by_index: bool) -> Any:
+    """What each sample counts, 0 for those that are ignored, of the type of that zero."""
+    weights: Any = zero + 1 if given.weights is None else given.weights + zero
+    if by_index:
+        target = given.target
+        if given.class_weights is not None:
+            of_class = xp.where(places == target[..., None], given.class_weights, zero)
+            weights = weights * of_class.sum(-1)
+        if given.ignore_index is not None:
+            weights = xp.where(target != given.ignore_index, weights, zero)
+    return xp.broadcast_to(weights, shape)
+
+
+def composed(
+    library: Operations,
+    x: Any,
+    places: Any,
+    given: Given,
+    by_index: bool,
+    options: tuple[Any, ...],
+) -> Any:
+    """The loss, by the functions of that library; ``places`` are the numbers of the classes, 0, 1, ..., as integers.
+
+    An index that is no class gives NaN: it cannot be an error where values are not there to be looked at.
+    """
+    (temperature, smoothing, z_loss), (xp, moveaxis, logsumexp) = options, library
+    z, target = moveaxis(x, given.axis, -1), given.target
+    zero = xp.zeros_like(z[..., :1].sum())
+    weights = of_samples(xp, zero, z.shape[:-1], places, given, by_index)
+    excluded = weights == 0
+    of_each = getattr(temperature, "ndim", 0) > 0
+    divisor = temperature[..., None] if of_each else temperature
+    z = xp.where(excluded[..., None], zero, z) / divisor  # so that no NaN comes from what is excluded
+    pivot = target if by_index else xp.argmax(z, -1)
+    mask = places == pivot[..., None]
+    top = xp.where(mask, z, zero).sum(-1)
+    rest = logsumexp(xp.where(mask, xp.finfo(z.dtype).min, z), -1)
+    excess = xp.logaddexp(rest - top, xp.zeros_like(top))
+    gaps, inside = top[..., None] - z, xp.ones_like(z)
+    if given.smooth_over == "finite":
+        inside = xp.where(z == -math.inf, zero, inside)
+        gaps = xp.where(inside == 0, zero, gaps)
+    smoothed: Any = zero
+    if not isinstance(smoothing, float | int) or smoothing != 0:
+        shares = inside / inside.sum(-1)[..., None]
+        smoothed = smoothing * ((shares * gaps).sum(-1) + excess)
+    hard = excess
+    if not by_index:
+        q = moveaxis(target, given.axis, -1)
+        hard = xp.where(q == 0, zero, q * (excess[..., None] + (top[..., None] - z))).sum(-1)
+    lse = top + excess
+    found = (1.0 - smoothing) * hard + smoothed + z_loss * lse * lse
+    if by_index:
+        found = xp.where(mask.any(-1), found, math.nan)
+    return reduced(xp, found, weights, given)
+
+
+def reduced(xp: Any, each: Any, weights: Any, given: Given) -> Any:
+    """What each sample is, weighted, or the sum or mean."""
+    excluded = weights == 0
+    found = xp.where(excluded, xp.zeros_like(each), each) * weights
+    if given.reduction == "none":
+        return found
+    total = found.sum()
+    if given.reduction == "sum":
+        return total
+    counted = weights.sum()
+    nothing = math.nan if given.empty == "nan" else 0.0
+    return xp.where(counted == 0, nothing, total / xp.where(counted == 0, 1.0, counted))

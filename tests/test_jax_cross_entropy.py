@@ -1,0 +1,87 @@
+"""Cross-entropy on arrays of JAX: the values of NumPy's, and every transformation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastrobust import losses
+
+jax = pytest.importorskip("jax")
+import jax.numpy as jnp  # noqa: E402
+
+cross_entropy: Any = losses.cross_entropy
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((4, 5, 3)).astype(np.float32)
+TARGET = RNG.integers(0, 5, (4, 3))
+SOFT = RNG.random((4, 5, 3)).astype(np.float32)
+CASES: list[tuple[Any, dict[str, Any]]] = [
+    (TARGET, {}),
+    (TARGET, {"ignore_index": 2, "weights": RNG.random((4, 3)), "class_weights": np.arange(5.0)}),
+    (TARGET, {"label_smoothing": 0.2, "temperature": 0.7, "z_loss": 0.02}),
+    (TARGET, {"label_smoothing": 0.2, "smooth_over": "finite"}),
+    (SOFT, {"label_smoothing": 0.1}),
+]
+
+
+@pytest.mark.parametrize(("target", "options"), CASES, ids=range(len(CASES)))
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+def test_values_and_derivatives_are_those_of_numpy(target: Any, options: Any, reduction: str) -> None:
+    given = {"axis": 1, "reduction": reduction, "wrt": ("x", "temperature", "label_smoothing", "z_loss"), **options}
+    expected = cross_entropy.value_and_grad(X, target, **given)
+    arrays = {name: jnp.asarray(v) if isinstance(v, np.ndarray) else v for name, v in given.items()}
+    found = cross_entropy.value_and_grad(jnp.asarray(X), jnp.asarray(target), **arrays)
+    for one, other in zip(found, expected, strict=True):
+        assert isinstance(one, jax.Array)
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
+
+
+def test_transformations() -> None:
+    x, target = jnp.asarray(X), jnp.asarray(TARGET)
+
+    def mean(x: Any) -> Any:
+        return cross_entropy(x, target, axis=1, reduction="mean")
+
+    expected = cross_entropy.value_and_grad(X, TARGET, axis=1, reduction="mean")
+    np.testing.assert_allclose(jax.jit(mean)(x), expected.value, rtol=1e-6)
+    for grad in (jax.grad(mean), jax.jit(jax.jacfwd(mean))):
+        np.testing.assert_allclose(grad(x), expected.dx, rtol=1e-5, atol=1e-8)
+    mapped = jax.vmap(lambda x, t: cross_entropy(x, t, axis=0))(x, target)
+    np.testing.assert_allclose(mapped, cross_entropy(X, TARGET, axis=1), rtol=1e-6)
+    bend = jax.hessian(lambda z: cross_entropy(z[None], jnp.array([0]))[0])(x[0, :, 0])
+    p = np.exp(X[0, :, 0]) / np.exp(X[0, :, 0]).sum()
+    np.testing.assert_allclose(bend, np.diag(p) - np.outer(p, p), rtol=1e-4, atol=1e-6)
+
+
+def test_the_tail_of_a_right_answer_is_kept() -> None:
+    x = jnp.array([[40.0, 0.0]])
+    value, slope = jax.value_and_grad(lambda x: cross_entropy(x, jnp.array([0])).sum())(x)
+    np.testing.assert_allclose(value, 4.24835425529159e-18, rtol=1e-6)
+    np.testing.assert_allclose(slope, [[-4.24835425529159e-18, 4.24835425529159e-18]], rtol=1e-6)
+
+
+def test_an_index_that_is_no_class() -> None:
+    """An error where values can be looked at, NaN where not."""
+    x, target = jnp.zeros((2, 3)), jnp.array([0, 3])
+    with pytest.raises(ValueError, match=r"the class 3 at \(1,\)"):
+        cross_entropy(x, target)
+    np.testing.assert_array_equal(np.isnan(jax.jit(cross_entropy)(x, target)), [False, True])
+    ignored = jax.jit(lambda x, t: cross_entropy(x, t, ignore_index=3))(x, target)
+    np.testing.assert_allclose(ignored, [np.log(3), 0], rtol=1e-6)
+
+
+def test_nothing_comes_from_samples_that_are_left_out() -> None:
+    x, target = jnp.asarray(X).at[0, :, 0].set(jnp.nan), jnp.asarray(TARGET).at[0, 0].set(255)
+    slope = jax.grad(lambda x: cross_entropy(x, target, axis=1, ignore_index=255, reduction="mean"))(x)
+    assert not slope[0, :, 0].any() and np.isfinite(slope).all()
+
+
+def test_dtypes() -> None:
+    target = jnp.array([0, 1])
+    for dtype in (jnp.float16, jnp.bfloat16, jnp.float32):
+        assert cross_entropy(jnp.ones((2, 3), dtype), target).dtype == dtype
+    assert cross_entropy(jnp.ones((2, 3), int), target).dtype == jnp.float32
+    with pytest.raises(TypeError, match="dtype bool"):
+        cross_entropy(jnp.ones((2, 3)), jnp.array([True, False]))
