@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..measure import RESULTS, ROOT, read_csv
 from .accuracy import accuracy, catalogue
-from .adapters import gpu, in_jax, loops, shapes, step
+from .adapters import gpu, in_jax, loops, rows, shapes, step
 from .goals import print_goals
 from .plot import plot
 from .speed import Speed, speed
@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     old = chosen.readme.read_text(encoding="utf-8")
     new = replaced(replaced(old, "accuracy", accuracy(read_csv(files[1]))), "speed", speed(data))
     new = replaced(new, "shapes", shapes(chosen.results / "shapes.csv"))
+    new = replaced(new, "rows", rows(chosen.results / "rows.csv"))
     new = replaced(new, "gpu", gpu(chosen.results / "gpu.csv"))
     new = replaced(new, "torch", step(chosen.results / "torch.csv"))
     new = replaced(new, "jax", in_jax(chosen.results / "jax.csv"))
