@@ -183,6 +183,7 @@ class CrossEntropy:
         reduction: Literal["none", "sum", "mean"] = "none",
         empty: Literal["nan", "zero"] = "nan",
         wrt: Sequence[str] = ("x",),
+        out: ArrayLike | None = None,
     ) -> CrossEntropyGrad:
         """The loss and its derivatives, in one pass.
 
@@ -190,6 +191,8 @@ class CrossEntropy:
         ----------
         wrt : sequence of str
             Some of "x", "temperature", "label_smoothing" and "z_loss". The others are those of a call.
+        out : array, optional
+            Memory for the derivatives in x, a NumPy array of the shape of x and the result's dtype.
 
         Returns
         -------
@@ -203,8 +206,10 @@ class CrossEntropy:
         options = temperature, label_smoothing, z_loss
         own = getattr(backend(x, "x"), "cross_entropy", None)
         if own is not None:
+            if out is not None:
+                raise TypeError("out is taken for NumPy arrays only")
             return own.loss_and_grad(x, given, options, tuple(wrt))
-        return evaluated(x, given, options, tuple(wrt))
+        return evaluated(x, given, options, tuple(wrt), out)
 
     def __repr__(self) -> str:
         return "<loss cross_entropy(x, target)>"
@@ -216,9 +221,22 @@ class CrossEntropy:
 cross_entropy = CrossEntropy()
 
 
-def evaluated(x: object, given: Given, options: tuple[float, ...], wrt: tuple[str, ...]) -> CrossEntropyGrad:
-    """The loss and the derivatives that are wanted, of NumPy arrays."""
-    return _found(_samples(x, given, options, not set(wrt) & set(OPTIONS)), given.reduction, given.empty, wrt)
+def evaluated(
+    x: object, given: Given, options: tuple[float, ...], wrt: tuple[str, ...], out: object = None
+) -> CrossEntropyGrad:
+    """The loss and the derivatives that are wanted, of NumPy arrays; those in x in the memory that is given."""
+    samples = _samples(x, given, options, not set(wrt) & set(OPTIONS))
+    memory = None if out is None else _memory(out, samples, wrt)
+    return _found(samples, given.reduction, given.empty, wrt, memory)
+
+
+def _memory(out: object, samples: Samples, wrt: tuple[str, ...]) -> NDArray:
+    """The memory for the derivatives in x."""
+    if not isinstance(out, np.ndarray) or out.shape != samples.shape or out.dtype != samples.dtype:
+        raise ValueError(f"out must be an array of shape {samples.shape} and dtype {samples.dtype}, got {shown(out)}")
+    if "x" not in wrt or not out.flags.writeable:
+        raise ValueError("out must be an array that can be written to, for derivatives in x that are wanted")
+    return out
 
 
 def checked_axis(shape: tuple[int, ...], target_shape: tuple[int, ...], kind: str, given: Given) -> int:
@@ -350,14 +368,31 @@ def _class_weights(value: object, count: int) -> NDArray:
     return array.astype(np.float64)
 
 
-def _found(samples: Samples, reduction: str, empty: str, wrt: tuple[str, ...]) -> CrossEntropyGrad:
+def _usable(samples: Samples, memory: NDArray | None) -> NDArray:
+    """Memory for the derivatives like the data: what was given, if it is like that and nothing else is in it."""
+    x, *others = samples.data
+    if memory is not None and memory.flags.c_contiguous and memory.dtype == x.dtype:
+        place = memory.reshape(x.shape)
+        apart = place.ctypes.data == x.ctypes.data or not np.may_share_memory(place, x)
+        if apart and not any(np.may_share_memory(place, other) for other in (*others, samples.weights)):
+            return place
+    return np.empty_like(x)
+
+
+def _found(
+    samples: Samples, reduction: str, empty: str, wrt: tuple[str, ...], memory: NDArray | None
+) -> CrossEntropyGrad:
     """The loss and the derivatives that are wanted."""
     total = divisor(samples.weights, reduction, empty)
-    slopes = [np.empty_like(samples.data[0])] if "x" in wrt else None
+    slopes = [_usable(samples, memory)] if "x" in wrt else None
     scaled = samples.weights / total if total == total else samples.weights
     found = _rows().of_rows(samples.definition, samples.data, samples.chosen, samples.options, scaled, slopes)
     by_option = dict(zip(samples.definition.numbers, found.by_numbers, strict=True))
     dx = None if slopes is None else _like(samples, slopes[0])
+    if memory is not None and dx is not None:
+        if not np.may_share_memory(memory, dx):
+            memory[...] = dx
+        dx = memory
     options = [combined(by_option[name], samples, reduction, total) if name in wrt else None for name in OPTIONS]
     return CrossEntropyGrad(combined(found.value, samples, reduction, total), dx, *options)
 

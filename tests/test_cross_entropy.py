@@ -319,6 +319,28 @@ def test_pytorch_has_the_same_conventions() -> None:
             np.testing.assert_allclose(found.dx, tensor.grad.numpy(), rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("length", [5, 300])
+def test_memory_for_the_derivatives(length: int, dtype: Any) -> None:
+    """Contiguous or not, and the logits' own."""
+    x = np.random.default_rng(10).standard_normal((6, length)).astype(dtype)
+    target = np.arange(6) % length
+    expected = cross_entropy.value_and_grad(x, target, reduction="mean")
+    for memory in (np.empty_like(x), np.empty((6, 2 * length), dtype)[:, ::2], x.copy()):
+        given = memory if np.array_equal(memory, x) else x
+        found = cross_entropy.value_and_grad(given, target, reduction="mean", out=memory)
+        assert found.dx is memory and found.value == expected.value
+        np.testing.assert_array_equal(memory, expected.dx)
+    room = np.concatenate([x.ravel(), x[0, :1]])  # views of one memory, an element apart
+    found = cross_entropy.value_and_grad(
+        room[:-1].reshape(x.shape), target, reduction="mean", out=room[1:].reshape(x.shape)
+    )
+    np.testing.assert_array_equal(found.dx, expected.dx)
+    for wrong, wrt in ((np.empty(3), ("x",)), (x.astype(complex), ("x",)), (np.empty_like(x), ("temperature",))):
+        with pytest.raises(ValueError, match="out must be"):
+            cross_entropy.value_and_grad(x, target, out=wrong, wrt=wrt)
+
+
 def test_it_is_pickled_by_name() -> None:
     assert pickle.loads(pickle.dumps(cross_entropy)) is cross_entropy
     assert repr(cross_entropy) == "<loss cross_entropy(x, target)>"
