@@ -28,7 +28,7 @@ COLUMNS = [
 DESCRIPTION = """\
 The mean cross-entropy of logits and class indices with its gradient, float32, on all cores: ours on NumPy arrays, into
 memory that is used again, and on tensors; PyTorch's, torch.compile of that, and JAX's (jit of value_and_grad of
-log_softmax).  Beside each the time that a copy takes of the bytes that must move: the logits read, the gradient written.
+log_softmax).  Beside each the time that a copy takes of the bytes that must move: logits read, a gradient written.
 """
 Call = Callable[[], Any]
 Made = tuple[Call, Callable[[Any], list[Any]]]  # a call, and the value and the gradient in what it returns

@@ -18,7 +18,7 @@ from .memory import pointer, stack
 from .panels import ROWS
 from .row_parts import Inlined, Places, State, arguments, evaluated, reader, results, writer
 from .tuples import each_of
-from .vectors import LANES, highest, summing
+from .vectors import LANES, highest, prefetch, summing
 
 __all__ = ["along"]
 
@@ -160,7 +160,7 @@ def _terms(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places)
 
 def _sums(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places) -> Inlined:
     """What sums the terms of a row: the first words of all, then the second ones."""
-    summed, two_words = definition.summed, dtype is np.float64
+    summed, two_words, along_at, size = definition.summed, dtype is np.float64, at.along, np.dtype(dtype).itemsize
     _, _, put_terms = _terms(definition, dtype, at)
     add = summing(two_words)
 
@@ -183,6 +183,15 @@ def _sums(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places) 
                 half //= 2
         return partial[k * LANES]
 
+    @inlined
+    def fetch_ahead_one(k, args, steps, i, start, m):
+        """The same part of the next row, where the processor does not look for it."""
+        if steps[along_at + k] == size:
+            ahead = args[k] + i * steps[k] + start * size
+            for line in range(0, m * size, 64):
+                prefetch(ahead + line)
+
+    fetch_ahead = each_of(fetch_ahead_one, len(definition.data))
     folded, partials = each_of(fold, 2 * summed), 2 * summed * LANES
 
     @inlined
@@ -193,6 +202,7 @@ def _sums(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places) 
         for start in range(0, n, BLOCK):
             m, to = min(BLOCK, n - start), first + start if n <= width else 0
             put_terms(args, steps, i, start, m, index, largest, numbers, width, to, of_data, memory)
+            fetch_ahead((), (args, steps, i + 1, start, m))
             for j in range(0, m, LANES):
                 add_all((), (partial, memory, width, to + j))
         return folded((), (partial,))
