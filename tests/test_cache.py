@@ -189,6 +189,25 @@ def test_an_edited_source_makes_anew_what_it_can_have_changed_and_nothing_else(
     assert run(tree, warm.directory, WEIGHT) == Result(warm.weight, compiled=used)
 
 
+@pytest.mark.parametrize(
+    ("expression", "file"),
+    [
+        ("fr.loss(np.ones(3, np.float32), 1.5, 1.0, reduction='mean')", "loops/whole.py"),
+        ("fr.losses.cross_entropy(np.ones((1, 3), np.float32), np.array([0]))", "loops/rows_across.py"),
+        ("fr.losses.cross_entropy(np.ones((1, 3), np.float32), np.array([0]))", "losses/cross_entropy.py"),
+    ],
+)
+def test_sums_and_rows_are_made_anew_after_edits_of_what_they_are_made_of(
+    expression: str, file: str, tree: Path, cache: Path
+) -> None:
+    first = run(tree, cache, expression, "import fastrobust.losses")
+    assert first.compiled
+    assert run(tree, cache, expression, "import fastrobust.losses") == first._replace(compiled=False)
+    with open(tree / "fastrobust" / "kernels" / file, "a", encoding="utf-8") as stream:
+        stream.write("\n# an edit\n")
+    assert run(tree, cache, expression, "import fastrobust.losses") == first
+
+
 # An edit of log_partition that turns the sign of what the table holds, made by the running process itself.
 OLD, NEW = "value = offset + _value(w, piece)", "value = offset - _value(w, piece)"
 EDIT = """

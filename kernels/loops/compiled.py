@@ -75,7 +75,7 @@ def rows(definition: RowDefinition, dtype: Any, slopes: bool) -> int:
 
         return native.compiled(name, lower(loops.loop(definition, dtype, slopes), cpu.SIGNATURE), LOOP)
 
-    return native.addresses(name, _sources("loops.rows", what), (name,), compiled)[0]
+    return native.addresses(name, _sources(("loops.rows",), what), (name,), compiled)[0]
 
 
 def _addresses(kind: str, definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> list[int]:
@@ -99,10 +99,11 @@ def _addresses(kind: str, definition: Definition, outputs: tuple[str, ...], dtyp
         return native.compiled(name, made, LOOP)
 
     symbols = (name,) if around is None else (name, around)
-    return native.addresses(name, _sources("loops.forms", what), symbols, compiled)
+    made_of = ("loops.forms",) if around is None else ("loops.forms", "loops.whole")
+    return native.addresses(name, _sources(made_of, what), symbols, compiled)
 
 
-def _sources(loops: str, what: tuple[Any, ...]) -> tuple[str, ...] | None:
+def _sources(loops: tuple[str, ...], what: tuple[Any, ...]) -> tuple[str, ...] | None:
     """The modules of this package that a kernel is made from; None if a definition is from elsewhere.
 
     What that imports is not known, so that its kernels are not kept, unless the definition has a digest of its own.
@@ -117,7 +118,7 @@ def _sources(loops: str, what: tuple[Any, ...]) -> tuple[str, ...] | None:
     ]
     if not all(module.startswith(root) for module in modules):
         return None
-    return (loops, *(module.removeprefix(root) for module in modules))
+    return (*loops, *(module.removeprefix(root) for module in modules))
 
 
 def handler(words: int) -> tuple[int, int, int]:
@@ -143,4 +144,4 @@ def ptx(kind: str, *what: Any) -> str:
         blocks = REGISTERS["float64" if "float64" in what else "float32"]
         return ptx_compiler.compiled(function, cuda.SIGNATURE, words, THREADS, blocks)
 
-    return ptx_compiler.text(cache.name_of(kind, what), _sources("loops.cuda", what), compiled)
+    return ptx_compiler.text(cache.name_of(kind, what), _sources(("loops.cuda",), what), compiled)
