@@ -24,6 +24,7 @@ __all__ = [
     "Samples",
     "checked_axis",
     "checked_index",
+    "checked_options",
     "combined",
     "cross_entropy",
     "divisor",
@@ -252,6 +253,8 @@ def checked_axis(shape: tuple[int, ...], target_shape: tuple[int, ...], kind: st
     if not shape:
         raise ValueError("x has no axis for the classes: it must have the logits of at least one class along one")
     axis = given.axis
+    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
+        raise TypeError(f"axis must be an integer, got {axis!r}")
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"axis {axis} is not one of the {len(shape)} axes of x")
     axis %= len(shape)
@@ -284,7 +287,8 @@ def _real(name: str, value: object) -> NDArray:
 def _samples(x: object, given: Given, options: tuple[float, ...], plain: bool) -> Samples:
     """All arguments checked; ``plain`` says that no derivatives in options are wanted."""
     logits, classes = _real("x", x), _real("target", given.target)
-    options = _options(options)
+    checked_options(options)
+    options = tuple(map(float, options))
     axis = checked_axis(logits.shape, classes.shape, classes.dtype.kind, given)
     count, rows = logits.shape[axis], logits.shape[:axis] + logits.shape[axis + 1 :]
     dtype = arguments.result_dtype({"x": logits}, "x")
@@ -316,19 +320,19 @@ def _definition(by_index: bool, options: tuple[float, ...], smooth_over: str, pl
     return definitions.OVER_FINITE if finite else definitions.WITH_OPTIONS
 
 
-def _options(options: tuple[float, ...]) -> tuple[float, ...]:
-    """The options as floats, each in its range."""
+def checked_options(options: Sequence[Any], differentiable: tuple[type, ...] = ()) -> None:
+    """Refuse options that are no numbers in their ranges; arrays of a library that differentiates are not looked at."""
     for name, value in zip(OPTIONS, options, strict=True):
+        if isinstance(value, differentiable):
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
             raise TypeError(f"{name} must be a number, got a {shown(value)}")
-    temperature, smoothing, z_loss = map(float, options)
-    if not 0.0 < temperature < math.inf:
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")
-    if not 0.0 <= smoothing <= 1.0:
-        raise ValueError(f"label_smoothing must be from 0 to 1, got {smoothing}")
-    if not math.isfinite(z_loss):
-        raise ValueError(f"z_loss must be finite, got {z_loss}")
-    return temperature, smoothing, z_loss
+        if name == "temperature" and not 0.0 < value < math.inf:
+            raise ValueError(f"temperature must be positive and finite, got {value}")
+        if name == "label_smoothing" and not 0.0 <= value <= 1.0:
+            raise ValueError(f"label_smoothing must be from 0 to 1, got {value}")
+        if name == "z_loss" and not math.isfinite(value):
+            raise ValueError(f"z_loss must be finite, got {value}")
 
 
 def _broadcast(name: str, value: object, shape: tuple[int, ...]) -> NDArray:
@@ -337,7 +341,7 @@ def _broadcast(name: str, value: object, shape: tuple[int, ...]) -> NDArray:
     try:
         return np.broadcast_to(array.astype(np.float64, copy=False), shape)
     except ValueError:
-        raise ValueError(f"{name} of shape {array.shape} does not broadcast to the samples, {shape}") from None
+        raise ValueError(f"{name} must broadcast to the samples, of shape {shape}; got shape {array.shape}") from None
 
 
 def checked_index(classes: NDArray, count: int, ignore_index: int | None) -> tuple[NDArray, NDArray | bool]:

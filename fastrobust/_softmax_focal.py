@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _cross_entropy as entropy
 from . import _evaluate
-from ._dispatch import backend
+from ._dispatch import backend, shown
 from ._row_operations import Given
 from .kernels.losses.softmax_focal import FOCAL_OF_LOSS
 
@@ -112,6 +112,8 @@ class SoftmaxFocal:
         """
         if isinstance(wrt, str) or not set(wrt) <= {"x", "gamma"}:
             raise ValueError(f"wrt must be a tuple of names out of ('x', 'gamma'), got {wrt!r}")
+        if getattr(backend(x, "x"), "cross_entropy", None) is not None:
+            raise TypeError(f"value_and_grad takes NumPy arrays: let the library of this {shown(x)} differentiate")
         given = Given(target, axis, weights, class_weights, ignore_index, "all", reduction, empty)
         return _evaluated(x, given, gamma, tuple(wrt))
 
@@ -127,6 +129,8 @@ softmax_focal = SoftmaxFocal()
 
 def _evaluated(x: object, given: Given, gamma: Any, wrt: tuple[str, ...]) -> SoftmaxFocalGrad:
     """The loss and the derivatives that are wanted, of NumPy arrays: values first, since they scale the derivatives."""
+    if isinstance(gamma, bool) or not isinstance(gamma, int | float | np.floating | np.integer):
+        raise TypeError(f"gamma must be a number, got a {shown(gamma)}")
     samples = entropy.samples_of(x, given)
     losses = entropy.values_of(samples)
     names = ("x", "gamma") if wrt else ()

@@ -118,6 +118,8 @@ def test_errors() -> None:
     x, target = np.ones((2, 3)), np.zeros(2, int)
     for arguments, options, error, message in (
         ((x, target, -1.0), {}, ValueError, "gamma must be >= 0"),
+        ((x, target, "2"), {}, TypeError, "gamma must be a number"),
+        ((x, target, np.ones(2)), {}, TypeError, "gamma must be a number"),
         ((x, x), {}, TypeError, "class indices"),
         ((x, target + 3), {}, ValueError, "the class 3"),
         ((x, target), {"reduction": "avg"}, ValueError, "reduction"),

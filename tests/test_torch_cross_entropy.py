@@ -184,5 +184,9 @@ def test_errors_are_those_of_arrays(logits: Any, target: Any) -> None:
         cross_entropy(logits, target + 9, axis=1)
     with pytest.raises(TypeError, match="x and target must be tensors"):
         cross_entropy(logits, target.numpy(), axis=1)
+    with pytest.raises(ValueError, match="label_smoothing must be from 0 to 1"):
+        torch.func.vmap(lambda x, t: cross_entropy(x, t, axis=0, label_smoothing=2.0))(logits, target)
+    with pytest.raises(TypeError, match="let the library"):
+        losses.softmax_focal.value_and_grad(logits, target, axis=1)
     with pytest.raises(ValueError, match="reduction"):
         frt.CrossEntropyLoss(reduction="avg")  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import logsumexp
 
 from .. import _cross_entropy as rows
@@ -20,6 +21,7 @@ _OPERATIONS = Operations(jnp, jnp.moveaxis, logsumexp)
 
 def loss(x: Any, call: Given, options: tuple[Any, ...]) -> jax.Array:
     """The loss, in x's dtype; the halves are computed in float32."""
+    rows.checked_options(options, (jax.Array, np.ndarray))
     x, target = array("x", x), array("target", call.target)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.promote_types(x.dtype, jnp.float32)
     wide = jnp.promote_types(dtype, jnp.float32)

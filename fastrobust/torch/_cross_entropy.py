@@ -26,6 +26,7 @@ _OPERATIONS = Operations(torch, torch.movedim, torch.logsumexp)
 def loss(x: Tensor, call: Given, options: tuple[Option, ...]) -> Tensor:
     """The loss, differentiable: by the kernels for plain tensors on the CPU, else by operations on tensors."""
     refuse_jit_trace()
+    rows.checked_options(options, (Tensor,))
     if not isinstance(x, Tensor) or not isinstance(call.target, Tensor):
         raise TypeError(f"x and target must be tensors, got {type(x).__name__} and {type(call.target).__name__}")
     if x.dtype in _HALVES:  # computed in float32, and rounded once
