@@ -219,7 +219,8 @@ DOCUMENTED = {
     *("jax.nn.softplus", "jax.numpy", "jax.sharding", "jax.sharding.NamedSharding", "jax.sharding.PartitionSpec"),
     *("jax.errors.TracerArrayConversionError", "jax.lax.fori_loop", "jax.lax.while_loop", "jax.random"),
     *("jax.random.fold_in", "jax.random.uniform", "jax.tree_util", "jax.tree_util.GetAttrKey"),
-    *("jax.tree_util.register_pytree_with_keys_class", "jax.eval_shape"),
+    *("jax.tree_util.register_pytree_with_keys_class", "jax.eval_shape", "jax.vjp"),
+    *("jax.scipy.special", "jax.scipy.special.logsumexp"),
 }
 INTERIOR = {
     *("_src", "buffer_callback", "custom_partitioning", "def_partition", "extended", "interpreters"),

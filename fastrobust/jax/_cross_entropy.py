@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -28,8 +29,9 @@ def loss(x: Any, call: Given, options: tuple[Any, ...]) -> jax.Array:
     by_index = jnp.issubdtype(target.dtype, jnp.integer)
     kind = "b" if target.dtype == bool else "i" if by_index else "f"
     axis = rows.checked_axis(x.shape, target.shape, kind, call)
-    if by_index and not isinstance(target, jax.core.Tracer):
-        rows.checked_index(jax.device_get(target), x.shape[axis], call.ignore_index)
+    if by_index:
+        with contextlib.suppress(jax.errors.TracerArrayConversionError):  # where it is not there to be looked at
+            rows.checked_index(np.asarray(target), x.shape[axis], call.ignore_index)
 
     of_each, of_classes = _like(call.weights, wide), _like(call.class_weights, wide)
     given = Given(target if by_index else target.astype(wide), call.axis, of_each, of_classes, *call[4:])
