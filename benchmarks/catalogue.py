@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import os
 import sys
@@ -19,7 +20,7 @@ import fastrobust as fr
 from fastrobust import losses
 from fastrobust.math import sqrt, where
 
-from .measure import PACKAGES, RESULTS, compared, copies, environment, relative_error, write_csv
+from .measure import PACKAGES, RESULTS, agreeing, compared, copies, environment, write_csv
 
 OURS = "fastrobust"
 COLUMNS = [
@@ -204,22 +205,12 @@ def measured(name: str, size: int, device: str, samples: int) -> list[dict[str, 
         *(part.astype(np.float64) for part in data), **case.parameters, wrt=("x", *case.parameters), reduction="mean"
     )
     expected = [part for part in truth if part is not None]
-    calls, errors = {}, {}
-    for who, make in WHO.items():
-        try:
-            call, arrays = make(case, data, device)
-            found = arrays(call())
-        except ImportError as error:
-            print(f"{name}, {who}: not measured: {error}")
-            continue
-        errors[who] = relative_error(found, expected)
-        if not errors[who] < 1e-3:
-            print(f"{name}, {who}: not measured: wrong by {errors[who]:.1e}")
-            continue
-        calls[who] = _waiting(call, device)
+    makers = {who: functools.partial(make, case, data, device) for who, make in WHO.items()}
+    agreed, errors = agreeing(makers, expected, name)
+    calls = {who: _waiting(call, device) for who, call in agreed.items()}
     same = {"loss": name, "device": device, "size": size, "bytes": traffic}
     return [
-        {**same, "who": who, **columns, "relative_error": f"{errors[who]:.1e}"}
+        {**same, "who": who, **columns, "relative_error": errors[who]}
         for who, columns in compared(calls, _copy(traffic, device), OURS, samples).items()
     ]
 

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 import timeit
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -211,6 +211,28 @@ def relative_error(found: Sequence[Any], expected: Sequence[Any]) -> float:
     return max(
         float(np.max(np.abs(one - other)) / np.max(np.abs(other))) for one, other in zip(found, expected, strict=True)
     )
+
+
+def agreeing(
+    makers: Mapping[str, Callable[[], tuple[Call, Callable[[Any], list[Any]]]]], expected: Sequence[Any], what: str
+) -> tuple[dict[str, Call], dict[str, str]]:
+    """The calls of those whose results are near what is expected, and how far; who is not among them is named.
+
+    Each maker returns a call, and what makes arrays of its result.
+    """
+    calls, errors = {}, {}
+    for who, make in makers.items():
+        try:
+            call, arrays = make()
+            error = relative_error(arrays(call()), expected)
+        except ImportError as missing:
+            print(f"{what}, {who}: not measured: {missing}")
+            continue
+        if error < 1e-3:
+            calls[who], errors[who] = call, f"{error:.1e}"
+        else:
+            print(f"{what}, {who}: not measured: wrong by {error:.1e}")
+    return calls, errors
 
 
 def compared(

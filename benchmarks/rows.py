@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from rich.progress import track
 
 from fastrobust import losses
 
-from .measure import PACKAGES, RESULTS, compared, copies, environment, relative_error, write_csv
+from .measure import PACKAGES, RESULTS, agreeing, compared, copies, environment, write_csv
 from .rivals import CORES
 
 OURS = "fastrobust"
@@ -99,24 +100,14 @@ def measured(classes: int, size: int, samples: int) -> list[dict[str, Any]]:
     x = 3 * rng.standard_normal((rows, classes), np.float32)
     target = rng.integers(0, classes, rows)
     truth = losses.cross_entropy.value_and_grad(x.astype(np.float64), target, reduction="mean")
-    calls, errors = {}, {}
-    for who, make in WHO.items():
-        try:
-            call, parts = make(x, target)
-        except ImportError as error:
-            print(f"{who}: not measured: {error}")
-            continue
-        errors[who] = relative_error(parts(call()), [truth.value, truth.dx])
-        if errors[who] < 1e-3:
-            calls[who] = call
-        else:
-            print(f"{classes} classes, {who}: not measured: wrong by {errors[who]:.1e}")
+    makers = {who: functools.partial(make, x, target) for who, make in WHO.items()}
+    calls, errors = agreeing(makers, [truth.value, truth.dx], f"{classes} classes")
     traffic = 8 * x.size
     return [
         {
             "classes": classes, "samples_of_data": rows, "who": who, **columns, "bytes": traffic,
             "ns_per_element": f"{float(columns['median_s']) / x.size * 1e9:.3g}",
-            "relative_error": f"{errors[who]:.1e}",
+            "relative_error": errors[who],
         }
         for who, columns in compared(calls, copies(traffic), OURS, samples).items()
     ]  # fmt: skip

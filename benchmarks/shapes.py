@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import os
 import sys
@@ -16,7 +17,7 @@ from rich.progress import track
 
 import fastrobust as fr
 
-from .measure import PACKAGES, RESULTS, compared, copies, environment, relative_error, write_csv
+from .measure import PACKAGES, RESULTS, agreeing, compared, copies, environment, write_csv
 from .rivals import CORES
 
 OURS = "fastrobust"
@@ -77,11 +78,9 @@ def _torch(alpha: float, work: str, x: Any) -> tuple[Call, Callable[[Any], list[
     return call, lambda result: [part.detach().numpy() for part in result]
 
 
-def _torch_into(alpha: float, work: str, x: Any) -> tuple[Call, Callable[[Any], list[Any]]] | None:
+def _torch_into(alpha: float, work: str, x: Any) -> tuple[Call, Callable[[Any], list[Any]]]:
     import torch
 
-    if work != "value":
-        return None
     torch.set_num_threads(CORES)
     tensor, out = torch.from_numpy(x), torch.zeros(x.shape)
     function = torch.compile(lambda x, out: out.copy_(FORMS[alpha](torch, x / SCALE)), dynamic=False)
@@ -102,16 +101,15 @@ def _jax(alpha: float, work: str, x: Any) -> tuple[Call, Callable[[Any], list[An
     return lambda: jax.block_until_ready(function(given)), lambda result: [np.asarray(part) for part in result]
 
 
-def _numexpr(alpha: float, work: str, x: Any) -> tuple[Call, Callable[[Any], list[Any]]] | None:
+def _numexpr(alpha: float, work: str, x: Any) -> tuple[Call, Callable[[Any], list[Any]]]:
     import numexpr
 
-    if work != "value":
-        return None
     numexpr.set_num_threads(CORES)
     given, out = {"x": x, "c": np.float32(SCALE)}, np.zeros_like(x)
     return lambda: numexpr.evaluate(TEXTS[alpha], given, out=out, casting="same_kind"), lambda result: [result]
 
 
+VALUE_ONLY = "torch.compile, memory reused", "numexpr"
 WHO: dict[str, Callable[[float, str, Any], Any]] = {
     OURS: _ours,
     "torch.compile": _torch,
@@ -126,27 +124,17 @@ def measured(alpha: float, work: str, size: int, samples: int) -> list[dict[str,
     x = 2 * np.random.default_rng(5).standard_normal(size, np.float32)
     traffic = 4 * size * (2 + (work != "value"))
     truth = fr.loss_and_grad(x.astype(np.float64), alpha, SCALE, wrt=("x",))
-    calls, errors = {}, {}
-    for who, make in WHO.items():
-        try:
-            made = make(alpha, work, x)
-        except ImportError as error:
-            print(f"{who}: not measured: {error}")
-            continue
-        if made is None:
-            continue
-        call, arrays = made
-        found = arrays(call())
-        errors[who] = relative_error(found, truth[: len(found)])
-        if errors[who] < 1e-3:
-            calls[who] = call
-        else:
-            print(f"alpha {alpha}, {who}: not measured: wrong by {errors[who]:.1e}")
+    makers = {
+        who: functools.partial(make, alpha, work, x)
+        for who, make in WHO.items()
+        if work == "value" or who not in VALUE_ONLY
+    }
+    calls, errors = agreeing(makers, truth[:1] if work == "value" else truth[:2], f"alpha {alpha}")
     same = {"alpha": alpha, "work": work, "size": size, "bytes": traffic}
     return [
         {
             **same, "who": who, **columns, "ns_per_element": f"{float(columns['median_s']) / size * 1e9:.3g}",
-            "relative_error": f"{errors[who]:.1e}",
+            "relative_error": errors[who],
         }
         for who, columns in compared(calls, copies(traffic), OURS, samples).items()
     ]  # fmt: skip

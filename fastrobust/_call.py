@@ -25,6 +25,9 @@ class Backend(Protocol):
     entries in ``out`` of `reduce` are checked.  What is left to the backend: numbers outside of ``definition.domains``,
     dtypes, shapes, weights and memory for results, all of which `_arguments` has functions for, and the options of
     `evaluate`, of which it may refuse those that it has no use for.
+
+    One of a library that differentiates by itself may have ``cross_entropy`` besides, a module with ``loss``,
+    ``loss_and_grad`` and ``transformed`` as in `torch._cross_entropy`: without it losses of rows take NumPy's arrays.
     """
 
     @property

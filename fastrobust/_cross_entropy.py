@@ -29,6 +29,7 @@ __all__ = [
     "cross_entropy",
     "divisor",
     "evaluated",
+    "of_library",
     "samples_of",
     "slopes_of",
     "values_of",
@@ -163,8 +164,7 @@ class CrossEntropy:
         """The loss of each sample, or their sum or mean; see ``help(losses.cross_entropy)``."""
         given = Given(target, axis, weights, class_weights, ignore_index, smooth_over, reduction, empty)
         options = temperature, label_smoothing, z_loss
-        own = getattr(backend(x, "x"), "cross_entropy", None)  # of a library that differentiates
-        if own is not None:
+        if (own := of_library(x)) is not None:
             return own.loss(x, given, options)
         return evaluated(x, given, options, ()).value
 
@@ -205,8 +205,7 @@ class CrossEntropy:
             raise ValueError(f"wrt must be a tuple of names out of {_WRT}, got {wrt!r}")
         given = Given(target, axis, weights, class_weights, ignore_index, smooth_over, reduction, empty)
         options = temperature, label_smoothing, z_loss
-        own = getattr(backend(x, "x"), "cross_entropy", None)
-        if own is not None:
+        if (own := of_library(x)) is not None:
             if out is not None:
                 raise TypeError("out is taken for NumPy arrays only")
             return own.loss_and_grad(x, given, options, tuple(wrt))
@@ -220,6 +219,11 @@ class CrossEntropy:
 
 
 cross_entropy = CrossEntropy()
+
+
+def of_library(x: object) -> Any:
+    """The functions for arrays of the library of x, if that differentiates by itself, else None: see `Backend`."""
+    return getattr(backend(x, "x"), "cross_entropy", None)
 
 
 def evaluated(
@@ -297,10 +301,13 @@ def _samples(x: object, given: Given, options: tuple[float, ...], plain: bool) -
     data, index = [np.ascontiguousarray(logits, compute).reshape(ways)], None
     counted = _broadcast("weights", 1.0 if given.weights is None else given.weights, rows)
     if classes.dtype.kind in "iu":
-        index, chosen = checked_index(classes, count, given.ignore_index)
+        checked_index(classes, count, given.ignore_index)
+        chosen = True if given.ignore_index is None else classes != given.ignore_index
+        index = (classes if chosen is True else np.where(chosen, classes, 0)).astype(np.int64, copy=False)
         if given.class_weights is not None:
             counted = counted * _class_weights(given.class_weights, count)[index]
-        counted = np.where(chosen, counted, 0.0)
+        if chosen is not True:
+            counted = np.where(chosen, counted, 0.0)
         index = index.reshape(ways[0], ways[2])
     else:
         data.append(np.ascontiguousarray(classes, compute).reshape(ways))
@@ -344,22 +351,19 @@ def _broadcast(name: str, value: object, shape: tuple[int, ...]) -> NDArray:
         raise ValueError(f"{name} must broadcast to the samples, of shape {shape}; got shape {array.shape}") from None
 
 
-def checked_index(classes: NDArray, count: int, ignore_index: int | None) -> tuple[NDArray, NDArray | bool]:
-    """The indices, 0 for those that are ignored, and which are not."""
-    chosen: NDArray | bool = True
+def checked_index(classes: NDArray, count: int, ignore_index: int | None) -> None:
+    """Refuse indices that are neither a class nor ignored."""
     wrong = (classes < 0) | (classes >= count)
     if ignore_index is not None:
         if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
             raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}")
-        chosen = classes != ignore_index
-        wrong &= chosen
+        wrong &= classes != ignore_index
     if wrong.any():
         place = tuple(map(int, np.argwhere(wrong)[0]))
         hint = "" if ignore_index is not None else "; samples to be left out are named by ignore_index="
         raise ValueError(
             f"target has the class {classes[place]} at {place}, and x has {count} classes, 0 to {count - 1}{hint}"
         )
-    return np.where(chosen, classes, 0).astype(np.int64), chosen
 
 
 def _class_weights(value: object, count: int) -> NDArray:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["Given", "Operations", "composed", "of_samples", "reduced"]
+__all__ = ["Given", "Operations", "composed", "transformed"]
 
 
 class Operations(NamedTuple):
@@ -35,7 +35,7 @@ class Given(NamedTuple):
     empty: str
 
 
-def of_samples(xp: Any, zero: Any, shape: tuple[int, ...], places: Any, given: Given, by_index: bool) -> Any:
+def _of_samples(xp: Any, zero: Any, shape: tuple[int, ...], places: Any, given: Given, by_index: bool) -> Any:
     """What each sample counts, 0 for those that are ignored, of the type of that zero."""
     weights: Any = zero + 1 if given.weights is None else given.weights + zero
     if by_index:
@@ -63,7 +63,7 @@ def composed(
     (temperature, smoothing, z_loss), (xp, moveaxis, logsumexp) = options, library
     z, target = moveaxis(x, given.axis, -1), given.target
     zero = xp.zeros_like(z[..., :1].sum())
-    weights = of_samples(xp, zero, z.shape[:-1], places, given, by_index)
+    weights = _of_samples(xp, zero, z.shape[:-1], places, given, by_index)
     excluded = weights == 0
     of_each = getattr(temperature, "ndim", 0) > 0
     divisor = temperature[..., None] if of_each else temperature
@@ -89,10 +89,17 @@ def composed(
     found = (1.0 - smoothing) * hard + smoothed + z_loss * lse * lse
     if by_index:
         found = xp.where(mask.any(-1), found, math.nan)
-    return reduced(xp, found, weights, given)
+    return _reduced(xp, found, weights, given)
 
 
-def reduced(xp: Any, each: Any, weights: Any, given: Given) -> Any:
+def transformed(xp: Any, zero: Any, places: Any, given: Given, function: Callable[[Given], Any]) -> Any:
+    """A function of each sample's loss, weighted, or the sum or mean: it gets what to ask for that loss by."""
+    weights = _of_samples(xp, zero, given.target.shape, places, given, True)
+    each = function(Given(given.target, given.axis, weights != 0, None, given.ignore_index, "all", "none", "nan"))
+    return _reduced(xp, each, weights, given)
+
+
+def _reduced(xp: Any, each: Any, weights: Any, given: Given) -> Any:
     """What each sample is, weighted, or the sum or mean."""
     excluded = weights == 0
     found = xp.where(excluded, xp.zeros_like(each), each) * weights

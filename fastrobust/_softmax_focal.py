@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _cross_entropy as entropy
 from . import _evaluate
-from ._dispatch import backend, shown
+from ._dispatch import shown
 from ._row_operations import Given
 from .kernels.losses.softmax_focal import FOCAL_OF_LOSS
 
@@ -83,8 +83,7 @@ class SoftmaxFocal:
     ) -> Any:
         """The loss of each sample, or their sum or mean; see ``help(losses.softmax_focal)``."""
         given = Given(target, axis, weights, class_weights, ignore_index, "all", reduction, empty)
-        own = getattr(backend(x, "x"), "cross_entropy", None)
-        if own is not None:
+        if (own := entropy.of_library(x)) is not None:
             definition = FOCAL_OF_LOSS.definition
             return own.transformed(x, given, lambda of: _evaluate.value_of(definition, (of, gamma), "none", None, {}))
         return _evaluated(x, given, gamma, ()).value
@@ -112,7 +111,7 @@ class SoftmaxFocal:
         """
         if isinstance(wrt, str) or not set(wrt) <= {"x", "gamma"}:
             raise ValueError(f"wrt must be a tuple of names out of ('x', 'gamma'), got {wrt!r}")
-        if getattr(backend(x, "x"), "cross_entropy", None) is not None:
+        if entropy.of_library(x) is not None:
             raise TypeError(f"value_and_grad takes NumPy arrays: let the library of this {shown(x)} differentiate")
         given = Given(target, axis, weights, class_weights, ignore_index, "all", reduction, empty)
         return _evaluated(x, given, gamma, tuple(wrt))

@@ -78,6 +78,14 @@ def test_nothing_comes_from_samples_that_are_left_out() -> None:
     assert not slope[0, :, 0].any() and np.isfinite(slope).all()
 
 
+def test_errors_are_those_of_arrays_with_derivatives_too() -> None:
+    for function in (cross_entropy, cross_entropy.value_and_grad):
+        with pytest.raises(ValueError, match="x has no axis for the classes"):
+            function(jnp.float32(1), jnp.array(0))
+        with pytest.raises(ValueError, match="label_smoothing must be from 0 to 1"):
+            function(jnp.ones((2, 3)), jnp.array([0, 1]), label_smoothing=2.0)
+
+
 def test_dtypes() -> None:
     target = jnp.array([0, 1])
     for dtype in (jnp.float16, jnp.bfloat16, jnp.float32):

@@ -12,7 +12,8 @@ import numpy as np
 from jax.scipy.special import logsumexp
 
 from .. import _cross_entropy as rows
-from .._row_operations import Given, Operations, composed, of_samples, reduced
+from .. import _row_operations as row_operations
+from .._row_operations import Given, Operations, composed
 from ._arrays import array
 
 __all__ = ["loss", "loss_and_grad", "transformed"]
@@ -23,36 +24,37 @@ _OPERATIONS = Operations(jnp, jnp.moveaxis, logsumexp)
 def loss(x: Any, call: Given, options: tuple[Any, ...]) -> jax.Array:
     """The loss, in x's dtype; the halves are computed in float32."""
     rows.checked_options(options, (jax.Array, np.ndarray))
-    x, target = array("x", x), array("target", call.target)
-    dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.promote_types(x.dtype, jnp.float32)
-    wide = jnp.promote_types(dtype, jnp.float32)
-    by_index = jnp.issubdtype(target.dtype, jnp.integer)
-    kind = "b" if target.dtype == bool else "i" if by_index else "f"
-    axis = rows.checked_axis(x.shape, target.shape, kind, call)
+    x, target, by_index, axis, dtype, wide = _looked_at(x, call)
     if by_index:
         with contextlib.suppress(jax.errors.TracerArrayConversionError):  # where it is not there to be looked at
             rows.checked_index(np.asarray(target), x.shape[axis], call.ignore_index)
-
     of_each, of_classes = _like(call.weights, wide), _like(call.class_weights, wide)
     given = Given(target if by_index else target.astype(wide), call.axis, of_each, of_classes, *call[4:])
     places = jnp.arange(x.shape[axis])
-    found: jax.Array = composed(_OPERATIONS, x.astype(wide), places, given, bool(by_index), options)
+    found: jax.Array = composed(_OPERATIONS, x.astype(wide), places, given, by_index, options)
     return found.astype(dtype)
 
 
 def transformed(x: Any, call: Given, function: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """A function of the cross-entropy of each sample, weighted, or its sum or mean."""
-    x, target = array("x", x), array("target", call.target)
-    if not jnp.issubdtype(target.dtype, jnp.integer):
+    if not jnp.issubdtype(array("target", call.target).dtype, jnp.integer):
         raise TypeError("target must hold class indices, integers")
-    dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.promote_types(x.dtype, jnp.float32)
-    wide = jnp.promote_types(dtype, jnp.float32)
-    axis = rows.checked_axis(x.shape, target.shape, "i", call)
+    x, target, _, axis, dtype, wide = _looked_at(x, call)
     given = Given(target, axis, _like(call.weights, wide), _like(call.class_weights, wide), *call[4:])
-    weights = of_samples(jnp, jnp.zeros((), wide), target.shape, jnp.arange(x.shape[axis]), given, True)
-    plain = Given(target, axis, (weights != 0).astype(wide), None, call.ignore_index, "all", "none", "nan")
-    found: jax.Array = reduced(jnp, function(loss(x.astype(wide), plain, (1.0, 0.0, 0.0))), weights, given)
+    zero, places = jnp.zeros((), wide), jnp.arange(x.shape[axis])
+    found: jax.Array = row_operations.transformed(
+        jnp, zero, places, given, lambda plain: function(loss(x.astype(wide), plain, (1.0, 0.0, 0.0)))
+    )
     return found.astype(dtype)
+
+
+def _looked_at(x: Any, call: Given) -> tuple[jax.Array, jax.Array, bool, int, Any, Any]:
+    """Logits, target, whether it holds indices, the axis, and the dtypes of the result and of what is computed with."""
+    x, target = array("x", x), array("target", call.target)
+    by_index = bool(jnp.issubdtype(target.dtype, jnp.integer))
+    axis = rows.checked_axis(x.shape, target.shape, "b" if target.dtype == bool else "i" if by_index else "f", call)
+    dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.promote_types(x.dtype, jnp.float32)
+    return x, target, by_index, axis, dtype, jnp.promote_types(dtype, jnp.float32)
 
 
 def _like(weights: Any, dtype: Any) -> Any:
@@ -61,19 +63,17 @@ def _like(weights: Any, dtype: Any) -> Any:
 
 def loss_and_grad(x: Any, call: Given, options: tuple[Any, ...], wrt: tuple[str, ...]) -> rows.CrossEntropyGrad:
     """The loss and its derivatives."""
+    rows.checked_options(options, (jax.Array, np.ndarray))  # before they are arrays
     names = ("x", *rows.OPTIONS)
-    x = array("x", x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        x = x.astype(jnp.float32)
-    numbers = [jnp.asarray(option, jnp.promote_types(x.dtype, jnp.float32)) for option in options]
-    samples = x.shape[: call.axis % x.ndim] + x.shape[call.axis % x.ndim + 1 :]
-    each = call.reduction == "none"
-    # Of each sample where nothing is summed up: so an option for each.
-    spread = [jnp.broadcast_to(number, samples) for number in numbers] if each else numbers
+    x, _, _, axis, dtype, wide = _looked_at(x, call)
+    x, numbers = x.astype(dtype), [jnp.asarray(option, wide) for option in options]
+    if call.reduction == "none":  # of each sample: so an option for each
+        samples = x.shape[:axis] + x.shape[axis + 1 :]
+        numbers = [jnp.broadcast_to(number, samples) for number in numbers]
 
     def value(x: Any, *options: Any) -> jax.Array:
         return loss(x, call, options)
 
-    found, pull = jax.vjp(value, x, *(spread if each else numbers))
+    found, pull = jax.vjp(value, x, *numbers)
     slopes = dict(zip(names, pull(jnp.ones_like(found)), strict=True))
     return rows.CrossEntropyGrad(found, *[slopes[name] if name in wrt else None for name in names])

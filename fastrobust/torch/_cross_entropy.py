@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from .. import _cross_entropy as rows
+from .. import _row_operations as row_operations
 from .._call import check_reduction
-from .._row_operations import Given, Operations, composed, of_samples, reduced
+from .._row_operations import Given, Operations, composed
 from . import _kernels
 from ._context import ordinary, refuse_jit_trace
 from ._modules import Reduction
 
-__all__ = ["CrossEntropyLoss", "Given", "loss", "loss_and_grad", "transformed"]
+__all__ = ["CrossEntropyLoss", "loss", "loss_and_grad", "transformed"]
 
 Option = float | Tensor
+_PLAIN = (1.0, 0.0, 0.0)  # the options that change nothing
 _HALVES = (torch.float16, torch.bfloat16)
 _OPERATIONS = Operations(torch, torch.movedim, torch.logsumexp)
 
@@ -51,9 +53,9 @@ def transformed(x: Tensor, call: Given, function: Callable[[Tensor], Tensor]) ->
     axis = rows.checked_axis(tuple(x.shape), tuple(call.target.shape), "i", call)
     given, zero = _floating(call, x, call.target.long()), torch.zeros((), dtype=x.dtype, device=x.device)
     places = torch.arange(x.shape[axis], device=x.device)
-    weights = of_samples(torch, zero, call.target.shape, places, given, True)
-    plain = Given(call.target, axis, (weights != 0).to(x.dtype), None, call.ignore_index, "all", "none", "nan")
-    found: Tensor = reduced(torch, function(loss(x, plain, (1.0, 0.0, 0.0))), weights, given)
+    found: Tensor = row_operations.transformed(
+        torch, zero, places, given, lambda plain: function(loss(x, plain, _PLAIN))
+    )
     return found
 
 
@@ -144,7 +146,6 @@ def _floating(call: Given, x: Tensor, target: Tensor) -> Given:
 
 def _composed(x: Tensor, call: Given, options: tuple[Option, ...]) -> Tensor:
     """The loss in operations on tensors, differentiable to any order."""
-
     by_index = not call.target.is_floating_point()
     kind = "b" if call.target.dtype is torch.bool else "i" if by_index else "f"
     rows.checked_axis(tuple(x.shape), tuple(call.target.shape), kind, call)

@@ -164,21 +164,12 @@ def across(definition: RowDefinition, dtype: type[np.floating[Any]], slopes: boo
         for g in range(together):
             put_results(args, steps, first + g, g, state)
 
-    @inlined
-    def values(args, dims, steps):
-        rows, n, memory = dims[0], dims[1], pointer(args[memory_at], double)
-        data, top = scratch(turned, zero), stack(ROWS, zero)
-        state, own = stack(state_room, double), stack(own_room, zero)
-        for first in range(0, rows, ROWS):
-            together = min(ROWS, rows - first)
-            come_to(args, steps, first, together, n, data, memory, top, state, own)
-
-    if not slopes:
-        return values
-    put_slopes = _slopes(definition, dtype, at, of)
+    no_slopes = inlined(lambda args, steps, first, together, n, data, memory, state: None)
+    put_slopes = _slopes(definition, dtype, at, of, elements, index_of) if slopes else no_slopes
 
     @inlined
-    def with_slopes(args, dims, steps):
+    def rows_across(args, dims, steps):
+        """`ROWS` rows at a time: what they come to, then the derivatives."""
         rows, n, memory = dims[0], dims[1], pointer(args[memory_at], double)
         data, top = scratch(turned, zero), stack(ROWS, zero)
         state, own = stack(state_room, double), stack(own_room, zero)
@@ -187,19 +178,23 @@ def across(definition: RowDefinition, dtype: type[np.floating[Any]], slopes: boo
             come_to(args, steps, first, together, n, data, memory, top, state, own)
             put_slopes(args, steps, first, together, n, data, memory, state)
 
-    return with_slopes
+    return rows_across
 
 
-def _slopes(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places, of: State) -> Inlined:
+def _slopes(
+    definition: RowDefinition,
+    dtype: type[np.floating[Any]],
+    at: Places,
+    of: State,
+    elements: Inlined,
+    index_of: Inlined,
+) -> Inlined:
     """What puts the derivatives in the data of some rows where they belong; they are computed in the data's place."""
-    zero, size, count, summed = dtype(0), np.dtype(dtype).itemsize, len(definition.data), definition.summed
-    derived = definition.derived
+    zero, size, derived, summed = dtype(0), np.dtype(dtype).itemsize, definition.derived, definition.summed
     slope, apart, slopes_at, along_at = definition.slopes, definition.apart, at.slopes, at.along_slopes
     weight_of, largest_of = of.weight * ROWS, of.largest * ROWS
     numbers_of, kept_of = reader(of.numbers, len(definition.numbers)), reader(of.kept, definition.kept)
     own_of = reader(of.own_slopes, derived if apart else 0)
-    _, index_of = arguments(definition, at, of)
-    elements = each_of(inlined(lambda k, data, j, g: data[(k * BLOCK + j) * ROWS + g]), count)
     terms_at = each_of(inlined(lambda k, memory, n, j, g: memory[(k * n + j) * ROWS + g]), summed)
 
     @inlined

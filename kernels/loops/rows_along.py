@@ -5,7 +5,7 @@ Sums have `LANES` partial sums of doubles, in two words each for float64, by pos
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,10 +15,10 @@ from ..losses.rowwise import RowDefinition
 from .blocks import BLOCK, buffers
 from .cpu import deliverer, fetcher
 from .memory import pointer, stack
-from .panels import ROWS
+from .panels import LANES, ROWS
 from .row_parts import Inlined, Places, State, arguments, evaluated, reader, results, writer
 from .tuples import each_of
-from .vectors import LANES, highest, prefetch, summing
+from .vectors import highest, prefetch, summing
 
 __all__ = ["along"]
 
@@ -29,9 +29,10 @@ def along(definition: RowDefinition, dtype: type[np.floating[Any]], slopes: bool
     at, of = Places(definition, slopes), State(definition)
     count, summed, apart = len(definition.data), definition.summed, definition.apart
     memory_at, along_at = at.memory, at.along
-    state_room, weight_of, largest_of = of.end * ROWS, of.weight * ROWS, of.largest * ROWS
+    state_room, largest_of = of.end * ROWS, of.largest * ROWS
+    pieces = _pieces(definition, dtype, at)
     row_sums, evaluate, put_results = (
-        _sums(definition, dtype, at),
+        _sums(definition, dtype, at, pieces.put_terms),
         evaluated(definition, of),
         results(definition, at, of),
     )
@@ -75,51 +76,46 @@ def along(definition: RowDefinition, dtype: type[np.floating[Any]], slopes: bool
             put_own((), (args, steps, i, g, index, own))
 
     out_room, own_room, partial_room = count * BLOCK, count * ROWS, 2 * summed * LANES
+    no_slopes = inlined(lambda args, steps, i, g, n, width, first, of_data, out, state: None)
+    put_slopes = _slopes(definition, dtype, at, of, pieces, index_of) if slopes else no_slopes
 
     @inlined
-    def values(args, dims, steps):
-        """`ROWS` rows at a time: what they come to."""
-        rows, n, width = dims[0], dims[1], dims[2] // summed
-        of_data, buffer, top = buffers(count, zero), stack(out_room, zero), stack(LANES, zero)
-        partial, state, own = stack(partial_room, double), stack(state_room, double), stack(own_room, zero)
-        for first in range(0, rows, ROWS):
-            together = min(ROWS, rows - first)
-            for g in range(together):
-                read_row(args, steps, first + g, g, n, width, 0, of_data, buffer, top, partial, state, own)
-            evaluate(state, own)
-            for g in range(together):
-                put_results(args, steps, first + g, g, state)
-
-    if not slopes:
-        return values
-    put_slopes, clear_slopes = _slopes(definition, dtype, at, of)
-
-    @inlined
-    def with_slopes(args, dims, steps):
-        """As many rows at a time as the memory has room for: what they come to, then the derivatives."""
-        rows, n, width = dims[0], dims[1], dims[2] // summed
+    def apart_and_most(n, width):
+        """How far one row's terms are from the next one's, and of how many rows the memory keeps them."""
         padded = (n + LANES - 1) & -LANES
-        most = max(1, min(ROWS, width // padded))
+        return padded, max(1, min(ROWS, width // padded))
+
+    apart_and_most = apart_and_most if slopes else inlined(lambda n, width: (0, ROWS))
+
+    @inlined
+    def rows_along(args, dims, steps):
+        """Some rows at a time: what they come to, then the derivatives."""
+        rows, n, width = dims[0], dims[1], dims[2] // summed
+        apart_by, most = apart_and_most(n, width)
         of_data, buffer, top = buffers(count, zero), stack(out_room, zero), stack(LANES, zero)
         partial, state, own = stack(partial_room, double), stack(state_room, double), stack(own_room, zero)
         for first in range(0, rows, most):
             together = min(most, rows - first)
             for g in range(together):
-                read_row(args, steps, first + g, g, n, width, g * padded, of_data, buffer, top, partial, state, own)
+                read_row(args, steps, first + g, g, n, width, g * apart_by, of_data, buffer, top, partial, state, own)
             evaluate(state, own)
             for g in range(together):
                 put_results(args, steps, first + g, g, state)
-                if state[weight_of + g] == 0.0:
-                    clear_slopes((), (args, steps, first + g, n))
-                else:
-                    index = index_of(args, steps, first + g)
-                    put_slopes(args, steps, first + g, g, n, index, width, g * padded, of_data, buffer, state)
+                put_slopes(args, steps, first + g, g, n, width, g * apart_by, of_data, buffer, state)
 
-    return with_slopes
+    return rows_along
 
 
-def _terms(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places) -> tuple[Inlined, Inlined, Inlined]:
-    """What fetches data, what takes an element of them, and what puts the terms of a block into the memory."""
+class _Pieces(NamedTuple):
+    """What the sums and the derivatives have in common."""
+
+    fetch_all: Inlined  # data of a block
+    elements: Inlined  # one of each of them
+    put_terms: Inlined  # the terms of a block into the memory
+
+
+def _pieces(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places) -> _Pieces:
+    """These pieces, made once."""
     count, summed, along_at, terms = len(definition.data), definition.summed, at.along, definition.terms
     fetch = fetcher(dtype(0))
 
@@ -155,13 +151,12 @@ def _terms(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places)
         if start <= index < start + m:
             clear((), (memory, width, to + index - start, to + index - start + 1))
 
-    return fetch_all, elements, put_terms
+    return _Pieces(fetch_all, elements, put_terms)
 
 
-def _sums(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places) -> Inlined:
+def _sums(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places, put_terms: Inlined) -> Inlined:
     """What sums the terms of a row: the first words of all, then the second ones."""
     summed, two_words, along_at, size = definition.summed, dtype is np.float64, at.along, np.dtype(dtype).itemsize
-    _, _, put_terms = _terms(definition, dtype, at)
     add = summing(two_words)
 
     @inlined
@@ -172,16 +167,14 @@ def _sums(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places) 
 
     @inlined
     def fold(k, partial):
-        """A slot's partial sums, the second half added to the first until one is left."""
-        if k < summed:
-            first, rest, half = k * LANES, (summed + k) * LANES, LANES // 2
-            while half > 0:
-                for j in range(half):
-                    high, low = two_sum(partial[first + j], partial[first + j + half])
-                    partial[first + j] = high
-                    partial[rest + j] += partial[rest + j + half] + low
-                half //= 2
-        return partial[k * LANES]
+        """Add up a slot's partial sums, the second half to the first until one is left."""
+        first, rest, half = k * LANES, (summed + k) * LANES, LANES // 2
+        while half > 0:
+            for j in range(half):
+                high, low = two_sum(partial[first + j], partial[first + j + half])
+                partial[first + j] = high
+                partial[rest + j] += partial[rest + j + half] + low
+            half //= 2
 
     @inlined
     def fetch_ahead_one(k, args, steps, i, start, m):
@@ -192,7 +185,8 @@ def _sums(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places) 
                 prefetch(ahead + line)
 
     fetch_ahead = each_of(fetch_ahead_one, len(definition.data))
-    folded, partials = each_of(fold, 2 * summed), 2 * summed * LANES
+    fold_all, partials = each_of(fold, summed), 2 * summed * LANES
+    folded = each_of(inlined(lambda k, partial: partial[k * LANES]), 2 * summed)
 
     @inlined
     def row_sums(args, steps, i, n, index, largest, numbers, width, first, of_data, memory, partial):
@@ -205,15 +199,23 @@ def _sums(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places) 
             fetch_ahead((), (args, steps, i + 1, start, m))
             for j in range(0, m, LANES):
                 add_all((), (partial, memory, width, to + j))
+        fold_all((), (partial,))
         return folded((), (partial,))
 
     return row_sums
 
 
-def _slopes(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places, of: State) -> tuple[Inlined, Inlined]:
-    """What puts the derivatives in the data of a row where they belong, and what puts zeros there."""
+def _slopes(
+    definition: RowDefinition,
+    dtype: type[np.floating[Any]],
+    at: Places,
+    of: State,
+    pieces: _Pieces,
+    index_of: Inlined,
+) -> Inlined:
+    """What puts the derivatives in the data of a row where they belong, zeros if its weight is 0."""
     zero, derived, slope = dtype(0), definition.derived, definition.slopes
-    fetch_all, elements, put_terms = _terms(definition, dtype, at)
+    fetch_all, elements, put_terms = pieces
     deliver = deliverer(zero)
     slopes_at, along_at, memory_at = at.slopes, at.along_slopes, at.memory
     weight_of, largest_of = of.weight * ROWS, of.largest * ROWS
@@ -242,24 +244,31 @@ def _slopes(definition: RowDefinition, dtype: type[np.floating[Any]], at: Places
     put_owns = each_of(put_own, derived) if definition.apart else inlined(lambda owns, others: None)
 
     @inlined
-    def put_slopes(args, steps, i, g, n, index, width, first, of_data, out, state):
-        """In all elements as if none were apart, then in that which is."""
-        weight, largest, numbers = state[weight_of + g], state[largest_of + g], numbers_of((), (state, g))
-        kept, memory, whole = kept_of((), (state, g)), pointer(args[memory_at], np.float64(0)), n <= width
-        for start in range(0, n, BLOCK):
-            m, to = min(BLOCK, n - start), first + start if whole else 0
-            if not whole:
-                put_terms(args, steps, i, start, m, index, largest, numbers, width, to, of_data, memory)
-            data = fetch_all((of_data,), (args, steps, i, start, m))
-            for j in range((m + LANES - 1) & -LANES):
-                found = slope(elements((data,), (j,)), terms_at((), (memory, width, to + j)), largest, numbers, kept)
-                store_slopes((found,), (out, j, weight))
-            deliver_all((), (out, args, steps, i, start, m))
-        put_owns((own_of((), (state, g)),), (args, steps, i, index, weight))
-
-    @inlined
     def clear_one(k, args, steps, i, n):
         for j in range(n):
             pointer(args[slopes_at + k] + i * steps[slopes_at + k] + j * steps[along_at + k], zero)[0] = zero
 
-    return put_slopes, each_of(clear_one, derived)
+    clear = each_of(clear_one, derived)
+
+    @inlined
+    def put_slopes(args, steps, i, g, n, width, first, of_data, out, state):
+        """In all elements as if none were apart, then in that which is."""
+        weight = state[weight_of + g]
+        if weight == 0.0:
+            clear((), (args, steps, i, n))
+        else:
+            index, largest, numbers = index_of(args, steps, i), state[largest_of + g], numbers_of((), (state, g))
+            kept, memory, whole = kept_of((), (state, g)), pointer(args[memory_at], np.float64(0)), n <= width
+            for start in range(0, n, BLOCK):
+                m, to = min(BLOCK, n - start), first + start if whole else 0
+                if not whole:
+                    put_terms(args, steps, i, start, m, index, largest, numbers, width, to, of_data, memory)
+                data = fetch_all((of_data,), (args, steps, i, start, m))
+                for j in range((m + LANES - 1) & -LANES):
+                    of_term = terms_at((), (memory, width, to + j))
+                    found = slope(elements((data,), (j,)), of_term, largest, numbers, kept)
+                    store_slopes((found,), (out, j, weight))
+                deliver_all((), (out, args, steps, i, start, m))
+            put_owns((own_of((), (state, g)),), (args, steps, i, index, weight))
+
+    return put_slopes

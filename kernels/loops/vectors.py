@@ -10,10 +10,10 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..arithmetic.numba_private import get_or_insert_function
+from .panels import LANES
 
 __all__ = ["LANES", "adding", "fence", "highest", "prefetch", "store_line", "storing", "summing"]
 
-LANES = 16  # elements of a vector, whatever the registers hold
 _I32 = ir.IntType(32)
 
 

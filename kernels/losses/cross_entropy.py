@@ -17,7 +17,8 @@ from __future__ import annotations
 from ..arithmetic import functions, short
 from ..arithmetic.elementary import fast_two_sum, two_product, two_sum
 from ..arithmetic.primitives import double, fma, scalar, where
-from .rowwise import RowDefinition, Scalar
+from .definition import Scalar
+from .rowwise import RowDefinition
 
 __all__ = [
     "CROSS_ENTROPY",
@@ -63,6 +64,13 @@ def _over(temperature, words, exactly):
 
 
 @scalar
+def _inverse(total, low):
+    """1/S of its two words."""
+    inverse = type(total)(1.0) / total
+    return fma(-(low * inverse), inverse, inverse)
+
+
+@scalar
 def _term(elements, m, numbers):
     """e_k, for the loss without options."""
     return (_exponential(elements[0], *_gap(elements[0], m)),)
@@ -72,13 +80,12 @@ def _term(elements, m, numbers):
 def _value(own, sums, m, numbers):
     """The loss without options, and what is needed for its derivatives."""
     (z,), (rest, rest_low) = own, sums
-    zero, one = type(m)(0.0), type(m)(1.0)
+    zero = type(m)(0.0)
     used = short if z.itemsize == 4 else functions
     gap, gap_low = _gap(z, m)
     total, low = two_sum(rest, _exponential(z, gap, gap_low))
     total, low = fast_two_sum(total, low + rest_low)
-    inverse = one / total
-    inverse = fma(-(low * inverse), inverse, inverse)
+    inverse = _inverse(total, low)
     best = used.log1p(rest) + rest_low * inverse
     other = gap + (used.log(total) + fma(low, inverse, gap_low))
     return where(gap == zero, best, other), (), (zero - (rest + rest_low) * inverse,), (inverse,)
@@ -142,8 +149,7 @@ def _value_with_options(own, sums, m, numbers):
     e = _exponential(z, gap, gap_low)
     total, low = two_sum(rest, e)
     total, low = fast_two_sum(total, low + rest_low)
-    inverse = one / total
-    inverse = fma(-(low * inverse), inverse, inverse)
+    inverse = _inverse(total, low)
     log_total = where(gap == zero, used.log1p(rest) + rest_low * inverse, used.log(total) + low * inverse)
     count = count + one
     mean_gap = (_whole(gaps, gaps_low) + gap) / count
@@ -221,8 +227,7 @@ def _value_of_shares(own, sums, m, numbers):
     zero, one = type(m)(0.0), type(m)(1.0)
     total, low = two_sum(tops, rest)
     low += rest_low
-    inverse = one / total
-    inverse = fma(-(low * inverse), inverse, inverse)
+    inverse = _inverse(total, low)
     log_total = where(tops == one, functions.log1p(rest) + rest_low * inverse, functions.log(total) + low * inverse)
     mean_gap = _whole(gaps, gaps_low) / count
     inverse_temperature = one / temperature

@@ -23,7 +23,20 @@ import numpy as np
 
 from ..arithmetic.primitives import scalar
 
-__all__ = ["Bound", "Cases", "Code", "Definition", "Domain", "Library", "Stage", "cases", "element", "known", "prepare"]
+__all__ = [
+    "Bound",
+    "Cases",
+    "Code",
+    "Definition",
+    "Domain",
+    "Library",
+    "Scalar",
+    "Stage",
+    "cases",
+    "element",
+    "known",
+    "prepare",
+]
 
 Scalar = Callable[..., Any]  # a scalar function, see `primitives.scalar`
 

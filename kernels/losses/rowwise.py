@@ -8,13 +8,11 @@ sums then.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-__all__ = ["RowDefinition", "Scalar"]
+from .definition import Scalar
 
-Scalar = Callable[..., Any]  # a scalar function, see `primitives.scalar`
+__all__ = ["RowDefinition"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

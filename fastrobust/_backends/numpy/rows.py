@@ -12,24 +12,22 @@ import numpy as np
 from ..._threads import in_threads
 from ..._types import NDArray
 from ...kernels.compilers.alone import alone
-from ...kernels.loops.panels import BLOCK, PARALLEL, ROWS
+from ...kernels.loops.panels import BLOCK, LANES, PARALLEL, ROWS
 from ...kernels.losses.rowwise import RowDefinition
 from .c_api import ufunc_over
 from .pieces import PIECE
 
 __all__ = ["RowResults", "of_rows"]
 
-_LANES = 16  # what the terms of longer rows are filled up to
 _TOGETHER = 1 << 12  # elements of rows whose terms are kept together, as the first cache holds them
 _KEPT = 1 << 16  # elements of the longest rows whose terms are kept, as the second cache holds them
 
 
 class RowResults(NamedTuple):
-    """What rows come to, not weighted but for the derivatives in the data."""
+    """What rows come to, not weighted."""
 
     value: NDArray
     by_numbers: tuple[NDArray, ...]
-    by_data: tuple[NDArray, ...]  # empty where not asked for
 
 
 class _Loop(NamedTuple):
@@ -79,12 +77,9 @@ def of_rows(
     before, length, after = data[0].shape
     dtype: type = data[0].dtype.type
     loop = _loop(definition, dtype, slopes is not None)
-    value = np.empty((before, after))
-    by_numbers = tuple(np.empty((before, after)) for _ in numbers)
-    by_data = () if slopes is None else tuple(slopes)
-    results = RowResults(value, by_numbers, by_data)
+    results = RowResults(np.empty((before, after)), tuple(np.empty((before, after)) for _ in numbers))
     given = [np.swapaxes(a, 1, 2) for a in data] + ([] if index is None else [index])
-    outs = [value, *by_numbers, *[np.swapaxes(a, 1, 2) for a in by_data]]
+    outs = [results.value, *results.by_numbers, *[np.swapaxes(a, 1, 2) for a in slopes or ()]]
     room = _room(definition, length, slopes is not None)
     if data[0].size < PARALLEL:
         loop.ufunc(*given, *numbers, weights, np.empty(room), out=tuple(outs))
@@ -110,7 +105,7 @@ def _room(definition: RowDefinition, length: int, slopes: bool) -> int:
     """How many doubles of memory a loop is given."""
     if length <= BLOCK:
         return definition.summed * length * ROWS
-    room = -(-length // _LANES) * _LANES
+    room = -(-length // LANES) * LANES  # what the terms of a row are filled up to
     if not slopes or room > _KEPT:
         return definition.summed * BLOCK
     return definition.summed * room * max(1, min(ROWS, _TOGETHER // room))
