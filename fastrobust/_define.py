@@ -67,7 +67,8 @@ def define(
     Returns
     -------
     Loss
-        Or a decorator, if no function is given.
+        A `SumsLoss`, one number for all elements or those along some axes, if there is a ``sum`` or ``mean`` of
+        `fastrobust.math` in the function; a decorator, if no function is given.
 
     Raises
     ------
@@ -82,6 +83,8 @@ def define(
     The function is traced to a graph, in which what would cancel is rewritten (``log(1 + u)``, ``exp(x) - 1``,
     ``sqrt(1 + w) - 1``, ...) before it is differentiated. The derivative of a choice is the choice of the derivatives,
     so that no NaN comes from the side that is not taken; at ties it is that of the side that the function takes.
+
+    A function with sums has its data in these alone, such as ``sum(x * target) / sum(x)``, and no sums of sums.
 
     Examples
     --------
@@ -106,4 +109,4 @@ def define(
     if precision not in ("auto", "working", "wide"):
         raise ValueError(f"precision must be 'auto', 'working' or 'wide', got {precision!r}")
     names = params.replace(",", " ").split() if isinstance(params, str) else tuple(params)
-    return imported("fastrobust._loss").defined(function, names, precision, ranges, dx)
+    return imported("fastrobust._defined").defined(function, names, precision, ranges, dx)

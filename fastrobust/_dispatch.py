@@ -86,6 +86,11 @@ def _module(target: Backend) -> str | None:
     return getattr(target, "__name__", None)
 
 
+def is_container(target: Backend) -> bool:
+    """Tell whether a backend is that of containers, which mean more than their numbers."""
+    return _module(target) == _CONTAINERS
+
+
 def remember(kinds: tuple[type, ...], target: Backend) -> None:
     """Say what handles arrays of these types: a module, or any object that is a `Backend`."""
     _known.update(dict.fromkeys(kinds, target))

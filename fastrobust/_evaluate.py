@@ -65,6 +65,22 @@ def output_of(
     return target.evaluate(definition, (output,), operands, options)
 
 
+def slopes_of(
+    definition: Definition, operands: tuple[ArrayLike, ...], weights: ArrayLike | None, wrt: Sequence[str]
+) -> dict[str, Any]:
+    """The derivatives, by operand, of the sum of a value that is not asked for itself."""
+    target = common(definition.operands, operands, weights)
+    if set(wrt) <= set(definition.data):  # which need no sum
+        names = tuple("d" + name for name in wrt)
+        if weights is None:
+            outputs: Any = target.evaluate(definition, names, operands, {})
+        else:
+            outputs = target.weighted(definition, names, operands, weights, {})
+        return dict(zip(wrt, outputs if len(names) > 1 else (outputs,), strict=True))
+    found = target.reduce(definition, tuple(wrt), operands, "sum", weights, None)[1:]
+    return {name: part for name, part in zip(definition.operands, found, strict=True) if part is not None}
+
+
 def value_of(
     family: str | Definition,
     operands: tuple[ArrayLike, ...],

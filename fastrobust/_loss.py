@@ -16,18 +16,83 @@ from ._call import check_options
 from ._types import ArrayLike
 from .kernels.compilers.alone import imported
 from .kernels.losses.combinations import Combination
-from .kernels.losses.formula import Formula, Precision, disagreement
+from .kernels.losses.formula import Formula, disagreement
 
 if TYPE_CHECKING:
     from ._accuracy import Accuracy
     from ._traits import Traits
 
-__all__ = ["Loss", "defined"]
+__all__ = ["Loss", "Named", "word"]
 
-_TAKEN = "reduction", "weights", "wrt", "out"  # arguments of a call that are no operands
+_OPTIONS = {"reduction": "none", "weights": None}
+_TAKEN = *_OPTIONS, "wrt", "out"  # arguments of a call that are no operands
 
 
-class Loss:
+class Named:
+    """A loss of a formula under a name: what it is made of, its fields of derivatives, and how it is pickled."""
+
+    def __init__(
+        self,
+        formula: Formula,
+        module: str,
+        parts: tuple[Any, ...],
+        made_by: tuple[Callable[..., Any], tuple[Any, ...]] | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        if taken := [name for name in formula.operands if name in _TAKEN or name in options]:
+            raise ValueError(
+                f"{formula.function.__name__} has an operand {taken[0]!r}, which is an option of each call"
+            )
+        self.formula, self._made_by = formula, made_by
+        self.parts = parts or (self,)
+        self.__name__ = self.__qualname__ = formula.function.__name__
+        self.__module__ = module or formula.module  # where pickle finds it
+        self.__doc__ = formula.function.__doc__
+        self.__signature__ = _signature(formula, options)
+
+    @functools.cached_property
+    def Grad(self) -> type[Any]:
+        """The type of what `value_and_grad` returns."""
+        title = "".join(part.capitalize() for part in self.__name__.split("_")) + "Grad"
+        return collections.namedtuple(title, ("value", *("d" + name for name in self.formula.operands)))
+
+    def __reduce__(self) -> Any:
+        """Pickled by reference: by the name under which its module has it, or that its parts have."""
+        module: Any = sys.modules.get(self.__module__)
+        if getattr(module, self.__qualname__, None) is self:
+            return self.__qualname__
+        if self._made_by is not None:
+            return self._made_by
+        raise TypeError(
+            f"{self!r} cannot be pickled: it is not {self.__module__}.{self.__qualname__}; define it in a module, "
+            "under its own name"
+        )
+
+    def __repr__(self) -> str:
+        return f"<loss {self.__name__}{self.__signature__}>"
+
+    def _bound(
+        self, operands: tuple[ArrayLike, ...], named: Mapping[str, Any]
+    ) -> tuple[tuple[ArrayLike, ...], dict[str, Any]]:
+        """All operands in their order, and the arguments by name that are none."""
+        names, given = self.formula.operands, list(operands)
+        if len(given) > len(names):
+            raise TypeError(f"{self.__name__} takes {len(names)} operands, {', '.join(names)}; got {len(given)}")
+        options = dict(named)
+        for name in names[len(given) :]:
+            if name in options:
+                given.append(options.pop(name))
+            elif name in self.formula.defaults:
+                given.append(self.formula.defaults[name])
+            else:
+                raise TypeError(f"{self.__name__} needs {name}: it takes {', '.join(names)}")
+        for name in names:
+            if name in options:
+                raise TypeError(f"{self.__name__} got {name} twice")
+        return tuple(given), options
+
+
+class Loss(Named):
     """A loss function made from a formula, by `fastrobust.define` or of `fastrobust.losses`.
 
     It is called with its operands, the data first, arrays of NumPy, CuPy, PyTorch or JAX that broadcast; parameters may
@@ -50,6 +115,8 @@ class Loss:
     HuberGrad(value=np.float64(2.625), dx=array([0.5, 1. ]), ddelta=np.float64(2.0))
     """
 
+    formula: Formula
+
     def __init__(
         self,
         formula: Formula,
@@ -57,17 +124,8 @@ class Loss:
         parts: tuple[Loss, ...] = (),
         made_by: tuple[Callable[..., Loss], tuple[Any, ...]] | None = None,
     ) -> None:
-        if taken := [name for name in formula.operands if name in _TAKEN]:
-            raise ValueError(
-                f"{formula.function.__name__} has an operand {taken[0]!r}, which is an option of each call"
-            )
-        self.formula, self._made_by = formula, made_by
+        super().__init__(formula, module, parts, made_by, _OPTIONS)
         self.data, self.parameters = formula.data, formula.parameters
-        self.parts = parts or (self,)
-        self.__name__ = self.__qualname__ = formula.function.__name__
-        self.__module__ = module or formula.module  # where pickle finds it
-        self.__doc__ = formula.function.__doc__
-        self.__signature__ = _signature(formula)
 
     def __call__(
         self, *operands: ArrayLike, reduction: str = "none", weights: ArrayLike | None = None, **named: Any
@@ -120,12 +178,6 @@ class Loss:
         chosen = definition.operands if wrt is None else wrt
         found = _evaluate.value_and_grad(definition, given, reduction, weights, chosen, out)
         return self.Grad(*(found if isinstance(found, tuple | list) else (found,)))
-
-    @functools.cached_property
-    def Grad(self) -> type[Any]:
-        """The type of what `value_and_grad` returns."""
-        title = "".join(word.capitalize() for word in self.__name__.split("_")) + "Grad"
-        return collections.namedtuple(title, ("value", *("d" + name for name in self.formula.operands)))
 
     def influence(self, *operands: ArrayLike, **named: Any) -> Any:
         """The derivative in the first operand, psi."""
@@ -369,75 +421,21 @@ class Loss:
             return NotImplemented
         number = float(factor)
         parts = tuple(part * number for part in self.parts) if len(self.parts) > 1 else ()
-        formula = Combination(f"{self.__name__}_times_{_word(number)}", ((number, self.formula),))
+        formula = Combination(f"{self.__name__}_times_{word(number)}", ((number, self.formula),))
         return Loss(formula, parts=parts, made_by=(operator.mul, (self, factor)))
 
     __rmul__ = __mul__
 
-    def __reduce__(self) -> Any:
-        """Pickled by reference: by the name under which its module has it, or that its parts have."""
-        module: Any = sys.modules.get(self.__module__)
-        if getattr(module, self.__qualname__, None) is self:
-            return self.__qualname__
-        if self._made_by is not None:
-            return self._made_by
-        raise TypeError(
-            f"{self!r} cannot be pickled: it is not {self.__module__}.{self.__qualname__}; define it in a module, "
-            "under its own name"
-        )
 
-    def __repr__(self) -> str:
-        return f"<loss {self.__name__}{self.__signature__}>"
-
-    def _bound(
-        self, operands: tuple[ArrayLike, ...], named: Mapping[str, Any]
-    ) -> tuple[tuple[ArrayLike, ...], dict[str, Any]]:
-        """All operands in their order, and the arguments by name that are none."""
-        names, given = self.formula.operands, list(operands)
-        if len(given) > len(names):
-            raise TypeError(f"{self.__name__} takes {len(names)} operands, {', '.join(names)}; got {len(given)}")
-        options = dict(named)
-        for name in names[len(given) :]:
-            if name in options:
-                given.append(options.pop(name))
-            elif name in self.formula.defaults:
-                given.append(self.formula.defaults[name])
-            else:
-                raise TypeError(f"{self.__name__} needs {name}: it takes {', '.join(names)}")
-        for name in names:
-            if name in options:
-                raise TypeError(f"{self.__name__} got {name} twice")
-        return tuple(given), options
-
-
-def _signature(formula: Formula) -> inspect.Signature:
-    """The arguments of a call, for `help`."""
+def _signature(formula: Formula, options: Mapping[str, Any]) -> inspect.Signature:
+    """The arguments of a call, for `help`: operands, then options by name."""
     kind, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
     operands = [inspect.Parameter(name, kind, default=formula.defaults.get(name, empty)) for name in formula.operands]
-    by_name = inspect.Parameter.KEYWORD_ONLY
+    by_name = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=options[name]) for name in options]
     return inspect.Signature(
-        [
-            *operands,
-            inspect.Parameter("reduction", by_name, default="none"),
-            inspect.Parameter("weights", by_name, default=None),
-            inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD),
-        ],
+        [*operands, *by_name, inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)],
         __validate_parameters__=False,  # a parameter with a default may stand before one without
     )
-
-
-def defined(
-    function: Callable[..., Any],
-    parameters: Sequence[str],
-    precision: Precision,
-    ranges: Mapping[str, tuple[float, float]] | None,
-    dx: Callable[..., Any] | None,
-) -> Loss:
-    """The loss of a function, which is traced now, so that what cannot be traced is an error here."""
-    formula = Formula(function, parameters, precision=precision, ranges=ranges)
-    _ = formula.value
-    loss = Loss(formula)
-    return loss if dx is None else loss.derivative(loss.data[0])(dx)
 
 
 def _with_defaults(loss: Loss, defaults: Mapping[str, float]) -> Loss:
@@ -450,6 +448,6 @@ def _with_defaults(loss: Loss, defaults: Mapping[str, float]) -> Loss:
     return Loss(formula, loss.__module__, parts, made_by=(_with_defaults, (loss, dict(defaults))))
 
 
-def _word(number: float) -> str:
+def word(number: float) -> str:
     """A number as a part of a name."""
     return f"{number:g}".replace("-", "minus_").replace("+", "").replace(".", "_")

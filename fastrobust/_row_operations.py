@@ -11,15 +11,16 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["Given", "Operations", "composed", "transformed"]
+__all__ = ["Given", "Operations", "composed", "length", "transformed", "weighed"]
 
 
 class Operations(NamedTuple):
-    """A library's functions by NumPy's names, and those two that it has elsewhere."""
+    """A library's functions by NumPy's names, and those that it has elsewhere."""
 
     xp: Any
     moveaxis: Callable[[Any, int, int], Any]
     logsumexp: Callable[[Any, int], Any]  # of an array along an axis
+    constant: Callable[[Any], Any]  # the array, which is not differentiated by
 
 
 class Given(NamedTuple):
@@ -33,6 +34,28 @@ class Given(NamedTuple):
     smooth_over: str
     reduction: str
     empty: str
+
+
+def length(library: Operations, x: Any) -> Any:
+    """The Euclidean length along the last axis, scaled so that no square overflows or vanishes; at 0 it is even."""
+    xp = library.xp
+    size = library.constant(xp.amax(abs(x), -1))
+    scale = xp.where((size > 0) & (size < math.inf), size, xp.ones_like(size))
+    total = ((x / scale[..., None]) ** 2).sum(-1)
+    nothing = total == 0
+    return xp.where(nothing, xp.zeros_like(total), scale * xp.sqrt(xp.where(nothing, xp.ones_like(total), total)))
+
+
+def weighed(library: Operations, each: Any, weights: Any, reduction: str) -> Any:
+    """What each row is, weighted, or the sum or mean; a weight of 0 excludes it."""
+    xp = library.xp
+    if weights is None:
+        return each if reduction == "none" else each.sum() if reduction == "sum" else each.mean()
+    weights = xp.broadcast_to(weights, each.shape)
+    found = xp.where(weights == 0, xp.zeros_like(each), each) * weights
+    if reduction == "none":
+        return found
+    return found.sum() if reduction == "sum" else found.sum() / weights.sum()
 
 
 def _of_samples(xp: Any, zero: Any, shape: tuple[int, ...], places: Any, given: Given, by_index: bool) -> Any:
@@ -60,7 +83,7 @@ def composed(
 
     An index that is no class gives NaN: it cannot be an error where values are not there to be looked at.
     """
-    (temperature, smoothing, z_loss), (xp, moveaxis, logsumexp) = options, library
+    (temperature, smoothing, z_loss), (xp, moveaxis, logsumexp, _) = options, library
     z, target = moveaxis(x, given.axis, -1), given.target
     zero = xp.zeros_like(z[..., :1].sum())
     weights = _of_samples(xp, zero, z.shape[:-1], places, given, by_index)

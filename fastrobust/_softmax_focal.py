@@ -55,7 +55,8 @@ class SoftmaxFocal:
     Lin et al., 2017, with softmax instead of sigmoid (Keras calls that categorical focal cross-entropy). Of the
     cross-entropy L it is q^gamma L, q = -expm1(-L), and so are its derivatives made: nothing is lost where p is nearly
     1, nor is there a NaN for gamma < 1. NumPy's arrays: errors are below 1 unit in the last place in float32, and 8 in
-    float64, there in gamma up to L units more, since exp(-L) shows each of them. Tensors and arrays of JAX are
+    float64, there 3 (1 + gamma) if that is more, as the power shows each unit of q, and in gamma up to L units more,
+    since exp(-L) shows each of them. Tensors and arrays of JAX are
     differentiated to any order, in gamma, too.
 
     Examples

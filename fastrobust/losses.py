@@ -14,46 +14,75 @@ np.float64(5.300000000000001)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from ._class_weights import balanced_weights, effective_number_weights
 from ._cross_entropy import cross_entropy
 from ._loss import Loss
+from ._norm_loss import norm
 from ._softmax_focal import softmax_focal
-from .kernels.losses import classification, generative, likelihoods, residuals
+from ._triplet import triplet
+from .kernels.compilers.alone import imported
+from .kernels.losses import classification, generative, likelihoods, regions, residuals, similarity
 from .kernels.losses.formula import Formula
 
-_SUBJECTS = residuals, classification, likelihoods, generative
+_SUBJECTS = residuals, classification, likelihoods, generative, similarity
 _FORMULAS: dict[str, Formula] = {
     name.lower(): getattr(subject, name) for subject in _SUBJECTS for name in subject.__all__
 }
-_losses: dict[str, Loss] = {}
+_NAMES = sorted([*_FORMULAS, *regions.NAMES])
+_losses: dict[str, Any] = {}
 
-__all__ = ["Loss", "balanced_weights", "cross_entropy", "effective_number_weights", "softmax_focal", *sorted(_FORMULAS)]
+__all__ = [
+    "Loss",
+    "balanced_weights",
+    "cross_entropy",
+    "effective_number_weights",
+    "norm",
+    "softmax_focal",
+    "triplet",
+    *_NAMES,
+]
 
 
-def _listed(subject: ModuleType) -> str:
+def _formula(name: str) -> Formula:
+    return _FORMULAS[name] if name in _FORMULAS else regions.formula(name)
+
+
+def _listed(subject: ModuleType, names: Sequence[str]) -> str:
     """The losses of a subject, a line each, under what the subject says of itself."""
-    lines = [f"{(subject.__doc__ or '').strip()}", ""]
-    for name in sorted(map(str.lower, subject.__all__)):
-        said = (_FORMULAS[name].function.__doc__ or "").partition("\n")[0]
-        lines.append(f"* `{name}`: {said}")
-    return "\n".join(lines)
+    said = [f"* `{name}`: {(_formula(name).function.__doc__ or '').partition(chr(10))[0]}" for name in sorted(names)]
+    return "\n".join([(subject.__doc__ or "").strip(), "", *said])
 
 
 _ROWS = """Losses of rows, a value for several elements together.
 
 * `cross_entropy`: of logits, and indices or probabilities of classes; arrays of NumPy, PyTorch and JAX.
-* `softmax_focal`: the focal loss of several classes; likewise."""
-__doc__ = "\n\n".join([__doc__ or "", *map(_listed, _SUBJECTS), _ROWS])
+* `softmax_focal`: the focal loss of several classes; likewise.
+* `triplet`: of an anchor, what is like it and what is not; likewise.
+* `norm`: makes a loss of the length of vectors of one of residuals, or of `contrastive`; likewise."""
+__doc__ = "\n\n".join(
+    [
+        __doc__ or "",
+        *(_listed(subject, [name.lower() for name in subject.__all__]) for subject in _SUBJECTS),
+        _listed(regions, regions.NAMES),
+        _ROWS,
+    ]
+)
 
 
-def __getattr__(name: str) -> Loss:
+def __getattr__(name: str) -> Any:
     """The loss of that name, made when it is first asked for."""
-    if name not in _FORMULAS:
-        raise AttributeError(f"fastrobust.losses has no loss {name!r}: it has {', '.join(sorted(_FORMULAS))}")
+    if name in regions.NAMES:
+        kind: Any = imported(f"{__package__}._regions").RegionLoss
+    elif name in _FORMULAS:
+        kind = Loss
+    else:
+        raise AttributeError(f"fastrobust.losses has no loss {name!r}: it has {', '.join(_NAMES)}")
     if name not in _losses:
-        _losses[name] = Loss(_FORMULAS[name], __name__)
+        _losses[name] = kind(_formula(name), __name__) if kind is Loss else kind(name, __name__)
     return _losses[name]
 
 

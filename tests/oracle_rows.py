@@ -10,7 +10,7 @@ from typing import Any
 
 import mpmath
 
-__all__ = ["cross_entropy", "mp", "slopes", "softmax_focal"]
+__all__ = ["cross_entropy", "mp", "region", "slopes", "softmax_focal", "triplet"]
 
 mp = mpmath.mp.clone()
 mp.dps = 800
@@ -36,6 +36,46 @@ def softmax_focal(x: Sequence[Any], target: int, gamma: Any) -> Any:
     """Of one sample."""
     loss = cross_entropy(x, target)
     return (1 - mp.exp(-loss)) ** gamma * loss
+
+
+def region(name: str, x: Sequence[Any], target: Sequence[float], parameters: Sequence[Any]) -> Any:
+    """1 less a score, of which the intersection is the sum of what is the smaller of both."""
+    of_logits, name = name.endswith("_logits"), name.removesuffix("_logits")
+    p = [1 / (1 + mp.exp(-mp.mpf(v))) for v in x] if of_logits else [mp.mpf(v) for v in x]
+    t = [mp.mpf(v) for v in target]
+    pairs = list(zip(p, t, strict=True))
+    both, smooth = mp.fsum(min(pair) for pair in pairs), parameters[-1]
+    if name == "dice":
+        return 1 - (2 * both + smooth) / (mp.fsum(p) + mp.fsum(t) + smooth)
+    if name == "squared_dice":
+        squares = mp.fsum(a * a + b * b for a, b in pairs) + smooth
+        return 1 - (2 * mp.fsum(a * b for a, b in pairs) + smooth) / squares
+    if name == "jaccard":
+        return 1 - (both + smooth) / (mp.fsum(p) + mp.fsum(t) - both + smooth)
+    alpha, beta = parameters[:2]
+    over, missed = (mp.fsum(max(s * (a - b), 0) for a, b in pairs) for s in (1, -1))
+    loss = 1 - (both + smooth) / (both + alpha * over + beta * missed + smooth)
+    return loss if name == "tversky" else loss ** parameters[2]
+
+
+def triplet(rows: Sequence[Any], margin: Any, distance: str, swap: bool, soft: bool) -> Any:
+    """Of the elements of anchor, positive and negative, one after the other."""
+    n = len(rows) // 3
+    a, p, q = ([mp.mpf(v) for v in rows[k * n : (k + 1) * n]] for k in range(3))
+
+    def length(v: Sequence[Any]) -> Any:
+        return mp.sqrt(mp.fsum(x * x for x in v))
+
+    def far(u: Sequence[Any], v: Sequence[Any]) -> Any:
+        between = [x - y for x, y in zip(u, v, strict=True)]
+        if distance == "cosine":
+            return 1 - mp.fsum(x * y for x, y in zip(u, v, strict=True)) / (length(u) * length(v))
+        if distance == "manhattan":
+            return mp.fsum(abs(x) for x in between)
+        return length(between) ** (2 if distance == "squared" else 1)
+
+    z = far(a, p) - (min(far(a, q), far(p, q)) if swap else far(a, q)) + margin
+    return mp.log(1 + mp.exp(z)) if soft else max(z, mp.mpf(0))
 
 
 def slopes(function: Any, arguments: Sequence[Any], step: float = 1e-300) -> list[Any]:

@@ -18,12 +18,13 @@ import numpy as np
 from .. import _arguments as arguments
 from .._types import ArrayLike, DType, Namespace, Options
 from ..kernels.losses.definition import Definition
-from . import _calls, _cross_entropy, _private, _totals
+from . import _calls, _cross_entropy, _private, _rows, _totals
 from ._arrays import array
 
 xp = jnp  # the library's functions
 closed_forms = True
 cross_entropy = _cross_entropy  # the loss of rows, see `fastrobust._cross_entropy`
+row_losses = _rows  # see `fastrobust._row_loss`
 
 _Arrays: TypeAlias = tuple[jax.Array, ...]  # tangents among them may be symbolic zeros
 _Weighted: TypeAlias = tuple[_Arrays, Any]  # operands, and weights or None

@@ -16,9 +16,9 @@ from .. import _row_operations as row_operations
 from .._row_operations import Given, Operations, composed
 from ._arrays import array
 
-__all__ = ["loss", "loss_and_grad", "transformed"]
+__all__ = ["OPERATIONS", "loss", "loss_and_grad", "transformed"]
 
-_OPERATIONS = Operations(jnp, jnp.moveaxis, logsumexp)
+OPERATIONS = Operations(jnp, jnp.moveaxis, logsumexp, jax.lax.stop_gradient)
 
 
 def loss(x: Any, call: Given, options: tuple[Any, ...]) -> jax.Array:
@@ -31,7 +31,7 @@ def loss(x: Any, call: Given, options: tuple[Any, ...]) -> jax.Array:
     of_each, of_classes = _like(call.weights, wide), _like(call.class_weights, wide)
     given = Given(target if by_index else target.astype(wide), call.axis, of_each, of_classes, *call[4:])
     places = jnp.arange(x.shape[axis])
-    found: jax.Array = composed(_OPERATIONS, x.astype(wide), places, given, by_index, options)
+    found: jax.Array = composed(OPERATIONS, x.astype(wide), places, given, by_index, options)
     return found.astype(dtype)
 
 

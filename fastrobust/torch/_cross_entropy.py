@@ -17,12 +17,21 @@ from . import _kernels
 from ._context import ordinary, refuse_jit_trace
 from ._modules import Reduction
 
-__all__ = ["CrossEntropyLoss", "loss", "loss_and_grad", "transformed"]
+__all__ = [
+    "HALVES",
+    "OPERATIONS",
+    "CrossEntropyLoss",
+    "array_over",
+    "loss",
+    "loss_and_grad",
+    "tensor_over",
+    "transformed",
+]
 
 Option = float | Tensor
 _PLAIN = (1.0, 0.0, 0.0)  # the options that change nothing
-_HALVES = (torch.float16, torch.bfloat16)
-_OPERATIONS = Operations(torch, torch.movedim, torch.logsumexp)
+HALVES = (torch.float16, torch.bfloat16)
+OPERATIONS = Operations(torch, torch.movedim, torch.logsumexp, Tensor.detach)
 
 
 def loss(x: Tensor, call: Given, options: tuple[Option, ...]) -> Tensor:
@@ -31,7 +40,7 @@ def loss(x: Tensor, call: Given, options: tuple[Option, ...]) -> Tensor:
     rows.checked_options(options, (Tensor,))
     if not isinstance(x, Tensor) or not isinstance(call.target, Tensor):
         raise TypeError(f"x and target must be tensors, got {type(x).__name__} and {type(call.target).__name__}")
-    if x.dtype in _HALVES:  # computed in float32, and rounded once
+    if x.dtype in HALVES:  # computed in float32, and rounded once
         return loss(x.float(), call, options).to(x.dtype)
     if not x.is_floating_point():
         x = x.to(torch.float64)
@@ -41,12 +50,12 @@ def loss(x: Tensor, call: Given, options: tuple[Option, ...]) -> Tensor:
     if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in given):
         value: Tensor = _CrossEntropy.apply(call, options, *given)
         return value
-    return _tensor(_evaluated(x, call, options, ()).value, x.dtype)
+    return tensor_over(_evaluated(x, call, options, ()).value, x.dtype)
 
 
 def transformed(x: Tensor, call: Given, function: Callable[[Tensor], Tensor]) -> Tensor:
     """A function of the cross-entropy of each sample, weighted, or its sum or mean."""
-    if x.dtype in _HALVES:
+    if x.dtype in HALVES:
         return transformed(x.float(), call, function).to(x.dtype)
     if not isinstance(call.target, Tensor) or call.target.is_floating_point():
         raise TypeError("target must be a tensor of class indices, integers")
@@ -61,12 +70,12 @@ def transformed(x: Tensor, call: Given, function: Callable[[Tensor], Tensor]) ->
 
 def loss_and_grad(x: Tensor, call: Given, options: tuple[Option, ...], wrt: tuple[str, ...]) -> rows.CrossEntropyGrad:
     """The loss and its derivatives, without a graph, by the kernels."""
-    wide = x.float() if x.dtype in _HALVES else x
+    wide = x.float() if x.dtype in HALVES else x
     if not _usable(wide, call, options):
         raise TypeError("value_and_grad takes plain tensors on the CPU; let autograd differentiate others")
     found = _evaluated(wide, call, options, wrt)
     dtype = x.dtype if x.is_floating_point() else torch.float64
-    return rows.CrossEntropyGrad(*[None if part is None else _tensor(part, dtype) for part in found])
+    return rows.CrossEntropyGrad(*[None if part is None else tensor_over(part, dtype) for part in found])
 
 
 def _usable(x: Tensor, call: Given, options: tuple[Option, ...]) -> bool:
@@ -80,7 +89,7 @@ def _usable(x: Tensor, call: Given, options: tuple[Option, ...]) -> bool:
     )
 
 
-def _array(value: Any) -> Any:
+def array_over(value: Any) -> Any:
     """The array over a tensor's memory; what is none as it is."""
     if not isinstance(value, Tensor):
         return value
@@ -88,7 +97,7 @@ def _array(value: Any) -> Any:
     return (value.float() if value.dtype is torch.bfloat16 else value).numpy()
 
 
-def _tensor(part: Any, dtype: torch.dtype) -> Tensor:
+def tensor_over(part: Any, dtype: torch.dtype) -> Tensor:
     """The tensor over an array's memory, or of a number."""
     return torch.from_numpy(part).to(dtype) if isinstance(part, np.ndarray) else torch.tensor(part.item(), dtype=dtype)
 
@@ -96,8 +105,10 @@ def _tensor(part: Any, dtype: torch.dtype) -> Tensor:
 def _evaluated(x: Tensor, call: Given, options: tuple[Option, ...], wrt: tuple[str, ...]) -> rows.CrossEntropyGrad:
     """What the kernels give."""
     numbers = tuple(float(option) for option in options)
-    given = Given(_array(call.target), call.axis, _array(call.weights), _array(call.class_weights), *call[4:])
-    return rows.evaluated(_array(x), given, numbers, wrt)
+    given = Given(
+        array_over(call.target), call.axis, array_over(call.weights), array_over(call.class_weights), *call[4:]
+    )
+    return rows.evaluated(array_over(x), given, numbers, wrt)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -111,7 +122,7 @@ class _CrossEntropy(torch.autograd.Function):
         ctx.call, ctx.options = call, options
         ctx.save_for_backward(x, *tensors)
         value, *ctx.slopes = _evaluated(x, call, options, ctx.wrt)
-        return _tensor(value, x.dtype)
+        return tensor_over(value, x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
@@ -126,7 +137,7 @@ class _CrossEntropy(torch.autograd.Function):
         # Handed over, and computed again if this is called again, so that the large one need not be copied.
         slopes = ctx.slopes or _evaluated(x, ctx.call, ctx.options, ctx.wrt)[1:]
         ctx.slopes = None
-        dx, *others = [None if slope is None else _tensor(slope, x.dtype) for slope in slopes]
+        dx, *others = [None if slope is None else tensor_over(slope, x.dtype) for slope in slopes]
         each = ctx.call.reduction == "none"
         if dx is not None and (each or float(gradient) != 1.0):
             dx.mul_(gradient.unsqueeze(ctx.call.axis) if each else gradient)
@@ -151,7 +162,7 @@ def _composed(x: Tensor, call: Given, options: tuple[Option, ...]) -> Tensor:
     rows.checked_axis(tuple(x.shape), tuple(call.target.shape), kind, call)
     given = _floating(call, x, call.target.long() if by_index else call.target.to(x.dtype))
     places = torch.arange(x.shape[call.axis], device=x.device)
-    found: Tensor = composed(_OPERATIONS, x, places, given, by_index, options)
+    found: Tensor = composed(OPERATIONS, x, places, given, by_index, options)
     return found
 
 

@@ -82,6 +82,20 @@ def root_and_inverse(x):
 
 
 @scalar
+def inverse_of_one_to_two(d):
+    """1/d of what is from 1 to 2, in half of the time of a division.
+
+    The seed is (1 - T(2d - 3)/T(-3))/d with Chebyshev's T of the third degree, right to 1/99; the steps are of the
+    third and of the second order.
+    """
+    T = type(d)
+    y = fma(fma(T(32.0 / 99.0), d, T(-144.0 / 99.0)), d, T(210.0 / 99.0))
+    rest = fma(-d, y, T(1.0))
+    y = fma(y, fma(rest, rest, rest), y)
+    return fma(y, fma(-d, y, T(1.0)), y)
+
+
+@scalar
 def parts_of_exp(x):
     """exp(x) = 2^n (1 + r), r of the argument that is left."""
     T = type(x)
@@ -200,7 +214,16 @@ def log1p_of_fraction(u):
     return fma(q * w, _FRACTION_TAIL(w), q + q)
 
 
-sigmoid, softplus, tanh, logcosh = made_of(exp, expm1, log1p_of_fraction)
+@scalar
+def sigmoid(x):
+    """The logistic function 1/(1 + exp(-x)); that of -x has the same exponential and quotient."""
+    T = type(x)
+    e = exp_of_negative(-abs(x))
+    inverse = inverse_of_one_to_two(T(1.0) + e)
+    return where(x >= T(0.0), inverse, e * inverse)
+
+
+_, softplus, tanh, logcosh = made_of(exp_of_negative, expm1, log1p_of_fraction)
 
 
 @scalar

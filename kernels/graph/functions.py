@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic.families import ORDERS
-from .real import FUNCTIONS, Condition, Real, constant_of, is_minus_size, less_one, lifted
+from .real import FUNCTIONS, Condition, Real, constant_of, is_minus_size, less_one, lifted, ordered
 
 __all__ = [
     "FUNCTIONS",
@@ -24,6 +24,7 @@ __all__ = [
     "log1p",
     "logcosh",
     "maximum",
+    "mean",
     "minimum",
     "moment",
     "power",
@@ -31,6 +32,7 @@ __all__ = [
     "sign",
     "softplus",
     "sqrt",
+    "sum",
     "tanh",
     "where",
 ]
@@ -144,6 +146,22 @@ def sign(x: Any) -> Any:
     return where(x > 0, 1, where(x < 0, -1, where(x == 0, 0, x)))
 
 
+# --- of all elements that are summed: see `losses.sums`
+
+
+def sum(x: Any) -> Any:
+    """The sum of a term over elements."""
+    x = lifted(x)
+    if any(node.operation == "sum" for node in ordered([x])):
+        raise TypeError("a sum of sums cannot be traced: a term must be made of the elements alone")
+    return Real("sum", x)
+
+
+def mean(x: Any) -> Any:
+    """The mean of a term over elements."""
+    return sum(x) / sum(1)
+
+
 # --- families, which are for formulas of this library alone: see `arithmetic.families`
 
 
@@ -175,7 +193,8 @@ def _member(name: str, order: int) -> str:
 FUNCTIONS.update(
     (function.__name__, function)
     for function in (
-        exp, expm1, log, log1p, sqrt, tanh, sigmoid, softplus, logcosh, erf, power, where, minimum, maximum, clip, sign
+        exp, expm1, log, log1p, sqrt, tanh, sigmoid, softplus, logcosh, erf, power, where, minimum, maximum, clip, sign,
+        sum, mean,
     )
 )  # fmt: skip
 FUNCTIONS["abs"] = lambda x: abs(lifted(x))

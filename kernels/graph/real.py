@@ -62,7 +62,12 @@ class _Node:
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """NumPy's other functions by their names."""
-        return _by_name(function)(*args, **kwargs)
+        if kwargs:
+            raise TypeError(
+                f"numpy.{function.__name__} with {', '.join(kwargs)} cannot be traced: axes are arguments of a loss's "
+                "calls, and other options are to be written out"
+            )
+        return _by_name(function)(*args)
 
     __float__ = __int__ = __index__ = __complex__ = __round__ = __len__ = __iter__ = _no_number
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .functions import where
 from .real import operand, ordered
 
-__all__ = ["renamed", "weighted"]
+__all__ = ["renamed", "replaced", "weighted"]
 
 
 def weighted(weight: Any, term: Any) -> Any:
@@ -19,11 +19,18 @@ def weighted(weight: Any, term: Any) -> Any:
 
 def renamed(root: Any, places: Sequence[int]) -> Any:
     """The same graph, with the operands at these places in place of the first, the second and so on."""
+    operands = [node for node in ordered([root]) if node.operation == "operand"]
+    return replaced(root, {node: operand(places[node.content]) for node in operands})
+
+
+def replaced(root: Any, others: Mapping[Any, Any]) -> Any:
+    """The same graph, with others in place of these nodes."""
+    by_id = {id(node): other for node, other in others.items()}
     moved: dict[int, Any] = {}
     nodes = list(ordered([root]))  # held, so that ids last
     for node in nodes:
-        if node.operation == "operand":
-            moved[id(node)] = operand(places[node.content])
+        if id(node) in by_id:
+            moved[id(node)] = by_id[id(node)]
         else:
             arguments = [moved[id(argument)] for argument in node.arguments]
             moved[id(node)] = type(node)(node.operation, *arguments, content=node.content)

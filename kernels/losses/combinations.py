@@ -59,7 +59,7 @@ class Combination(Formula):
         super().__init__(
             with_operands(total, name, names, known),
             parameters,
-            precision=next(one for one in ("wide", "half wide", "auto", "working") if one in precisions),
+            precision=next(one for one in ("wide", "half wide", "shared", "auto", "working") if one in precisions),
             domains=_strictest(formulas),
             ranges=_narrowest(formulas),
             slopes=slopes,

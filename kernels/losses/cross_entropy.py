@@ -22,6 +22,7 @@ from .rowwise import RowDefinition
 
 __all__ = [
     "CROSS_ENTROPY",
+    "LOG_SUM_EXP",
     "OF_PROBABILITIES",
     "OF_PROBABILITIES_OVER_FINITE",
     "OPTIONS",
@@ -106,6 +107,27 @@ CROSS_ENTROPY = RowDefinition(
     kept=1,
     terms=_term,
     value=_value,
+    slopes=_slope,
+)
+
+
+@scalar
+def _log_sum(own, sums, m, numbers):
+    """m + log S; infinite as the largest element is."""
+    total, low = fast_two_sum(*sums)
+    inverse = _inverse(total, low)
+    found = m + (functions.log(total) + low * inverse)
+    return where(abs(m) < type(m)(float("inf")), found, m), (), (), (inverse,)
+
+
+LOG_SUM_EXP = RowDefinition(
+    name="log_sum_exp",
+    module=__name__,
+    data=("x",),
+    largest=0,
+    kept=1,
+    terms=_term,
+    value=_log_sum,
     slopes=_slope,
 )
 

@@ -27,7 +27,8 @@ from .definition import Definition, Domain, Library, Stage
 
 __all__ = ["Formula", "Precision", "disagreement", "in_wide_numbers", "with_operands"]
 
-Precision = Literal["auto", "working", "half wide", "wide"]  # the widest comes last
+# The widest comes last; "shared" is "auto" for float64, and "half wide" for float32, where outputs have work in common.
+Precision = Literal["auto", "working", "shared", "half wide", "wide"]
 Form = Callable[[Sequence[Any], Sequence[Any], int], tuple[Any, ...]]  # one of `formats`
 _LOST = 4.0  # units in the last place that an output may lose before it gets wide numbers
 _LOST_IN_HALF = 1.0  # and those before it gets all of their digits; neighbours, where rounding decides, differ by one
@@ -329,7 +330,8 @@ class _Order:
                 return [_distance(one, other) <= most for one, other in zip(found, true, strict=True)]
 
         never = [False] * len(self.roots)
-        narrow = close(formats.working, _LOST) if formula.precision == "auto" else list(never)
+        tried = formula.precision == "auto" or (formula.precision == "shared" and double)
+        narrow = close(formats.working, _LOST) if tried else list(never)
         for place, name in enumerate(formula.operands):
             narrow[1 + place] |= name in formula.of_terms and not any(self.orders)
         half = never if double else close(formats.half_wide, _LOST_IN_HALF)

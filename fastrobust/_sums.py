@@ -1,0 +1,303 @@
+"""Losses of sums as objects: one number for all elements, or for those along some axes; see `kernels.losses.sums`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import _dispatch, _evaluate
+from ._call import check_reduction, check_wrt
+from ._loss import Loss, Named, word
+from .kernels.losses.formula import Formula
+from .kernels.losses.sums import Split, added
+
+if TYPE_CHECKING:
+    from ._types import ArrayLike
+
+__all__ = ["Axes", "Rows", "SumsLoss", "axes_of", "derivatives_of", "prepared", "value_of"]
+
+_OPTIONS = {"axis": None, "reduction": "none", "weights": None}
+
+Axes = int | Sequence[int] | None
+
+
+class Rows(NamedTuple):
+    """The operands of a call, looked at: what the sums are taken of, and in which shapes they come."""
+
+    target: Any  # the backend
+    operands: tuple[Any, ...]
+    kept: tuple[int, ...]  # the shape of the sums, with the axes that they are taken along of length 1
+    shape: tuple[int, ...]  # that without these axes
+    half: Any  # the dtype of the results, if they are computed in a wider one
+    pull: Callable[[Any], Any] | None = None  # what makes derivatives in the first of the data those in what was given
+
+    def result(self, part: Any) -> Any:
+        """An array in the dtype of the results."""
+        if self.half is None or part is None:
+            return part
+        return part.to(self.half) if hasattr(part, "to") else part.astype(self.half)
+
+    @property
+    def own(self) -> Any:
+        """The module of a library that differentiates these sums by itself, or None: see `Backend`."""
+        return getattr(self.target, "own_sums", None)
+
+
+class SumsLoss(Named):
+    """A loss that is made of sums over elements, such as Dice's: by `fastrobust.define`, or of `fastrobust.losses`.
+
+    Called with its operands, the data first, arrays of NumPy, CuPy, PyTorch or JAX that broadcast, it is one number for
+    all elements, or with ``axis`` one for those along some axes.
+
+    Attributes
+    ----------
+    data, parameters : tuple of str
+        The names of the operands.
+    parts : tuple of Loss or SumsLoss
+        The losses that this is the sum of, with their factors, or itself alone.
+
+    Notes
+    -----
+    The data are read once for all sums, and once more for the derivatives in them, by the kernels for elements. Sums
+    are rounded to the dtype of the result (float32 for the halves), before the value is made of them.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrobust as fr
+    >>> from fastrobust.math import sum
+    >>> @fr.define
+    ... def relative(x, target):
+    ...     return sum((x - target) ** 2) / sum(target**2)
+    >>> x, target = np.array([[1.0, 2.0], [3.0, 5.0]]), np.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> relative(x, target, axis=1)
+    array([0. , 0.2])
+    >>> relative.value_and_grad(x, target, axis=1, wrt=("x",), reduction="sum").dx.round(3)
+    array([[0. , 0. ],
+           [0. , 0.2]])
+    """
+
+    def __init__(
+        self,
+        formula: Formula,
+        module: str = "",
+        parts: tuple[Any, ...] = (),
+        made_by: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
+    ) -> None:
+        super().__init__(formula, module, parts, made_by, _OPTIONS)
+        self.split = Split(formula)
+        self.data, self.parameters = formula.data, formula.parameters
+
+    def __call__(
+        self,
+        *operands: ArrayLike,
+        axis: Axes = None,
+        weights: ArrayLike | None = None,
+        reduction: str = "none",
+        **named: Any,
+    ) -> Any:
+        """The loss.
+
+        Parameters
+        ----------
+        *operands : array_like, broadcastable
+            The data, then the parameters, which may also be given by name. Parameters are numbers, or arrays that
+            broadcast to the shape of the sums with the axes that these are taken along kept, of length 1.
+        axis : int or sequence of int, optional
+            The axes of the data that the sums are taken along. Default: all.
+        weights : array_like, broadcast to the data, optional
+            Factor for each element in all sums; one of 0 excludes the element, whatever its value.
+        reduction : {"none", "sum", "mean"}
+            What becomes of the losses along the axes that are left.
+
+        Returns
+        -------
+        array of the shape of the axes that are left, or a number
+        """
+        given, options = self._bound(operands, named)
+        self._refuse(options)
+        return value_of(self.split, self._rows(given, axis, weights), weights, reduction)
+
+    def value_and_grad(
+        self,
+        *operands: ArrayLike,
+        axis: Axes = None,
+        weights: ArrayLike | None = None,
+        reduction: str = "none",
+        wrt: Sequence[str] | None = None,
+        **named: Any,
+    ) -> Any:
+        """The loss and its derivatives in the operands.
+
+        Parameters
+        ----------
+        *operands, axis, weights, reduction, **named
+            As in a call of the loss.
+        wrt : sequence of str, optional
+            The operands to differentiate by; None stands for those in all others in the result. Default: all.
+
+        Returns
+        -------
+        namedtuple
+            ``value``, then a field "d" and the operand's name for each operand: in data of the data's broadcast shape,
+            in parameters, with a reduction, of the parameter's, without one of the losses'.
+        """
+        given, options = self._bound(operands, named)
+        self._refuse(options)
+        wanted = self._wanted(wrt)
+        found = derivatives_of(self.split, self._rows(given, axis, weights), weights, reduction, wanted)
+        return self.Grad(*found)
+
+    def _refuse(self, options: Mapping[str, Any]) -> None:
+        """Refuse options that a call does not take."""
+        if options:
+            names = [*self.__signature__.parameters][len(self.formula.operands) : -1]
+            raise TypeError(
+                f"{self.__name__} does not take {', '.join(sorted(options))}: its options are {', '.join(names)}"
+            )
+
+    def _wanted(self, wrt: Sequence[str] | None) -> tuple[str, ...]:
+        return self.formula.operands if wrt is None else check_wrt(wrt, self.formula.operands)
+
+    def _library(self, given: tuple[Any, ...], weights: ArrayLike | None) -> Any:
+        """The backend of the operands, if it is one of plain arrays."""
+        target = _dispatch.common(self.formula.operands, given, weights)
+        if _dispatch.is_container(target):
+            kinds = {_dispatch.shown(value) for value in given if _dispatch.is_container(_dispatch.backend(value))}
+            raise TypeError(
+                f"{self.__name__} takes arrays of NumPy, CuPy, PyTorch and JAX, got a {', '.join(sorted(kinds))}: "
+                "convert it"
+            )
+        return target
+
+    def _rows(self, given: tuple[Any, ...], axis: Axes, weights: ArrayLike | None) -> Rows:
+        """The operands of a call, checked."""
+        target = self._library(given, weights)
+        if target.xp is np:
+            given = tuple(value if isinstance(value, float | int) else np.asarray(value) for value in given)
+        x, half = prepared(given[0])
+        given = (x, *given[1:])
+        shape = np.broadcast_shapes(*(np.shape(value) for value in given[: len(self.data)]))
+        axes = axes_of(axis, len(shape))
+        kept = tuple(1 if place in axes else length for place, length in enumerate(shape))
+        return Rows(target, given, kept, tuple(n for place, n in enumerate(shape) if place not in axes), half)
+
+    def __add__(self, other: object) -> Any:
+        return _total(self, other)
+
+    def __radd__(self, other: object) -> Any:
+        return _total(other, self)
+
+    def __mul__(self, factor: object) -> Any:
+        if not isinstance(factor, int | float) or isinstance(factor, bool):
+            return NotImplemented
+        number = float(factor)
+        parts = tuple(part * number for part in self.parts) if len(self.parts) > 1 else ()
+        formula = added(f"{self.__name__}_times_{word(number)}", [(number, self.formula)])
+        return SumsLoss(formula, parts=parts, made_by=(SumsLoss.__mul__, (self, factor)))
+
+    __rmul__ = __mul__
+
+
+def _total(one: object, other: object) -> Any:
+    """The sum of two losses of which at least one is of sums: of a loss of elements the mean counts."""
+    if not isinstance(one, Loss | SumsLoss) or not isinstance(other, Loss | SumsLoss):
+        return NotImplemented
+    formula = added(f"{one.__name__}_plus_{other.__name__}", [(1.0, one.formula), (1.0, other.formula)])
+    return SumsLoss(formula, parts=(*one.parts, *other.parts), made_by=(_total, (one, other)))
+
+
+Counts = Callable[[Sequence[Any]], Any]  # of the sums: what each of the losses counts in a mean
+
+
+def value_of(split: Split, rows: Rows, weights: ArrayLike | None, reduction: str, counts: Counts | None = None) -> Any:
+    """The losses, or their sum or mean."""
+    check_reduction(reduction)
+    sums = _summed(split, rows, weights)
+    counted = None if counts is None or reduction == "none" else counts(sums)
+    operands = (*sums, *rows.operands[len(split.formula.data) :])
+    if rows.own is not None and reduction != "none":  # whose sums hold nothing of what they are differentiated by
+        value = rows.own.reduced(
+            _evaluate.value_of(split.value.definition, operands, "none", None, {}), counted, reduction
+        )
+    else:
+        value = _evaluate.value_of(split.value.definition, operands, reduction, counted, {})
+    return rows.result(value if reduction != "none" else value.reshape(rows.shape))
+
+
+def derivatives_of(
+    split: Split,
+    rows: Rows,
+    weights: ArrayLike | None,
+    reduction: str,
+    wanted: Sequence[str],
+    counts: Counts | None = None,
+) -> list[Any]:
+    """The losses, or their sum or mean, and the derivatives in all operands, None for those that are not wanted."""
+    check_reduction(reduction)
+    formula, each = split.formula, reduction == "none"
+    data, parameters = rows.operands[: len(formula.data)], rows.operands[len(formula.data) :]
+    sums = _summed(split, rows, weights)
+    counted = None if counts is None or each else counts(sums)
+    if each and rows.shape:  # so that there is a derivative of each
+        parameters = tuple(parameter * _ones(rows) for parameter in parameters)
+    of_sums, of_terms = split.value.definition, split.terms.definition
+    names = (*of_sums.data, *(name for name in formula.parameters if name in wanted))
+    value, *found = _evaluate.value_and_grad(of_sums, (*sums, *parameters), reduction, counted, names, None)
+    slopes, by_parameters = found[: len(sums)], found[len(sums) :]
+    results = dict(zip(formula.parameters, by_parameters, strict=True))
+    names = tuple(name for name in wanted if name in formula.data or name in split.in_terms)
+    if names:
+        by_terms = _evaluate.slopes_of(of_terms, (*data, *parameters, *slopes), weights, names)
+        for name, part in by_terms.items():
+            results[name] = part if results.get(name) is None else results[name] + part
+    if rows.pull is not None and (first := formula.data[0]) in results:
+        results[first] = rows.pull(results[first])
+    shaped = [value, *(results.get(name) for name in formula.parameters)] if each else []
+    value, *by_parameters = [None if part is None else part.reshape(rows.shape) for part in shaped] or [value]
+    results.update(zip(formula.parameters, by_parameters, strict=False))
+    return [rows.result(part) for part in (value, *(results.get(name) for name in formula.operands))]
+
+
+def _summed(split: Split, rows: Rows, weights: ArrayLike | None) -> list[Any]:
+    """All sums, of the shape that is kept, or numbers if all axes are summed."""
+    operands = (*rows.operands, *[_ones(rows) for _ in split.sums])
+    if rows.own is not None:
+        return rows.own.summed(split, operands, weights)
+    found = _evaluate.slopes_of(split.terms.definition, operands, weights, split.factors)
+    return [found[name] for name in split.factors]
+
+
+def axes_of(axis: Axes, count: int) -> tuple[int, ...]:
+    """The axes that are summed, counted from the first."""
+    if axis is None:
+        return tuple(range(count))
+    given = axis if isinstance(axis, tuple | list) else (axis,)
+    for one in given:
+        if isinstance(one, bool) or not isinstance(one, int | np.integer):
+            raise TypeError(f"axis must be an integer or a sequence of integers, got {axis!r}")
+        if not -count <= one < count:
+            raise ValueError(f"axis {one} is not one of the {count} axes of the data")
+    axes = tuple(int(one) % count for one in given)
+    if len(set(axes)) < len(axes) or not axes:
+        raise ValueError(f"axis must name at least one axis, each once, got {axis!r}")
+    return axes
+
+
+def prepared(x: Any) -> tuple[Any, Any]:
+    """The first of the data as floating-point numbers of at least 32 bits, and its dtype if that is narrower."""
+    kind = str(getattr(x, "dtype", "float64"))
+    if "float16" in kind:  # and bfloat16
+        return (x.float() if hasattr(x, "float") else x.astype(np.float32)), x.dtype
+    if "float" not in kind:
+        return (x.double() if hasattr(x, "double") else x * 1.0), None
+    return x, None
+
+
+def _ones(rows: Rows) -> Any:
+    """1 for each sum: a number, if there is one of each."""
+    if not rows.shape:
+        return 1.0
+    xp, x = rows.target.xp, rows.operands[0]
+    return xp.broadcast_to(xp.ones_like(xp.sum(x.reshape(-1)[:1])), rows.kept)
