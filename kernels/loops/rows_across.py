@@ -11,7 +11,7 @@ from ..arithmetic.primitives import inlined, max, min
 from ..losses.rowwise import RowDefinition
 from .blocks import BLOCK
 from .memory import pointer, scratch, stack
-from .panels import ROWS
+from .panels import LANES, ROWS, SHORT
 from .row_parts import Inlined, Places, State, arguments, evaluated, reader, results
 from .tuples import each_of
 
@@ -19,7 +19,7 @@ __all__ = ["across"]
 
 
 def across(definition: RowDefinition, dtype: type[np.floating[Any]], slopes: bool) -> Inlined:
-    """loop(args, dims, steps) over rows of up to `BLOCK` elements."""
+    """loop(args, dims, steps) over rows of up to `BLOCK` elements; those beyond `SHORT` with the sums of long ones."""
     zero, double, size = dtype(0), np.float64(0), np.dtype(dtype).itemsize
     at, of = Places(definition, slopes), State(definition)
     count, summed, apart = len(definition.data), definition.summed, definition.apart
@@ -28,6 +28,7 @@ def across(definition: RowDefinition, dtype: type[np.floating[Any]], slopes: boo
     put_down, index_of = arguments(definition, at, of)
     evaluate, put_results = evaluated(definition, of), results(definition, at, of)
     turned, own_room, state_room = count * BLOCK * ROWS, count * ROWS, of.end * ROWS
+    partial_room = 2 * LANES * ROWS
 
     @inlined
     def turn_one(k, args, steps, i, g, n, data):
@@ -150,16 +151,45 @@ def across(definition: RowDefinition, dtype: type[np.floating[Any]], slopes: boo
             for g in range(ROWS):
                 state[high + g] += memory[(k * n + j) * ROWS + g]
 
-    sum_up = each_of(sum_words if two_words else sum_plainly, summed)
+    sum_short, lanes = each_of(sum_words if two_words else sum_plainly, summed), LANES * ROWS
 
     @inlined
-    def come_to(args, steps, first, together, n, data, memory, top, state, own):
+    def sum_in_lanes(k, n, memory, state, partial):
+        """As `rows_along` does: in `LANES` partial sums of each row, folded by halves."""
+        for lane in range(LANES):
+            at, rest = lane * ROWS, lanes + lane * ROWS
+            for g in range(ROWS):
+                partial[at + g], partial[rest + g] = 0.0, 0.0
+            for j in range(lane, n, LANES):
+                for g in range(ROWS):
+                    total, lacking = two_sum(partial[at + g], memory[(k * n + j) * ROWS + g])
+                    partial[at + g] = total
+                    if two_words:
+                        partial[rest + g] += lacking
+        half = lanes // 2
+        while half >= ROWS:
+            for j in range(half):
+                high, low = two_sum(partial[j], partial[j + half])
+                partial[j] = high
+                partial[lanes + j] += partial[lanes + j + half] + low
+            half //= 2
+        for g in range(ROWS):
+            state[sums_of + k * ROWS + g] = partial[g]
+            state[sums_of + (summed + k) * ROWS + g] = partial[lanes + g]
+
+    sum_long = each_of(sum_in_lanes, summed)
+
+    @inlined
+    def come_to(args, steps, first, together, n, data, memory, top, state, own, partial):
         """All that the rows come to."""
         read(args, steps, first, together, n, data, state)
         find_largest(n, data, top, state)
         put_terms(n, data, memory, state)
         take_apart(args, steps, first, together, n, data, memory, state, own)
-        sum_up((), (n, memory, state))
+        if n <= SHORT:
+            sum_short((), (n, memory, state))
+        else:
+            sum_long((), (n, memory, state, partial))
         evaluate(state, own)
         for g in range(together):
             put_results(args, steps, first + g, g, state)
@@ -172,10 +202,10 @@ def across(definition: RowDefinition, dtype: type[np.floating[Any]], slopes: boo
         """`ROWS` rows at a time: what they come to, then the derivatives."""
         rows, n, memory = dims[0], dims[1], pointer(args[memory_at], double)
         data, top = scratch(turned, zero), stack(ROWS, zero)
-        state, own = stack(state_room, double), stack(own_room, zero)
+        state, own, partial = stack(state_room, double), stack(own_room, zero), stack(partial_room, double)
         for first in range(0, rows, ROWS):
             together = min(ROWS, rows - first)
-            come_to(args, steps, first, together, n, data, memory, top, state, own)
+            come_to(args, steps, first, together, n, data, memory, top, state, own, partial)
             put_slopes(args, steps, first, together, n, data, memory, state)
 
     return rows_across
