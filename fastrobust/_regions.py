@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _dispatch
 from ._against_rest import against_rest, pulled_back
-from ._cross_entropy import checked_index
+from ._samples import checked_index
 from ._sums import Axes, Rows, SumsLoss, axes_of, derivatives_of, prepared, value_of
 from .kernels.losses import regions
 from .kernels.losses.sums import Split

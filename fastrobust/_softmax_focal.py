@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _cross_entropy as entropy
 from . import _evaluate
+from . import _samples as of_classes
 from ._dispatch import shown
 from ._row_operations import Given
 from .kernels.losses.softmax_focal import FOCAL_OF_LOSS
@@ -84,7 +85,7 @@ class SoftmaxFocal:
     ) -> Any:
         """The loss of each sample, or their sum or mean; see ``help(losses.softmax_focal)``."""
         given = Given(target, axis, weights, class_weights, ignore_index, "all", reduction, empty)
-        if (own := entropy.of_library(x)) is not None:
+        if (own := of_classes.of_library(x)) is not None:
             definition = FOCAL_OF_LOSS.definition
             return own.transformed(x, given, lambda of: _evaluate.value_of(definition, (of, gamma), "none", None, {}))
         return _evaluated(x, given, gamma, ()).value
@@ -112,7 +113,7 @@ class SoftmaxFocal:
         """
         if isinstance(wrt, str) or not set(wrt) <= {"x", "gamma"}:
             raise ValueError(f"wrt must be a tuple of names out of ('x', 'gamma'), got {wrt!r}")
-        if entropy.of_library(x) is not None:
+        if of_classes.of_library(x) is not None:
             raise TypeError(f"value_and_grad takes NumPy arrays: let the library of this {shown(x)} differentiate")
         given = Given(target, axis, weights, class_weights, ignore_index, "all", reduction, empty)
         return _evaluated(x, given, gamma, tuple(wrt))
@@ -131,16 +132,16 @@ def _evaluated(x: object, given: Given, gamma: Any, wrt: tuple[str, ...]) -> Sof
     """The loss and the derivatives that are wanted, of NumPy arrays: values first, since they scale the derivatives."""
     if isinstance(gamma, bool) or not isinstance(gamma, int | float | np.floating | np.integer):
         raise TypeError(f"gamma must be a number, got a {shown(gamma)}")
-    samples = entropy.samples_of(x, given)
+    samples = of_classes.samples_of(x, given)
     losses = entropy.values_of(samples)
     names = ("x", "gamma") if wrt else ()
     value, by_loss, by_gamma = _evaluate.value_and_grad(
         FOCAL_OF_LOSS.definition, (losses, gamma), "none", None, names, None
     )
-    total = entropy.divisor(samples.weights, given.reduction, given.empty)
+    total = of_classes.divisor(samples.weights, given.reduction, given.empty)
     dx = None
     if "x" in wrt:
         factors = np.where(samples.weights == 0, 0.0, by_loss) * (samples.weights / (total if total == total else 1.0))
         dx = entropy.slopes_of(samples, factors)
-    dgamma = entropy.combined(by_gamma, samples, given.reduction, total) if "gamma" in wrt else None
-    return SoftmaxFocalGrad(entropy.combined(value, samples, given.reduction, total), dx, dgamma)
+    dgamma = of_classes.combined(by_gamma, samples, given.reduction, total) if "gamma" in wrt else None
+    return SoftmaxFocalGrad(of_classes.combined(value, samples, given.reduction, total), dx, dgamma)

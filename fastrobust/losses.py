@@ -20,7 +20,10 @@ from typing import Any
 
 from ._class_weights import balanced_weights, effective_number_weights
 from ._cross_entropy import cross_entropy
+from ._divergence import kl_logits
+from ._info_nce import info_nce
 from ._loss import Loss
+from ._multiclass_hinge import multiclass_hinge
 from ._norm_loss import norm
 from ._softmax_focal import softmax_focal
 from ._triplet import triplet
@@ -40,6 +43,9 @@ __all__ = [
     "balanced_weights",
     "cross_entropy",
     "effective_number_weights",
+    "info_nce",
+    "kl_logits",
+    "multiclass_hinge",
     "norm",
     "softmax_focal",
     "triplet",
@@ -61,6 +67,9 @@ _ROWS = """Losses of rows, a value for several elements together.
 
 * `cross_entropy`: of logits, and indices or probabilities of classes; arrays of NumPy, PyTorch and JAX.
 * `softmax_focal`: the focal loss of several classes; likewise.
+* `kl_logits`: the Kullback-Leibler divergence by logits; likewise.
+* `multiclass_hinge`: of the scores of several classes; likewise.
+* `info_nce`: of the embeddings of a batch; likewise.
 * `triplet`: of an anchor, what is like it and what is not; likewise.
 * `norm`: makes a loss of the length of vectors of one of residuals, or of `contrastive`; likewise."""
 __doc__ = "\n\n".join(

@@ -10,7 +10,7 @@ from typing import Any
 
 import mpmath
 
-__all__ = ["cross_entropy", "mp", "region", "slopes", "softmax_focal", "triplet"]
+__all__ = ["cross_entropy", "divergence", "mp", "region", "slopes", "softmax_focal", "triplet"]
 
 mp = mpmath.mp.clone()
 mp.dps = 800
@@ -30,6 +30,12 @@ def cross_entropy(
     q = [(1 - smoothing) * v + (mp.mpf(smoothing) / len(counts) if k in counts else 0) for k, v in enumerate(q)]
     lse = _log_sum(z)
     return mp.fsum(p * (lse - v) for p, v in zip(q, z, strict=True) if p != 0) + z_loss * lse**2
+
+
+def divergence(x: Sequence[Any], target: Sequence[Any]) -> Any:
+    """The sum of p log(p/q) of softmax of both."""
+    q, p = ([mp.exp(mp.mpf(v) - _log_sum(map(mp.mpf, z))) for v in z] for z in (x, target))
+    return mp.fsum(a * mp.log(a / b) for a, b in zip(p, q, strict=True))
 
 
 def softmax_focal(x: Sequence[Any], target: int, gamma: Any) -> Any:

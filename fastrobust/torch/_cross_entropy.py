@@ -13,6 +13,7 @@ from .. import _cross_entropy as rows
 from .. import _row_operations as row_operations
 from .._call import check_reduction
 from .._row_operations import Given, Operations, composed
+from .._samples import OPTIONS, checked_axis, checked_options
 from . import _kernels
 from ._context import ordinary, refuse_jit_trace
 from ._modules import Reduction
@@ -37,7 +38,7 @@ OPERATIONS = Operations(torch, torch.movedim, torch.logsumexp, Tensor.detach)
 def loss(x: Tensor, call: Given, options: tuple[Option, ...]) -> Tensor:
     """The loss, differentiable: by the kernels for plain tensors on the CPU, else by operations on tensors."""
     refuse_jit_trace()
-    rows.checked_options(options, (Tensor,))
+    checked_options(options, (Tensor,))
     if not isinstance(x, Tensor) or not isinstance(call.target, Tensor):
         raise TypeError(f"x and target must be tensors, got {type(x).__name__} and {type(call.target).__name__}")
     if x.dtype in HALVES:  # computed in float32, and rounded once
@@ -55,16 +56,29 @@ def loss(x: Tensor, call: Given, options: tuple[Option, ...]) -> Tensor:
 
 def transformed(x: Tensor, call: Given, function: Callable[[Tensor], Tensor]) -> Tensor:
     """A function of the cross-entropy of each sample, weighted, or its sum or mean."""
+    return _of_samples(x, call, lambda x, plain: function(loss(x, plain, _PLAIN)))
+
+
+def by_class(x: Tensor, call: Given, function: Callable[[Any, Tensor, Tensor], Tensor]) -> Tensor:
+    """A function of the library, scores along the last axis and where the right class is; weighted and reduced."""
+
+    def each(x: Tensor, plain: Given) -> Tensor:
+        z = torch.where(plain.weights[..., None], x.movedim(plain.axis, -1), 0.0)
+        return function(torch, z, torch.arange(z.shape[-1], device=x.device) == plain.target[..., None])
+
+    return _of_samples(x, call, each)
+
+
+def _of_samples(x: Tensor, call: Given, function: Callable[[Tensor, Given], Tensor]) -> Tensor:
+    """A function of each sample, weighted, or its sum or mean; of indices of classes."""
     if x.dtype in HALVES:
-        return transformed(x.float(), call, function).to(x.dtype)
+        return _of_samples(x.float(), call, function).to(x.dtype)
     if not isinstance(call.target, Tensor) or call.target.is_floating_point():
         raise TypeError("target must be a tensor of class indices, integers")
-    axis = rows.checked_axis(tuple(x.shape), tuple(call.target.shape), "i", call)
+    axis = checked_axis(tuple(x.shape), tuple(call.target.shape), "i", call)
     given, zero = _floating(call, x, call.target.long()), torch.zeros((), dtype=x.dtype, device=x.device)
     places = torch.arange(x.shape[axis], device=x.device)
-    found: Tensor = row_operations.transformed(
-        torch, zero, places, given, lambda plain: function(loss(x, plain, _PLAIN))
-    )
+    found: Tensor = row_operations.transformed(torch, zero, places, given, lambda plain: function(x, plain))
     return found
 
 
@@ -117,7 +131,7 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Given, options: tuple[Option, ...], x: Tensor, *tensors: Tensor | None) -> Tensor:
         """The loss; ``tensors`` are the options that are, by which they are followed."""
-        names = ("x", *rows.OPTIONS)
+        names = ("x", *OPTIONS)
         ctx.wrt = tuple(name for name, needed in zip(names, ctx.needs_input_grad[2:], strict=True) if needed)
         ctx.call, ctx.options = call, options
         ctx.save_for_backward(x, *tensors)
@@ -159,7 +173,7 @@ def _composed(x: Tensor, call: Given, options: tuple[Option, ...]) -> Tensor:
     """The loss in operations on tensors, differentiable to any order."""
     by_index = not call.target.is_floating_point()
     kind = "b" if call.target.dtype is torch.bool else "i" if by_index else "f"
-    rows.checked_axis(tuple(x.shape), tuple(call.target.shape), kind, call)
+    checked_axis(tuple(x.shape), tuple(call.target.shape), kind, call)
     given = _floating(call, x, call.target.long() if by_index else call.target.to(x.dtype))
     places = torch.arange(x.shape[call.axis], device=x.device)
     found: Tensor = composed(OPERATIONS, x, places, given, by_index, options)

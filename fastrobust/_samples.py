@@ -1,0 +1,219 @@
+"""The samples of losses of classes: their arguments looked at, what they count, and how they are summed up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import _arguments as arguments
+from ._call import check_reduction
+from ._dispatch import backend, shown
+from ._row_operations import Given
+from .kernels.losses import cross_entropy as definitions
+
+if TYPE_CHECKING:
+    from ._types import NDArray
+
+__all__ = [
+    "OPTIONS",
+    "Samples",
+    "checked_axis",
+    "checked_index",
+    "checked_options",
+    "combined",
+    "divisor",
+    "like_x",
+    "looked_at",
+    "of_library",
+    "real",
+    "samples_of",
+]
+
+OPTIONS = definitions.OPTIONS
+
+
+class Samples(NamedTuple):
+    """The arguments looked at: data with the classes along the second of three axes, and what each sample counts."""
+
+    dtype: Any  # of the results
+    shape: tuple[int, ...]  # of x
+    axis: int
+    data: list[NDArray]
+    chosen: NDArray | None  # the index of each sample's class
+    weights: NDArray  # 0 for what is ignored
+    definition: Any
+    options: tuple[float, ...]
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The shape of the samples."""
+        return self.shape[: self.axis] + self.shape[self.axis + 1 :]
+
+
+def of_library(x: object) -> Any:
+    """The functions for arrays of the library of x, if that differentiates by itself, else None: see `Backend`."""
+    return getattr(backend(x, "x"), "cross_entropy", None)
+
+
+def checked_axis(shape: tuple[int, ...], target_shape: tuple[int, ...], kind: str, given: Given) -> int:
+    """The axis of the classes, counted from the first, if shapes and conventions fit.
+
+    ``kind`` is that of the target's dtype, a letter as NumPy has it.
+    """
+    check_reduction(given.reduction)
+    if given.smooth_over not in ("all", "finite"):
+        raise ValueError(f"smooth_over must be 'all' or 'finite', got {given.smooth_over!r}")
+    if given.empty not in ("nan", "zero"):
+        raise ValueError(f"empty must be 'nan' or 'zero', got {given.empty!r}")
+    if not shape:
+        raise ValueError("x has no axis for the classes: it must have the logits of at least one class along one")
+    axis = given.axis
+    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
+        raise TypeError(f"axis must be an integer, got {axis!r}")
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"axis {axis} is not one of the {len(shape)} axes of x")
+    axis %= len(shape)
+    if shape[axis] == 0:
+        raise ValueError("x has no classes: its axis for them has the length 0")
+    samples = shape[:axis] + shape[axis + 1 :]
+    if kind == "b":
+        raise TypeError("target has dtype bool: it must hold class indices, or a probability for each class")
+    if kind in "iu":
+        if target_shape != samples:
+            raise ValueError(f"target of shape {target_shape} does not fit: x has samples of shape {samples}")
+        return axis
+    for name, value in (("class_weights", given.class_weights), ("ignore_index", given.ignore_index)):
+        if value is not None:
+            raise ValueError(f"{name} goes with class indices, and target holds probabilities: use weights instead")
+    if target_shape != shape:
+        raise ValueError(f"target of shape {target_shape} does not fit x of shape {shape}: probabilities have the same")
+    return axis
+
+
+def real(name: str, value: object) -> NDArray:
+    """The array of a real type, of NumPy's; numbers and lists are made one."""
+    if getattr(backend(value, name), "__name__", "") != f"{__package__}._backends.numpy":
+        raise TypeError(f"{name} is a {shown(value)}: cross_entropy takes arrays of NumPy, PyTorch and JAX; convert it")
+    array = np.asarray(value)
+    arguments.supported(name, array.dtype)
+    return array
+
+
+def looked_at(x: object, given: Given, options: tuple[float, ...], plain: bool) -> Samples:
+    """All arguments checked; ``plain`` says that no derivatives in options are wanted."""
+    logits, classes = real("x", x), real("target", given.target)
+    checked_options(options)
+    options = tuple(map(float, options))
+    axis = checked_axis(logits.shape, classes.shape, classes.dtype.kind, given)
+    count, rows = logits.shape[axis], logits.shape[:axis] + logits.shape[axis + 1 :]
+    dtype = arguments.result_dtype({"x": logits}, "x")
+    compute = arguments.compute_type(dtype)
+    ways = (math.prod(logits.shape[:axis]), count, math.prod(logits.shape[axis + 1 :]))
+    data, index = [np.ascontiguousarray(logits, compute).reshape(ways)], None
+    counted = _broadcast("weights", 1.0 if given.weights is None else given.weights, rows)
+    if classes.dtype.kind in "iu":
+        checked_index(classes, count, given.ignore_index)
+        chosen = True if given.ignore_index is None else classes != given.ignore_index
+        index = (classes if chosen is True else np.where(chosen, classes, 0)).astype(np.int64, copy=False)
+        if given.class_weights is not None:
+            counted = counted * _class_weights(given.class_weights, count)[index]
+        if chosen is not True:
+            counted = np.where(chosen, counted, 0.0)
+        index = index.reshape(ways[0], ways[2])
+    else:
+        data.append(np.ascontiguousarray(classes, compute).reshape(ways))
+    definition = _definition(index is not None, options, given.smooth_over, plain)
+    counted = np.ascontiguousarray(counted, np.float64).reshape(ways[0], ways[2])
+    used = options if definition.numbers else ()
+    return Samples(dtype, logits.shape, axis, data, index, counted, definition, used)
+
+
+def samples_of(x: object, given: Given) -> Samples:
+    """The arguments of a loss of what the cross-entropy without options is."""
+    samples = looked_at(x, given, (1.0, 0.0, 0.0), plain=True)
+    if samples.chosen is None:
+        raise TypeError("target must hold class indices, integers")
+    return samples
+
+
+def _definition(by_index: bool, options: tuple[float, ...], smooth_over: str, plain: bool) -> Any:
+    """The definition for these options: the simplest."""
+    finite = smooth_over == "finite"
+    if not by_index:
+        return definitions.OF_PROBABILITIES_OVER_FINITE if finite else definitions.OF_PROBABILITIES
+    if plain and options == (1.0, 0.0, 0.0):
+        return definitions.CROSS_ENTROPY
+    return definitions.OVER_FINITE if finite else definitions.WITH_OPTIONS
+
+
+def checked_options(options: Sequence[Any], differentiable: tuple[type, ...] = ()) -> None:
+    """Refuse options that are no numbers in their ranges; arrays of a library that differentiates are not looked at."""
+    for name, value in zip(OPTIONS, options, strict=True):
+        if isinstance(value, differentiable):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+            raise TypeError(f"{name} must be a number, got a {shown(value)}")
+        if name == "temperature" and not 0.0 < value < math.inf:
+            raise ValueError(f"temperature must be positive and finite, got {value}")
+        if name == "label_smoothing" and not 0.0 <= value <= 1.0:
+            raise ValueError(f"label_smoothing must be from 0 to 1, got {value}")
+        if name == "z_loss" and not math.isfinite(value):
+            raise ValueError(f"z_loss must be finite, got {value}")
+
+
+def _broadcast(name: str, value: object, shape: tuple[int, ...]) -> NDArray:
+    """Doubles of that shape."""
+    array = real(name, value)
+    try:
+        return np.broadcast_to(array.astype(np.float64, copy=False), shape)
+    except ValueError:
+        raise ValueError(f"{name} must broadcast to the samples, of shape {shape}; got shape {array.shape}") from None
+
+
+def checked_index(classes: NDArray, count: int, ignore_index: int | None) -> None:
+    """Refuse indices that are neither a class nor ignored."""
+    wrong = (classes < 0) | (classes >= count)
+    if ignore_index is not None:
+        if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
+            raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}")
+        wrong &= classes != ignore_index
+    if wrong.any():
+        place = tuple(map(int, np.argwhere(wrong)[0]))
+        hint = "" if ignore_index is not None else "; samples to be left out are named by ignore_index="
+        raise ValueError(
+            f"target has the class {classes[place]} at {place}, and x has {count} classes, 0 to {count - 1}{hint}"
+        )
+
+
+def _class_weights(value: object, count: int) -> NDArray:
+    """The weights of the classes."""
+    array = real("class_weights", value)
+    if array.shape != (count,):
+        raise ValueError(
+            f"class_weights has the shape {array.shape}: it must have a weight for each of {count} classes"
+        )
+    return array.astype(np.float64)
+
+
+def like_x(samples: Samples, slopes: NDArray) -> NDArray:
+    """The derivatives as x is."""
+    with np.errstate(over="ignore", under="ignore"):
+        return slopes.astype(samples.dtype, copy=False).reshape(samples.shape)
+
+
+def divisor(weights: NDArray, reduction: str, empty: str) -> float:
+    """What sums are divided by: the weights of a mean, NaN or 1 if they come to nothing."""
+    total = float(weights.sum()) if reduction == "mean" else 1.0
+    return total if total != 0.0 else math.nan if empty == "nan" else 1.0
+
+
+def combined(values: NDArray, samples: Samples, reduction: str, total: float) -> Any:
+    """The values weighted, or their sum or mean; what is too large for the dtype is infinite."""
+    with np.errstate(over="ignore", under="ignore"):
+        weighted = np.where(samples.weights == 0, 0.0, values) * samples.weights
+        if reduction == "none":
+            return weighted.astype(samples.dtype).reshape(samples.rows)[()]
+        return samples.dtype.type(np.sum(weighted) / total)
