@@ -44,6 +44,7 @@ class Named:
                 f"{formula.function.__name__} has an operand {taken[0]!r}, which is an option of each call"
             )
         self.formula, self._made_by = formula, made_by
+        self.options = tuple(options)
         self.parts = parts or (self,)
         self.__name__ = self.__qualname__ = formula.function.__name__
         self.__module__ = module or formula.module  # where pickle finds it

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["RegionLoss"]
 
 
+_OPTIONS = {"empty": "one", "softmax_axis": None, "ignore_index": None}
+
+
 class _Given(NamedTuple):
     """The arguments of a call, checked."""
 
@@ -44,7 +47,7 @@ class RegionLoss(SumsLoss):
     """
 
     def __init__(self, name: str, module: str) -> None:
-        super().__init__(regions.formula(name), module)
+        super().__init__(regions.formula(name), module, options=_OPTIONS)
         self.name = name
         self._splits = {"one": self.split}
 

@@ -84,8 +84,9 @@ class SumsLoss(Named):
         module: str = "",
         parts: tuple[Any, ...] = (),
         made_by: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(formula, module, parts, made_by, _OPTIONS)
+        super().__init__(formula, module, parts, made_by, {**_OPTIONS, **(options or {})})
         self.split = Split(formula)
         self.data, self.parameters = formula.data, formula.parameters
 
@@ -152,9 +153,8 @@ class SumsLoss(Named):
     def _refuse(self, options: Mapping[str, Any]) -> None:
         """Refuse options that a call does not take."""
         if options:
-            names = [*self.__signature__.parameters][len(self.formula.operands) : -1]
             raise TypeError(
-                f"{self.__name__} does not take {', '.join(sorted(options))}: its options are {', '.join(names)}"
+                f"{self.__name__} does not take {', '.join(sorted(options))}: its options are {', '.join(self.options)}"
             )
 
     def _wanted(self, wrt: Sequence[str] | None) -> tuple[str, ...]:

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("irls", "least_squares_scipy", "registration_gnc", "shape_of_returns")
+NAMES = (
+    *("irls", "least_squares_scipy", "registration_gnc", "shape_of_returns"),
+    *("embeddings", "label_noise", "segmentation"),
+)
 
 
 def run(name: str, where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -44,6 +47,15 @@ def test_the_example_finds_what_it_promises(example: tuple[str, str]) -> None:
     elif name == "registration_gnc":
         degrees = [float(n) for n in re.findall(r"([\d.]+) degrees", told)]
         assert degrees[0] > 10 and degrees[1] > 10 and degrees[2] < 0.5
+    elif name == "embeddings":
+        assert numbers[-1] > numbers[-2] + 0.08 and numbers[1] < 0.7 * numbers[0]
+    elif name == "label_noise":
+        by_entropy, robust = numbers[2:8:2], numbers[3:8:2]
+        assert all(one + 0.03 < other for one, other in zip(by_entropy, robust, strict=True))
+        assert numbers[8] > numbers[9]
+    elif name == "segmentation":
+        scores = [float(n) for n in re.findall(r"score ([\d.]+)", told)]
+        assert scores[0] < 0.25 and min(scores[1:]) > 0.38
     else:
         values = [float(n) for n in re.findall(r"likelihood (-[\d.]+)", told)]
         assert "alpha = 0.622" in told and min(values) == values[2]
@@ -55,6 +67,9 @@ def test_the_example_finds_what_it_promises(example: tuple[str, str]) -> None:
         ("irls", ["--alpha", "3"], "--alpha must be at most 2"),
         ("least_squares_scipy", ["--outliers", "1"], "--outliers must be"),
         ("registration_gnc", ["--count", "1"], "--count must be"),
+        ("embeddings", ["--margin", "0"], "--margin must be"),
+        ("label_noise", ["--most", "0.95"], "--most must be"),
+        ("segmentation", ["--focal", "-1"], "--focal must not be"),
     ],
 )
 def test_bad_arguments_are_refused(name: str, arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -19,7 +19,14 @@ BLOCKS = re.findall(
 SNIPPETS = [text for _, language, text in BLOCKS if language == "python"]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
 # What a module is called where it is not what one installs.
-PACKAGES = {"scipy": "scipy", "sklearn": "scikit-learn", "matplotlib": "matplotlib", "torch": "torch", "jax": "jax"}
+PACKAGES = {
+    "skimage": "scikit-image",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "matplotlib": "matplotlib",
+    "torch": "torch",
+    "jax": "jax",
+}
 
 
 def title(text: str) -> str:

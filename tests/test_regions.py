@@ -272,3 +272,19 @@ def test_arrays_of_jax() -> None:
         np.testing.assert_allclose(jax.jvp(total, (x,), (x,))[1], (expected.dx * LOGITS).sum(), rtol=1e-4)
     mapped = jax.vmap(lambda x, t: losses.dice_logits(x, t, axis=(1, 2)))(x, t)
     np.testing.assert_allclose(mapped, losses.dice_logits(LOGITS, MASKS, axis=(2, 3)), rtol=1e-5)
+
+
+def test_as_a_module() -> None:
+    torch = pytest.importorskip("torch")
+    import fastrobust.torch as frt
+
+    x, t = torch.tensor(LOGITS, requires_grad=True), torch.tensor(MASKS)
+    beta = torch.nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
+    module = frt.Loss(losses.tversky_logits, axis=(2, 3), beta=beta, empty="skip")
+    assert "axis=(2, 3)" in repr(module)
+    module(x, t).backward()
+    expected = losses.tversky_logits.value_and_grad(LOGITS, MASKS, 0.5, 0.7, axis=(2, 3), reduction="mean")
+    np.testing.assert_allclose(x.grad, expected.dx, rtol=1e-11, atol=1e-17)
+    np.testing.assert_allclose(beta.grad, expected.dbeta, rtol=1e-12)
+    with pytest.raises(TypeError, match="has no parameter axes: it has smooth, axis, empty"):
+        frt.Loss(losses.dice_logits, axes=(2, 3))
