@@ -70,31 +70,29 @@ def shapes(path: Path) -> str:
 
 
 def rows(path: Path) -> str:
-    """Nanoseconds a logit of cross-entropy with its gradient, and how many times a copy that is."""
+    """Nanoseconds an element of losses of rows and of sums with their gradients, and of a copy of what must move."""
     if not path.is_file():
         return "Not measured yet: `python -m benchmarks.rows` does."
     found = read_csv(path)
     first = found[0]
     who = list(dict.fromkeys(row["who"] for row in found))
-    classes = list(dict.fromkeys(row["classes"] for row in found))
+    by = {(row["work"], row["who"]): row for row in found}
 
-    def cell(row: dict[str, str]) -> str:
-        return short(float(row["ns_per_element"]))
+    def copied(row: dict[str, str]) -> float:
+        return float(row["floor_s"]) / float(row["median_s"]) * float(row["ns_per_element"])
 
-    by = {(row["classes"], row["who"]): row for row in found}
     lines = [
         [
-            f"{int(count):,}",
-            *(cell(by[count, name]) if (count, name) in by else "–" for name in who),
-            short(float(by[count, who[0]]["floor_s"]) / float(by[count, who[0]]["median_s"])
-                  * float(by[count, who[0]]["ns_per_element"])),
+            work,
+            f"{int(by[work, who[0]]['elements']) / 1e6:.1f}",
+            *(short(float(by[work, name]["ns_per_element"])) if (work, name) in by else "–" for name in who),
+            short(copied(by[work, who[0]])),
         ]
-        for count in classes
-    ]  # fmt: skip
-    logits = int(first["classes"]) * int(first["samples_of_data"])
+        for work in dict.fromkeys(row["work"] for row in found)
+    ]
     return (
-        f"Nanoseconds a logit of the mean cross-entropy with its gradient, float32, {logits / 1e6:.1f} million logits, "
-        f"and of a copy of the bytes that must move:\n\n{table(['classes', *who, 'copy'], lines)}\n\n"
+        "Nanoseconds an element (a logit, a pixel, a number of an anchor) of the mean loss with its gradients, float32, "
+        f"and of a copy of the bytes that must move:\n\n{table(['loss', 'million', *who, 'copy'], lines)}\n\n"
         f"{source(first, 'torch', 'rows.csv')}"
     )
 
