@@ -10,10 +10,12 @@ import numpy as np
 from . import _dispatch, _evaluate
 from ._call import check_reduction, check_wrt
 from ._loss import Loss, Named, word
+from .kernels.compilers.alone import imported
 from .kernels.losses.formula import Formula
 from .kernels.losses.sums import Split, added
 
 if TYPE_CHECKING:
+    from ._accuracy import Accuracy
     from ._types import ArrayLike
 
 __all__ = ["Axes", "Rows", "SumsLoss", "axes_of", "derivatives_of", "prepared", "value_of"]
@@ -149,6 +151,29 @@ class SumsLoss(Named):
         wanted = self._wanted(wrt)
         found = derivatives_of(self.split, self._rows(given, axis, weights), weights, reduction, wanted)
         return self.Grad(*found)
+
+    def accuracy(self, points: int = 200, seed: int = 0) -> Accuracy:
+        """Measure the errors of the terms, for each element, and of what is made of the sums; see `Loss.accuracy`.
+
+        Parameters
+        ----------
+        points : int
+            How many operands to try, of many sizes.
+        seed : int
+            Which.
+
+        Returns
+        -------
+        Accuracy
+            A tuple of rows, of the terms times a factor for each sum, then of the value of the sums.
+        """
+        module = imported("fastrobust._accuracy")
+        found = []
+        for part, formula in (("terms", self.split.terms), ("of sums", self.split.value)):
+            rows = module.measured(formula, points, seed)
+            found += [row._replace(output=f"{part}: {row.output}") for row in rows]
+        measured: Accuracy = module.Accuracy(found)
+        return measured
 
     def _refuse(self, options: Mapping[str, Any]) -> None:
         """Refuse options that a call does not take."""

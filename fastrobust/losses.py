@@ -28,10 +28,10 @@ from ._norm_loss import norm
 from ._softmax_focal import softmax_focal
 from ._triplet import triplet
 from .kernels.compilers.alone import imported
-from .kernels.losses import classification, generative, likelihoods, regions, residuals, similarity
+from .kernels.losses import classification, generative, likelihoods, regions, residuals, similarity, tasks
 from .kernels.losses.formula import Formula
 
-_SUBJECTS = residuals, classification, likelihoods, generative, similarity
+_SUBJECTS = residuals, classification, likelihoods, generative, similarity, tasks
 _FORMULAS: dict[str, Formula] = {
     name.lower(): getattr(subject, name) for subject in _SUBJECTS for name in subject.__all__
 }

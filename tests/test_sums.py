@@ -155,3 +155,12 @@ def test_empty_and_integers() -> None:
     assert relative(np.array([1, 2, 3]), np.array([1, 2, 4])) == 1 / 21
     assert relative([1.0, 2.0], [1.0, 4.0]) == 4 / 17
     assert relative(np.float32([1, 2]), np.float32([1, 4])).dtype == np.float32
+
+
+def test_accuracy_is_of_terms_and_of_sums() -> None:
+    found = relative.accuracy(points=20)
+    told = {row.output for row in found}
+    assert {"terms: value", "terms: dx", "of sums: value", "of sums: dsum_0"} <= told
+    assert max(row.ulp for row in found) <= 4
+    assert "of sums: value" in str(found)
+    assert np.isfinite(losses.uncertainty_weighted.accuracy(points=20)[0].ulp)

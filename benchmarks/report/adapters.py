@@ -91,7 +91,7 @@ def rows(path: Path) -> str:
         for work in dict.fromkeys(row["work"] for row in found)
     ]
     return (
-        "Nanoseconds an element (a logit, a pixel, a number of an anchor) of the mean loss with its gradients, float32, "
+        "Nanoseconds an element (a logit, pixel, number of an anchor) of the mean loss with its gradients, float32, "
         f"and of a copy of the bytes that must move:\n\n{table(['loss', 'million', *who, 'copy'], lines)}\n\n"
         f"{source(first, 'torch', 'rows.csv')}"
     )
