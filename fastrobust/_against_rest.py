@@ -8,7 +8,7 @@ import numpy as np
 
 from ._dispatch import backend
 
-__all__ = ["against_rest", "pulled_back"]
+__all__ = ["against_rest", "moved", "places_of", "pulled_back"]
 
 
 def against_rest(x: Any, axis: int) -> Any:
@@ -18,33 +18,46 @@ def against_rest(x: Any, axis: int) -> Any:
     first would have lost.
     """
     xp = backend(x).xp
-    z = xp.moveaxis(_wide(xp, x), axis, -1)
-    top, others = _apart(xp, z)
-    largest = xp.where(top, z, 0.0).sum(-1)[..., None]
-    rest = _log_sum(xp, others)
-    shares = xp.exp(z - largest)
-    # Of a class that is not the likeliest the others have a sum of 1 or more.
-    beside = largest + xp.log1p(xp.where(top, 0.0, xp.exp(rest - largest) - shares))
-    found = xp.moveaxis(z - xp.where(top, rest, beside), -1, axis)
+    z = moved(xp, _wide(xp, x), axis, -1)
+    with np.errstate(all="ignore"):
+        top, others = _apart(xp, z)
+        largest = xp.where(top, z, 0.0).sum(-1)[..., None]
+        rest = _log_sum(xp, others)
+        shares = xp.exp(z - largest)
+        # Of a class that is not the likeliest the others have a sum of 1 or more.
+        beside = largest + xp.log1p(xp.where(top, 0.0, xp.exp(rest - largest) - shares))
+        found = moved(xp, z - xp.where(top, rest, beside), -1, axis)
     return found.astype(x.dtype) if xp is np else found
 
 
 def pulled_back(x: Any, axis: int, slopes: Any) -> Any:
     """The derivatives in x of what has these in `against_rest`."""
     xp = backend(x).xp
-    z, given = xp.moveaxis(_wide(xp, x), axis, -1), xp.moveaxis(_wide(xp, slopes), axis, -1)
-    top, others = _apart(xp, z)
-    largest = xp.where(top, z, 0.0).sum(-1)[..., None]
-    rest = _log_sum(xp, others)
-    shares = xp.exp(z - largest)
-    beside = 1.0 + xp.where(top, 0.0, xp.exp(rest - largest) - shares)
-    # What a class takes from the slopes of the others: the likeliest one's apart, of which the rest may be tiny.
-    of_top = xp.where(top, given, 0.0).sum(-1)[..., None]
-    each = xp.where(top, 0.0, given / beside)
-    total = each.sum(-1)[..., None]
-    taken = xp.where(top, total, shares * (total - each) + xp.exp(others - rest) * of_top)
-    found = xp.moveaxis(given - taken, -1, axis)
+    z, given = moved(xp, _wide(xp, x), axis, -1), moved(xp, _wide(xp, slopes), axis, -1)
+    with np.errstate(all="ignore"):
+        top, others = _apart(xp, z)
+        largest = xp.where(top, z, 0.0).sum(-1)[..., None]
+        rest = _log_sum(xp, others)
+        shares = xp.exp(z - largest)
+        beside = 1.0 + xp.where(top, 0.0, xp.exp(rest - largest) - shares)
+        # What a class takes from the slopes of the others: the likeliest one's apart, of which the rest may be tiny.
+        of_top = xp.where(top, given, 0.0).sum(-1)[..., None]
+        each = xp.where(top, 0.0, given / beside)
+        total = each.sum(-1)[..., None]
+        of_rest = xp.where(rest > -np.inf, xp.exp(others - rest), 0.0)
+        taken = xp.where(top, total, shares * (total - each) + of_rest * of_top)
+        found = moved(xp, given - taken, -1, axis)
     return found.astype(slopes.dtype) if xp is np else found
+
+
+def moved(xp: Any, array: Any, axis: int, to: int) -> Any:
+    """The array with that axis elsewhere; PyTorch's transformations know its own name for that alone."""
+    return getattr(xp, "movedim", xp.moveaxis)(array, axis, to)
+
+
+def places_of(xp: Any, array: Any) -> Any:
+    """The numbers of the places along the last axis, where the array is."""
+    return xp.arange(array.shape[-1], **({"device": array.device} if hasattr(array, "requires_grad") else {}))
 
 
 def _wide(xp: Any, x: Any) -> Any:
@@ -54,13 +67,13 @@ def _wide(xp: Any, x: Any) -> Any:
 
 def _apart(xp: Any, z: Any) -> tuple[Any, Any]:
     """Where the likeliest class is, one of several, and the others, with -inf in its place."""
-    places = xp.arange(z.shape[-1], **({"device": z.device} if hasattr(z, "requires_grad") else {}))
-    top = places == xp.argmax(z, -1)[..., None]
+    top = places_of(xp, z) == xp.argmax(z, -1)[..., None]
     return top, xp.where(top, -np.inf, z)
 
 
 def _log_sum(xp: Any, z: Any) -> Any:
-    """The logarithm of the sum of exponentials along the last axis, which is kept."""
+    """The logarithm of the sum of exponentials along the last axis, which is kept; -inf, and constant, of none."""
     largest = xp.amax(z, -1)
     largest = xp.where(largest > -np.inf, largest, 0.0)[..., None]
-    return largest + xp.log(xp.exp(z - largest).sum(-1))[..., None]
+    total = xp.exp(z - largest).sum(-1)[..., None]
+    return xp.where(total == 0, -np.inf, largest + xp.log(xp.where(total == 0, 1.0, total)))

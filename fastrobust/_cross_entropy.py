@@ -12,6 +12,8 @@ from . import _arguments as arguments
 from ._dispatch import backend, shown
 from ._row_operations import Given
 from ._samples import OPTIONS, Samples, combined, divisor, like_x, looked_at, of_library, real
+from ._sums import narrow, prepared
+from .math import tanh
 
 if TYPE_CHECKING:
     from ._types import ArrayLike, NDArray
@@ -140,7 +142,11 @@ class CrossEntropy:
         given = Given(target, axis, weights, class_weights, ignore_index, smooth_over, reduction, empty)
         options = temperature, label_smoothing, z_loss
         if (own := of_library(x)) is not None:
-            return own.loss(x if softcap is None else _capped_by_library(x, softcap), given, options)
+            if softcap is None:
+                return own.loss(x, given, options)
+            half, x = narrow((x,)), prepared(x)
+            found = own.loss(_capped_by_library(x, softcap), given, options)
+            return found if half is None else found.to(half) if hasattr(found, "to") else found.astype(half)
         if softcap is not None:
             return _evaluated_capped(x, softcap, given, options, (), None).value
         return evaluated(x, given, options, ()).value
@@ -179,7 +185,7 @@ class CrossEntropy:
             With a reduction derivatives are of the sum or mean: in x of its shape, in the options numbers; without one
             those in options are of each sample's loss.
         """
-        if isinstance(wrt, str) or not set(wrt) <= set(_WRT):
+        if not isinstance(wrt, tuple | list) or not set(wrt) <= set(_WRT):
             raise ValueError(f"wrt must be a tuple of names out of {_WRT}, got {wrt!r}")
         given = Given(target, axis, weights, class_weights, ignore_index, smooth_over, reduction, empty)
         options = temperature, label_smoothing, z_loss
@@ -221,9 +227,11 @@ def _check_softcap(softcap: object) -> None:
 
 
 def _capped_by_library(x: Any, softcap: float) -> Any:
-    """The logits capped, differentiable."""
+    """The logits capped, differentiable: a NaN as it is, so that one that is excluded has a derivative of 0."""
     _check_softcap(softcap)
-    return softcap * backend(x, "x").xp.tanh(x / softcap)
+    xp = backend(x, "x").xp
+    is_nan = x != x
+    return xp.where(is_nan, x, softcap * tanh(xp.where(is_nan, xp.zeros_like(x), x) / softcap))
 
 
 def _evaluated_capped(
@@ -239,7 +247,8 @@ def _evaluated_capped(
     dx = found.dx
     if dx is not None:
         with np.errstate(over="ignore", under="ignore"):
-            dx = (dx / np.cosh(size) ** 2).astype(dtype)  # 1 less the square of tanh would have lost its digits
+            # 1 less the square of tanh would have lost its digits; what is excluded has none.
+            dx = np.where(dx == 0, 0.0, dx / np.cosh(size) ** 2).astype(dtype)
         if out is not None:
             memory = _memory(out, looked_at(x, given, options, False), wrt)
             memory[...] = dx

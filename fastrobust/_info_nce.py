@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from . import _row_loss as rows
+from ._against_rest import places_of
 from ._call import check_reduction
 from ._cross_entropy import cross_entropy
-from ._dispatch import backend, shown
+from ._dispatch import backend, common, shown
 from ._row_functions import norm
+from ._sums import narrow, prepared
 
 if TYPE_CHECKING:
     from ._types import ArrayLike, NDArray
@@ -94,14 +96,18 @@ class InfoNce:
         xp = backend(anchor, "anchor").xp
         if xp is np:
             return _evaluated(given, temperature, symmetric, normalize, reduction, ()).value
+        half = narrow(given)
+        given = [prepared(part) for part in given]
+        dtype = max((part.dtype for part in given), key=str)  # float32 or float64
+        given = [part if part.dtype == dtype else part * xp.ones_like(part, dtype=dtype) for part in given]
         units = [_unit(xp, part) if normalize else part for part in given]
         similarities = units[0] @ xp.concatenate(units[1:]).T
-        own = xp.arange(len(anchor), **({"device": anchor.device} if hasattr(anchor, "requires_grad") else {}))  # type: ignore[arg-type, union-attr]
+        own = places_of(xp, similarities)[: similarities.shape[0]]
         found = cross_entropy(similarities, own, temperature=temperature, reduction=reduction)
-        if not symmetric:
-            return found
-        other = cross_entropy(similarities.T, own, temperature=temperature, reduction=reduction)
-        return 0.5 * (found + other)
+        if symmetric:
+            other = cross_entropy(similarities.T, own, temperature=temperature, reduction=reduction)
+            found = 0.5 * (found + other)
+        return found if half is None else found.to(half) if hasattr(found, "to") else found.astype(half)
 
     def value_and_grad(
         self,
@@ -123,10 +129,12 @@ class InfoNce:
             Some of "anchor", "positive", "negatives" and "temperature". The others are those of a call. Derivatives are
             of the sum or mean, and of the sum without a reduction, since all losses depend on all positives.
         """
-        if isinstance(wrt, str) or not set(wrt) <= set(_WRT):
+        if not isinstance(wrt, tuple | list) or not set(wrt) <= set(_WRT):
             raise ValueError(f"wrt must be a tuple of names out of {_WRT}, got {wrt!r}")
         if backend(anchor, "anchor").xp is not np:
             raise TypeError(f"value_and_grad takes NumPy arrays: let the library of this {shown(anchor)} differentiate")
+        if "negatives" in wrt and negatives is None:
+            raise ValueError("wrt names negatives, and there are none: give them, or leave them out there")
         given = _checked(anchor, positive, negatives, symmetric, reduction)
         return _evaluated(given, temperature, symmetric, normalize, reduction, tuple(wrt))
 
@@ -143,13 +151,17 @@ info_nce = InfoNce()
 def _checked(anchor: object, positive: object, negatives: object, symmetric: bool, reduction: Reduction) -> list[Any]:
     """The embeddings, which fit."""
     check_reduction(reduction)
-    named = {"anchor": anchor, "positive": positive, **({} if negatives is None else {"negatives": negatives})}
-    if rows.of_library(anchor) is None:
+    named: dict[str, Any] = {"anchor": anchor, "positive": positive}
+    if negatives is not None:
+        named["negatives"] = negatives
+    common(tuple(named), tuple(named.values()))
+    if rows.of_library(anchor, "anchor") is None:
         named = {name: rows.real("info_nce", name, value) for name, value in named.items()}
-    shapes = {name: tuple(value.shape) for name, value in named.items()}  # type: ignore[attr-defined]
-    if len(shapes["anchor"]) != 2 or shapes["positive"] != shapes["anchor"]:
+    shapes = {name: tuple(value.shape) for name, value in named.items()}
+    if len(shapes["anchor"]) != 2 or shapes["positive"] != shapes["anchor"] or not shapes["anchor"][0]:
         raise ValueError(
-            f"anchor and positive must have one shape (N, D), got {shapes['anchor']} and {shapes['positive']}"
+            f"anchor and positive must have one shape (N, D), N at least 1, got {shapes['anchor']} and "
+            f"{shapes['positive']}"
         )
     if negatives is not None:
         if symmetric:
@@ -160,9 +172,9 @@ def _checked(anchor: object, positive: object, negatives: object, symmetric: boo
 
 
 def _unit(xp: Any, x: Any) -> Any:
-    """Vectors over their length; those of zeros as they are."""
+    """Vectors over their length; those of zeros as they are, and constant."""
     length = norm(x)[..., None]
-    return x / xp.where(length == 0, xp.ones_like(length), length)
+    return xp.where(length == 0, xp.zeros_like(x), x / xp.where(length == 0, xp.ones_like(length), length))
 
 
 def _evaluated(
@@ -185,7 +197,7 @@ def _evaluated(
     value = sum(part.value for part in found) * share
     slopes = found[0].dx * share + (found[1].dx.T * share if symmetric else 0.0)
     parts = [slopes @ keys, *np.split(slopes.T @ units[0], np.cumsum([len(part) for part in wide[1:-1]]))]
-    results: dict[str, Any] = {"temperature": sum(part.dtemperature for part in found) * share}
+    results: dict[str, Any] = {"temperature": sum(np.sum(part.dtemperature) for part in found) * share}
     for name, part, unit, x in zip(_WRT, parts, units, wide, strict=False):
         results[name] = part
         if normalize:

@@ -89,7 +89,7 @@ class MulticlassHinge:
         _check(kind, power)
         given = Given(target, axis, weights, class_weights, ignore_index, "all", reduction, empty)
         if (own := of_classes.of_library(x)) is not None:
-            return own.by_class(x, given, lambda xp, z, right: _loss(xp, z, right, margin, kind, power))
+            return own.by_class(x, given, lambda xp, z, right, places: _loss(xp, z, right, places, margin, kind, power))
         return _evaluated(x, given, margin, kind, power, ()).value
 
     def value_and_grad(
@@ -116,7 +116,7 @@ class MulticlassHinge:
             Some of "x" and "margin". The others are those of a call.
         """
         _check(kind, power)
-        if isinstance(wrt, str) or not set(wrt) <= {"x", "margin"}:
+        if not isinstance(wrt, tuple | list) or not set(wrt) <= {"x", "margin"}:
             raise ValueError(f"wrt must be a tuple of names out of ('x', 'margin'), got {wrt!r}")
         if of_classes.of_library(x) is not None:
             raise TypeError(f"value_and_grad takes NumPy arrays: let the library of this {shown(x)} differentiate")
@@ -147,11 +147,12 @@ def _missing(xp: Any, z: Any, right: Any, margin: Any) -> Any:
     return xp.where(right | (gaps <= 0), xp.zeros_like(gaps), gaps)
 
 
-def _loss(xp: Any, z: Any, right: Any, margin: Any, kind: Kind, power: int) -> Any:
+def _loss(xp: Any, z: Any, right: Any, places: Any, margin: Any, kind: Kind, power: int) -> Any:
     """The loss of each sample, classes along the last axis."""
     missing = _missing(xp, z, right, margin)
     if kind == "crammer_singer":
-        return xp.amax(missing, -1) ** power
+        worst = places == xp.argmax(missing, -1)[..., None]
+        return xp.where(worst, missing, xp.zeros_like(missing)).sum(-1) ** power
     return (missing**power).sum(-1) / z.shape[-1]
 
 
@@ -175,8 +176,9 @@ def _evaluated(
     assert samples.chosen is not None  # which `samples_of` has seen to
     z = np.moveaxis(samples.data[0], 1, -1).astype(np.float64)
     z = np.where((samples.weights == 0)[..., None], 0.0, z)
-    right = np.arange(z.shape[-1]) == samples.chosen[..., None]
-    values = _loss(np, z, right, float(margin), kind, power)
+    places = np.arange(z.shape[-1])
+    right = places == samples.chosen[..., None]
+    values = _loss(np, z, right, places, float(margin), kind, power)
     total = of_classes.divisor(samples.weights, given.reduction, given.empty)
     dx = dmargin = None
     if wrt:

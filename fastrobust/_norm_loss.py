@@ -7,12 +7,15 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from . import _api, _evaluate
 from ._call import check_wrt
 from ._dispatch import backend
 from ._loss import Loss
 from ._row_functions import NORM
-from ._row_loss import Call, derivatives_of, value_of
+from ._row_loss import Call, check_fits, derivatives_of, value_of
+from ._sums import narrow, prepared
 
 if TYPE_CHECKING:
     from ._types import ArrayLike
@@ -94,9 +97,13 @@ class NormLoss:
         reduction : {"none", "sum", "mean"}
             "mean" divides by the sum of the weights.
         """
-        x, *others = self._bound(operands, named)
-        lengths = value_of(NORM, (x,), (), Call(axis, _mask(weights), "none"))
-        return _evaluate.value_of(self._definition, (lengths, *others), reduction, weights, {})
+        given = self._bound(operands, named)
+        half, lengths, others = self._lengths(given, axis, weights)
+        own = getattr(backend(lengths, self.operands[0]), "own_sums", None)
+        if own is not None and reduction != "none":  # the lengths, which nobody else holds, are differentiated again
+            each = _evaluate.value_of(self._definition, (lengths, *others), "none", None, {})
+            return _narrowed(own.reduced(each, weights, reduction), half)
+        return _narrowed(_evaluate.value_of(self._definition, (lengths, *others), reduction, weights, {}), half)
 
     def value_and_grad(
         self,
@@ -123,17 +130,24 @@ class NormLoss:
 
         Notes
         -----
-        At a length of 0 the derivative is 0.
+        At a length of 0 the derivative is 0. Lengths of halves are float32; of float32 one that is beyond its range is
+        infinite.
         """
-        x, *others = self._bound(operands, named)
+        given = self._bound(operands, named)
         wanted = self.operands if wrt is None else check_wrt(wrt, self.operands)
-        lengths = value_of(NORM, (x,), (), Call(axis, _mask(weights), "none"))
-        value, dx, *slopes = _evaluate.value_and_grad(
-            self._definition, (lengths, *others), reduction, weights, wanted, None
-        )
-        if "x" in wanted:
-            dx = derivatives_of(NORM, (x,), (), Call(axis, dx, "none"), ("x",))[1]
-        return self.Grad(value, dx, *slopes)
+        half, lengths, others = self._lengths(given, axis, weights)
+        found = _evaluate.value_and_grad(self._definition, (lengths, *others), reduction, weights, wanted, None)
+        value, dx, *slopes = found
+        if self.operands[0] in wanted:
+            dx = derivatives_of(NORM, (prepared(given[0]),), (), Call(axis, dx, "none"), ("x",))[1]
+        return self.Grad(*(_narrowed(part, half) for part in (value, dx, *slopes)))
+
+    def _lengths(self, given: Sequence[Any], axis: int, weights: ArrayLike | None) -> tuple[Any, Any, Sequence[Any]]:
+        """The dtype of the results if they are computed in a wider one, the lengths, and the other operands."""
+        lengths = value_of(NORM, (prepared(given[0]),), (), Call(axis, _mask(weights), "none"))
+        for name, value in zip(self.operands[1:], given[1:], strict=True):
+            check_fits(name, np.shape(value), tuple(np.shape(lengths)))
+        return narrow([value for value in given if hasattr(value, "dtype")]), lengths, given[1:]
 
     @functools.cached_property
     def Grad(self) -> type[Any]:
@@ -176,5 +190,13 @@ def _mask(weights: Any) -> Any:
     """1 for what counts and 0 for what does not, so that the length of that is not looked at."""
     if weights is None:
         return None
-    xp = backend(weights, "weights").xp
-    return xp.where(xp.asarray(weights) == 0, 0.0, 1.0)
+    if not hasattr(weights, "shape"):
+        weights = np.asarray(weights)
+    return backend(weights, "weights").xp.where(weights == 0, 0.0, 1.0)
+
+
+def _narrowed(part: Any, half: Any) -> Any:
+    """A result in the dtype of the data, if that is a half."""
+    if part is None or half is None:
+        return part
+    return part.to(half) if hasattr(part, "to") else part.astype(half)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _dispatch
-from ._against_rest import against_rest, pulled_back
+from ._against_rest import against_rest, moved, pulled_back
 from ._samples import checked_index
-from ._sums import Axes, Rows, SumsLoss, axes_of, derivatives_of, prepared, value_of
+from ._sums import Axes, Rows, SumsLoss, derivatives_of, narrow, prepared, value_of
 from .kernels.losses import regions
 from .kernels.losses.sums import Split
 
@@ -69,8 +69,9 @@ class RegionLoss(SumsLoss):
         *operands, axis, weights, reduction, **named
             As in a call of a `SumsLoss`.
         empty : {"one", "zero", "mean", "skip"}
-            What a region without a target comes to: 1, with derivatives of 0, as the formula has it (0 if nothing is
-            predicted either); 0; the mean of the probabilities; or 0 that does not count in a mean.
+            What a region without a target comes to: what the formula has, which with smooth = 0 is 1, with derivatives
+            in x of 0 (0 if nothing is predicted either); 0; the mean of the probabilities; or 0 that does not count in
+            a mean.
         softmax_axis : int, optional
             The axis of classes of which each element has one, for logits: probabilities are softmax's. The target may
             be the index of a class for each element then.
@@ -119,28 +120,37 @@ class RegionLoss(SumsLoss):
         x, target, *parameters = given
         if xp is np:
             x, target = np.asarray(x), np.asarray(target)
-        x, half = prepared(x)
+        half = narrow((x, target, *parameters))
+        x = prepared(x)
         pull: Callable[[Any], Any] | None = None
         left_out: Any = None
         if ignore_index is not None:
             if not _of_integers(target):
                 raise TypeError(f"ignore_index goes with a target of integers, got {_dispatch.shown(target)}")
+            if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
+                raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}")
             left_out = target == ignore_index
         if softmax_axis is not None:
             if not self.name.endswith("_logits"):
                 raise ValueError(f"softmax_axis is for logits: take {self.name}_logits, or give probabilities")
-            (place,) = axes_of(softmax_axis, x.ndim)
+            place = _class_axis(softmax_axis, x.ndim)
             if _of_integers(target) and target.ndim == x.ndim - 1:
-                left_out = None if left_out is None else xp.moveaxis(left_out[..., None], -1, place)
+                left_out = None if left_out is None else moved(xp, left_out[..., None], -1, place)
                 target = _one_hot(xp, target, x.shape[place], place, ignore_index)
-            logits = x
+        elif _of_integers(target) and target.ndim == x.ndim - 1 and self.name.endswith("_logits"):
+            raise ValueError(
+                f"target has the shape {tuple(target.shape)} and x {tuple(x.shape)}: if it holds the index of each "
+                "element's class, say with softmax_axis= where the classes are"
+            )
+        if left_out is not None:
+            weights = xp.where(left_out, 0.0, 1.0 if weights is None else _like(xp, weights, x))
+        if softmax_axis is not None:
+            logits = x if weights is None else _without_excluded(xp, x, weights, place)
             x = against_rest(logits, place)
 
             def pull(slopes: Any) -> Any:
                 return pulled_back(logits, place, slopes)
 
-        if left_out is not None:
-            weights = xp.where(left_out, 0.0, 1.0 if weights is None else weights)
         rows = self._rows((x, target, *parameters), axis, weights)._replace(half=half, pull=pull)
         split = self._split(empty)
         counts = None
@@ -161,6 +171,26 @@ class RegionLoss(SumsLoss):
         return self._splits[key]
 
 
+def _class_axis(axis: object, count: int) -> int:
+    """The axis of the classes, counted from the first."""
+    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
+        raise TypeError(f"softmax_axis must be an integer, got {axis!r}")
+    if not -count <= axis < count:
+        raise ValueError(f"softmax_axis {axis} is not one of the {count} axes of x")
+    return int(axis) % count
+
+
+def _like(xp: Any, weights: Any, x: Any) -> Any:
+    """Weights as an array of the library."""
+    return weights if hasattr(weights, "shape") else xp.asarray(weights, dtype=x.dtype)
+
+
+def _without_excluded(xp: Any, x: Any, weights: Any, place: int) -> Any:
+    """Logits with 0 where no class of an element counts, so that no NaN comes from there."""
+    excluded = xp.broadcast_to(_like(xp, weights, x) == 0, x.shape)
+    return xp.where(moved(xp, moved(xp, excluded, place, -1).all(-1)[..., None], -1, place), xp.zeros_like(x), x)
+
+
 def _of_integers(target: Any) -> bool:
     """Tell whether an array holds integers."""
     return str(getattr(target, "dtype", "float")).rpartition(".")[2].lstrip("u").startswith("int")
@@ -176,4 +206,4 @@ def _one_hot(xp: Any, target: Any, count: int, place: int, ignore_index: int | N
     target = target[..., None]
     classes = xp.arange(count, **({"device": target.device} if hasattr(target, "requires_grad") else {}))
     found = xp.where((target >= 0) & (target < count), xp.where(target == classes, 1.0, 0.0), np.nan)
-    return xp.moveaxis(found, -1, place)
+    return moved(xp, found, -1, place)

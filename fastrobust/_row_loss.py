@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from ._types import ArrayLike, NDArray
     from .kernels.losses.rowwise import RowDefinition
 
-__all__ = ["Call", "Task", "checked", "combined", "derivatives_of", "evaluated", "of_library", "real", "value_of"]
+__all__ = [
+    "Call",
+    "Task",
+    "check_fits",
+    "checked",
+    "combined",
+    "derivatives_of",
+    "evaluated",
+    "of_library",
+    "real",
+    "value_of",
+]
 
 
 class Task(NamedTuple):
@@ -43,7 +54,7 @@ class Call(NamedTuple):
 def value_of(task: Task, data: Sequence[ArrayLike], numbers: Sequence[ArrayLike], call: Call) -> Any:
     """The loss of each row, or their sum or mean."""
     check_reduction(call.reduction)
-    own = of_library(data[0])
+    own = of_library(data[0], task.data[0])
     if own is not None:
         return own.value_of(task, list(data), list(numbers), call)
     return evaluated(task, data, numbers, call, ())[0]
@@ -55,18 +66,28 @@ def derivatives_of(
     """The loss of each row, or their sum or mean, and the derivatives in all operands, None for those not wanted."""
     check_reduction(call.reduction)
     names = (*task.data, *task.numbers)
-    if isinstance(wrt, str) or not set(wrt) <= set(names):
+    if not isinstance(wrt, tuple | list) or not set(wrt) <= set(names):
         raise ValueError(f"wrt must be a tuple of names out of {names}, got {wrt!r}")
-    own = of_library(data[0])
+    own = of_library(data[0], task.data[0])
     if own is not None:
         found: list[Any] = own.derivatives_of(task, list(data), list(numbers), call, tuple(wrt))
         return found
     return evaluated(task, data, numbers, call, wrt)
 
 
-def of_library(x: object) -> Any:
+def of_library(x: object, name: str) -> Any:
     """The functions for arrays of the library of x, if that differentiates by itself, else None: see `Backend`."""
-    return getattr(backend(x, "x"), "row_losses", None)
+    return getattr(backend(x, name), "row_losses", None)
+
+
+def check_fits(name: str, shape: tuple[int, ...], rows: tuple[int, ...]) -> None:
+    """Refuse numbers of another shape than that of the rows, or one that broadcasts to it."""
+    try:
+        fits = np.broadcast_shapes(shape, rows) == rows
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} must broadcast to the rows, of shape {rows}; got shape {shape}")
 
 
 def checked(axis: object, shape: tuple[int, ...]) -> int:
@@ -108,10 +129,8 @@ def evaluated(
 
     def of_rows(name: str, value: object) -> NDArray:
         array = real(task.name, name, value).astype(np.float64, copy=False)
-        try:
-            return np.broadcast_to(array, rows).reshape(around)
-        except ValueError:
-            raise ValueError(f"{name} must broadcast to the rows, of shape {rows}; got shape {array.shape}") from None
+        check_fits(name, array.shape, rows)
+        return np.broadcast_to(array, rows).reshape(around)
 
     weights = np.ascontiguousarray(of_rows("weights", 1.0 if call.weights is None else call.weights))
     each = [of_rows(name, value) for name, value in zip(task.numbers, numbers, strict=True)]

@@ -96,7 +96,9 @@ def checked_axis(shape: tuple[int, ...], target_shape: tuple[int, ...], kind: st
 def real(name: str, value: object) -> NDArray:
     """The array of a real type, of NumPy's; numbers and lists are made one."""
     if getattr(backend(value, name), "__name__", "") != f"{__package__}._backends.numpy":
-        raise TypeError(f"{name} is a {shown(value)}: cross_entropy takes arrays of NumPy, PyTorch and JAX; convert it")
+        raise TypeError(
+            f"{name} is a {shown(value)}: losses of classes take arrays of NumPy, PyTorch and JAX; convert it"
+        )
     array = np.asarray(value)
     arguments.supported(name, array.dtype)
     return array

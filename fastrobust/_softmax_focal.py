@@ -111,7 +111,7 @@ class SoftmaxFocal:
         wrt : sequence of str
             Some of "x" and "gamma". The others are those of a call.
         """
-        if isinstance(wrt, str) or not set(wrt) <= {"x", "gamma"}:
+        if not isinstance(wrt, tuple | list) or not set(wrt) <= {"x", "gamma"}:
             raise ValueError(f"wrt must be a tuple of names out of ('x', 'gamma'), got {wrt!r}")
         if of_classes.of_library(x) is not None:
             raise TypeError(f"value_and_grad takes NumPy arrays: let the library of this {shown(x)} differentiate")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._accuracy import Accuracy
     from ._types import ArrayLike
 
-__all__ = ["Axes", "Rows", "SumsLoss", "axes_of", "derivatives_of", "prepared", "value_of"]
+__all__ = ["Axes", "Rows", "SumsLoss", "axes_of", "derivatives_of", "narrow", "prepared", "value_of"]
 
 _OPTIONS = {"axis": None, "reduction": "none", "weights": None}
 
@@ -74,10 +74,10 @@ class SumsLoss(Named):
     ...     return sum((x - target) ** 2) / sum(target**2)
     >>> x, target = np.array([[1.0, 2.0], [3.0, 5.0]]), np.array([[1.0, 2.0], [3.0, 4.0]])
     >>> relative(x, target, axis=1)
-    array([0. , 0.2])
-    >>> relative.value_and_grad(x, target, axis=1, wrt=("x",), reduction="sum").dx.round(3)
-    array([[0. , 0. ],
-           [0. , 0.2]])
+    array([0.  , 0.04])
+    >>> relative.value_and_grad(x, target, axis=1, wrt=("x",), reduction="sum").dx
+    array([[0.  , 0.  ],
+           [0.  , 0.08]])
     """
 
     def __init__(
@@ -189,7 +189,8 @@ class SumsLoss(Named):
         """The backend of the operands, if it is one of plain arrays."""
         target = _dispatch.common(self.formula.operands, given, weights)
         if _dispatch.is_container(target):
-            kinds = {_dispatch.shown(value) for value in given if _dispatch.is_container(_dispatch.backend(value))}
+            values = [value for value in (*given, weights) if value is not None]
+            kinds = {_dispatch.shown(value) for value in values if _dispatch.is_container(_dispatch.backend(value))}
             raise TypeError(
                 f"{self.__name__} takes arrays of NumPy, CuPy, PyTorch and JAX, got a {', '.join(sorted(kinds))}: "
                 "convert it"
@@ -199,13 +200,27 @@ class SumsLoss(Named):
     def _rows(self, given: tuple[Any, ...], axis: Axes, weights: ArrayLike | None) -> Rows:
         """The operands of a call, checked."""
         target = self._library(given, weights)
+        count = len(self.data)
         if target.xp is np:
-            given = tuple(value if isinstance(value, float | int) else np.asarray(value) for value in given)
-        x, half = prepared(given[0])
-        given = (x, *given[1:])
-        shape = np.broadcast_shapes(*(np.shape(value) for value in given[: len(self.data)]))
+            data = [np.asarray(value) for value in given[:count]]
+            numbers = [value if isinstance(value, float | int) else np.asarray(value) for value in given[count:]]
+            given = (*data, *numbers)
+        half = narrow(given)
+        given = (prepared(given[0]), *given[1:])
+        shapes = {name: np.shape(value) for name, value in zip(self.formula.operands, given, strict=True)}
+        try:
+            shape = np.broadcast_shapes(*(shapes[name] for name in self.data))
+        except ValueError:
+            told = ", ".join(f"{name} {shapes[name]}" for name in self.data)
+            raise ValueError(f"the data of {self.__name__} do not broadcast: {told}") from None
         axes = axes_of(axis, len(shape))
         kept = tuple(1 if place in axes else length for place, length in enumerate(shape))
+        for name in self.parameters:
+            if not _fits(shapes[name], kept):
+                raise ValueError(
+                    f"{name} has the shape {shapes[name]}: it must be a number, or broadcast to {kept}, the shape of "
+                    "the data with the axes that are summed kept"
+                )
         return Rows(target, given, kept, tuple(n for place, n in enumerate(shape) if place not in axes), half)
 
     def __add__(self, other: object) -> Any:
@@ -310,14 +325,29 @@ def axes_of(axis: Axes, count: int) -> tuple[int, ...]:
     return axes
 
 
-def prepared(x: Any) -> tuple[Any, Any]:
-    """The first of the data as floating-point numbers of at least 32 bits, and its dtype if that is narrower."""
+def _fits(shape: tuple[int, ...], kept: tuple[int, ...]) -> bool:
+    """Tell whether a parameter's shape broadcasts to that of the sums without making it larger."""
+    try:
+        return np.broadcast_shapes(shape, kept) == kept
+    except ValueError:
+        return False
+
+
+def narrow(given: Sequence[Any]) -> Any:
+    """The dtype of the results if it is a half, as all arrays of floating-point numbers are; else None."""
+    kinds = {str(value.dtype): value.dtype for value in given if "float" in str(getattr(value, "dtype", ""))}
+    (kind, dtype), *others = kinds.items() or [("", None)]
+    return dtype if "float16" in kind and not others else None  # bfloat16 among them
+
+
+def prepared(x: Any) -> Any:
+    """The first of the data as floating-point numbers of at least 32 bits."""
     kind = str(getattr(x, "dtype", "float64"))
-    if "float16" in kind:  # and bfloat16
-        return (x.float() if hasattr(x, "float") else x.astype(np.float32)), x.dtype
+    if "float16" in kind:
+        return x.float() if hasattr(x, "float") else x.astype(np.float32)
     if "float" not in kind:
-        return (x.double() if hasattr(x, "double") else x * 1.0), None
-    return x, None
+        return x.double() if hasattr(x, "double") else x * 1.0
+    return x
 
 
 def _ones(rows: Rows) -> Any:

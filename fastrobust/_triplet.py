@@ -177,7 +177,10 @@ def _composed(library: Operations, data: list[Any], margin: Any, distance: str, 
     if distance == "cosine":
         lengths = [length(library, row)[..., None] for row in data]
         empty = [n[..., 0] == 0 for n in lengths]
-        data = [row / xp.where(n == 0, xp.ones_like(n), n) for row, n in zip(data, lengths, strict=True)]
+        data = [
+            xp.where(n == 0, xp.zeros_like(row), row / xp.where(n == 0, xp.ones_like(n), n))
+            for row, n in zip(data, lengths, strict=True)
+        ]
 
     def far(i: int, j: int) -> Any:
         between = data[i] - data[j]

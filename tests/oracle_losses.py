@@ -111,6 +111,8 @@ VALUES: dict[str, Callable[..., Any]] = {
     "standard_kl": _kl,
     "gaussian_kl": lambda x, s, m, r: _kl(x, s, m, r),
     "student_t": _student_t,
+    "contrastive": lambda x, t, m: (t * x**2 + (1 - t) * max(m - x, 0) ** 2) / 2,
+    "uncertainty_weighted": lambda x, s: mp.exp(-s) * x + s / 2,
     "tweedie_deviance": _tweedie,
     "tweedie_deviance_log": lambda x, t, p: _tweedie(mp.exp(x), t, p),
     "gan_minimax_generator": lambda x: mp.log(_sigmoid(-x)),

@@ -158,9 +158,9 @@ def test_empty_and_integers() -> None:
 
 
 def test_accuracy_is_of_terms_and_of_sums() -> None:
-    found = relative.accuracy(points=20)
+    found = correlation.accuracy(points=20)
     told = {row.output for row in found}
     assert {"terms: value", "terms: dx", "of sums: value", "of sums: dsum_0"} <= told
-    assert max(row.ulp for row in found) <= 4
+    assert max(row.ulp for row in found) <= 8  # of points that "auto" has not tried
     assert "of sums: value" in str(found)
     assert np.isfinite(losses.uncertainty_weighted.accuracy(points=20)[0].ulp)

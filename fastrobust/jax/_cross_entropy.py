@@ -41,12 +41,17 @@ def transformed(x: Any, call: Given, function: Callable[[jax.Array], jax.Array])
     return _of_samples(x, call, lambda x, plain: function(loss(x, plain, (1.0, 0.0, 0.0))))
 
 
-def by_class(x: Any, call: Given, function: Callable[[Any, jax.Array, jax.Array], jax.Array]) -> jax.Array:
-    """A function of the library, scores along the last axis and where the right class is; weighted and reduced."""
+def by_class(x: Any, call: Given, function: Callable[..., jax.Array]) -> jax.Array:
+    """A function of scores along the last axis and of where the right class is; weighted and reduced.
+
+    It gets the library, the scores, that, and the numbers of the classes.
+    """
 
     def each(x: jax.Array, plain: Given) -> jax.Array:
         z = jnp.where(plain.weights[..., None], jnp.moveaxis(x, plain.axis, -1), 0.0)
-        return function(jnp, z, jnp.arange(z.shape[-1]) == plain.target[..., None])
+        places = jnp.arange(z.shape[-1])
+        right = places == plain.target[..., None]
+        return jnp.where(right.any(-1), function(jnp, z, right, places), jnp.nan)
 
     return _of_samples(x, call, each)
 
@@ -56,6 +61,8 @@ def _of_samples(x: Any, call: Given, function: Callable[[jax.Array, Given], jax.
     if not jnp.issubdtype(array("target", call.target).dtype, jnp.integer):
         raise TypeError("target must hold class indices, integers")
     x, target, _, axis, dtype, wide = _looked_at(x, call)
+    with contextlib.suppress(jax.errors.TracerArrayConversionError):  # where it is not there to be looked at
+        checked_index(np.asarray(target), x.shape[axis], call.ignore_index)
     given = Given(target, axis, _like(call.weights, wide), _like(call.class_weights, wide), *call[4:])
     zero, places = jnp.zeros((), wide), jnp.arange(x.shape[axis])
     found: jax.Array = row_operations.transformed(

@@ -22,7 +22,13 @@ def value_of(task: Task, data: list[Any], numbers: list[Any], call: Call) -> jax
     """The loss, in the dtype of the data; the halves are computed in float32."""
     arrays, dtype = _prepared(task, data)
     axis = rows.checked(call.axis, arrays[0].shape)
-    weights = None if call.weights is None else array("weights", call.weights).astype(arrays[0].dtype)
+    shape, inside = arrays[0].shape, arrays[0].dtype
+    of_rows = {"weights": call.weights, **dict(zip(task.numbers, numbers, strict=True))}
+    given = {name: value if value is None else array(name, value).astype(inside) for name, value in of_rows.items()}
+    for name, value in given.items():
+        if value is not None:
+            rows.check_fits(name, value.shape, shape[:axis] + shape[axis + 1 :])
+    weights, *numbers = given.values()
     moved = [jnp.moveaxis(value, axis, -1) for value in arrays]
     if weights is not None:  # so that no NaN comes from what is excluded
         moved = [jnp.where((weights == 0)[..., None], 0.0, value) for value in moved]

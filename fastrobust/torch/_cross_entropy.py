@@ -13,7 +13,7 @@ from .. import _cross_entropy as rows
 from .. import _row_operations as row_operations
 from .._call import check_reduction
 from .._row_operations import Given, Operations, composed
-from .._samples import OPTIONS, checked_axis, checked_options
+from .._samples import OPTIONS, checked_axis, checked_index, checked_options
 from . import _kernels
 from ._context import ordinary, refuse_jit_trace
 from ._modules import Reduction
@@ -59,12 +59,17 @@ def transformed(x: Tensor, call: Given, function: Callable[[Tensor], Tensor]) ->
     return _of_samples(x, call, lambda x, plain: function(loss(x, plain, _PLAIN)))
 
 
-def by_class(x: Tensor, call: Given, function: Callable[[Any, Tensor, Tensor], Tensor]) -> Tensor:
-    """A function of the library, scores along the last axis and where the right class is; weighted and reduced."""
+def by_class(x: Tensor, call: Given, function: Callable[..., Tensor]) -> Tensor:
+    """A function of scores along the last axis and of where the right class is; weighted and reduced.
+
+    It gets the library, the scores, that, and the numbers of the classes.
+    """
 
     def each(x: Tensor, plain: Given) -> Tensor:
         z = torch.where(plain.weights[..., None], x.movedim(plain.axis, -1), 0.0)
-        return function(torch, z, torch.arange(z.shape[-1], device=x.device) == plain.target[..., None])
+        places = torch.arange(z.shape[-1], device=x.device)
+        right = places == plain.target[..., None]
+        return torch.where(right.any(-1), function(torch, z, right, places), torch.nan)
 
     return _of_samples(x, call, each)
 
@@ -73,9 +78,11 @@ def _of_samples(x: Tensor, call: Given, function: Callable[[Tensor, Given], Tens
     """A function of each sample, weighted, or its sum or mean; of indices of classes."""
     if x.dtype in HALVES:
         return _of_samples(x.float(), call, function).to(x.dtype)
-    if not isinstance(call.target, Tensor) or call.target.is_floating_point():
+    if not isinstance(call.target, Tensor) or call.target.is_floating_point() or call.target.dtype is torch.bool:
         raise TypeError("target must be a tensor of class indices, integers")
     axis = checked_axis(tuple(x.shape), tuple(call.target.shape), "i", call)
+    if _usable(x, call, ()):  # where values are there to be looked at, for nothing
+        checked_index(array_over(call.target), x.shape[axis], call.ignore_index)
     given, zero = _floating(call, x, call.target.long()), torch.zeros((), dtype=x.dtype, device=x.device)
     places = torch.arange(x.shape[axis], device=x.device)
     found: Tensor = row_operations.transformed(torch, zero, places, given, lambda plain: function(x, plain))

@@ -75,7 +75,13 @@ def _composed(task: Task, data: list[Any], numbers: list[Any], call: Call) -> Te
     data = list(torch.broadcast_tensors(*data))
     axis = rows.checked(call.axis, tuple(data[0].shape))
     like = {"dtype": data[0].dtype, "device": data[0].device}
-    weights = None if call.weights is None else torch.as_tensor(call.weights, **like)
+    shape = tuple(data[0].shape)
+    of_rows = {"weights": call.weights, **dict(zip(task.numbers, numbers, strict=True))}
+    given = {name: value if value is None else torch.as_tensor(value, **like) for name, value in of_rows.items()}
+    for name, value in given.items():
+        if value is not None:
+            rows.check_fits(name, tuple(value.shape), shape[:axis] + shape[axis + 1 :])
+    weights, *numbers = given.values()
     data = [value.movedim(axis, -1) for value in data]
     if weights is not None:  # so that no NaN comes from what is excluded
         data = [torch.where((weights == 0)[..., None], 0.0, value) for value in data]

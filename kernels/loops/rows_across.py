@@ -76,13 +76,13 @@ def across(definition: RowDefinition, dtype: type[np.floating[Any]], slopes: boo
                 else:
                     clear((), (g, n, data))
 
-    place = (largest or 0) * BLOCK
+    place, lowest = (largest or 0) * BLOCK, dtype(-np.inf)
 
     @inlined
     def find_largest(n, data, top, state):
         """The largest element of each row, that which is apart included; NaN is passed over."""
         for g in range(ROWS):
-            top[g] = data[place * ROWS + g]
+            top[g] = lowest
         for j in range(n):
             for g in range(ROWS):
                 top[g] = max(top[g], data[(place + j) * ROWS + g])

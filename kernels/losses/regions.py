@@ -8,8 +8,7 @@ a loss is a quotient of what is off and the whole, where others take 1 less a sc
 same; for others it is 0 where p = t, which 1 - 2 sum(p t)/sum(p + t) is not.  Of logits p - t is t sigmoid(-x) less
 (1 - t) sigmoid(x), so that the loss of a right answer keeps its digits however small it is.
 
-A region without a target has the loss 1, unless p is 0 everywhere and nothing is added to the denominator: then it is
-0.  Derivatives are 0 there.
+Without smoothing, a region without a target has the loss 1, and 0 if p is 0 everywhere; the derivatives in p are 0.
 """
 
 from __future__ import annotations
