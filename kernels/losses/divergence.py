@@ -13,7 +13,7 @@ from .rowwise import RowDefinition
 
 __all__ = ["DIVERGENCE", "MEAN_DIFFERENCE"]
 
-_NEAR = 0.5  # up to which a divergence is made of the terms
+_NEAR = 64.0  # up to which a divergence is made of the terms: then no logarithm of a sum of exponentials shows in it
 
 
 @scalar
