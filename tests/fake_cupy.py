@@ -75,9 +75,9 @@ def _made(name: str) -> Any:
     return make
 
 
-_CREATION = ("asarray", "empty", "eye", "full", "full_like", "ones", "ones_like", "zeros", "zeros_like")
-_SHAPES = ("atleast_1d", "broadcast_to", "concatenate", "diag", "stack")
-_OTHERS = ("argsort", "matmul", "median", "searchsorted", "sort", "where")
+_CREATION = ("arange", "asarray", "empty", "eye", "full", "full_like", "ones", "ones_like", "zeros", "zeros_like")
+_SHAPES = ("atleast_1d", "broadcast_to", "concatenate", "diag", "moveaxis", "stack")
+_OTHERS = ("amax", "argmax", "argsort", "matmul", "median", "searchsorted", "sort", "sum", "where")
 _EXPONENTS = ("exp", "exp2", "expm1", "ldexp", "log", "log1p", "log2")
 _ELEMENTWISE = ("abs", "clip", "floor", "isfinite", "isinf", "maximum", "minimum", "sqrt")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastrobust as fr
-from fastrobust import LossGrad
+from fastrobust import LossGrad, losses
 
 GRADIENTS = ("value", "dx", "dalpha", "dscale")
 SINGLE = ("loss", "influence", "weight", "curvature", "nll")
@@ -306,6 +306,35 @@ def loops_stay_on_the_device(cp: Any) -> None:
         np.testing.assert_allclose(part.get(), other, rtol=1e-12, atol=1e-12)
 
 
+def losses_of_sums(cp: Any) -> None:
+    """Dice's kind, of two classes or by softmax, a formula of the user's own, and a sum with a loss of elements."""
+    from fastrobust.math import sum
+
+    @fr.define(params="power")
+    def relative(x: Any, target: Any, power: Any = 2.0) -> Any:
+        return sum(abs(x - target) ** power) / sum(target**2)
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 4, 50)).astype(np.float32)
+    mask, classes = rng.random((3, 4, 50)) < 0.3, rng.integers(0, 4, (3, 50))
+    both = losses.tversky_logits + 0.5 * losses.bce_logits
+    cases: list[tuple[Any, Any, dict[str, Any]]] = [
+        (losses.dice_logits, mask, {"axis": 2}),
+        (losses.jaccard_logits, mask, {"axis": (0, 2), "reduction": "mean", "empty": "skip"}),
+        (losses.focal_tversky_logits, mask, {"reduction": "sum"}),
+        (losses.squared_dice_logits, classes, {"axis": (0, 2), "softmax_axis": 1, "reduction": "mean"}),
+        (both, mask, {"axis": 2, "reduction": "mean"}),
+        (relative, x[::-1].copy(), {"axis": 1, "reduction": "sum"}),
+    ]
+    for loss, target, options in cases:
+        expected = loss.value_and_grad(x, target, **options)
+        found = loss.value_and_grad(cp.asarray(x), cp.asarray(target), **options)
+        value = loss(cp.asarray(x), cp.asarray(target), **options)
+        for one, other in ((value, expected.value), (found.value, expected.value), (found.dx, expected.dx)):
+            assert type(one) is cp.ndarray
+            np.testing.assert_allclose(one.get(), other, rtol=1e-4, atol=1e-6, err_msg=loss.__name__)
+
+
 CHECKS = (
     every_function_and_dtype,
     values_and_gradients,
@@ -324,4 +353,5 @@ CHECKS = (
     sums_repeat_their_bits,
     bad_arguments,
     loops_stay_on_the_device,
+    losses_of_sums,
 )

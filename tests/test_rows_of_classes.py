@@ -214,3 +214,19 @@ def test_they_are_pickled_by_name() -> None:
     for loss in (kl, hinge, info_nce, losses.triplet):
         assert pickle.loads(pickle.dumps(loss)) is loss
         assert loss.__name__ in repr(loss)
+
+
+def test_the_peers_own_where_they_are_right() -> None:
+    torch, optax, jax = (pytest.importorskip(name) for name in ("torch", "optax", "jax"))
+    own, x, t = torch.nn.functional, torch.tensor(X), torch.tensor(T)
+    for reduction, name in (("none", "none"), ("sum", "sum"), ("mean", "batchmean")):
+        rows = [part.movedim(1, -1).reshape(-1, 5) for part in (x, t)]
+        theirs = own.kl_div(*(part.log_softmax(1) for part in rows), reduction=name, log_target=True)
+        theirs = theirs.sum(1) if reduction == "none" else theirs
+        torch.testing.assert_close(kl(*rows, reduction=reduction), theirs, rtol=1e-12, atol=1e-14)
+    single = [jax.numpy.asarray(part[..., 0], "float32") for part in (X, T)]
+    theirs = optax.losses.kl_divergence(jax.nn.log_softmax(single[0]), jax.nn.softmax(single[1]))
+    np.testing.assert_allclose(kl(*single), theirs, rtol=1e-4, atol=1e-6)
+    labels = jax.numpy.asarray(TARGET[:, 0])
+    theirs = optax.losses.multiclass_hinge_loss(single[0], labels)
+    np.testing.assert_allclose(hinge(single[0], labels), theirs, rtol=1e-5, atol=1e-6)

@@ -247,3 +247,20 @@ def test_lengths_of_tensors() -> None:
     jax = pytest.importorskip("jax")
     slopes = jax.grad(lambda x: robust(x, 0.5, 1.5, reduction="mean"))(jax.numpy.asarray(ROWS[0], "float32"))
     np.testing.assert_allclose(slopes, expected.dx, rtol=1e-5, atol=1e-7)
+
+
+def test_pytorchs_own_where_it_is_right() -> None:
+    """Its epsilon stands in every difference, which shows in the sixth digit."""
+    torch = pytest.importorskip("torch")
+    own = torch.nn.functional
+    rows = [torch.tensor(part) for part in ROWS]
+    for swap, reduction in itertools.product((False, True), ("none", "sum", "mean")):
+        given = {"margin": 0.7, "swap": swap, "reduction": reduction}
+        theirs = own.triplet_margin_loss(*rows, eps=1e-30, **given)
+        torch.testing.assert_close(triplet(*rows, **given), theirs, rtol=1e-12, atol=1e-14)
+        theirs = own.triplet_margin_loss(*rows, p=1, eps=1e-30, **given)
+        torch.testing.assert_close(triplet(*rows, distance="manhattan", **given), theirs, rtol=1e-12, atol=1e-14)
+        cosine = own.triplet_margin_with_distance_loss(
+            *rows, distance_function=lambda a, b: 1 - own.cosine_similarity(a, b), **given
+        )
+        torch.testing.assert_close(triplet(*rows, distance="cosine", **given), cosine, rtol=1e-12, atol=1e-14)

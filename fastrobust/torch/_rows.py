@@ -127,7 +127,9 @@ class _Rows(torch.autograd.Function):
                 results.append(None)
             elif place < count:
                 part = tensor_over(slope, operand.dtype)
-                results.append(part.mul_(gradient.unsqueeze(axis) if each else gradient))
+                if each or float(gradient) != 1.0:
+                    part.mul_(gradient.unsqueeze(axis) if each else gradient)
+                results.append(part)
             else:
                 part = tensor_over(slope, operand.dtype) * gradient
                 results.append(part.sum_to_size(operand.shape))
