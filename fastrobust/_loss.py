@@ -15,14 +15,14 @@ from . import _evaluate
 from ._call import check_options
 from ._types import ArrayLike
 from .kernels.compilers.alone import imported
-from .kernels.losses.combinations import Combination
+from .kernels.losses.combinations import Combination, Factor
 from .kernels.losses.formula import Formula, disagreement
 
 if TYPE_CHECKING:
     from ._accuracy import Accuracy
     from ._traits import Traits
 
-__all__ = ["Loss", "Named", "word"]
+__all__ = ["Loss", "Named"]
 
 _OPTIONS = {"reduction": "none", "weights": None}
 _TAKEN = *_OPTIONS, "wrt", "out"  # arguments of a call that are no operands
@@ -56,6 +56,66 @@ class Named:
         """The type of what `value_and_grad` returns."""
         title = "".join(part.capitalize() for part in self.__name__.split("_")) + "Grad"
         return collections.namedtuple(title, ("value", *("d" + name for name in self.formula.operands)))
+
+    def times(self, name: str, default: float | None = None) -> Any:
+        """This loss times a factor that is a parameter, as the weight of a term in a sum of losses.
+
+        Parameters
+        ----------
+        name : str
+            The name of the factor. Factors of one name in a sum are one.
+        default : float, optional
+            The factor in calls that do not give it.
+
+        Returns
+        -------
+        Loss or SumsLoss
+            With one more parameter of that name, the last. The derivative in it is this loss, and where it is 0,
+            nothing is left of the loss, even if that is infinite.
+
+        Raises
+        ------
+        ValueError
+            If the loss has an operand of that name, or the name is none for an operand.
+        TypeError
+            If the default is no number.
+
+        Notes
+        -----
+        For a factor that is fixed write ``0.1 * loss``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastrobust import losses
+        >>> total = losses.mse + losses.mae.times("lam", default=0.1)
+        >>> total(np.array([1.0, -2.0]))
+        array([1.1, 4.2])
+        >>> total.value_and_grad(np.array([1.0, -2.0]), lam=0.5, reduction="sum").dlam
+        np.float64(3.0)
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"the factor's name must be a str, got {name!r:.100}: for a number write loss * number")
+        if name in self.formula.operands:
+            raise ValueError(f"{self.__name__} has an operand {name!r} already: give the factor another name")
+        parts = tuple(part.times(name, default) for part in self.parts) if len(self.parts) > 1 else ()
+        defaults = {} if default is None else {name: default}
+        made_by = Named.times, (self, name, default)
+        return self._combined(f"{self.__name__}_times_{name}", name, defaults, parts, made_by)
+
+    def __mul__(self, factor: object) -> Any:
+        if not isinstance(factor, int | float) or isinstance(factor, bool):
+            return NotImplemented
+        number = float(factor)
+        parts = tuple(part * number for part in self.parts) if len(self.parts) > 1 else ()
+        made_by = operator.mul, (self, factor)
+        return self._combined(f"{self.__name__}_times_{_word(number)}", number, {}, parts, made_by)
+
+    __rmul__ = __mul__
+
+    def _combined(self, name: str, factor: Factor, defaults: Mapping[str, float], parts: Any, made_by: Any) -> Any:
+        """This loss times a factor, a number or the name of a parameter."""
+        raise NotImplementedError
 
     def __reduce__(self) -> Any:
         """Pickled by reference: by the name under which its module has it, or that its parts have."""
@@ -365,67 +425,14 @@ class Loss(Named):
         measured: Accuracy = imported("fastrobust._accuracy").measured(self.formula, points, seed)
         return measured
 
-    def times(self, name: str, default: float | None = None) -> Loss:
-        """This loss times a factor that is a parameter, as the weight of a term in a sum of losses.
-
-        Parameters
-        ----------
-        name : str
-            The name of the factor. Factors of one name in a sum are one.
-        default : float, optional
-            The factor in calls that do not give it.
-
-        Returns
-        -------
-        Loss
-            With one more parameter of that name, the last. The derivative in it is this loss, and where it is 0,
-            nothing is left of the loss, even if that is infinite.
-
-        Raises
-        ------
-        ValueError
-            If the loss has an operand of that name, or the name is none for an operand.
-        TypeError
-            If the default is no number.
-
-        Notes
-        -----
-        For a factor that is fixed write ``0.1 * loss``.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from fastrobust import losses
-        >>> total = losses.mse + losses.mae.times("lam", default=0.1)
-        >>> total(np.array([1.0, -2.0]))
-        array([1.1, 4.2])
-        >>> total.value_and_grad(np.array([1.0, -2.0]), lam=0.5, reduction="sum").dlam
-        np.float64(3.0)
-        """
-        if not isinstance(name, str):
-            raise TypeError(f"the factor's name must be a str, got {name!r:.100}: for a number write loss * number")
-        if name in self.formula.operands:
-            raise ValueError(f"{self.__name__} has an operand {name!r} already: give the factor another name")
-        parts = tuple(part.times(name, default) for part in self.parts) if len(self.parts) > 1 else ()
-        defaults = {} if default is None else {name: default}
-        formula = Combination(f"{self.__name__}_times_{name}", ((name, self.formula),), defaults)
-        return Loss(formula, parts=parts, made_by=(Loss.times, (self, name, default)))
-
     def __add__(self, other: object) -> Any:
         if not isinstance(other, Loss):
             return NotImplemented
         formula = Combination(f"{self.__name__}_plus_{other.__name__}", ((1.0, self.formula), (1.0, other.formula)))
         return Loss(formula, parts=(*self.parts, *other.parts), made_by=(operator.add, (self, other)))
 
-    def __mul__(self, factor: object) -> Any:
-        if not isinstance(factor, int | float) or isinstance(factor, bool):
-            return NotImplemented
-        number = float(factor)
-        parts = tuple(part * number for part in self.parts) if len(self.parts) > 1 else ()
-        formula = Combination(f"{self.__name__}_times_{word(number)}", ((number, self.formula),))
-        return Loss(formula, parts=parts, made_by=(operator.mul, (self, factor)))
-
-    __rmul__ = __mul__
+    def _combined(self, name: str, factor: Factor, defaults: Mapping[str, float], parts: Any, made_by: Any) -> Loss:
+        return Loss(Combination(name, ((factor, self.formula),), defaults), parts=parts, made_by=made_by)
 
 
 def _signature(formula: Formula, options: Mapping[str, Any]) -> inspect.Signature:
@@ -449,6 +456,6 @@ def _with_defaults(loss: Loss, defaults: Mapping[str, float]) -> Loss:
     return Loss(formula, loss.__module__, parts, made_by=(_with_defaults, (loss, dict(defaults))))
 
 
-def word(number: float) -> str:
+def _word(number: float) -> str:
     """A number as a part of a name."""
     return f"{number:g}".replace("-", "minus_").replace("+", "").replace(".", "_")

@@ -9,8 +9,9 @@ import numpy as np
 
 from . import _dispatch, _evaluate
 from ._call import check_reduction, check_wrt
-from ._loss import Loss, Named, word
+from ._loss import Loss, Named
 from .kernels.compilers.alone import imported
+from .kernels.losses.combinations import Factor
 from .kernels.losses.formula import Formula
 from .kernels.losses.sums import Split, added
 
@@ -229,15 +230,8 @@ class SumsLoss(Named):
     def __radd__(self, other: object) -> Any:
         return _total(other, self)
 
-    def __mul__(self, factor: object) -> Any:
-        if not isinstance(factor, int | float) or isinstance(factor, bool):
-            return NotImplemented
-        number = float(factor)
-        parts = tuple(part * number for part in self.parts) if len(self.parts) > 1 else ()
-        formula = added(f"{self.__name__}_times_{word(number)}", [(number, self.formula)])
-        return SumsLoss(formula, parts=parts, made_by=(SumsLoss.__mul__, (self, factor)))
-
-    __rmul__ = __mul__
+    def _combined(self, name: str, factor: Factor, defaults: Mapping[str, float], parts: Any, made_by: Any) -> SumsLoss:
+        return SumsLoss(added(name, [(factor, self.formula)], defaults), parts=parts, made_by=made_by)
 
 
 def _total(one: object, other: object) -> Any:

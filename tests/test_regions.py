@@ -215,7 +215,11 @@ def test_one_pass_for_a_sum_of_losses() -> None:
     np.testing.assert_allclose(found.dx, dice.dx + 0.5 * bce.dx / 30, rtol=1e-11, atol=1e-17)
     np.testing.assert_allclose(found.dpos_weight, 0.5 * bce.dpos_weight / 30, rtol=1e-13)
     assert total.parts[0] is losses.dice_logits
-    for one in (losses.dice_logits, total, 0.25 * losses.jaccard, losses.bce + losses.dice):
+    learned = losses.dice_logits.times("lam", 0.5) + losses.bce_logits.times("mu", 2.0)
+    found = learned.value_and_grad(LOGITS, MASKS, axis=(2, 3), reduction="sum", wrt=("lam", "mu"))
+    np.testing.assert_allclose(found.value, 0.5 * dice.value + 2 * bce.value / 30, rtol=1e-13)
+    np.testing.assert_allclose([found.dlam, found.dmu], [dice.value, bce.value / 30], rtol=1e-13)
+    for one in (losses.dice_logits, total, learned, 0.25 * losses.jaccard, losses.bce + losses.dice):
         again = pickle.loads(pickle.dumps(one))
         p = 1 / (1 + np.exp(-LOGITS))
         np.testing.assert_array_equal(again(p, MASKS), one(p, MASKS))

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..graph.functions import mean
 from ..graph.real import lifted, ordered
 from ..graph.terms import replaced
-from .combinations import Combination
+from .combinations import Combination, Factor
 from .formula import Formula, Precision, with_operands
 
 __all__ = ["Split", "added", "is_of_sums"]
@@ -96,9 +96,11 @@ def is_of_sums(formula: Formula) -> bool:
     return any(node.operation == "sum" for node in ordered([formula.value]))
 
 
-def added(name: str, terms: Sequence[tuple[float, Formula]]) -> Combination:
+def added(
+    name: str, terms: Sequence[tuple[Factor, Formula]], defaults: Mapping[str, float] | None = None
+) -> Combination:
     """Formulas of sums, and the means of formulas of elements, times factors, added up."""
-    return Combination(name, tuple((factor, _of_sums(formula)) for factor, formula in terms))
+    return Combination(name, tuple((factor, _of_sums(formula)) for factor, formula in terms), defaults)
 
 
 def _of_sums(formula: Formula) -> Formula:
