@@ -27,9 +27,9 @@ class Backend(Protocol):
     `evaluate`, of which it may refuse those that it has no use for.
 
     One of a library that differentiates by itself may have ``cross_entropy`` besides, a module with ``loss``,
-    ``loss_and_grad`` and ``transformed`` as in `torch._cross_entropy`, and ``row_losses``, with ``value_of`` and
-    ``derivatives_of`` as in `torch._rows`: without them losses of rows take NumPy's arrays; and ``own_sums``, as
-    `torch._sums`, for sums by which its own differentiation goes faster.
+    ``loss_and_grad``, ``transformed`` and ``by_class`` as in `torch._cross_entropy`, and ``row_losses``, with
+    ``value_of`` and ``derivatives_of`` as in `torch._rows`: without them losses of rows take NumPy's arrays; and
+    ``own_sums``, as `torch._sums`, for sums by which its own differentiation goes faster.
     """
 
     @property

@@ -12,7 +12,7 @@ from . import _arguments as arguments
 from ._dispatch import backend, shown
 from ._row_operations import Given
 from ._samples import OPTIONS, Samples, combined, divisor, like_x, looked_at, of_library, real
-from ._sums import narrow, prepared
+from ._sums import narrow, narrowed, prepared
 from .math import tanh
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class CrossEntropy:
                 return own.loss(x, given, options)
             half, x = narrow((x,)), prepared(x)
             found = own.loss(_capped_by_library(x, softcap), given, options)
-            return found if half is None else found.to(half) if hasattr(found, "to") else found.astype(half)
+            return narrowed(found, half)
         if softcap is not None:
             return _evaluated_capped(x, softcap, given, options, (), None).value
         return evaluated(x, given, options, ()).value

@@ -42,7 +42,8 @@ class KlLogits:
     weights : array_like, optional
         A factor for each row, broadcast to the rows; one of 0 excludes it, whatever it holds.
     reduction : {"none", "sum", "mean"}
-        "mean" divides by the sum of the weights, so by the number of rows: PyTorch calls that "batchmean".
+        "mean" divides by the sum of the weights, so by the number of rows: of data of shape (N, K) PyTorch calls that
+        "batchmean", which divides by the first axis alone otherwise.
 
     Returns
     -------
@@ -132,7 +133,7 @@ def _composed(library: Operations, data: list[Any], numbers: list[Any]) -> Any:
     d = xp.where(p == 0, xp.zeros_like(x), x - t)
     mean = (p * d).sum(-1)
     far = (library.logsumexp(x, -1) - library.logsumexp(t, -1)) - mean
-    is_near = far < 64
+    is_near = far < divergence.NEAR
     u = xp.where(is_near[..., None], d - mean[..., None], xp.zeros_like(d))
     usual = u < 1
     small = xp.where(usual, u, xp.zeros_like(u))

@@ -13,7 +13,7 @@ from ._call import check_reduction
 from ._cross_entropy import cross_entropy
 from ._dispatch import backend, common, shown
 from ._row_functions import norm
-from ._sums import narrow, prepared
+from ._sums import narrow, narrowed, prepared
 
 if TYPE_CHECKING:
     from ._types import ArrayLike, NDArray
@@ -41,7 +41,7 @@ class InfoNce:
     ----------
     anchor, positive : array_like of shape (N, D), real
         Embeddings; the positive of each anchor is in its row, and those of the others are its negatives. The result has
-        the dtype of the anchors, float64 for integers.
+        the dtype of all of them, float64 for integers.
     temperature : float, positive
         By which similarities, cosines, are divided.
     negatives : array_like of shape (M, D), optional
@@ -64,7 +64,8 @@ class InfoNce:
 
     Notes
     -----
-    van den Oord et al. 2018; NT-Xent of Chen et al. 2020 and the loss of CLIP (Radford et al. 2021) are of its kind.
+    van den Oord et al. 2018; symmetric it is the loss of CLIP (Radford et al. 2021). NT-Xent (Chen et al. 2020) counts
+    the other anchors as negatives as well, which this does not.
     An anchor of zeros has the similarity 0 to all, and the derivative 0. Similarities of NumPy's arrays are computed in
     double, and the cross-entropy keeps the digits of a pair that is told apart from all others. Tensors and arrays of
     JAX are differentiated by their libraries.
@@ -107,7 +108,7 @@ class InfoNce:
         if symmetric:
             other = cross_entropy(similarities.T, own, temperature=temperature, reduction=reduction)
             found = 0.5 * (found + other)
-        return found if half is None else found.to(half) if hasattr(found, "to") else found.astype(half)
+        return narrowed(found, half)
 
     def value_and_grad(
         self,
@@ -181,19 +182,22 @@ def _evaluated(
     given: list[NDArray], temperature: Any, symmetric: bool, normalize: bool, reduction: Reduction, wrt: tuple[str, ...]
 ) -> InfoNceGrad:
     """The loss and the derivatives that are wanted, of NumPy arrays."""
-    dtype = np.result_type(given[0].dtype if given[0].dtype.kind == "f" else np.float64)
+    dtype = np.result_type(*(part.dtype if part.dtype.kind == "f" else np.float64 for part in given))
     wide = [part.astype(np.float64) for part in given]
     units = [_unit(np, part) if normalize else part for part in wide]
     keys = np.concatenate(units[1:])
     similarities, own = units[0] @ keys.T, np.arange(len(wide[0]))
     ways = [similarities, similarities.T] if symmetric else [similarities]
+    share = 1.0 / len(ways)
+    if not wrt:
+        each = [cross_entropy(way, own, temperature=temperature, reduction=reduction) for way in ways]
+        return InfoNceGrad(np.asarray(sum(each) * share).astype(dtype)[()], None, None, None, None)
     found = [
         cross_entropy.value_and_grad(
             np.ascontiguousarray(way), own, temperature=temperature, reduction=reduction, wrt=("x", "temperature")
         )
         for way in ways
     ]
-    share = 1.0 / len(found)
     value = sum(part.value for part in found) * share
     slopes = found[0].dx * share + (found[1].dx.T * share if symmetric else 0.0)
     parts = [slopes @ keys, *np.split(slopes.T @ units[0], np.cumsum([len(part) for part in wide[1:-1]]))]

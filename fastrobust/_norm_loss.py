@@ -15,7 +15,7 @@ from ._dispatch import backend
 from ._loss import Loss
 from ._row_functions import NORM
 from ._row_loss import Call, check_fits, derivatives_of, value_of
-from ._sums import narrow, prepared
+from ._sums import narrow, narrowed, prepared
 
 if TYPE_CHECKING:
     from ._types import ArrayLike
@@ -102,8 +102,8 @@ class NormLoss:
         own = getattr(backend(lengths, self.operands[0]), "own_sums", None)
         if own is not None and reduction != "none":  # the lengths, which nobody else holds, are differentiated again
             each = _evaluate.value_of(self._definition, (lengths, *others), "none", None, {})
-            return _narrowed(own.reduced(each, weights, reduction), half)
-        return _narrowed(_evaluate.value_of(self._definition, (lengths, *others), reduction, weights, {}), half)
+            return narrowed(own.reduced(each, weights, reduction), half)
+        return narrowed(_evaluate.value_of(self._definition, (lengths, *others), reduction, weights, {}), half)
 
     def value_and_grad(
         self,
@@ -140,7 +140,7 @@ class NormLoss:
         value, dx, *slopes = found
         if self.operands[0] in wanted:
             dx = derivatives_of(NORM, (prepared(given[0]),), (), Call(axis, dx, "none"), ("x",))[1]
-        return self.Grad(*(_narrowed(part, half) for part in (value, dx, *slopes)))
+        return self.Grad(*(narrowed(part, half) for part in (value, dx, *slopes)))
 
     def _lengths(self, given: Sequence[Any], axis: int, weights: ArrayLike | None) -> tuple[Any, Any, Sequence[Any]]:
         """The dtype of the results if they are computed in a wider one, the lengths, and the other operands."""
@@ -162,7 +162,7 @@ class NormLoss:
         for name in self.operands[len(given) :]:
             if name not in left and name not in self._defaults:
                 raise TypeError(f"{self.__name__} needs {name}: it takes {', '.join(self.operands)}")
-            given.append(left.pop(name, self._defaults.get(name, 0.0)))
+            given.append(left.pop(name) if name in left else self._defaults[name])
         if left:
             raise TypeError(f"{self.__name__} does not take {', '.join(left)}: it takes {', '.join(self.operands)}")
         return given
@@ -193,10 +193,3 @@ def _mask(weights: Any) -> Any:
     if not hasattr(weights, "shape"):
         weights = np.asarray(weights)
     return backend(weights, "weights").xp.where(weights == 0, 0.0, 1.0)
-
-
-def _narrowed(part: Any, half: Any) -> Any:
-    """A result in the dtype of the data, if that is a half."""
-    if part is None or half is None:
-        return part
-    return part.to(half) if hasattr(part, "to") else part.astype(half)

@@ -20,6 +20,28 @@ if TYPE_CHECKING:
 __all__ = ["RegionLoss"]
 
 
+_DOC = """
+Parameters
+----------
+x : array_like, real
+    Logits, or probabilities, of elements. Arrays of NumPy, CuPy, PyTorch and JAX.
+target : array_like, broadcast to x
+    From 0 to 1, as masks are; with ``softmax_axis`` also the index of each element's class.
+axis : int or sequence of int, optional
+    What is one region: of images (N, C, H, W) ``(2, 3)`` is one of each image and class, ``(0, 2, 3)`` one of each
+    class. Default: everything.
+weights, reduction, empty, softmax_axis, ignore_index
+    As ``help(type(loss).__call__)`` says.
+
+Examples
+--------
+>>> import numpy as np
+>>> from fastrobust import losses
+>>> logits, classes = np.zeros((1, 2, 2, 2)), np.array([[[0, 1], [1, 1]]])
+>>> losses.dice_logits(logits, classes, softmax_axis=1, axis=(0, 2, 3))
+array([0.66666667, 0.4       ])
+"""
+
 _OPTIONS = {"empty": "one", "softmax_axis": None, "ignore_index": None}
 
 
@@ -48,6 +70,7 @@ class RegionLoss(SumsLoss):
 
     def __init__(self, name: str, module: str) -> None:
         super().__init__(regions.formula(name), module, options=_OPTIONS)
+        self.__doc__ = f"{(self.__doc__ or '').rstrip()}\n{_DOC}"
         self.name = name
         self._splits = {"one": self.split}
 
@@ -71,7 +94,7 @@ class RegionLoss(SumsLoss):
         empty : {"one", "zero", "mean", "skip"}
             What a region without a target comes to: what the formula has, which with smooth = 0 is 1, with derivatives
             in x of 0 (0 if nothing is predicted either); 0; the mean of the probabilities; or 0 that does not count in
-            a mean.
+            a mean, which is NaN if none counts.
         softmax_axis : int, optional
             The axis of classes of which each element has one, for logits: probabilities are softmax's. The target may
             be the index of a class for each element then.
@@ -126,7 +149,8 @@ class RegionLoss(SumsLoss):
         left_out: Any = None
         if ignore_index is not None:
             if not _of_integers(target):
-                raise TypeError(f"ignore_index goes with a target of integers, got {_dispatch.shown(target)}")
+                kind = getattr(target, "dtype", type(target).__name__)
+                raise TypeError(f"ignore_index goes with a target of integers, got one of {kind}")
             if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
                 raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}")
             left_out = target == ignore_index
@@ -137,10 +161,11 @@ class RegionLoss(SumsLoss):
             if _of_integers(target) and target.ndim == x.ndim - 1:
                 left_out = None if left_out is None else moved(xp, left_out[..., None], -1, place)
                 target = _one_hot(xp, target, x.shape[place], place, ignore_index)
-        elif _of_integers(target) and target.ndim == x.ndim - 1 and self.name.endswith("_logits"):
+        if np.shape(target) and not _fits(np.shape(target), np.shape(x)):
+            remedy = "with softmax_axis= where the classes are" if _of_integers(target) else "by target[:, None]"
             raise ValueError(
-                f"target has the shape {tuple(target.shape)} and x {tuple(x.shape)}: if it holds the index of each "
-                "element's class, say with softmax_axis= where the classes are"
+                f"target has the shape {np.shape(target)}, which does not broadcast to that of x, {np.shape(x)}: if it "
+                f"has no axis of channels, say so {remedy}"
             )
         if left_out is not None:
             weights = xp.where(left_out, 0.0, 1.0 if weights is None else _like(xp, weights, x))
@@ -151,7 +176,7 @@ class RegionLoss(SumsLoss):
             def pull(slopes: Any) -> Any:
                 return pulled_back(logits, place, slopes)
 
-        rows = self._rows((x, target, *parameters), axis, weights)._replace(half=half, pull=pull)
+        rows = self._rows((x, target, *parameters), axis, weights, pull, half)
         split = self._split(empty)
         counts = None
         if empty == "skip":
@@ -169,6 +194,14 @@ class RegionLoss(SumsLoss):
         if key not in self._splits:
             self._splits[key] = Split(regions.formula(self.name, key))
         return self._splits[key]
+
+
+def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Tell whether a shape broadcasts to the other."""
+    try:
+        return np.broadcast_shapes(shape, other) == other
+    except ValueError:
+        return False
 
 
 def _class_axis(axis: object, count: int) -> int:
@@ -201,8 +234,11 @@ def _one_hot(xp: Any, target: Any, count: int, place: int, ignore_index: int | N
 
     An index that is no class is an error, or NaN where values cannot be looked at.
     """
+    own = getattr(_dispatch.backend(target, "target"), "own_sums", None)
     if xp is np:
         checked_index(target, count, ignore_index)
+    elif own is not None:
+        own.check_index(target, count, ignore_index)
     target = target[..., None]
     classes = xp.arange(count, **({"device": target.device} if hasattr(target, "requires_grad") else {}))
     found = xp.where((target >= 0) & (target < count), xp.where(target == classes, 1.0, 0.0), np.nan)

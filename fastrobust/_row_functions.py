@@ -8,6 +8,7 @@ import numpy as np
 
 from ._row_loss import Call, Task, value_of
 from ._row_operations import length
+from .kernels.graph.real import Real
 from .kernels.losses import distances
 from .kernels.losses.cross_entropy import LOG_SUM_EXP
 
@@ -39,10 +40,18 @@ _LOG_SUM = Task(
 
 
 def norm(x: ArrayLike, axis: int = -1) -> Any:
-    """The Euclidean norm along an axis, whose derivative at 0 is 0."""
+    """The Euclidean norm along an axis, whose derivative at 0 is 0; of arrays alone."""
+    _refuse_formulas("norm", x)
     return value_of(NORM, (x,), (), Call(axis, None, "none"))
 
 
 def logsumexp(x: ArrayLike, axis: int = -1) -> Any:
-    """The logarithm of the sum of exponentials along an axis."""
+    """The logarithm of the sum of exponentials along an axis; of arrays alone."""
+    _refuse_formulas("logsumexp", x)
     return value_of(_LOG_SUM, (x,), (), Call(axis, None, "none"))
+
+
+def _refuse_formulas(name: str, x: object) -> None:
+    """Refuse numbers of a formula, which have no axes."""
+    if isinstance(x, Real):
+        raise TypeError(f"{name} is of arrays, and has no place in a formula: write it by sum of fastrobust.math")

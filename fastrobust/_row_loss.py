@@ -22,7 +22,6 @@ __all__ = [
     "Task",
     "check_fits",
     "checked",
-    "combined",
     "derivatives_of",
     "evaluated",
     "of_library",
@@ -139,7 +138,7 @@ def evaluated(
     definition, more = task.kernels(given)
     slopes = [np.empty_like(array) for array in given] if set(wrt) & set(task.data) else None
     found = _kernels().of_rows(definition, given, None, [*each, *more], scaled, slopes)
-    results = [combined(found.value, weights, rows, call.reduction, total, dtype)]
+    results = [_combined(found.value, weights, rows, call.reduction, total, dtype)]
     for place, name in enumerate(task.data):
         wanted = slopes is not None and name in wrt
         results.append(slopes[place].astype(dtype, copy=False).reshape(shape) if slopes and wanted else None)
@@ -152,7 +151,7 @@ def _of_number(
     part: NDArray, shape: tuple[int, ...], weights: NDArray, rows: tuple[int, ...], call: Call, total: float, dtype: Any
 ) -> Any:
     """The derivative in a number of the rows, of its own shape if the losses are summed."""
-    each = combined(part, weights, rows, "none", 1.0, np.float64)
+    each = _combined(part, weights, rows, "none", 1.0, np.float64)
     if call.reduction == "none":
         return each.astype(dtype)[()]
     lead = len(rows) - len(shape)
@@ -160,7 +159,9 @@ def _of_number(
     return (np.sum(each, axis=axes).reshape(shape) / total).astype(dtype)[()]
 
 
-def combined(values: NDArray, weights: NDArray, rows: tuple[int, ...], reduction: str, total: float, dtype: Any) -> Any:
+def _combined(
+    values: NDArray, weights: NDArray, rows: tuple[int, ...], reduction: str, total: float, dtype: Any
+) -> Any:
     """The values weighted, or their sum or mean; what is too large for the dtype is infinite."""
     with np.errstate(over="ignore", under="ignore"):
         weighted = np.where(weights == 0, 0.0, values) * weights

@@ -1,4 +1,4 @@
-"""Cross-entropy in operations on arrays of a library that differentiates, to any order: for what has no kernels.
+"""Cross-entropy, lengths and means in operations of a library that differentiates to any order, where no kernels are.
 
 With a class j, lse = z_j + log(1 + sum over i != j of exp(z_i - z_j)).  That is the right class, or the likeliest where
 there is a probability for each: then the logarithm, and its derivative in z_j, are made of small numbers, and are no

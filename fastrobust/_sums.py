@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._accuracy import Accuracy
     from ._types import ArrayLike
 
-__all__ = ["Axes", "Rows", "SumsLoss", "axes_of", "derivatives_of", "narrow", "prepared", "value_of"]
+__all__ = ["Axes", "Rows", "SumsLoss", "derivatives_of", "narrow", "narrowed", "prepared", "value_of"]
 
 _OPTIONS = {"axis": None, "reduction": "none", "weights": None}
 
@@ -35,12 +35,6 @@ class Rows(NamedTuple):
     shape: tuple[int, ...]  # that without these axes
     half: Any  # the dtype of the results, if they are computed in a wider one
     pull: Callable[[Any], Any] | None = None  # what makes derivatives in the first of the data those in what was given
-
-    def result(self, part: Any) -> Any:
-        """An array in the dtype of the results."""
-        if self.half is None or part is None:
-            return part
-        return part.to(self.half) if hasattr(part, "to") else part.astype(self.half)
 
     @property
     def own(self) -> Any:
@@ -111,7 +105,8 @@ class SumsLoss(Named):
         axis : int or sequence of int, optional
             The axes of the data that the sums are taken along. Default: all.
         weights : array_like, broadcast to the data, optional
-            Factor for each element in all sums; one of 0 excludes the element, whatever its value.
+            Factor for each element in all sums; one of 0 excludes the element, whatever its value. What is left of sums
+            without any element is 0, and what the formula makes of that counts in a mean.
         reduction : {"none", "sum", "mean"}
             What becomes of the losses along the axes that are left.
 
@@ -198,15 +193,22 @@ class SumsLoss(Named):
             )
         return target
 
-    def _rows(self, given: tuple[Any, ...], axis: Axes, weights: ArrayLike | None) -> Rows:
-        """The operands of a call, checked."""
+    def _rows(
+        self,
+        given: tuple[Any, ...],
+        axis: Axes,
+        weights: ArrayLike | None,
+        pull: Callable[[Any], Any] | None = None,
+        half: Any = None,
+    ) -> Rows:
+        """The operands of a call, checked; ``half`` is the dtype of results, if they are prepared already."""
         target = self._library(given, weights)
         count = len(self.data)
         if target.xp is np:
             data = [np.asarray(value) for value in given[:count]]
             numbers = [value if isinstance(value, float | int) else np.asarray(value) for value in given[count:]]
             given = (*data, *numbers)
-        half = narrow(given)
+        half = half or narrow(given)
         given = (prepared(given[0]), *given[1:])
         shapes = {name: np.shape(value) for name, value in zip(self.formula.operands, given, strict=True)}
         try:
@@ -214,7 +216,7 @@ class SumsLoss(Named):
         except ValueError:
             told = ", ".join(f"{name} {shapes[name]}" for name in self.data)
             raise ValueError(f"the data of {self.__name__} do not broadcast: {told}") from None
-        axes = axes_of(axis, len(shape))
+        axes = _axes_of(axis, len(shape))
         kept = tuple(1 if place in axes else length for place, length in enumerate(shape))
         for name in self.parameters:
             if not _fits(shapes[name], kept):
@@ -222,7 +224,7 @@ class SumsLoss(Named):
                     f"{name} has the shape {shapes[name]}: it must be a number, or broadcast to {kept}, the shape of "
                     "the data with the axes that are summed kept"
                 )
-        return Rows(target, given, kept, tuple(n for place, n in enumerate(shape) if place not in axes), half)
+        return Rows(target, given, kept, tuple(n for place, n in enumerate(shape) if place not in axes), half, pull)
 
     def __add__(self, other: object) -> Any:
         return _total(self, other)
@@ -257,7 +259,7 @@ def value_of(split: Split, rows: Rows, weights: ArrayLike | None, reduction: str
         )
     else:
         value = _evaluate.value_of(split.value.definition, operands, reduction, counted, {})
-    return rows.result(value if reduction != "none" else value.reshape(rows.shape))
+    return narrowed(value if reduction != "none" else value.reshape(rows.shape), rows.half)
 
 
 def derivatives_of(
@@ -291,7 +293,7 @@ def derivatives_of(
     shaped = [value, *(results.get(name) for name in formula.parameters)] if each else []
     value, *by_parameters = [None if part is None else part.reshape(rows.shape) for part in shaped] or [value]
     results.update(zip(formula.parameters, by_parameters, strict=False))
-    return [rows.result(part) for part in (value, *(results.get(name) for name in formula.operands))]
+    return [narrowed(part, rows.half) for part in (value, *(results.get(name) for name in formula.operands))]
 
 
 def _summed(split: Split, rows: Rows, weights: ArrayLike | None) -> list[Any]:
@@ -303,7 +305,7 @@ def _summed(split: Split, rows: Rows, weights: ArrayLike | None) -> list[Any]:
     return [found[name] for name in split.factors]
 
 
-def axes_of(axis: Axes, count: int) -> tuple[int, ...]:
+def _axes_of(axis: Axes, count: int) -> tuple[int, ...]:
     """The axes that are summed, counted from the first."""
     if axis is None:
         return tuple(range(count))
@@ -332,6 +334,13 @@ def narrow(given: Sequence[Any]) -> Any:
     kinds = {str(value.dtype): value.dtype for value in given if "float" in str(getattr(value, "dtype", ""))}
     (kind, dtype), *others = kinds.items() or [("", None)]
     return dtype if "float16" in kind and not others else None  # bfloat16 among them
+
+
+def narrowed(part: Any, half: Any) -> Any:
+    """A result in the dtype of the data, if that is a half."""
+    if half is None or part is None:
+        return part
+    return part.to(half) if hasattr(part, "to") else part.astype(half)
 
 
 def prepared(x: Any) -> Any:

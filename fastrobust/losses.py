@@ -1,4 +1,6 @@
-"""A catalogue of losses, each a `Loss`: called on arrays of any library, with all derivatives in one pass.
+"""A catalogue of losses, called on arrays of any library, with all derivatives in one pass.
+
+Losses of elements are each a `Loss`; those of regions and of rows are called likewise, and have `value_and_grad`.
 
 The first operand ``x`` is a residual (prediction less target), or what is predicted, where there is a ``target``.
 

@@ -292,3 +292,9 @@ def test_as_a_module() -> None:
     np.testing.assert_allclose(beta.grad, expected.dbeta, rtol=1e-12)
     with pytest.raises(TypeError, match="has no parameter axes: it has smooth, axis, empty"):
         frt.Loss(losses.dice_logits, axes=(2, 3))
+
+
+def test_what_is_said_of_them() -> None:
+    assert "softmax_axis" in losses.dice_logits.__doc__ and "Dice loss of logits" in losses.dice_logits.__doc__
+    logits, classes = np.zeros((1, 2, 2, 2)), np.array([[[0, 1], [1, 1]]])
+    np.testing.assert_allclose(losses.dice_logits(logits, classes, softmax_axis=1, axis=(0, 2, 3)), [2 / 3, 0.4])

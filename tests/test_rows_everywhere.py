@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from typing import Any
 
@@ -161,6 +162,14 @@ def test_numbers_in_place_of_data() -> None:
     np.testing.assert_allclose(relative(X, 2.0), ((X - 2) ** 2).sum() / 48)
 
 
+def _norm_in_a_formula(x: Any) -> Any:
+    return norm(x)
+
+
+def _builtin_sum(x: Any) -> Any:
+    return builtins.sum(x)
+
+
 CLASSES = np.array([0, 1, 2])
 CASES: list[tuple[Callable[[], Any], type, str]] = [
     (lambda: losses.dice(abs(X), X > 0, np.ones(3), axis=1), ValueError, r"smooth has the shape \(3,\)"),
@@ -176,8 +185,12 @@ CASES: list[tuple[Callable[[], Any], type, str]] = [
     (lambda: losses.dice_logits(X, X > 0, weights=np.ma.masked_array(X)), TypeError, "MaskedArray: convert it"),
     (lambda: losses.dice_logits(X, X > 0, softmax_axis=(0, 1)), TypeError, "softmax_axis must be an integer"),
     (lambda: losses.dice_logits(X, X > 0, softmax_axis=9), ValueError, "softmax_axis 9 is not one of the 2 axes"),
-    (lambda: losses.dice_logits(X, CLASSES), ValueError, "say with softmax_axis= where the classes are"),
-    (lambda: losses.dice(abs(X), np.ones(5)), ValueError, r"the data of dice do not broadcast: x \(3, 4\)"),
+    (lambda: losses.dice_logits(X, CLASSES), ValueError, "say so with softmax_axis= where the classes are"),
+    (lambda: losses.dice_logits(np.ones((4, 1, 5)), np.ones((4, 5))), ValueError, r"say so by target\[:, None\]"),
+    (lambda: losses.dice_logits(T(X), T([0, 1, 255]), softmax_axis=1), ValueError, "class 255"),
+    (lambda: fr.define(_norm_in_a_formula), TypeError, "norm is of arrays"),
+    (lambda: fr.define(_builtin_sum), TypeError, "sum and the like from fastrobust.math"),
+    (lambda: losses.dice(abs(X), np.ones(5)), ValueError, r"target has the shape \(5,\), which does not"),
     (lambda: losses.triplet(None, X, X), TypeError, "anchor is a"),
     (lambda: losses.triplet.value_and_grad(X, X, X, wrt=3), ValueError, "wrt must be a tuple"),
     (lambda: losses.multiclass_hinge(T(X), T(X[:, 0] > 0)), TypeError, "indices"),

@@ -13,7 +13,9 @@ from ._modules import Reduction, _residual, _shown
 
 
 class Loss(nn.Module):
-    """A loss of `fastrobust.losses`, or one that `fastrobust.define` made, as a module.
+    """A loss of elements or of sums, of `fastrobust.losses` or made by `fastrobust.define`, as a module.
+
+    Losses of rows are called as functions; cross-entropy has `CrossEntropyLoss`.
 
     Parameters
     ----------
@@ -44,7 +46,10 @@ class Loss(nn.Module):
     def __init__(self, loss: Function | SumsLoss, reduction: Reduction = "mean", **parameters: Any) -> None:
         super().__init__()
         if not isinstance(loss, Function | SumsLoss):
-            raise TypeError(f"loss must be one of fastrobust.losses, or made by fastrobust.define, got {loss!r:.100}")
+            raise TypeError(
+                "loss must be one of fastrobust.losses, or made by fastrobust.define, of elements or of sums, got "
+                f"{loss!r:.100}: call losses of rows as functions"
+            )
         check_reduction(reduction)
         self.loss, self.reduction = loss, reduction
         for name in loss.parameters:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _evaluate
+from .._samples import checked_index
 from ..kernels.losses.sums import Split
 from ._context import compiling, general, ordinary, requires
 from ._kernels import PLAIN
@@ -19,17 +20,24 @@ if TYPE_CHECKING:
     from ..kernels.losses.definition import Definition
     from ._types import Context, Gradients
 
-__all__ = ["reduced", "summed"]
+__all__ = ["check_index", "reduced", "summed"]
 
 
 def summed(split: Split, operands: tuple[Any, ...], weights: Any) -> list[Tensor]:
     """The sums, of the shapes of the factors, which are the last operands."""
-    plain = all([type(value) in PLAIN for value in (*operands, weights) if isinstance(value, Tensor)])  # noqa: C419
+    values = [value for value in (*operands, weights) if isinstance(value, Tensor)]
+    plain = all([type(value) in PLAIN for value in values])  # noqa: C419 - the compiler takes no generators
     usual = (plain and ordinary()) or (compiling() and not general())
     if usual and torch.is_grad_enabled() and any(requires(operands)) and not any(requires([weights])):
         return list(_Summed.apply(split, weights, *operands))
     found = _evaluate.slopes_of(split.terms.definition, operands, weights, split.factors)
     return [found[name] for name in split.factors]
+
+
+def check_index(target: Tensor, count: int, ignore_index: int | None) -> None:
+    """Refuse indices that are no class, where values are there to be looked at, for nothing."""
+    if ordinary() and type(target) in PLAIN and target.is_cpu:
+        checked_index(target.numpy(), count, ignore_index)
 
 
 def reduced(value: Tensor, weights: Tensor | None, reduction: str) -> Tensor:

@@ -51,7 +51,7 @@ class _Node:
     def _no_number(self, *_: Any) -> Any:
         raise TypeError(
             "a traced number has no value yet: float(), int() and the functions of the module math cannot be used on "
-            "it; take exp, log, sqrt and the like from fastrobust.math"
+            "it, nor Python's sum and max; take exp, log, sqrt, sum and the like from fastrobust.math"
         )
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:

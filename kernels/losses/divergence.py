@@ -11,9 +11,9 @@ from ..arithmetic.functions import exp, expm1, expm1mx, log1p
 from ..arithmetic.primitives import double, scalar, where
 from .rowwise import RowDefinition
 
-__all__ = ["DIVERGENCE", "MEAN_DIFFERENCE"]
+__all__ = ["DIVERGENCE", "MEAN_DIFFERENCE", "NEAR"]
 
-_NEAR = 64.0  # up to which a divergence is made of the terms: then no logarithm of a sum of exponentials shows in it
+NEAR = 64.0  # up to which a divergence is made of the terms: then no logarithm of a sum of exponentials shows in it
 
 
 @scalar
@@ -71,7 +71,7 @@ def _value(own, sums, m, numbers):
     of_x, of_target, mean = numbers
     zero = type(mean)(0.0)
     far = (of_x - of_target) - mean
-    found = where(far < type(far)(_NEAR), log1p(sums[0] + sums[1]), far)
+    found = where(far < type(far)(NEAR), log1p(sums[0] + sums[1]), far)
     return found, (zero, zero, zero), (), (found,)
 
 
