@@ -18,12 +18,8 @@ def against_rest(x: Any, axis: int) -> Any:
     first would have lost.
     """
     xp = backend(x).xp
-    z = moved(xp, _wide(xp, x), axis, -1)
     with np.errstate(all="ignore"):
-        top, others = _apart(xp, z)
-        largest = xp.where(top, z, 0.0).sum(-1)[..., None]
-        rest = _log_sum(xp, others)
-        shares = xp.exp(z - largest)
+        z, top, others, largest, rest, shares = _parts(xp, x, axis)
         # Of a class that is not the likeliest the others have a sum of 1 or more.
         beside = largest + xp.log1p(xp.where(top, 0.0, xp.exp(rest - largest) - shares))
         found = moved(xp, z - xp.where(top, rest, beside), -1, axis)
@@ -33,12 +29,9 @@ def against_rest(x: Any, axis: int) -> Any:
 def pulled_back(x: Any, axis: int, slopes: Any) -> Any:
     """The derivatives in x of what has these in `against_rest`."""
     xp = backend(x).xp
-    z, given = moved(xp, _wide(xp, x), axis, -1), moved(xp, _wide(xp, slopes), axis, -1)
+    given = moved(xp, _wide(xp, slopes), axis, -1)
     with np.errstate(all="ignore"):
-        top, others = _apart(xp, z)
-        largest = xp.where(top, z, 0.0).sum(-1)[..., None]
-        rest = _log_sum(xp, others)
-        shares = xp.exp(z - largest)
+        z, top, others, largest, rest, shares = _parts(xp, x, axis)
         beside = 1.0 + xp.where(top, 0.0, xp.exp(rest - largest) - shares)
         # What a class takes from the slopes of the others: the likeliest one's apart, of which the rest may be tiny.
         of_top = xp.where(top, given, 0.0).sum(-1)[..., None]
@@ -65,10 +58,15 @@ def _wide(xp: Any, x: Any) -> Any:
     return x.astype(np.float64) if xp is np else x
 
 
-def _apart(xp: Any, z: Any) -> tuple[Any, Any]:
-    """Where the likeliest class is, one of several, and the others, with -inf in its place."""
+def _parts(xp: Any, x: Any, axis: int) -> tuple[Any, ...]:
+    """The logits, classes along the last axis; where the likeliest is, one of several; the others, -inf in its place.
+
+    Then the largest logit, the logarithm of the others' sum of exponentials, and exponentials over the largest.
+    """
+    z = moved(xp, _wide(xp, x), axis, -1)
     top = places_of(xp, z) == xp.argmax(z, -1)[..., None]
-    return top, xp.where(top, -np.inf, z)
+    others, largest = xp.where(top, -np.inf, z), xp.where(top, z, 0.0).sum(-1)[..., None]
+    return z, top, others, largest, _log_sum(xp, others), xp.exp(z - largest)
 
 
 def _log_sum(xp: Any, z: Any) -> Any:

@@ -172,3 +172,20 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
         shape, lead = shape[1:], lead + 1
     axes = tuple(i for i in range(gradient.ndim) if i < lead or shape[i - lead] == 1 != gradient.shape[i])
     return gradient.sum(axis=axes, dtype=np.float64) if axes else gradient
+
+
+def fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Tell whether a shape broadcasts to the other."""
+    try:
+        return np.broadcast_shapes(shape, other) == other
+    except ValueError:
+        return False
+
+
+def axis_of(axis: object, count: int, of: str, name: str = "axis") -> int:
+    """The axis, one of so many ``of`` an operand, counted from the first."""
+    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {axis!r}")
+    if not -count <= axis < count:
+        raise ValueError(f"{name} {axis} is not one of the {count} axes of {of}")
+    return int(axis) % count

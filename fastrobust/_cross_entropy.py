@@ -10,8 +10,9 @@ import numpy as np
 
 from . import _arguments as arguments
 from ._dispatch import backend, shown
+from ._row_loss import divisor
 from ._row_operations import Given
-from ._samples import OPTIONS, Samples, combined, divisor, like_x, looked_at, of_library, real
+from ._samples import OPTIONS, Samples, combined, like_x, looked_at, of_library, real
 from ._sums import narrow, narrowed, prepared
 from .math import tanh
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _samples as of_classes
 from ._dispatch import shown
+from ._row_loss import divisor
 from ._row_operations import Given
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _evaluated(
     places = np.arange(z.shape[-1])
     right = places == samples.chosen[..., None]
     values = _loss(np, z, right, places, float(margin), kind, power)
-    total = of_classes.divisor(samples.weights, given.reduction, given.empty)
+    total = divisor(samples.weights, given.reduction, given.empty)
     dx = dmargin = None
     if wrt:
         slopes = _slopes(z, right, float(margin), kind, power)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from . import _arguments as arguments
 from . import _dispatch
 from ._against_rest import against_rest, moved, pulled_back
 from ._samples import checked_index
@@ -157,11 +158,11 @@ class RegionLoss(SumsLoss):
         if softmax_axis is not None:
             if not self.name.endswith("_logits"):
                 raise ValueError(f"softmax_axis is for logits: take {self.name}_logits, or give probabilities")
-            place = _class_axis(softmax_axis, x.ndim)
+            place = arguments.axis_of(softmax_axis, x.ndim, "x", "softmax_axis")
             if _of_integers(target) and target.ndim == x.ndim - 1:
                 left_out = None if left_out is None else moved(xp, left_out[..., None], -1, place)
                 target = _one_hot(xp, target, x.shape[place], place, ignore_index)
-        if np.shape(target) and not _fits(np.shape(target), np.shape(x)):
+        if np.shape(target) and not arguments.fits(np.shape(target), np.shape(x)):
             remedy = "with softmax_axis= where the classes are" if _of_integers(target) else "by target[:, None]"
             raise ValueError(
                 f"target has the shape {np.shape(target)}, which does not broadcast to that of x, {np.shape(x)}: if it "
@@ -180,7 +181,7 @@ class RegionLoss(SumsLoss):
         split = self._split(empty)
         counts = None
         if empty == "skip":
-            place_of_target = split.sums.index(regions.TARGET)
+            place_of_target = next(i for i, node in enumerate(split.sums) if node is regions.TARGET)
 
             def counts(sums: Sequence[Any]) -> Any:
                 """1 for a region with a target."""
@@ -194,23 +195,6 @@ class RegionLoss(SumsLoss):
         if key not in self._splits:
             self._splits[key] = Split(regions.formula(self.name, key))
         return self._splits[key]
-
-
-def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Tell whether a shape broadcasts to the other."""
-    try:
-        return np.broadcast_shapes(shape, other) == other
-    except ValueError:
-        return False
-
-
-def _class_axis(axis: object, count: int) -> int:
-    """The axis of the classes, counted from the first."""
-    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
-        raise TypeError(f"softmax_axis must be an integer, got {axis!r}")
-    if not -count <= axis < count:
-        raise ValueError(f"softmax_axis {axis} is not one of the {count} axes of x")
-    return int(axis) % count
 
 
 def _like(xp: Any, weights: Any, x: Any) -> Any:

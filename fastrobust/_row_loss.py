@@ -22,7 +22,9 @@ __all__ = [
     "Task",
     "check_fits",
     "checked",
+    "combined",
     "derivatives_of",
+    "divisor",
     "evaluated",
     "of_library",
     "real",
@@ -81,21 +83,13 @@ def of_library(x: object, name: str) -> Any:
 
 def check_fits(name: str, shape: tuple[int, ...], rows: tuple[int, ...]) -> None:
     """Refuse numbers of another shape than that of the rows, or one that broadcasts to it."""
-    try:
-        fits = np.broadcast_shapes(shape, rows) == rows
-    except ValueError:
-        fits = False
-    if not fits:
+    if not arguments.fits(shape, rows):
         raise ValueError(f"{name} must broadcast to the rows, of shape {rows}; got shape {shape}")
 
 
 def checked(axis: object, shape: tuple[int, ...]) -> int:
     """The axis of the rows, counted from the first."""
-    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
-        raise TypeError(f"axis must be an integer, got {axis!r}")
-    if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"axis {axis} is not one of the {len(shape)} axes of the data")
-    return int(axis) % len(shape)
+    return arguments.axis_of(axis, len(shape), "the data")
 
 
 def real(loss: str, name: str, value: object) -> NDArray:
@@ -133,12 +127,12 @@ def evaluated(
 
     weights = np.ascontiguousarray(of_rows("weights", 1.0 if call.weights is None else call.weights))
     each = [of_rows(name, value) for name, value in zip(task.numbers, numbers, strict=True)]
-    total = _divisor(weights, call.reduction)
+    total = divisor(weights, call.reduction)
     scaled = weights / total if total == total else weights
     definition, more = task.kernels(given)
     slopes = [np.empty_like(array) for array in given] if set(wrt) & set(task.data) else None
     found = _kernels().of_rows(definition, given, None, [*each, *more], scaled, slopes)
-    results = [_combined(found.value, weights, rows, call.reduction, total, dtype)]
+    results = [combined(found.value, weights, rows, call.reduction, total, dtype)]
     for place, name in enumerate(task.data):
         wanted = slopes is not None and name in wrt
         results.append(slopes[place].astype(dtype, copy=False).reshape(shape) if slopes and wanted else None)
@@ -151,7 +145,7 @@ def _of_number(
     part: NDArray, shape: tuple[int, ...], weights: NDArray, rows: tuple[int, ...], call: Call, total: float, dtype: Any
 ) -> Any:
     """The derivative in a number of the rows, of its own shape if the losses are summed."""
-    each = _combined(part, weights, rows, "none", 1.0, np.float64)
+    each = combined(part, weights, rows, "none", 1.0, np.float64)
     if call.reduction == "none":
         return each.astype(dtype)[()]
     lead = len(rows) - len(shape)
@@ -159,9 +153,7 @@ def _of_number(
     return (np.sum(each, axis=axes).reshape(shape) / total).astype(dtype)[()]
 
 
-def _combined(
-    values: NDArray, weights: NDArray, rows: tuple[int, ...], reduction: str, total: float, dtype: Any
-) -> Any:
+def combined(values: NDArray, weights: NDArray, rows: tuple[int, ...], reduction: str, total: float, dtype: Any) -> Any:
     """The values weighted, or their sum or mean; what is too large for the dtype is infinite."""
     with np.errstate(over="ignore", under="ignore"):
         weighted = np.where(weights == 0, 0.0, values) * weights
@@ -170,10 +162,10 @@ def _combined(
         return np.dtype(dtype).type(np.sum(weighted) / total)
 
 
-def _divisor(weights: NDArray, reduction: str) -> float:
-    """What sums are divided by: the weights of a mean, NaN if they come to nothing."""
+def divisor(weights: NDArray, reduction: str, empty: str = "nan") -> float:
+    """What sums are divided by: the weights of a mean, NaN or 1 if they come to nothing."""
     total = float(weights.sum()) if reduction == "mean" else 1.0
-    return total if total != 0.0 else math.nan
+    return total if total != 0.0 else math.nan if empty == "nan" else 1.0
 
 
 def _kernels() -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _arguments as arguments
+from . import _row_loss as rows
 from ._call import check_reduction
 from ._dispatch import backend, shown
 from ._row_operations import Given
@@ -24,7 +25,6 @@ __all__ = [
     "checked_index",
     "checked_options",
     "combined",
-    "divisor",
     "like_x",
     "looked_at",
     "of_library",
@@ -70,12 +70,7 @@ def checked_axis(shape: tuple[int, ...], target_shape: tuple[int, ...], kind: st
         raise ValueError(f"empty must be 'nan' or 'zero', got {given.empty!r}")
     if not shape:
         raise ValueError("x has no axis for the classes: it must have the logits of at least one class along one")
-    axis = given.axis
-    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
-        raise TypeError(f"axis must be an integer, got {axis!r}")
-    if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"axis {axis} is not one of the {len(shape)} axes of x")
-    axis %= len(shape)
+    axis = arguments.axis_of(given.axis, len(shape), "x")
     if shape[axis] == 0:
         raise ValueError("x has no classes: its axis for them has the length 0")
     samples = shape[:axis] + shape[axis + 1 :]
@@ -95,13 +90,7 @@ def checked_axis(shape: tuple[int, ...], target_shape: tuple[int, ...], kind: st
 
 def real(name: str, value: object) -> NDArray:
     """The array of a real type, of NumPy's; numbers and lists are made one."""
-    if getattr(backend(value, name), "__name__", "") != f"{__package__}._backends.numpy":
-        raise TypeError(
-            f"{name} is a {shown(value)}: losses of classes take arrays of NumPy, PyTorch and JAX; convert it"
-        )
-    array = np.asarray(value)
-    arguments.supported(name, array.dtype)
-    return array
+    return rows.real("a loss of classes", name, value)
 
 
 def looked_at(x: object, given: Given, options: tuple[float, ...], plain: bool) -> Samples:
@@ -110,12 +99,12 @@ def looked_at(x: object, given: Given, options: tuple[float, ...], plain: bool) 
     checked_options(options)
     options = tuple(map(float, options))
     axis = checked_axis(logits.shape, classes.shape, classes.dtype.kind, given)
-    count, rows = logits.shape[axis], logits.shape[:axis] + logits.shape[axis + 1 :]
+    count, shape = logits.shape[axis], logits.shape[:axis] + logits.shape[axis + 1 :]
     dtype = arguments.result_dtype({"x": logits}, "x")
     compute = arguments.compute_type(dtype)
     ways = (math.prod(logits.shape[:axis]), count, math.prod(logits.shape[axis + 1 :]))
     data, index = [np.ascontiguousarray(logits, compute).reshape(ways)], None
-    counted = _broadcast("weights", 1.0 if given.weights is None else given.weights, rows)
+    counted = _broadcast("weights", 1.0 if given.weights is None else given.weights, shape)
     if classes.dtype.kind in "iu":
         checked_index(classes, count, given.ignore_index)
         chosen = True if given.ignore_index is None else classes != given.ignore_index
@@ -206,16 +195,6 @@ def like_x(samples: Samples, slopes: NDArray) -> NDArray:
         return slopes.astype(samples.dtype, copy=False).reshape(samples.shape)
 
 
-def divisor(weights: NDArray, reduction: str, empty: str) -> float:
-    """What sums are divided by: the weights of a mean, NaN or 1 if they come to nothing."""
-    total = float(weights.sum()) if reduction == "mean" else 1.0
-    return total if total != 0.0 else math.nan if empty == "nan" else 1.0
-
-
 def combined(values: NDArray, samples: Samples, reduction: str, total: float) -> Any:
     """The values weighted, or their sum or mean; what is too large for the dtype is infinite."""
-    with np.errstate(over="ignore", under="ignore"):
-        weighted = np.where(samples.weights == 0, 0.0, values) * samples.weights
-        if reduction == "none":
-            return weighted.astype(samples.dtype).reshape(samples.rows)[()]
-        return samples.dtype.type(np.sum(weighted) / total)
+    return rows.combined(values, samples.weights, samples.rows, reduction, total, samples.dtype)

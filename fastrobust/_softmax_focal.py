@@ -11,6 +11,7 @@ from . import _cross_entropy as entropy
 from . import _evaluate
 from . import _samples as of_classes
 from ._dispatch import shown
+from ._row_loss import divisor
 from ._row_operations import Given
 from .kernels.losses.softmax_focal import FOCAL_OF_LOSS
 
@@ -138,7 +139,7 @@ def _evaluated(x: object, given: Given, gamma: Any, wrt: tuple[str, ...]) -> Sof
     value, by_loss, by_gamma = _evaluate.value_and_grad(
         FOCAL_OF_LOSS.definition, (losses, gamma), "none", None, names, None
     )
-    total = of_classes.divisor(samples.weights, given.reduction, given.empty)
+    total = divisor(samples.weights, given.reduction, given.empty)
     dx = None
     if "x" in wrt:
         factors = np.where(samples.weights == 0, 0.0, by_loss) * (samples.weights / (total if total == total else 1.0))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from . import _arguments as arguments
 from . import _dispatch, _evaluate
 from ._call import check_reduction, check_wrt
 from ._loss import Loss, Named
@@ -219,7 +220,7 @@ class SumsLoss(Named):
         axes = _axes_of(axis, len(shape))
         kept = tuple(1 if place in axes else length for place, length in enumerate(shape))
         for name in self.parameters:
-            if not _fits(shapes[name], kept):
+            if not arguments.fits(shapes[name], kept):
                 raise ValueError(
                     f"{name} has the shape {shapes[name]}: it must be a number, or broadcast to {kept}, the shape of "
                     "the data with the axes that are summed kept"
@@ -319,14 +320,6 @@ def _axes_of(axis: Axes, count: int) -> tuple[int, ...]:
     if len(set(axes)) < len(axes) or not axes:
         raise ValueError(f"axis must name at least one axis, each once, got {axis!r}")
     return axes
-
-
-def _fits(shape: tuple[int, ...], kept: tuple[int, ...]) -> bool:
-    """Tell whether a parameter's shape broadcasts to that of the sums without making it larger."""
-    try:
-        return np.broadcast_shapes(shape, kept) == kept
-    except ValueError:
-        return False
 
 
 def narrow(given: Sequence[Any]) -> Any:

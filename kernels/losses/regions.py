@@ -137,7 +137,7 @@ def formula(name: str, empty: Empty = "one") -> Formula:
             return loss
         return where(sum(target) == 0, mean(element.p) if empty == "mean" else 0, loss)
 
-    region.__doc__ = (function.__doc__ or "").format(said, target="target")
+    region.__doc__ = (function.__doc__ or "").format(said)
     title = name if empty == "one" else f"{name}_empty_{empty}"
     domains = {key: Domain(0.0, False, f"{key} must not be negative, got {{}}") for key in defaults}
     return Formula(
