@@ -26,10 +26,11 @@ class Backend(Protocol):
     dtypes, shapes, weights and memory for results, all of which `_arguments` has functions for, and the options of
     `evaluate`, of which it may refuse those that it has no use for.
 
-    One of a library that differentiates by itself may have ``cross_entropy`` besides, a module with ``loss``,
-    ``loss_and_grad``, ``transformed`` and ``by_class`` as in `torch._cross_entropy`, and ``row_losses``, with
-    ``value_of`` and ``derivatives_of`` as in `torch._rows`: without them losses of rows take NumPy's arrays; and
-    ``own_sums``, as `torch._sums`, for sums by which its own differentiation goes faster.
+    One with kernels of rows has ``row_kernels`` besides, the name of a module as `_backends.numpy.rows`.  One of a
+    library that differentiates by itself may have ``cross_entropy``, a module with ``loss``, ``loss_and_grad``,
+    ``transformed`` and ``by_class`` as in `torch._cross_entropy`, and ``row_losses``, with ``value_of`` and
+    ``derivatives_of`` as in `torch._rows`; and ``own_sums``, as `torch._sums`, for sums by which its own
+    differentiation goes faster.
     """
 
     @property

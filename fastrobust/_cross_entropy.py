@@ -10,9 +10,9 @@ import numpy as np
 
 from . import _arguments as arguments
 from ._dispatch import backend, shown
-from ._row_loss import divisor
+from ._row_loss import real
 from ._row_operations import Given
-from ._samples import OPTIONS, Samples, combined, like_x, looked_at, of_library, real
+from ._samples import OPTIONS, Samples, combined, divisor, factors, kernels_for, like_x, looked_at, of_library
 from ._sums import narrow, narrowed, prepared
 from .math import tanh
 
@@ -90,8 +90,8 @@ class CrossEntropy:
     Raises
     ------
     TypeError
-        For targets that are neither integers nor floating-point numbers, and arrays of other libraries than
-        NumPy, PyTorch and JAX.
+        For targets that are neither integers nor floating-point numbers, and arrays of other libraries than NumPy,
+        CuPy, PyTorch and JAX.
     ValueError
         For an index that is no class, shapes that do not fit, options outside of their ranges.
 
@@ -102,12 +102,12 @@ class CrossEntropy:
     right answers, for which log-softmax gives 0. Without options errors are below 1 unit in the last place in float32
     and 4 in float64, with them of the largest term. A NaN among the logits makes NaN of the sample's loss and
     derivatives, and so does +inf. Sums are made in double, those of float64 in two words: the bits depend neither on
-    threads nor on the processor.
+    threads nor on the processor; GPUs sum in another order, always the same.
 
-    Tensors and arrays of JAX are differentiated to any order; plain tensors on the CPU by the same kernels, in the pass
-    that gives the loss, all others, and second derivatives, by operations of the library, in which the same sums are
-    taken, in its own precision. There the temperature, the smoothing and the factor of the z-loss may be arrays, too,
-    and an index that is no class gives NaN where values cannot be looked at.
+    Tensors and arrays of JAX are differentiated to any order; plain tensors by the same kernels, in the pass that gives
+    the loss, all others, and second derivatives, by operations of the library, in which the same sums are taken, in its
+    own precision. There the temperature, the smoothing and the factor of the z-loss may be arrays, too. An index that
+    is no class gives NaN where values cannot be looked at, or not without waiting for a GPU.
 
     Examples
     --------
@@ -194,7 +194,9 @@ class CrossEntropy:
             if out is not None:
                 raise TypeError("out is taken for NumPy arrays only")
             if softcap is not None:
-                raise TypeError("value_and_grad with softcap takes NumPy arrays: let autograd differentiate others")
+                raise TypeError(
+                    "value_and_grad with softcap takes arrays of NumPy and CuPy: let autograd differentiate"
+                )
             return own.loss_and_grad(x, given, options, tuple(wrt))
         if softcap is not None:
             return _evaluated_capped(x, softcap, given, options, tuple(wrt), out)
@@ -213,10 +215,12 @@ cross_entropy = CrossEntropy()
 def evaluated(
     x: object, given: Given, options: tuple[float, ...], wrt: tuple[str, ...], out: object = None
 ) -> CrossEntropyGrad:
-    """The loss and the derivatives that are wanted, of NumPy arrays; those in x in the memory that is given."""
-    samples = looked_at(x, given, options, not set(wrt) & set(OPTIONS))
-    memory = None if out is None else _memory(out, samples, wrt)
-    return _found(samples, given.reduction, given.empty, wrt, memory)
+    """The loss and the derivatives that are wanted, by kernels; those in x in the memory that is given."""
+    kernels = kernels_for(x, given)
+    with kernels.place(x):
+        samples = looked_at(kernels, x, given, options, not set(wrt) & set(OPTIONS))
+        memory = None if out is None else _memory(out, samples, wrt)
+        return _found(samples, given, wrt, memory)
 
 
 def _check_softcap(softcap: object) -> None:
@@ -240,28 +244,31 @@ def _evaluated_capped(
 ) -> CrossEntropyGrad:
     """`evaluated` of capped logits, in double, with derivatives in what is capped."""
     _check_softcap(softcap)
-    logits = real("x", x)
-    dtype = arguments.result_dtype({"x": logits}, "x")
-    size = logits.astype(np.float64) / softcap
-    capped = np.tanh(size)
-    found = evaluated(softcap * capped, given, options, wrt)
-    dx = found.dx
-    if dx is not None:
-        with np.errstate(over="ignore", under="ignore"):
-            # 1 less the square of tanh would have lost its digits; what is excluded has none.
-            dx = np.where(dx == 0, 0.0, dx / np.cosh(size) ** 2).astype(dtype)
-        if out is not None:
-            memory = _memory(out, looked_at(x, given, options, False), wrt)
-            memory[...] = dx
-            dx = memory
-    value, *others = (
-        None if part is None else np.asarray(part).astype(dtype)[()] for part in (found.value, *found[2:])
-    )
-    return CrossEntropyGrad(value, dx, *others)
+    kernels = kernels_for(x, given)
+    with kernels.place(x):
+        xp, logits = kernels.xp, real(kernels, "x", x)
+        dtype = arguments.result_dtype({"x": logits}, "x")
+        size = logits.astype(np.float64) / softcap
+        found = evaluated(softcap * xp.tanh(size), given, options, wrt)
+        dx = found.dx
+        if dx is not None:
+            with np.errstate(over="ignore", under="ignore"):
+                # 1 less the square of tanh would have lost its digits; what is excluded has none.
+                dx = xp.where(dx == 0, 0.0, dx / xp.cosh(size) ** 2).astype(dtype)
+            if out is not None:
+                memory = _memory(out, looked_at(kernels, x, given, options, False), wrt)
+                memory[...] = dx
+                dx = memory
+        value, *others = (
+            None if part is None else xp.asarray(part).astype(dtype)[()] for part in (found.value, *found[2:])
+        )
+        return CrossEntropyGrad(value, dx, *others)
 
 
 def _memory(out: object, samples: Samples, wrt: tuple[str, ...]) -> NDArray:
     """The memory for the derivatives in x."""
+    if samples.kernels.xp is not np:
+        raise TypeError("out is taken for NumPy arrays only")
     if not isinstance(out, np.ndarray) or out.shape != samples.shape or out.dtype != samples.dtype:
         raise ValueError(f"out must be an array of shape {samples.shape} and dtype {samples.dtype}, got {shown(out)}")
     if "x" not in wrt or not out.flags.writeable:
@@ -269,7 +276,7 @@ def _memory(out: object, samples: Samples, wrt: tuple[str, ...]) -> NDArray:
     return out
 
 
-def _usable(samples: Samples, memory: NDArray | None) -> NDArray:
+def _usable(samples: Samples, memory: NDArray | None) -> Any:
     """Memory for the derivatives like the data: what was given, if it is like that and nothing else is in it."""
     x, *others = samples.data
     if memory is not None and memory.flags.c_contiguous and memory.dtype == x.dtype:
@@ -277,17 +284,15 @@ def _usable(samples: Samples, memory: NDArray | None) -> NDArray:
         apart = place.ctypes.data == x.ctypes.data or not np.may_share_memory(place, x)
         if apart and not any(np.may_share_memory(place, other) for other in (*others, samples.weights)):
             return place
-    return np.empty_like(x)
+    return samples.kernels.xp.empty_like(x)
 
 
-def _found(
-    samples: Samples, reduction: str, empty: str, wrt: tuple[str, ...], memory: NDArray | None
-) -> CrossEntropyGrad:
+def _found(samples: Samples, given: Given, wrt: tuple[str, ...], memory: NDArray | None) -> CrossEntropyGrad:
     """The loss and the derivatives that are wanted."""
-    total = divisor(samples.weights, reduction, empty)
+    total, reduction = divisor(samples, given), given.reduction
     slopes = [_usable(samples, memory)] if "x" in wrt else None
-    scaled = samples.weights / total if total == total else samples.weights
-    found = _rows().of_rows(samples.definition, samples.data, samples.chosen, samples.options, scaled, slopes)
+    scaled = factors(samples, total)
+    found = samples.kernels.of_rows(samples.definition, samples.data, samples.chosen, samples.options, scaled, slopes)
     by_option = dict(zip(samples.definition.numbers, found.by_numbers, strict=True))
     dx = None if slopes is None else like_x(samples, slopes[0])
     if memory is not None and dx is not None:
@@ -298,22 +303,13 @@ def _found(
     return CrossEntropyGrad(combined(found.value, samples, reduction, total), dx, *options)
 
 
-def _rows() -> Any:
-    """The kernels, which are imported when they are first used."""
-    from ._backends.numpy import rows
-
-    return rows
-
-
-def values_of(samples: Samples) -> NDArray:
+def values_of(samples: Samples) -> Any:
     """The cross-entropy of each sample, in double, not weighted; 0 for those of weight 0."""
-    found = _rows().of_rows(samples.definition, samples.data, samples.chosen, (), samples.weights, None)
-    values: NDArray = found.value
-    return values
+    return samples.kernels.of_rows(samples.definition, samples.data, samples.chosen, (), samples.weights, None).value
 
 
-def slopes_of(samples: Samples, factors: NDArray) -> NDArray:
+def slopes_of(samples: Samples, by_sample: Any) -> Any:
     """Its derivatives in the logits, those of each sample times a factor."""
-    slopes = [np.empty_like(samples.data[0])]
-    _rows().of_rows(samples.definition, samples.data, samples.chosen, (), factors, slopes)
+    slopes = [samples.kernels.xp.empty_like(samples.data[0])]
+    samples.kernels.of_rows(samples.definition, samples.data, samples.chosen, (), by_sample, slopes)
     return like_x(samples, slopes[0])

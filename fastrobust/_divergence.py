@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from ._row_loss import Call, Task, derivatives_of, value_of
 from ._row_operations import Operations
 from .kernels.losses import divergence
 from .kernels.losses.cross_entropy import LOG_SUM_EXP
 
 if TYPE_CHECKING:
-    from ._types import ArrayLike, NDArray
+    from ._types import ArrayLike
     from .kernels.losses.rowwise import RowDefinition
 
 __all__ = ["KlLogits", "KlLogitsGrad", "kl_logits"]
@@ -54,8 +52,8 @@ class KlLogits:
     For distillation with a temperature T (Hinton et al. 2015) give both logits over T, and multiply by T^2. Other
     implementations subtract logarithms of probabilities, which leaves noise, or less than 0, of a divergence below 1e-7
     in float32. Here all terms are positive, and q - p, the derivative, keeps its digits as well, to a double's unit of
-    the largest difference of logits. NumPy's arrays and plain tensors on the CPU are evaluated in double: the loss is
-    right to 1 unit in the last place in float32, and in float64 to some 2 for each unit of the largest log p, whose
+    the largest difference of logits. Arrays of NumPy and CuPy, and plain tensors, are evaluated in double: the loss
+    is right to 1 unit in the last place in float32, and in float64 to some 2 for each unit of the largest log p, whose
     exponential shows them, and to those of the differences of logits. Tensors and arrays of JAX are differentiated to
     any order.
 
@@ -111,17 +109,11 @@ class KlLogits:
 kl_logits = KlLogits()
 
 
-def _kernels(data: list[NDArray]) -> tuple[RowDefinition, list[NDArray]]:
+def _definition(kernels: Any, data: list[Any]) -> tuple[RowDefinition, list[Any]]:
     """The definition, and of each row the logarithms of both sums and the mean difference."""
-    from ._backends.numpy.rows import of_rows
-
     x, target = data
-    ones = np.ones((x.shape[0], x.shape[2]))
-    numbers = [
-        of_rows(LOG_SUM_EXP, [x], None, [], ones, None).value,
-        of_rows(LOG_SUM_EXP, [target], None, [], ones, None).value,
-        of_rows(divergence.MEAN_DIFFERENCE, [target, x], None, [], ones, None).value,
-    ]
+    wanted = (LOG_SUM_EXP, [x]), (LOG_SUM_EXP, [target]), (divergence.MEAN_DIFFERENCE, [target, x])
+    numbers = [kernels.of_rows(definition, given, None, [], 1.0, None).value for definition, given in wanted]
     return divergence.DIVERGENCE, numbers
 
 
@@ -153,4 +145,4 @@ def _expm1mx(xp: Any, u: Any) -> Any:
     return xp.where(is_small, 0.5 * z * z * series, xp.expm1(u) - u)
 
 
-_TASK = Task("kl_logits", ("x", "target"), (), _kernels, _composed)
+_TASK = Task("kl_logits", ("x", "target"), (), _definition, _composed)

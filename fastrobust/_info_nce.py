@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -16,7 +17,7 @@ from ._row_functions import norm
 from ._sums import narrow, narrowed, prepared
 
 if TYPE_CHECKING:
-    from ._types import ArrayLike, NDArray
+    from ._types import ArrayLike
 
 __all__ = ["InfoNce", "InfoNceGrad", "info_nce"]
 
@@ -60,7 +61,7 @@ class InfoNce:
     Raises
     ------
     TypeError, ValueError
-        For operands that do not fit, and arrays of other libraries than NumPy, PyTorch and JAX.
+        For operands that do not fit, and arrays of other libraries than NumPy, CuPy, PyTorch and JAX.
 
     Notes
     -----
@@ -95,7 +96,7 @@ class InfoNce:
         """The loss of each anchor, or their sum or mean; see ``help(losses.info_nce)``."""
         given = _checked(anchor, positive, negatives, symmetric, reduction)
         xp = backend(anchor, "anchor").xp
-        if xp is np:
+        if rows.of_library(anchor, "anchor") is None:
             return _evaluated(given, temperature, symmetric, normalize, reduction, ()).value
         half = narrow(given)
         given = [prepared(part) for part in given]
@@ -122,7 +123,7 @@ class InfoNce:
         reduction: Reduction = "none",
         wrt: Sequence[str] = ("anchor", "positive"),
     ) -> InfoNceGrad:
-        """The loss and its derivatives, of NumPy arrays; others are differentiated by their libraries.
+        """The loss and its derivatives, of arrays of NumPy and CuPy; others are differentiated by their libraries.
 
         Parameters
         ----------
@@ -132,8 +133,10 @@ class InfoNce:
         """
         if not isinstance(wrt, tuple | list) or not set(wrt) <= set(_WRT):
             raise ValueError(f"wrt must be a tuple of names out of {_WRT}, got {wrt!r}")
-        if backend(anchor, "anchor").xp is not np:
-            raise TypeError(f"value_and_grad takes NumPy arrays: let the library of this {shown(anchor)} differentiate")
+        if rows.of_library(anchor, "anchor") is not None:
+            raise TypeError(
+                f"value_and_grad takes arrays of NumPy and CuPy: let the library of this {shown(anchor)} differentiate"
+            )
         if "negatives" in wrt and negatives is None:
             raise ValueError("wrt names negatives, and there are none: give them, or leave them out there")
         given = _checked(anchor, positive, negatives, symmetric, reduction)
@@ -157,7 +160,8 @@ def _checked(anchor: object, positive: object, negatives: object, symmetric: boo
         named["negatives"] = negatives
     common(tuple(named), tuple(named.values()))
     if rows.of_library(anchor, "anchor") is None:
-        named = {name: rows.real("info_nce", name, value) for name, value in named.items()}
+        kernels = rows.kernels_for("info_nce", tuple(named), tuple(named.values()))
+        named = {name: rows.real(kernels, name, value) for name, value in named.items()}
     shapes = {name: tuple(value.shape) for name, value in named.items()}
     if len(shapes["anchor"]) != 2 or shapes["positive"] != shapes["anchor"] or not shapes["anchor"][0]:
         raise ValueError(
@@ -179,34 +183,50 @@ def _unit(xp: Any, x: Any) -> Any:
 
 
 def _evaluated(
-    given: list[NDArray], temperature: Any, symmetric: bool, normalize: bool, reduction: Reduction, wrt: tuple[str, ...]
+    given: list[Any], temperature: Any, symmetric: bool, normalize: bool, reduction: Reduction, wrt: tuple[str, ...]
 ) -> InfoNceGrad:
-    """The loss and the derivatives that are wanted, of NumPy arrays."""
+    """The loss and the derivatives that are wanted, by kernels."""
+    kernels = rows.kernels_for("info_nce", ("anchor",), given[:1])
+    with kernels.place(given[0]):
+        return _found(kernels.xp, given, temperature, symmetric, normalize, reduction, wrt)
+
+
+def _found(
+    xp: Any,
+    given: list[Any],
+    temperature: Any,
+    symmetric: bool,
+    normalize: bool,
+    reduction: Reduction,
+    wrt: tuple[str, ...],
+) -> InfoNceGrad:
+    """`_evaluated` with that library's functions."""
     dtype = np.result_type(*(part.dtype if part.dtype.kind == "f" else np.float64 for part in given))
     wide = [part.astype(np.float64) for part in given]
-    units = [_unit(np, part) if normalize else part for part in wide]
-    keys = np.concatenate(units[1:])
-    similarities, own = units[0] @ keys.T, np.arange(len(wide[0]))
+    units = [_unit(xp, part) if normalize else part for part in wide]
+    keys = xp.concatenate(units[1:])
+    similarities, own = units[0] @ keys.T, xp.arange(len(wide[0]))
     ways = [similarities, similarities.T] if symmetric else [similarities]
     share = 1.0 / len(ways)
     if not wrt:
         each = [cross_entropy(way, own, temperature=temperature, reduction=reduction) for way in ways]
-        return InfoNceGrad(np.asarray(sum(each) * share).astype(dtype)[()], None, None, None, None)
+        return InfoNceGrad(xp.asarray(sum(each) * share).astype(dtype)[()], None, None, None, None)
     found = [
         cross_entropy.value_and_grad(
-            np.ascontiguousarray(way), own, temperature=temperature, reduction=reduction, wrt=("x", "temperature")
+            xp.ascontiguousarray(way), own, temperature=temperature, reduction=reduction, wrt=("x", "temperature")
         )
         for way in ways
     ]
     value = sum(part.value for part in found) * share
     slopes = found[0].dx * share + (found[1].dx.T * share if symmetric else 0.0)
-    parts = [slopes @ keys, *np.split(slopes.T @ units[0], np.cumsum([len(part) for part in wide[1:-1]]))]
-    results: dict[str, Any] = {"temperature": sum(np.sum(part.dtemperature) for part in found) * share}
+    of_keys, ends = slopes.T @ units[0], [0, *itertools.accumulate(map(len, wide[1:]))]
+    parts = [slopes @ keys, *(of_keys[first:end] for first, end in itertools.pairwise(ends))]
+    results: dict[str, Any] = {"temperature": sum(part.dtemperature.sum() for part in found) * share}
     for name, part, unit, x in zip(_WRT, parts, units, wide, strict=False):
         results[name] = part
         if normalize:
             length = norm(x)[..., None]
             across = part - unit * (unit * part).sum(-1, keepdims=True)
-            results[name] = np.where(length == 0, 0.0, across / np.where(length == 0, 1.0, length))
+            results[name] = xp.where(length == 0, 0.0, across / xp.where(length == 0, 1.0, length))
     wanted = [results.get(name) if name in wrt else None for name in _WRT]
-    return InfoNceGrad(*[None if part is None else np.asarray(part).astype(dtype)[()] for part in (value, *wanted)])
+    return InfoNceGrad(*[None if part is None else xp.asarray(part).astype(dtype)[()] for part in (value, *wanted)])

@@ -9,11 +9,10 @@ import numpy as np
 
 from . import _samples as of_classes
 from ._dispatch import shown
-from ._row_loss import divisor
 from ._row_operations import Given
 
 if TYPE_CHECKING:
-    from ._types import ArrayLike, NDArray
+    from ._types import ArrayLike
 
 __all__ = ["MulticlassHinge", "MulticlassHingeGrad", "multiclass_hinge"]
 
@@ -109,7 +108,7 @@ class MulticlassHinge:
         empty: Literal["nan", "zero"] = "nan",
         wrt: Sequence[str] = ("x", "margin"),
     ) -> MulticlassHingeGrad:
-        """The loss and its derivatives, of NumPy arrays; others are differentiated by their libraries.
+        """The loss and its derivatives, of arrays of NumPy and CuPy; others are differentiated by their libraries.
 
         Parameters
         ----------
@@ -120,7 +119,9 @@ class MulticlassHinge:
         if not isinstance(wrt, tuple | list) or not set(wrt) <= {"x", "margin"}:
             raise ValueError(f"wrt must be a tuple of names out of ('x', 'margin'), got {wrt!r}")
         if of_classes.of_library(x) is not None:
-            raise TypeError(f"value_and_grad takes NumPy arrays: let the library of this {shown(x)} differentiate")
+            raise TypeError(
+                f"value_and_grad takes arrays of NumPy and CuPy: let the library of this {shown(x)} differentiate"
+            )
         given = Given(target, axis, weights, class_weights, ignore_index, "all", reduction, empty)
         return _evaluated(x, given, margin, kind, power, tuple(wrt))
 
@@ -157,13 +158,13 @@ def _loss(xp: Any, z: Any, right: Any, places: Any, margin: Any, kind: Kind, pow
     return (missing**power).sum(-1) / z.shape[-1]
 
 
-def _slopes(z: NDArray, right: NDArray, margin: float, kind: Kind, power: int) -> NDArray:
+def _slopes(xp: Any, z: Any, right: Any, places: Any, margin: float, kind: Kind, power: int) -> Any:
     """The derivative in each class's score as if it were not the right one's."""
-    missing = _missing(np, z, right, margin)
+    missing = _missing(xp, z, right, margin)
     if kind == "crammer_singer":
-        worst = np.arange(z.shape[-1]) == np.argmax(missing, -1)[..., None]
-        missing = np.where(worst, missing, 0.0)
-    slopes = 2.0 * missing if power == 2 else np.where(missing > 0, 1.0, missing)
+        worst = places == xp.argmax(missing, -1)[..., None]
+        missing = xp.where(worst, missing, 0.0)
+    slopes = 2.0 * missing if power == 2 else xp.where(missing > 0, 1.0, missing)
     return slopes / z.shape[-1] if kind == "weston_watkins" else slopes
 
 
@@ -173,22 +174,24 @@ def _evaluated(
     """The loss and the derivatives that are wanted, of NumPy arrays."""
     if isinstance(margin, bool) or not isinstance(margin, int | float | np.floating | np.integer):
         raise TypeError(f"margin must be a number, got a {shown(margin)}")
-    samples = of_classes.samples_of(x, given)
-    assert samples.chosen is not None  # which `samples_of` has seen to
-    z = np.moveaxis(samples.data[0], 1, -1).astype(np.float64)
-    z = np.where((samples.weights == 0)[..., None], 0.0, z)
-    places = np.arange(z.shape[-1])
-    right = places == samples.chosen[..., None]
-    values = _loss(np, z, right, places, float(margin), kind, power)
-    total = divisor(samples.weights, given.reduction, given.empty)
-    dx = dmargin = None
-    if wrt:
-        slopes = _slopes(z, right, float(margin), kind, power)
-        together = slopes.sum(-1)
-        if "margin" in wrt:
-            dmargin = of_classes.combined(together, samples, given.reduction, total)
-        if "x" in wrt:
-            factors = samples.weights / (total if total == total else 1.0)
-            each = np.where(right, -together[..., None], slopes) * factors[..., None]
-            dx = of_classes.like_x(samples, np.moveaxis(each, -1, 1))
-    return MulticlassHingeGrad(of_classes.combined(values, samples, given.reduction, total), dx, dmargin)
+    kernels = of_classes.kernels_for(x, given)
+    with kernels.place(x):
+        xp, samples = kernels.xp, of_classes.samples_of(kernels, x, given)
+        z = xp.moveaxis(samples.data[0], 1, -1).astype(np.float64)
+        z = xp.where((samples.weights == 0)[..., None], 0.0, z)
+        places = xp.arange(z.shape[-1])
+        right = places == samples.chosen[..., None]
+        z = xp.where(right.any(-1)[..., None], z, np.nan)  # of an index that is no class
+        values = _loss(xp, z, right, places, float(margin), kind, power)
+        total = of_classes.divisor(samples, given)
+        dx = dmargin = None
+        if wrt:
+            slopes = _slopes(xp, z, right, places, float(margin), kind, power)
+            together = slopes.sum(-1)
+            if "margin" in wrt:
+                dmargin = of_classes.combined(together, samples, given.reduction, total)
+            if "x" in wrt:
+                factors = of_classes.factors(samples, total)
+                each = xp.where(right, -together[..., None], slopes) * factors[..., None]
+                dx = of_classes.like_x(samples, xp.moveaxis(each, -1, 1))
+        return MulticlassHingeGrad(of_classes.combined(values, samples, given.reduction, total), dx, dmargin)

@@ -13,12 +13,12 @@ from .kernels.losses import distances
 from .kernels.losses.cross_entropy import LOG_SUM_EXP
 
 if TYPE_CHECKING:
-    from ._types import ArrayLike, NDArray
+    from ._types import ArrayLike
 
 __all__ = ["NORM", "is_wide", "logsumexp", "norm"]
 
 
-def is_wide(data: list[NDArray]) -> bool:
+def is_wide(data: list[Any]) -> bool:
     """Tell whether data are float64, whose squares are summed by size."""
     return data[0].dtype == np.float64
 
@@ -27,14 +27,14 @@ NORM = Task(
     "norm",
     ("x",),
     (),
-    lambda data: (distances.norm(is_wide(data)), []),
+    lambda kernels, data: (distances.norm(is_wide(data)), []),
     lambda library, data, numbers: length(library, data[0]),
 )
 _LOG_SUM = Task(
     "logsumexp",
     ("x",),
     (),
-    lambda data: (LOG_SUM_EXP, []),
+    lambda kernels, data: (LOG_SUM_EXP, []),
     lambda library, data, numbers: library.logsumexp(data[0], -1),
 )
 

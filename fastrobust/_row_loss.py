@@ -10,11 +10,12 @@ import numpy as np
 
 from . import _arguments as arguments
 from ._call import check_reduction
-from ._dispatch import backend, shown
+from ._dispatch import backend, joined, shown
 from ._row_operations import Operations
+from .kernels.compilers.alone import imported
 
 if TYPE_CHECKING:
-    from ._types import ArrayLike, NDArray
+    from ._types import ArrayLike
     from .kernels.losses.rowwise import RowDefinition
 
 __all__ = [
@@ -26,9 +27,12 @@ __all__ = [
     "derivatives_of",
     "divisor",
     "evaluated",
+    "kernels_for",
     "of_library",
+    "over",
     "real",
     "value_of",
+    "weighed",
 ]
 
 
@@ -38,8 +42,8 @@ class Task(NamedTuple):
     name: str
     data: tuple[str, ...]  # operands with an element for each place in a row
     numbers: tuple[str, ...]  # those with a number for each row
-    # kernels(data): the definition for data of three axes, of which the second is the row's, and more numbers of it
-    kernels: Callable[[list[NDArray]], tuple[RowDefinition, list[NDArray]]]
+    # definition(kernels, data): that for data of three axes, of which the second is the row's, and more numbers of it
+    definition: Callable[[Any, list[Any]], tuple[RowDefinition, list[Any]]]
     # composed(library, data, numbers): each row's value, in operations of a library, of rows along the last axis
     composed: Callable[[Operations, list[Any], list[Any]], Any]
 
@@ -92,20 +96,31 @@ def checked(axis: object, shape: tuple[int, ...]) -> int:
     return arguments.axis_of(axis, len(shape), "the data")
 
 
-def real(loss: str, name: str, value: object) -> NDArray:
-    """The array of a real type, of NumPy's; numbers and lists are made one."""
-    if getattr(backend(value, name), "__name__", "") != f"{__package__}._backends.numpy":
-        raise TypeError(f"{name} is a {shown(value)}: {loss} takes arrays of NumPy, PyTorch and JAX; convert it")
-    array = np.asarray(value)
+def kernels_for(loss: str, names: Sequence[str], operands: Sequence[object], weights: object = None) -> Any:
+    """The kernels for arrays of the first operand's library, which all others are of: see `_backends.numpy.rows`."""
+    target = backend(operands[0], names[0])
+    for name, value in zip((*names[1:], "weights"), (*operands[1:], weights), strict=True):
+        if value is not None:
+            joined(name, value, target, names[0], operands[0])
+    module = getattr(target, "row_kernels", None)
+    if module is None:
+        raise TypeError(
+            f"{names[0]} is a {shown(operands[0])}: {loss} takes arrays of NumPy, CuPy, PyTorch and JAX; convert it"
+        )
+    return imported(module)
+
+
+def real(kernels: Any, name: str, value: object) -> Any:
+    """The array of a real type; numbers and lists are made one."""
+    array = kernels.array(name, value)
     arguments.supported(name, array.dtype)
     return array
 
 
-def evaluated(
-    task: Task, data: Sequence[object], numbers: Sequence[object], call: Call, wrt: Sequence[str]
-) -> list[Any]:
-    """The value and the derivatives in all operands of NumPy's arrays, None for those that are not wanted."""
-    arrays = [real(task.name, name, value) for name, value in zip(task.data, data, strict=True)]
+def evaluated(task: Task, data: Sequence[object], numbers: Sequence[Any], call: Call, wrt: Sequence[str]) -> list[Any]:
+    """The value and the derivatives in all operands, by kernels, None for those that are not wanted."""
+    kernels = kernels_for(task.name, (*task.data, *task.numbers), (*data, *numbers), call.weights)
+    arrays = [real(kernels, name, value) for name, value in zip(task.data, data, strict=True)]
     dtype = arguments.result_dtype(dict(zip(task.data, arrays, strict=True)), task.data[0])
     try:
         shape = np.broadcast_shapes(*(array.shape for array in arrays))
@@ -115,61 +130,79 @@ def evaluated(
     axis = checked(call.axis, shape)
     rows = shape[:axis] + shape[axis + 1 :]
     around = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-    ways, compute = (around[0], shape[axis], around[1]), arguments.compute_type(dtype)
-    given: list[NDArray] = [
-        np.ascontiguousarray(np.broadcast_to(array, shape), compute).reshape(ways) for array in arrays
-    ]
 
-    def of_rows(name: str, value: object) -> NDArray:
-        array = real(task.name, name, value).astype(np.float64, copy=False)
+    def of_rows(name: str, value: object) -> Any:
+        """A number, or one for each row."""
+        if isinstance(value, arguments.NUMBERS):
+            return arguments.number(value)
+        array = real(kernels, name, value).astype(np.float64, copy=False)
         check_fits(name, array.shape, rows)
-        return np.broadcast_to(array, rows).reshape(around)
+        return kernels.xp.broadcast_to(array, rows).reshape(around)
 
-    weights = np.ascontiguousarray(of_rows("weights", 1.0 if call.weights is None else call.weights))
-    each = [of_rows(name, value) for name, value in zip(task.numbers, numbers, strict=True)]
-    total = divisor(weights, call.reduction)
-    scaled = weights / total if total == total else weights
-    definition, more = task.kernels(given)
-    slopes = [np.empty_like(array) for array in given] if set(wrt) & set(task.data) else None
-    found = _kernels().of_rows(definition, given, None, [*each, *more], scaled, slopes)
-    results = [combined(found.value, weights, rows, call.reduction, total, dtype)]
-    for place, name in enumerate(task.data):
-        wanted = slopes is not None and name in wrt
-        results.append(slopes[place].astype(dtype, copy=False).reshape(shape) if slopes and wanted else None)
-    for name, value, part in zip(task.numbers, map(np.asarray, numbers), found.by_numbers[: len(each)], strict=True):
-        results.append(None if name not in wrt else _of_number(part, value.shape, weights, rows, call, total, dtype))
+    with kernels.place(arrays[0]):
+        xp, ways = kernels.xp, (around[0], shape[axis], around[1])
+        given = [
+            xp.ascontiguousarray(xp.broadcast_to(array, shape), kernels.stored(dtype)).reshape(ways) for array in arrays
+        ]
+        weights = None if call.weights is None else of_rows("weights", call.weights)
+        if isinstance(weights, float):
+            weights = xp.full(around, weights)
+        each = [of_rows(name, value) for name, value in zip(task.numbers, numbers, strict=True)]
+        total = divisor(xp, weights, math.prod(rows), call.reduction)
+        definition, more = task.definition(kernels, given)
+        slopes = [xp.empty_like(array) for array in given] if set(wrt) & set(task.data) else None
+        factors = over(xp, weights, total)
+        found = kernels.of_rows(definition, given, None, [*each, *more], factors, slopes)
+        results = [combined(xp, found.value, weights, rows, call.reduction, total, dtype)]
+        for place, name in enumerate(task.data):
+            wanted = slopes is not None and name in wrt
+            results.append(slopes[place].astype(dtype, copy=False).reshape(shape) if slopes and wanted else None)
+        parts = found.by_numbers[: len(each)]
+        for name, value, part in zip(task.numbers, numbers, parts, strict=True):
+            seen = _of_number(xp, part, np.shape(value), weights, rows, call, total, dtype) if name in wrt else None
+            results.append(seen)
     return results
 
 
 def _of_number(
-    part: NDArray, shape: tuple[int, ...], weights: NDArray, rows: tuple[int, ...], call: Call, total: float, dtype: Any
+    xp: Any, part: Any, shape: tuple[int, ...], weights: Any, rows: tuple[int, ...], call: Call, total: Any, dtype: Any
 ) -> Any:
     """The derivative in a number of the rows, of its own shape if the losses are summed."""
-    each = combined(part, weights, rows, "none", 1.0, np.float64)
     if call.reduction == "none":
-        return each.astype(dtype)[()]
+        return combined(xp, part, weights, rows, "none", 1.0, dtype)
+    each = weighed(xp, part, weights).reshape(rows)
     lead = len(rows) - len(shape)
     axes = tuple(k for k in range(len(rows)) if k < lead or shape[k - lead] == 1)
-    return (np.sum(each, axis=axes).reshape(shape) / total).astype(dtype)[()]
+    return (each.sum(axis=axes).reshape(shape) / total).astype(dtype)[()]
 
 
-def combined(values: NDArray, weights: NDArray, rows: tuple[int, ...], reduction: str, total: float, dtype: Any) -> Any:
+def weighed(xp: Any, values: Any, weights: Any) -> Any:
+    """The values times the weights, 0 for a weight of 0 whatever the value is."""
+    return values if weights is None else xp.where(weights == 0, 0.0, values) * weights
+
+
+def combined(xp: Any, values: Any, weights: Any, rows: tuple[int, ...], reduction: str, total: Any, dtype: Any) -> Any:
     """The values weighted, or their sum or mean; what is too large for the dtype is infinite."""
     with np.errstate(over="ignore", under="ignore"):
-        weighted = np.where(weights == 0, 0.0, values) * weights
+        weighted = weighed(xp, values, weights)
         if reduction == "none":
             return weighted.astype(dtype).reshape(rows)[()]
-        return np.dtype(dtype).type(np.sum(weighted) / total)
+        return xp.asarray(weighted.sum() / total).astype(dtype)[()]
 
 
-def divisor(weights: NDArray, reduction: str, empty: str = "nan") -> float:
-    """What sums are divided by: the weights of a mean, NaN or 1 if they come to nothing."""
-    total = float(weights.sum()) if reduction == "mean" else 1.0
-    return total if total != 0.0 else math.nan if empty == "nan" else 1.0
+def divisor(xp: Any, weights: Any, count: int, reduction: str, empty: str = "nan") -> Any:
+    """What sums are divided by: 1, or for a mean the weights or the count; NaN or 1 if these come to nothing."""
+    nothing = math.nan if empty == "nan" else 1.0
+    if reduction != "mean":
+        return 1.0
+    if weights is None:
+        return float(count) or nothing
+    total = weights.sum()
+    return xp.where(total == 0, nothing, total)
 
 
-def _kernels() -> Any:
-    """The kernels, which are imported when they are first used."""
-    from ._backends.numpy import rows
-
-    return rows
+def over(xp: Any, weights: Any, total: Any) -> Any:
+    """The factors of derivatives: weights over what sums are divided by, if that is there."""
+    if weights is None:
+        return 1.0 / total if total == total else 1.0
+    return weights / (total if isinstance(total, float) else xp.where(total == total, total, 1.0))

@@ -25,10 +25,12 @@ __all__ = [
     "checked_index",
     "checked_options",
     "combined",
+    "divisor",
+    "factors",
+    "kernels_for",
     "like_x",
     "looked_at",
     "of_library",
-    "real",
     "samples_of",
 ]
 
@@ -38,12 +40,13 @@ OPTIONS = definitions.OPTIONS
 class Samples(NamedTuple):
     """The arguments looked at: data with the classes along the second of three axes, and what each sample counts."""
 
+    kernels: Any
     dtype: Any  # of the results
     shape: tuple[int, ...]  # of x
     axis: int
-    data: list[NDArray]
-    chosen: NDArray | None  # the index of each sample's class
-    weights: NDArray  # 0 for what is ignored
+    data: list[Any]
+    chosen: Any  # the index of each sample's class, or None
+    weights: Any  # 0 for what is ignored
     definition: Any
     options: tuple[float, ...]
 
@@ -88,43 +91,46 @@ def checked_axis(shape: tuple[int, ...], target_shape: tuple[int, ...], kind: st
     return axis
 
 
-def real(name: str, value: object) -> NDArray:
-    """The array of a real type, of NumPy's; numbers and lists are made one."""
-    return rows.real("a loss of classes", name, value)
+def kernels_for(x: object, given: Given) -> Any:
+    """The kernels for the library of x, of which all arguments are."""
+    named = {"x": x, "target": given.target, "weights": given.weights, "class_weights": given.class_weights}
+    named = {name: value for name, value in named.items() if value is not None}
+    return rows.kernels_for("a loss of classes", tuple(named), tuple(named.values()))
 
 
-def looked_at(x: object, given: Given, options: tuple[float, ...], plain: bool) -> Samples:
+def looked_at(kernels: Any, x: object, given: Given, options: tuple[float, ...], plain: bool) -> Samples:
     """All arguments checked; ``plain`` says that no derivatives in options are wanted."""
-    logits, classes = real("x", x), real("target", given.target)
+    xp, logits, classes = kernels.xp, rows.real(kernels, "x", x), rows.real(kernels, "target", given.target)
     checked_options(options)
     options = tuple(map(float, options))
     axis = checked_axis(logits.shape, classes.shape, classes.dtype.kind, given)
     count, shape = logits.shape[axis], logits.shape[:axis] + logits.shape[axis + 1 :]
     dtype = arguments.result_dtype({"x": logits}, "x")
-    compute = arguments.compute_type(dtype)
+    stored = kernels.stored(dtype)
     ways = (math.prod(logits.shape[:axis]), count, math.prod(logits.shape[axis + 1 :]))
-    data, index = [np.ascontiguousarray(logits, compute).reshape(ways)], None
-    counted = _broadcast("weights", 1.0 if given.weights is None else given.weights, shape)
+    data, index = [xp.ascontiguousarray(logits, stored).reshape(ways)], None
+    counted = _broadcast(kernels, "weights", 1.0 if given.weights is None else given.weights, shape)
     if classes.dtype.kind in "iu":
-        checked_index(classes, count, given.ignore_index)
+        if xp is np:  # without waiting for a device; there the kernels make NaN of what is no class
+            checked_index(classes, count, given.ignore_index)
         chosen = True if given.ignore_index is None else classes != given.ignore_index
-        index = (classes if chosen is True else np.where(chosen, classes, 0)).astype(np.int64, copy=False)
+        index = (classes if chosen is True else xp.where(chosen, classes, 0)).astype(np.int64, copy=False)
         if given.class_weights is not None:
-            counted = counted * _class_weights(given.class_weights, count)[index]
+            counted = counted * _class_weights(kernels, given.class_weights, count)[index]
         if chosen is not True:
-            counted = np.where(chosen, counted, 0.0)
-        index = index.reshape(ways[0], ways[2])
+            counted = xp.where(chosen, counted, 0.0)
+        index = xp.ascontiguousarray(index).reshape(ways[0], ways[2])
     else:
-        data.append(np.ascontiguousarray(classes, compute).reshape(ways))
+        data.append(xp.ascontiguousarray(classes, stored).reshape(ways))
     definition = _definition(index is not None, options, given.smooth_over, plain)
-    counted = np.ascontiguousarray(counted, np.float64).reshape(ways[0], ways[2])
+    counted = xp.ascontiguousarray(counted, np.float64).reshape(ways[0], ways[2])
     used = options if definition.numbers else ()
-    return Samples(dtype, logits.shape, axis, data, index, counted, definition, used)
+    return Samples(kernels, dtype, logits.shape, axis, data, index, counted, definition, used)
 
 
-def samples_of(x: object, given: Given) -> Samples:
+def samples_of(kernels: Any, x: object, given: Given) -> Samples:
     """The arguments of a loss of what the cross-entropy without options is."""
-    samples = looked_at(x, given, (1.0, 0.0, 0.0), plain=True)
+    samples = looked_at(kernels, x, given, (1.0, 0.0, 0.0), plain=True)
     if samples.chosen is None:
         raise TypeError("target must hold class indices, integers")
     return samples
@@ -155,11 +161,11 @@ def checked_options(options: Sequence[Any], differentiable: tuple[type, ...] = (
             raise ValueError(f"z_loss must be finite, got {value}")
 
 
-def _broadcast(name: str, value: object, shape: tuple[int, ...]) -> NDArray:
+def _broadcast(kernels: Any, name: str, value: object, shape: tuple[int, ...]) -> Any:
     """Doubles of that shape."""
-    array = real(name, value)
+    array = rows.real(kernels, name, value)
     try:
-        return np.broadcast_to(array.astype(np.float64, copy=False), shape)
+        return kernels.xp.broadcast_to(array.astype(np.float64, copy=False), shape)
     except ValueError:
         raise ValueError(f"{name} must broadcast to the samples, of shape {shape}; got shape {array.shape}") from None
 
@@ -179,9 +185,9 @@ def checked_index(classes: NDArray, count: int, ignore_index: int | None) -> Non
         )
 
 
-def _class_weights(value: object, count: int) -> NDArray:
+def _class_weights(kernels: Any, value: object, count: int) -> Any:
     """The weights of the classes."""
-    array = real("class_weights", value)
+    array = rows.real(kernels, "class_weights", value)
     if array.shape != (count,):
         raise ValueError(
             f"class_weights has the shape {array.shape}: it must have a weight for each of {count} classes"
@@ -189,12 +195,23 @@ def _class_weights(value: object, count: int) -> NDArray:
     return array.astype(np.float64)
 
 
-def like_x(samples: Samples, slopes: NDArray) -> NDArray:
+def like_x(samples: Samples, slopes: Any) -> Any:
     """The derivatives as x is."""
     with np.errstate(over="ignore", under="ignore"):
         return slopes.astype(samples.dtype, copy=False).reshape(samples.shape)
 
 
-def combined(values: NDArray, samples: Samples, reduction: str, total: float) -> Any:
+def combined(values: Any, samples: Samples, reduction: str, total: Any) -> Any:
     """The values weighted, or their sum or mean; what is too large for the dtype is infinite."""
-    return rows.combined(values, samples.weights, samples.rows, reduction, total, samples.dtype)
+    xp = samples.kernels.xp
+    return rows.combined(xp, values, samples.weights, samples.rows, reduction, total, samples.dtype)
+
+
+def divisor(samples: Samples, given: Given) -> Any:
+    """What sums over the samples are divided by."""
+    return rows.divisor(samples.kernels.xp, samples.weights, samples.weights.size, given.reduction, given.empty)
+
+
+def factors(samples: Samples, total: Any) -> Any:
+    """Those of the samples' derivatives: the weights over what sums are divided by."""
+    return rows.over(samples.kernels.xp, samples.weights, total)

@@ -11,7 +11,6 @@ from . import _cross_entropy as entropy
 from . import _evaluate
 from . import _samples as of_classes
 from ._dispatch import shown
-from ._row_loss import divisor
 from ._row_operations import Given
 from .kernels.losses.softmax_focal import FOCAL_OF_LOSS
 
@@ -56,10 +55,9 @@ class SoftmaxFocal:
     -----
     Lin et al., 2017, with softmax instead of sigmoid (Keras calls that categorical focal cross-entropy). Of the
     cross-entropy L it is q^gamma L, q = -expm1(-L), and so are its derivatives made: nothing is lost where p is nearly
-    1, nor is there a NaN for gamma < 1. NumPy's arrays: errors are below 1 unit in the last place in float32, and 8 in
-    float64, there 3 (1 + gamma) if that is more, as the power shows each unit of q, and in gamma up to L units more,
-    since exp(-L) shows each of them. Tensors and arrays of JAX are
-    differentiated to any order, in gamma, too.
+    1, nor is there a NaN for gamma < 1. Arrays of NumPy and CuPy: errors are below 1 unit in the last place in float32,
+    and 8 in float64, there 3 (1 + gamma) if that is more, as the power shows each unit of q, and in gamma up to L units
+    more, since exp(-L) shows each of them. Tensors and arrays of JAX are differentiated to any order, in gamma, too.
 
     Examples
     --------
@@ -105,7 +103,7 @@ class SoftmaxFocal:
         empty: Literal["nan", "zero"] = "nan",
         wrt: Sequence[str] = ("x", "gamma"),
     ) -> SoftmaxFocalGrad:
-        """The loss and its derivatives, of NumPy arrays; others are differentiated by their libraries.
+        """The loss and its derivatives, of arrays of NumPy and CuPy; others are differentiated by their libraries.
 
         Parameters
         ----------
@@ -115,7 +113,9 @@ class SoftmaxFocal:
         if not isinstance(wrt, tuple | list) or not set(wrt) <= {"x", "gamma"}:
             raise ValueError(f"wrt must be a tuple of names out of ('x', 'gamma'), got {wrt!r}")
         if of_classes.of_library(x) is not None:
-            raise TypeError(f"value_and_grad takes NumPy arrays: let the library of this {shown(x)} differentiate")
+            raise TypeError(
+                f"value_and_grad takes arrays of NumPy and CuPy: let the library of this {shown(x)} differentiate"
+            )
         given = Given(target, axis, weights, class_weights, ignore_index, "all", reduction, empty)
         return _evaluated(x, given, gamma, tuple(wrt))
 
@@ -133,16 +133,18 @@ def _evaluated(x: object, given: Given, gamma: Any, wrt: tuple[str, ...]) -> Sof
     """The loss and the derivatives that are wanted, of NumPy arrays: values first, since they scale the derivatives."""
     if isinstance(gamma, bool) or not isinstance(gamma, int | float | np.floating | np.integer):
         raise TypeError(f"gamma must be a number, got a {shown(gamma)}")
-    samples = of_classes.samples_of(x, given)
-    losses = entropy.values_of(samples)
-    names = ("x", "gamma") if wrt else ()
-    value, by_loss, by_gamma = _evaluate.value_and_grad(
-        FOCAL_OF_LOSS.definition, (losses, gamma), "none", None, names, None
-    )
-    total = divisor(samples.weights, given.reduction, given.empty)
-    dx = None
-    if "x" in wrt:
-        factors = np.where(samples.weights == 0, 0.0, by_loss) * (samples.weights / (total if total == total else 1.0))
-        dx = entropy.slopes_of(samples, factors)
-    dgamma = of_classes.combined(by_gamma, samples, given.reduction, total) if "gamma" in wrt else None
-    return SoftmaxFocalGrad(of_classes.combined(value, samples, given.reduction, total), dx, dgamma)
+    kernels = of_classes.kernels_for(x, given)
+    with kernels.place(x):
+        samples = of_classes.samples_of(kernels, x, given)
+        losses = entropy.values_of(samples)
+        names = ("x", "gamma") if wrt else ()
+        value, by_loss, by_gamma = _evaluate.value_and_grad(
+            FOCAL_OF_LOSS.definition, (losses, gamma), "none", None, names, None
+        )
+        total = of_classes.divisor(samples, given)
+        dx = None
+        if "x" in wrt:
+            counted = kernels.xp.where(samples.weights == 0, 0.0, by_loss)
+            dx = entropy.slopes_of(samples, counted * of_classes.factors(samples, total))
+        dgamma = of_classes.combined(by_gamma, samples, given.reduction, total) if "gamma" in wrt else None
+        return SoftmaxFocalGrad(of_classes.combined(value, samples, given.reduction, total), dx, dgamma)

@@ -14,7 +14,7 @@ from ._row_operations import Operations, length
 from .kernels.losses import distances
 
 if TYPE_CHECKING:
-    from ._types import ArrayLike, NDArray
+    from ._types import ArrayLike
     from .kernels.losses.distances import Distance
     from .kernels.losses.rowwise import RowDefinition
 
@@ -61,16 +61,17 @@ class Triplet:
     Raises
     ------
     TypeError, ValueError
-        For operands that do not fit, options that are none, and arrays of other libraries than NumPy, PyTorch and JAX.
+        For operands that do not fit, options that are none, and arrays of other libraries than NumPy, CuPy, PyTorch
+        and JAX.
 
     Notes
     -----
     Schroff et al. 2015. No epsilon is added anywhere: a distance of 0 is 0, with the derivative 0, and equal rows lose
     nothing; at the bend of the loss its derivative is 0. Differences are squared in double, those of float64 scaled by
     their size, so that nothing overflows that need not. Cosine distances are half of the square of the difference of
-    unit vectors, which keeps the digits of small angles. NumPy's arrays and plain tensors on the CPU: the loss is right
-    to some units in the last place of its distances, in one pass with all derivatives. Tensors and arrays of JAX are
-    differentiated to any order, in the margin, too.
+    unit vectors, which keeps the digits of small angles. Arrays of NumPy and CuPy, and plain tensors:
+    the loss is right to some units in the last place of its distances, in one pass with all derivatives. Tensors and
+    arrays of JAX are differentiated to any order, in the margin, too.
 
     Examples
     --------
@@ -151,24 +152,21 @@ def _task(distance: Distance, swap: bool, soft: bool) -> Task:
 def _made(distance: Distance, swap: bool, soft: bool) -> Task:
     """The loss with these options."""
 
-    def kernels(data: list[NDArray]) -> tuple[RowDefinition, list[NDArray]]:
-        definition = distances.triplet(distance, swap, soft, is_wide(data))
-        return definition, [_inverse_length(array) for array in data] if distance == "cosine" else []
+    def definition(kernels: Any, data: list[Any]) -> tuple[RowDefinition, list[Any]]:
+        of_distance = distances.triplet(distance, swap, soft, is_wide(data))
+        return of_distance, [_inverse_length(kernels, array) for array in data] if distance == "cosine" else []
 
     def composed(library: Operations, data: list[Any], numbers: list[Any]) -> Any:
         return _composed(library, data, numbers[0], distance, swap, soft)
 
-    return Task("triplet", ("anchor", "positive", "negative"), ("margin",), kernels, composed)
+    return Task("triplet", ("anchor", "positive", "negative"), ("margin",), definition, composed)
 
 
-def _inverse_length(array: NDArray) -> NDArray:
+def _inverse_length(kernels: Any, array: Any) -> Any:
     """The inverse lengths along the second of three axes, 0 of zeros."""
-    from ._backends.numpy import rows
-
-    ones = np.ones((array.shape[0], array.shape[2]))
-    found: NDArray = rows.of_rows(distances.norm(is_wide([array])), [array], None, [], ones, None).value
+    found = kernels.of_rows(distances.norm(is_wide([array])), [array], None, [], 1.0, None).value
     with np.errstate(divide="ignore"):
-        return np.where(found == 0, 0.0, 1.0 / found)
+        return kernels.xp.where(found == 0, 0.0, 1.0 / found)
 
 
 def _composed(library: Operations, data: list[Any], margin: Any, distance: str, swap: bool, soft: bool) -> Any:

@@ -123,3 +123,10 @@ class PartitionGrad(NamedTuple):
 
     value: Any
     dalpha: Any
+
+
+class RowResults(NamedTuple):
+    """What rows come to, doubles, not weighted: the value, and its derivatives in the numbers of a row."""
+
+    value: Any
+    by_numbers: tuple[Any, ...]

@@ -69,11 +69,17 @@ def fake_cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     found = fake_cupy.module()
     monkeypatch.setitem(sys.modules, "cupy", found)
-    monkeypatch.delitem(sys.modules, "fastrobust._backends.cupy", raising=False)
+    _forget_backend()
     monkeypatch.setattr(_dispatch, "_known", dict(_dispatch._known))
     importlib.import_module("fastrobust._backends.cupy")
     yield found
-    sys.modules.pop("fastrobust._backends.cupy", None)
+    _forget_backend()
+
+
+def _forget_backend() -> None:
+    """Drop the backend's modules, each of which has looked for CuPy."""
+    for name in [name for name in sys.modules if name.startswith("fastrobust._backends.cupy")]:
+        del sys.modules[name]
 
 
 @pytest.fixture(params=["ffi", "composite"])

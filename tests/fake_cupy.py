@@ -25,6 +25,9 @@ class ndarray(np.ndarray):
     def device(self) -> Any:  # type: ignore[override]
         return types.SimpleNamespace(id=self.gpu)
 
+    def __getitem__(self, key: Any) -> Any:
+        return _own(super().__getitem__(key))  # an array, of one element as well
+
     def __array__(self, *args: Any, **kws: Any) -> Any:
         raise TypeError("implicit conversion to a NumPy array is not allowed")
 
@@ -75,10 +78,11 @@ def _made(name: str) -> Any:
     return make
 
 
-_CREATION = ("arange", "asarray", "empty", "eye", "full", "full_like", "ones", "ones_like", "zeros", "zeros_like")
+_CREATION = ("arange", "asarray", "empty", "eye", "full", "ones", "zeros")
+_LIKE = ("empty_like", "full_like", "ones_like", "zeros_like")
 _SHAPES = ("atleast_1d", "broadcast_to", "concatenate", "diag", "moveaxis", "stack")
 _OTHERS = ("amax", "argmax", "argsort", "matmul", "median", "searchsorted", "sort", "sum", "where")
-_EXPONENTS = ("exp", "exp2", "expm1", "ldexp", "log", "log1p", "log2")
+_EXPONENTS = ("cosh", "exp", "exp2", "expm1", "ldexp", "log", "log1p", "log2", "tanh")
 _ELEMENTWISE = ("abs", "clip", "floor", "isfinite", "isinf", "maximum", "minimum", "sqrt")
 
 
@@ -86,11 +90,11 @@ def module() -> types.ModuleType:
     """A fresh module ``cupy``."""
     found: Any = types.ModuleType("cupy")
     found.ndarray, found.__version__ = ndarray, "0"
-    for name in (*_CREATION, *_SHAPES, *_OTHERS, *_EXPONENTS, *_ELEMENTWISE):
+    for name in (*_CREATION, *_LIKE, *_SHAPES, *_OTHERS, *_EXPONENTS, *_ELEMENTWISE):
         setattr(found, name, _made(name))
     found.frexp = lambda a: tuple(map(_own, np.frexp(a)))
     found.result_type, found.linalg = np.result_type, np.linalg
-    found.ascontiguousarray = lambda a: _own(np.ascontiguousarray(a))  # one axis at least, as CuPy's
+    found.ascontiguousarray = lambda a, dtype=None: _own(np.ascontiguousarray(a, dtype))  # one axis at least, as CuPy's
     found.from_dlpack = lambda a: _own(np.from_dlpack(a))
     tricks = types.SimpleNamespace(as_strided=lambda a, *args: np.lib.stride_tricks.as_strided(a, *args, subok=True))
     found.lib = types.SimpleNamespace(stride_tricks=tricks)

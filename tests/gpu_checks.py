@@ -335,6 +335,73 @@ def losses_of_sums(cp: Any) -> None:
             np.testing.assert_allclose(one.get(), other, rtol=1e-4, atol=1e-6, err_msg=loss.__name__)
 
 
+def _alike(cp: Any, loss: Any, operands: Any, **options: Any) -> None:
+    """Values and derivatives on the GPU and on the CPU, which sums in another order."""
+
+    def there(value: Any) -> Any:
+        return cp.asarray(value) if isinstance(value, np.ndarray) else value
+
+    wrt = {"wrt": options.pop("wrt")} if "wrt" in options else {}
+    on_gpu = {name: there(value) for name, value in options.items()}
+    expected = loss.value_and_grad(*operands, **options, **wrt)
+    with np.errstate(divide="ignore"):  # of which the stand-in would warn
+        found = loss.value_and_grad(*map(there, operands), **on_gpu, **wrt)
+        pairs = [*zip(found, expected, strict=True), (loss(*map(there, operands), **on_gpu), expected.value)]
+    for name, (one, other) in zip((*expected._fields, "alone"), pairs, strict=True):
+        if other is None:
+            assert one is None
+            continue
+        what = f"{loss} {name} {operands[0].shape} {operands[0].dtype} {options}"
+        assert type(one) is cp.ndarray and one.dtype == np.asarray(other).dtype and one.shape == np.shape(other), what
+        seen, true = one.get().astype(np.float64), np.asarray(other, np.float64)
+        some = np.abs(true[np.isfinite(true)])
+        unit = {8: 1e-15, 4: 2e-7, 2: 2e-3}[one.dtype.itemsize]
+        np.testing.assert_allclose(seen, true, rtol=8 * unit, atol=unit * some.max(initial=0.0), err_msg=what)
+
+
+def losses_of_rows(cp: Any) -> None:
+    """Rows for threads, for warps and for several of these; side by side or not; all losses, options and dtypes."""
+    rng = np.random.default_rng(1)
+    shapes = [(5, 1), (4, 7), (3, 33), (2, 4096), (2, 4100), (1, 9001), (2, 3, 5), (2, 40, 3), (1, 40, 33), (0, 4)]
+    for shape in shapes:
+        axis, rows = 1, (shape[0], *shape[2:])
+        x, other = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
+        x[:1, :1] = 40.0 if shape[1] < 100 else x[:1, :1]
+        target = rng.integers(0, shape[1], rows)
+        weights = rng.random(rows) * (rng.random(rows) < 0.7)
+        shares = rng.dirichlet(np.ones(shape[1]), rows)
+        shares = np.moveaxis(shares, -1, axis).astype(np.float32)
+        for dtype in (np.float32, np.float64, np.float16):
+            z = x.astype(dtype)
+            _alike(cp, losses.cross_entropy, (z, target), axis=axis, reduction="mean")
+            _alike(cp, losses.norm(losses.huber), (z, 1.0), axis=axis, weights=weights, reduction="mean")
+        options = {"temperature": 1.3, "label_smoothing": 0.1, "z_loss": 0.01, "reduction": "mean"}
+        wrt = "x", "temperature", "label_smoothing", "z_loss"
+        for taken in (target, shares.astype(x.dtype)):
+            _alike(cp, losses.cross_entropy, (x, taken), axis=axis, weights=weights, wrt=wrt, **options)
+        of_class = {"class_weights": rng.random(shape[1]), "ignore_index": int(target.max(initial=0))}
+        _alike(
+            cp, losses.cross_entropy, (x, target), axis=axis, softcap=30.0, empty="zero", reduction="mean", **of_class
+        )
+        _alike(cp, losses.softmax_focal, (x, target, 2.0), axis=axis, weights=weights, reduction="sum")
+        for kind in ("crammer_singer", "weston_watkins"):
+            _alike(cp, losses.multiclass_hinge, (x, target), axis=axis, kind=kind, power=2, **of_class)
+        _alike(cp, losses.kl_logits, (x, other), axis=axis, weights=weights)
+        for distance in ("euclidean", "cosine", "manhattan"):
+            given = x, other, other[::-1].copy(), rng.random(rows)
+            _alike(cp, losses.triplet, given, axis=axis, distance=distance, swap=True, reduction="mean")
+    anchors, keys = rng.standard_normal((2, 6, 16)).astype(np.float32)
+    _alike(cp, losses.info_nce, (anchors, keys, 0.2), symmetric=True, wrt=("anchor", "positive", "temperature"))
+    _alike(cp, losses.info_nce, (anchors, keys), negatives=anchors * 2 - keys, reduction="mean")
+    found = losses.cross_entropy.value_and_grad(cp.asarray(anchors), cp.asarray(np.array([0, 16, -1, 3, 1, 2])))
+    wrong = np.array([False, True, True, False, False, False])
+    assert (np.isnan(found.value.get()) == wrong).all() and (np.isnan(found.dx.get()).all(-1) == wrong).all()
+    with pytest.raises(TypeError, match=r"target is a numpy.ndarray and x a .*cupy"):
+        losses.cross_entropy(cp.asarray(anchors), np.zeros(6, np.int64))
+    with pytest.raises(ValueError, match="x has no classes"):
+        losses.cross_entropy(cp.zeros((2, 0)), cp.zeros(2, np.int64))
+
+
 CHECKS = (
     every_function_and_dtype,
     values_and_gradients,
@@ -354,4 +421,5 @@ CHECKS = (
     bad_arguments,
     loops_stay_on_the_device,
     losses_of_sums,
+    losses_of_rows,
 )

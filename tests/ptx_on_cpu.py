@@ -197,8 +197,8 @@ class _Translator:
         elif op == "bfe" and kind[0] == "u" and operands[2].isdigit() and operands[3].isdigit():
             moved = self.emit(f"lshr {bits} {self.read(operands[1], kind)}, {operands[2]}")
             self.write(operands[0], kind, self.emit(f"and {bits} {moved}, {(1 << int(operands[3])) - 1}"))
-        elif name == ["shfl", "sync", "down", "b32"] and operands[3:] == ["31", "-1"]:
-            self._shuffle(operands)
+        elif name[:2] == ["shfl", "sync"] and name[2] in ("down", "bfly") and operands[3:] == ["31", "-1"]:
+            self._shuffle(name[2], operands)
         elif op == "prmt" and kind == "b32" and not modes and operands[3].startswith(("0x", *"0123456789")):
             self._permute(operands)
         elif op == "cvt":
@@ -244,7 +244,7 @@ class _Translator:
             value = self.emit(f"select i1 {inside}, {bits} {value}, {bits} 0")
         self.write(operands[0], kind, value)
 
-    def _shuffle(self, operands: list[str]) -> None:
+    def _shuffle(self, how: str, operands: list[str]) -> None:
         """Hands the value over and stops, unless all lanes are known to have come this far."""
         value, by = self.read(operands[1], "b32"), self.read(operands[2], "b32")
         lane, count, known = (self.emit(f"load i32, ptr %S{_SLOTS.index(n)}") for n in ("lane", "count", "known"))
@@ -256,7 +256,7 @@ class _Translator:
         fresh, after = self.emit(f"icmp uge i32 {count}, {known}"), self.label()
         self.code += [f"  br i1 {fresh}, label %STOP, label %{after}", f"{after}:"]
         self.code.append(f"  store i32 {self.emit(f'add i32 {count}, 1')}, ptr %S{_SLOTS.index('count')}")
-        other = self.emit(f"add i32 {lane}, {by}")
+        other = self.emit(f"{'add' if how == 'down' else 'xor'} i32 {lane}, {by}")
         source = self.emit(f"select i1 {self.emit(f'icmp ult i32 {other}, 32')}, i32 {other}, i32 {lane}")
         place = self.emit(f"getelementptr i32, ptr %shuffled, i32 {self.emit(f'add i32 {row}, {source}')}")
         self.write(operands[0].partition("|")[0], "b32", self.emit(f"load i32, ptr {place}"))

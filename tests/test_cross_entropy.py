@@ -349,7 +349,7 @@ def test_it_is_pickled_by_name() -> None:
 
 def test_arrays_with_a_meaning_are_refused() -> None:
     pandas = pytest.importorskip("pandas")
-    with pytest.raises(TypeError, match="arrays of NumPy, PyTorch and JAX"):
+    with pytest.raises(TypeError, match="arrays of NumPy, CuPy, PyTorch and JAX"):
         cross_entropy(pandas.DataFrame(X), T)
 
 

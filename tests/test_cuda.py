@@ -24,8 +24,12 @@ from fastrobust import _evaluate
 from fastrobust._dispatch import backend
 from fastrobust._shapes import SHAPES
 from fastrobust.kernels.loops import compiled, launch
+from fastrobust.kernels.losses import distances
 from fastrobust.kernels.losses.catalogue import LOG_PARTITION, LOSS, NLL, named
+from fastrobust.kernels.losses.cross_entropy import CROSS_ENTROPY, LOG_SUM_EXP, OF_PROBABILITIES, WITH_OPTIONS
 from fastrobust.kernels.losses.definition import Definition
+from fastrobust.kernels.losses.divergence import DIVERGENCE
+from fastrobust.kernels.losses.rowwise import RowDefinition
 
 ml_dtypes = pytest.importorskip("ml_dtypes")  # not on every machine with a GPU
 GRADIENTS = ("value", "dx", "dalpha", "dscale")
@@ -59,22 +63,38 @@ REDUCTIONS = [
 ]
 SMALL = [*(("fold", storage) for storage in DTYPES), ("total", "float32"), ("total", "float64")]
 KERNELS = FULL + ONE + CLOSED + PARTITION + REDUCTIONS
+OF_ROWS = [
+    (definition, storage)
+    for storage, wide in (("float32", False), ("float64", True))
+    for definition in (
+        *(CROSS_ENTROPY, WITH_OPTIONS, OF_PROBABILITIES, LOG_SUM_EXP, DIVERGENCE, distances.norm(wide)),
+        *(distances.triplet("cosine", True, False, wide), distances.triplet("euclidean", True, False, wide)),
+    )
+]
+ROWS = [
+    ("rows", definition, storage, way, "slopes")
+    for definition, storage in [*OF_ROWS, (CROSS_ENTROPY, "float16"), (CROSS_ENTROPY, "bfloat16")]
+    for way in ("thread", "warp", "largest", "sums", "results")
+    if way != "largest" or definition.largest is not None
+]
 
 
 def name_of(what: Any) -> str:
-    return "-".join(w if isinstance(w, str) else w.name if isinstance(w, Definition) else "+".join(w) for w in what)
+    parts = [w.name if isinstance(w, Definition | RowDefinition) else w for w in what]
+    return "-".join(part if isinstance(part, str) else "+".join(part) for part in parts)
 
 
 def doubles_inside(what: Any) -> bool:
     """Tell whether the kernel computes floats in doubles."""
-    return "float64" not in what and any(isinstance(w, Definition) and w.in_doubles is not None for w in what)
+    in_doubles = any(isinstance(w, Definition) and w.in_doubles is not None for w in what)
+    return "float64" not in what and (in_doubles or what[0] == "rows")
 
 
 def each_kernel(kernels: list[Any]) -> Any:
     """Those of float32, and of the other types what differs most, in the ordinary run: each takes a second."""
 
     def usual(what: Any) -> bool:
-        light = what[0] != "reduction" and not {"bfloat16", NLL, NLL.in_words, LOSS.in_words} & set(what)
+        light = what[0] not in ("reduction", "rows") and not {"bfloat16", NLL, NLL.in_words, LOSS.in_words} & set(what)
         return "float32" in what or light
 
     chosen = [what if usual(what) else pytest.param(what, marks=pytest.mark.slow) for what in kernels]
@@ -107,7 +127,7 @@ each_code = pytest.mark.parametrize(
 )
 
 
-@each_kernel(KERNELS + SMALL)
+@each_kernel(KERNELS + SMALL + ROWS)
 def test_ptx_has_only_operations_with_one_meaning(what: Any) -> None:
     """No fused or flushed arithmetic, no calls, no memory but global: then the bits cannot differ from the CPU's."""
     text = compiled.ptx(*what)
@@ -176,7 +196,7 @@ def test_what_a_device_runs_is_compiled_once() -> None:
         assert chosen(closed, storage, doubles) is (closed if doubles and storage != "float64" else general)
 
 
-@each_kernel([w for w in FULL + REDUCTIONS if w[1] in (NLL, NLL.in_words)] + ONE + CLOSED + PARTITION + SMALL)
+@each_kernel([w for w in FULL + REDUCTIONS if w[1] in (NLL, NLL.in_words)] + ONE + CLOSED + PARTITION + SMALL + ROWS)
 def test_registers_suffice(what: Any) -> None:
     """Nothing is spilled to memory, and as many blocks as are asked for fit into the 65,536 registers."""
     _, report = assembled(what, "sm_90")

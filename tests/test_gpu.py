@@ -219,11 +219,31 @@ def test_tensors_have_the_numbers_of_the_cpu(torch: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
+def test_losses_of_rows_on_tensors(torch: Any) -> None:
+    """Values and both derivatives, of rows for a thread, a warp and several of them."""
+    torch.manual_seed(0)
+    for n in (10, 1000, 20_000):
+        x, target = torch.randn(7, n), torch.randint(0, n, (7,))
+
+        def found(device: str, x: Any = x, target: Any = target) -> list[Any]:
+            leaf = x.to(device).requires_grad_()
+            made = []
+            for loss, other in ((losses.cross_entropy, target), (losses.kl_logits, x.flip(0))):
+                value = loss(leaf, other.to(device), reduction="mean")
+                (slope,) = torch.autograd.grad(value, leaf, create_graph=True)
+                (second,) = torch.autograd.grad((slope * x.flip(1).to(device)).sum(), leaf)
+                made += [value.detach(), slope.detach(), second]
+            return [part.cpu() for part in made]
+
+        for one, other in zip(found("cuda"), found("cpu"), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-8)
+
+
 def test_tensors_on_another_stream_and_no_waiting(torch: Any) -> None:
     """A late producer on PyTorch's current stream; a training step does not wait for the GPU."""
     import fastrobust.torch as frt
 
-    criterion = frt.AdaptiveLoss(device="cuda")
+    criterion, classes = frt.AdaptiveLoss(device="cuda"), torch.arange(1000, device="cuda")
     x = torch.zeros(1_000_000, device="cuda", requires_grad=True)
     big, stream = torch.ones(6000, 6000, device="cuda"), torch.cuda.Stream()
 
@@ -237,6 +257,7 @@ def test_tensors_on_another_stream_and_no_waiting(torch: Any) -> None:
             late.requires_grad_()
             found = fr.loss(late, 0.5, 1.5)
             criterion(late).backward()
+            losses.cross_entropy(late.reshape(1000, 1000), classes, reduction="mean").backward()
         return found
 
     step(1)  # all kernels are loaded, PyTorch's own too: for each, the first time, it waits for the GPU

@@ -442,7 +442,7 @@ def test_gpu_kernels_on_a_stand_in_for_cupy(fake_cupy: Any, monkeypatch: pytest.
     fake_cupy.asarray = lambda buffer: np.asarray(buffer).view(fake_cupy.ndarray)
     stream = type("Stream", (), {"from_external": lambda s: streams.append(s) or contextlib.nullcontext()})
     monkeypatch.setattr(fake_cupy.cuda, "Stream", stream, raising=False)
-    monkeypatch.setattr("fastrobust._backends.cupy._Stream", lambda pointer: pointer)
+    monkeypatch.setattr("fastrobust._backends.cupy.device._Stream", lambda pointer: pointer)
     monkeypatch.setattr(jax.experimental.buffer_callback.ExecutionContext, "stream", 7, raising=False)
     rng = np.random.default_rng(0)
     x, alpha, scale = rng.normal(size=(40, 3)).astype("f"), np.float32([[0.5, 1, 2]]), np.float32([[0.7]])

@@ -382,7 +382,7 @@ def test_cuda_tensors_go_through_cupy(fake_cupy: Any, monkeypatch: pytest.Monkey
                 found += [value.detach(), *torch.autograd.grad(value.sum(), leaves)]
             found.append(fr.log_partition(leaves[-1].detach()))
         # The second time.
-        monkeypatch.setattr(_kernels, "_array", lambda tensor: fake_cupy.from_dlpack(tensor.detach()))
+        monkeypatch.setattr(_kernels, "array_of", lambda tensor: fake_cupy.from_dlpack(tensor.detach()))
         monkeypatch.setattr(_kernels, "rest_of", lambda *args: None)
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6 if one.dtype != torch.float16 else 1e-3, atol=1e-7)

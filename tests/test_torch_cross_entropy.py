@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_cupy import launched
 
 from fastrobust import losses
 
 torch = pytest.importorskip("torch")
 
 import fastrobust.torch as frt  # noqa: E402
+from fastrobust.torch import _kernels  # noqa: E402
 
 cross_entropy: Any = losses.cross_entropy
 pytestmark = pytest.mark.filterwarnings("ignore:::torch")  # deprecations of its own
@@ -190,3 +192,32 @@ def test_errors_are_those_of_arrays(logits: Any, target: Any) -> None:
         losses.softmax_focal.value_and_grad(logits, target, axis=1)
     with pytest.raises(ValueError, match="reduction"):
         frt.CrossEntropyLoss(reduction="avg")  # type: ignore[arg-type]
+
+
+def test_cuda_tensors_go_through_cupy(fake_cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The route of tensors on a GPU, with tensors of the CPU and a stand-in for CuPy."""
+    torch.manual_seed(0)
+    x, y, temperature = torch.randn(6, 40, 3), torch.randn(6, 40, 3), torch.tensor(1.3)
+    index = torch.randint(0, 40, (6, 3), dtype=torch.int32)
+    calls: list[Any] = [
+        lambda x, y, t: cross_entropy(x, index, axis=1),
+        lambda x, y, t: cross_entropy(x, index, axis=1, temperature=t, label_smoothing=0.1, reduction="mean"),
+        lambda x, y, t: cross_entropy(x.bfloat16(), y.softmax(1), axis=1, reduction="sum"),
+        lambda x, y, t: losses.softmax_focal(x, index, axis=1),
+        lambda x, y, t: losses.kl_logits(x, y, axis=1, weights=torch.arange(3.0)),
+        lambda x, y, t: losses.triplet(x, y, y.flip(0), t, distance="cosine", axis=1, reduction="mean"),
+    ]
+    results: list[list[Any]] = [[], []]
+    before = len(launched)
+    for found in results:
+        for call in calls:
+            leaves = [leaf.clone().requires_grad_() for leaf in (x, y, temperature)]
+            value = call(*leaves)
+            slopes = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
+            found += [value.detach(), *(slope for slope in slopes if slope is not None)]
+        # The second time.
+        monkeypatch.setattr(_kernels, "array_of", lambda tensor: fake_cupy.from_dlpack(tensor.detach()))
+    assert len(launched) > before and len(results[0]) == len(results[1]) == 17
+    for one, other in zip(*results, strict=True):
+        assert one.dtype is other.dtype
+        torch.testing.assert_close(one, other, rtol=2e-6 if one.dtype is not torch.bfloat16 else 1e-2, atol=1e-7)

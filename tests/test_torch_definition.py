@@ -284,7 +284,7 @@ def test_cuda_tensors_go_through_cupy(fake_cupy: Any, monkeypatch: pytest.Monkey
             with torch.no_grad():
                 found += total("mean", None, ("target", "width"))(*args)
         # The second time.
-        monkeypatch.setattr(_kernels, "_array", lambda tensor: fake_cupy.from_dlpack(tensor.detach()))
+        monkeypatch.setattr(_kernels, "array_of", lambda tensor: fake_cupy.from_dlpack(tensor.detach()))
         monkeypatch.setattr(_kernels, "rest_of", lambda *args: None)
     close(*results)
 

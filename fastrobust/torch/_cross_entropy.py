@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.dlpack import from_dlpack
 
 from .. import _cross_entropy as rows
 from .. import _row_operations as row_operations
@@ -25,6 +26,7 @@ __all__ = [
     "array_over",
     "loss",
     "loss_and_grad",
+    "plain",
     "tensor_over",
     "transformed",
 ]
@@ -36,7 +38,7 @@ OPERATIONS = Operations(torch, torch.movedim, torch.logsumexp, Tensor.detach)
 
 
 def loss(x: Tensor, call: Given, options: tuple[Option, ...]) -> Tensor:
-    """The loss, differentiable: by the kernels for plain tensors on the CPU, else by operations on tensors."""
+    """The loss, differentiable: by the kernels for plain tensors, else by operations on tensors."""
     refuse_jit_trace()
     checked_options(options, (Tensor,))
     if not isinstance(x, Tensor) or not isinstance(call.target, Tensor):
@@ -81,7 +83,7 @@ def _of_samples(x: Tensor, call: Given, function: Callable[[Tensor, Given], Tens
     if not isinstance(call.target, Tensor) or call.target.is_floating_point() or call.target.dtype is torch.bool:
         raise TypeError("target must be a tensor of class indices, integers")
     axis = checked_axis(tuple(x.shape), tuple(call.target.shape), "i", call)
-    if _usable(x, call, ()):  # where values are there to be looked at, for nothing
+    if x.is_cpu and _usable(x, call, ()):  # where values are there to be looked at, for nothing
         checked_index(array_over(call.target), x.shape[axis], call.ignore_index)
     given, zero = _floating(call, x, call.target.long()), torch.zeros((), dtype=x.dtype, device=x.device)
     places = torch.arange(x.shape[axis], device=x.device)
@@ -93,20 +95,27 @@ def loss_and_grad(x: Tensor, call: Given, options: tuple[Option, ...], wrt: tupl
     """The loss and its derivatives, without a graph, by the kernels."""
     wide = x.float() if x.dtype in HALVES else x
     if not _usable(wide, call, options):
-        raise TypeError("value_and_grad takes plain tensors on the CPU; let autograd differentiate others")
+        raise TypeError("value_and_grad takes plain tensors on one device; let autograd differentiate others")
     found = _evaluated(wide, call, options, wrt)
     dtype = x.dtype if x.is_floating_point() else torch.float64
     return rows.CrossEntropyGrad(*[None if part is None else tensor_over(part, dtype) for part in found])
 
 
 def _usable(x: Tensor, call: Given, options: tuple[Option, ...]) -> bool:
-    """Tell whether the kernels take this: plain tensors on the CPU, constant but for x and the options."""
-    if not ordinary():
-        return False
+    """Tell whether the kernels take this, constant but for x and the options."""
     constant = [v for v in (call.target, call.weights, call.class_weights) if isinstance(v, Tensor)]
-    varying = [x, *[option for option in options if isinstance(option, Tensor)]]
-    return not any(v.requires_grad for v in constant) and all(
-        type(v) in _kernels.PLAIN and v.is_cpu and v.layout is torch.strided for v in (*constant, *varying)
+    return not any(v.requires_grad for v in constant) and plain([x, *options, *constant])
+
+
+def plain(values: Sequence[Any]) -> bool:
+    """Tell whether the kernels take these tensors, which are ordinary ones on one device, or numbers."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    return ordinary() and all(
+        type(v) in _kernels.PLAIN
+        and (v.is_cpu or v.is_cuda)
+        and v.device == tensors[0].device
+        and v.layout is torch.strided
+        for v in tensors
     )
 
 
@@ -114,13 +123,15 @@ def array_over(value: Any) -> Any:
     """The array over a tensor's memory; what is none as it is."""
     if not isinstance(value, Tensor):
         return value
-    value = value.detach().resolve_neg()
-    return (value.float() if value.dtype is torch.bfloat16 else value).numpy()
+    return _kernels.array_of(value.float() if value.dtype is torch.bfloat16 else value)
 
 
 def tensor_over(part: Any, dtype: torch.dtype) -> Tensor:
     """The tensor over an array's memory, or of a number."""
-    return torch.from_numpy(part).to(dtype) if isinstance(part, np.ndarray) else torch.tensor(part.item(), dtype=dtype)
+    if isinstance(part, np.generic):
+        return torch.tensor(part.item(), dtype=dtype)
+    found: Tensor = torch.from_numpy(part) if isinstance(part, np.ndarray) else from_dlpack(part)
+    return found.to(dtype)
 
 
 def _evaluated(x: Tensor, call: Given, options: tuple[Option, ...], wrt: tuple[str, ...]) -> rows.CrossEntropyGrad:
@@ -129,7 +140,8 @@ def _evaluated(x: Tensor, call: Given, options: tuple[Option, ...], wrt: tuple[s
     given = Given(
         array_over(call.target), call.axis, array_over(call.weights), array_over(call.class_weights), *call[4:]
     )
-    return rows.evaluated(array_over(x), given, numbers, wrt)
+    with _kernels.on(x, "x"):
+        return rows.evaluated(array_over(x), given, numbers, wrt)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -160,7 +172,7 @@ class _CrossEntropy(torch.autograd.Function):
         ctx.slopes = None
         dx, *others = [None if slope is None else tensor_over(slope, x.dtype) for slope in slopes]
         each = ctx.call.reduction == "none"
-        if dx is not None and (each or float(gradient) != 1.0):
+        if dx is not None and (each or gradient.is_cuda or float(gradient) != 1.0):  # without waiting for a GPU
             dx.mul_(gradient.unsqueeze(ctx.call.axis) if each else gradient)
         pairs = zip(others, tensors, strict=True)
         by_option = [None if s is None else (s * gradient).sum().to(t.dtype).reshape(t.shape) for s, t in pairs]

@@ -41,7 +41,7 @@ def compute_type(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in _HALVES else dtype
 
 
-def _array(tensor: Tensor) -> Array:
+def array_of(tensor: Tensor) -> Array:
     """The tensor as an array of NumPy or CuPy over the same memory."""
     if tensor.requires_grad:
         tensor = tensor.detach()
@@ -73,13 +73,12 @@ def _allocator() -> Any:
 
 
 @contextlib.contextmanager
-def _on(x: Tensor, definition: Definition) -> Iterator[None]:
-    """The device, the stream and the memory for the kernels for x, its first operand; refuses those without kernels."""
+def on(x: Tensor, name: str) -> Iterator[None]:
+    """The device, the stream and the memory for the kernels for x, the first operand; refuses those without kernels."""
     if x.is_cpu:
         yield
         return
     if not x.is_cuda:
-        name = definition.operands[0]
         raise TypeError(f"{name} is on {x.device}, for which fastrobust has no kernels: move it with .cpu() or .cuda()")
     cuda = _cupy().cuda
     stream = imported("fastrobust._backends.cupy").stream_at(torch.cuda.current_stream(x.device).cuda_stream)
@@ -91,7 +90,7 @@ def _argument(value: Operand, dtype: torch.dtype) -> Array | float:
     """An operand for the backend: a number if it is one, else an array of the computing type."""
     if not isinstance(value, Tensor):
         return value
-    return _array(value if value.dtype == dtype else value.to(dtype))
+    return array_of(value if value.dtype == dtype else value.to(dtype))
 
 
 @functools.cache
@@ -121,7 +120,7 @@ def rest_of(definition: Definition, operands: Operands) -> list[Array | float] |
                 return None
             if operand.shape != x.shape:
                 return None
-            rest.append(_array(operand))
+            rest.append(array_of(operand))
             continue
         if kind is not float and kind is not int:
             if kind not in PLAIN or operand.dim() or operand.dtype is not x.dtype or not operand.is_cpu:
@@ -135,7 +134,7 @@ def rest_of(definition: Definition, operands: Operands) -> list[Array | float] |
 
 def quick(definition: Definition, names: tuple[str, ...], x: Tensor, rest: list[Array | float]) -> list[Tensor]:
     """`evaluate` for operands of which `rest_of` found the rest: nothing is left to look at."""
-    array = _array(x)
+    array = array_of(x)
     if array.size < _numpy.PARALLEL:
         outputs = _numpy.ufunc_for(definition, names, array.dtype.type, "shared")(array, *rest)
     else:
@@ -147,7 +146,7 @@ def quick_sums(
     definition: Definition, wrt: tuple[str, ...], x: Tensor, rest: list[Array | float], mean: bool
 ) -> list[Tensor]:
     """`reduce` for operands of which `rest_of` found the rest, without weights."""
-    reduced = _numpy.reduce(definition, wrt, (_array(x), *rest), "mean" if mean else "sum", None, None)
+    reduced = _numpy.reduce(definition, wrt, (array_of(x), *rest), "mean" if mean else "sum", None, None)
     dtype = x.dtype
     results = [_private.scalar_tensor(reduced[0], dtype=dtype, device="cpu")]  # not on the default device
     if wrt:
@@ -178,7 +177,7 @@ def sums(
 def evaluate(definition: Definition, names: Sequence[str], operands: Operands, dtype: torch.dtype) -> list[Tensor]:
     """The named outputs for each element, of that dtype, from plain tensors; all operands but one may be numbers."""
     compute, x = compute_type(dtype), operands[0]
-    with _on(x, definition):
+    with on(x, definition.operands[0]):
         arrays: list[Any] = [_argument(operand, compute) for operand in operands]
         target = _dispatch.backend(arrays[0])
         if target is _numpy:
@@ -194,7 +193,7 @@ def evaluate(definition: Definition, names: Sequence[str], operands: Operands, d
             shape = broadcast(operands)
             results = [torch.empty(shape, dtype=compute, device=x.device) for _ in names]
             if results[0].numel():
-                target.evaluate(definition, tuple(names), arrays, {"out": tuple(map(_array, results))})
+                target.evaluate(definition, tuple(names), arrays, {"out": tuple(map(array_of, results))})
     return results if dtype == compute else [r.to(dtype) for r in results]
 
 
@@ -219,10 +218,10 @@ def reduce(
         for name, operand in zip(definition.operands, operands, strict=True)
         if name in definition.parameters
     }
-    with _on(x, definition):
+    with on(x, definition.operands[0]):
         arrays = [_argument(operand, compute) for operand in operands]
         if isinstance(weights, Tensor):  # doubles as they are: the backend looks whether they are in reach of floats
-            weights = _array(weights if weights.dtype == torch.float64 else weights.to(compute))
+            weights = array_of(weights if weights.dtype == torch.float64 else weights.to(compute))
         target = _dispatch.backend(arrays[0])
         if target is _numpy:
             reduced = target.reduce(definition, wrt, arrays, reduction, weights, None)
@@ -240,7 +239,7 @@ def reduce(
             sizes = [torch.Size(), *(shapes.get(name, shape) for name in wrt)]
             results = [torch.empty(size, dtype=compute, device=x.device) for size in sizes]
             if shape.numel():
-                memory = dict(zip(("", *wrt), map(_array, results), strict=True))
+                memory = dict(zip(("", *wrt), map(array_of, results), strict=True))
                 out = tuple(memory.get(name) for name in ("", *definition.operands))
                 target.reduce(definition, wrt, arrays, reduction, weights, out)
             else:

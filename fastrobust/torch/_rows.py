@@ -12,14 +12,14 @@ from .. import _row_loss as rows
 from .._row_loss import Call, Task
 from .._row_operations import weighed
 from . import _kernels
-from ._context import ordinary, refuse_jit_trace
-from ._cross_entropy import HALVES, OPERATIONS, array_over, tensor_over
+from ._context import refuse_jit_trace
+from ._cross_entropy import HALVES, OPERATIONS, array_over, plain, tensor_over
 
 __all__ = ["derivatives_of", "value_of"]
 
 
 def value_of(task: Task, data: list[Any], numbers: list[Any], call: Call) -> Tensor:
-    """The loss, differentiable: by the kernels for plain tensors on the CPU, else by operations on tensors."""
+    """The loss, differentiable: by the kernels for plain tensors, else by operations on tensors."""
     refuse_jit_trace()
     data, dtype = _prepared(task, data)
     if not _usable([*data, *numbers], call.weights):
@@ -38,7 +38,7 @@ def derivatives_of(task: Task, data: list[Any], numbers: list[Any], call: Call, 
     """The loss and its derivatives, without a graph, by the kernels."""
     data, dtype = _prepared(task, data)
     if not _usable([*data, *numbers], call.weights):
-        raise TypeError("value_and_grad takes plain tensors on the CPU; let autograd differentiate others")
+        raise TypeError("value_and_grad takes plain tensors on one device; let autograd differentiate others")
     found = _evaluated(task, data, numbers, call, wrt)
     return [None if part is None else tensor_over(part, dtype) for part in found]
 
@@ -57,17 +57,15 @@ def _prepared(task: Task, data: Sequence[Any]) -> tuple[list[Tensor], torch.dtyp
 
 
 def _usable(values: Sequence[Any], weights: Any) -> bool:
-    """Tell whether the kernels take this: plain tensors on the CPU, with constant weights."""
-    tensors = [value for value in (*values, weights) if isinstance(value, Tensor)]
-    if not ordinary() or (isinstance(weights, Tensor) and weights.requires_grad):
-        return False
-    return all(type(v) in _kernels.PLAIN and v.is_cpu and v.layout is torch.strided for v in tensors)
+    """Tell whether the kernels take this, with constant weights."""
+    return not (isinstance(weights, Tensor) and weights.requires_grad) and plain([*values, weights])
 
 
 def _evaluated(task: Task, data: Sequence[Any], numbers: Sequence[Any], call: Call, wrt: tuple[str, ...]) -> list[Any]:
     """What the kernels give."""
-    given = Call(call.axis, array_over(call.weights), call.reduction)
-    return rows.evaluated(task, [array_over(v) for v in data], [array_over(v) for v in numbers], given, wrt)
+    with _kernels.on(data[0], task.data[0]):
+        given = Call(call.axis, array_over(call.weights), call.reduction)
+        return rows.evaluated(task, [array_over(v) for v in data], [array_over(v) for v in numbers], given, wrt)
 
 
 def _composed(task: Task, data: list[Any], numbers: list[Any], call: Call) -> Tensor:
@@ -127,7 +125,7 @@ class _Rows(torch.autograd.Function):
                 results.append(None)
             elif place < count:
                 part = tensor_over(slope, operand.dtype)
-                if each or float(gradient) != 1.0:
+                if each or gradient.is_cuda or float(gradient) != 1.0:  # without waiting for a GPU
                     part.mul_(gradient.unsqueeze(axis) if each else gradient)
                 results.append(part)
             else:

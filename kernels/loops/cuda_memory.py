@@ -14,9 +14,20 @@ from llvmlite import ir
 from numba import int64, types
 from numba.extending import intrinsic
 
-__all__ = ["Storage"]
+__all__ = ["Storage", "word_at"]
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+
+@intrinsic
+def word_at(typing: Any, address: Any, index: Any) -> Any:
+    """The word of 64 bits with that index in global memory."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        byte = builder.add(args[0], builder.mul(args[1], _I64(8)))
+        return builder.load(builder.inttoptr(byte, ir.PointerType(_I64, 1)))
+
+    return int64(int64, int64), lower
 
 
 class Storage:

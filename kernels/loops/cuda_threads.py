@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 
 from ..arithmetic.primitives import inlined
 
-__all__ = ["kept_here", "thread", "threads", "warp_sum"]
+__all__ = ["exchanged", "kept_here", "thread", "threads", "warp_sum"]
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -48,20 +48,30 @@ def threads():
     return _blocks() * _block_size()
 
 
-@intrinsic
-def _shuffle_down(typing: Any, x: Any, offset: Any) -> Any:
-    """The double of the thread so many lanes further in the warp, as two halves."""
+def _shuffle(how: str, meaning: str) -> Any:
+    """An intrinsic that hands a double over to another thread of the warp."""
 
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        """A shuffle of each half, since PTX moves 32 bits at a time."""
-        kind = ir.FunctionType(_I32, [_I32] * 4)
-        function = builder.module.declare_intrinsic("llvm.nvvm.shfl.sync.down.i32", (), kind)
-        bits, by = builder.bitcast(args[0], _I64), builder.trunc(args[1], _I32)
-        halves = [builder.trunc(bits, _I32), builder.trunc(builder.lshr(bits, _I64(32)), _I32)]
-        low, high = (builder.zext(builder.call(function, [_I32(-1), half, by, _I32(31)]), _I64) for half in halves)
-        return builder.bitcast(builder.or_(low, builder.shl(high, _I64(32))), ir.DoubleType())
+    @intrinsic
+    def shuffled(typing: Any, x: Any, offset: Any) -> Any:
+        """The double of another thread, as two halves."""
 
-    return types.float64(types.float64, int64), lower
+        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            """A shuffle of each half, since PTX moves 32 bits at a time."""
+            kind = ir.FunctionType(_I32, [_I32] * 4)
+            function = builder.module.declare_intrinsic(f"llvm.nvvm.shfl.sync.{how}.i32", (), kind)
+            bits, by = builder.bitcast(args[0], _I64), builder.trunc(args[1], _I32)
+            halves = [builder.trunc(bits, _I32), builder.trunc(builder.lshr(bits, _I64(32)), _I32)]
+            low, high = (builder.zext(builder.call(function, [_I32(-1), half, by, _I32(31)]), _I64) for half in halves)
+            return builder.bitcast(builder.or_(low, builder.shl(high, _I64(32))), ir.DoubleType())
+
+        return types.float64(types.float64, int64), lower
+
+    shuffled.__doc__ = meaning
+    return shuffled
+
+
+_shuffle_down = _shuffle("down", "The double of the thread so many lanes further in the warp.")
+exchanged = _shuffle("bfly", "The double of the thread whose lane differs in the bits of the offset.")
 
 
 @inlined

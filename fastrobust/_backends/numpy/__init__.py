@@ -20,6 +20,7 @@ from .sums import reduce as reduce
 from .ufuncs import ufunc_for as ufunc_for
 
 closed_forms = True
+row_kernels = "fastrobust._backends.numpy.rows"
 
 __all__ = [
     "LARGEST",
@@ -29,6 +30,7 @@ __all__ = [
     "evaluate",
     "limits",
     "reduce",
+    "row_kernels",
     "ufunc_for",
     "weighted",
     "xp",

@@ -5,29 +5,41 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..._arguments import compute_type
 from ..._threads import in_threads
-from ..._types import NDArray
+from ..._types import DType, NDArray, RowResults
 from ...kernels.compilers.alone import alone
 from ...kernels.loops.panels import BLOCK, LANES, PARALLEL, ROWS
 from ...kernels.losses.rowwise import RowDefinition
 from .c_api import ufunc_over
 from .pieces import PIECE
 
-__all__ = ["RowResults", "of_rows"]
+__all__ = ["array", "of_rows", "place", "stored", "xp"]
+
+xp = np
 
 _TOGETHER = 1 << 12  # elements of rows whose terms are kept together, as the first cache holds them
 _KEPT = 1 << 16  # elements of the longest rows whose terms are kept, as the second cache holds them
 
 
-class RowResults(NamedTuple):
-    """What rows come to, not weighted."""
+def array(name: str, value: Any) -> NDArray:
+    """The value as an array."""
+    return np.asarray(value)
 
-    value: NDArray
-    by_numbers: tuple[NDArray, ...]
+
+def place(value: Any) -> AbstractContextManager[None]:
+    """What makes the place of an array the current one: there is but one."""
+    return nullcontext()
+
+
+def stored(dtype: DType) -> DType:
+    """The dtype in which the kernels take data: halves as float32."""
+    return np.dtype(compute_type(dtype))
 
 
 class _Loop(NamedTuple):
@@ -65,14 +77,15 @@ def of_rows(
     definition: RowDefinition,
     data: Sequence[NDArray],
     index: NDArray | None,
-    numbers: Sequence[float],
-    weights: NDArray,
+    numbers: Sequence[Any],
+    weights: Any,
     slopes: Sequence[NDArray] | None,
 ) -> RowResults:
     """What rows along the second axis of three come to, on all cores if that pays.
 
-    Data, of one shape, are float32 or float64; ``index``, int64, and the weights, doubles, are of the shape of the
-    first and the last axis.  ``slopes`` are arrays like the data, to which derivatives times the weights go, or None.
+    Data, of one shape, are contiguous and of a dtype that is `stored`; ``index``, int64, is of the shape of the first
+    and the last axis, numbers and weights are floats or doubles of that shape.  ``slopes`` are arrays like the data, to
+    which derivatives times the weights go, or None.
     """
     before, length, after = data[0].shape
     dtype: type = data[0].dtype.type
@@ -85,8 +98,8 @@ def of_rows(
         loop.ufunc(*given, *numbers, weights, np.empty(room), out=tuple(outs))
         return results
     axis = int(after > before)  # which is shared out among threads
-    fixed = [np.broadcast_to(np.float64(number), (before, after)) for number in numbers]
-    operands = [np.moveaxis(a, axis, 0) for a in (*given, *fixed, weights)]
+    fixed = [np.broadcast_to(np.float64(number), (before, after)) for number in (*numbers, weights)]
+    operands = [np.moveaxis(a, axis, 0) for a in (*given, *fixed)]
     targets = [np.moveaxis(a, axis, 0) for a in outs]
 
     def part(first: int, last: int) -> None:

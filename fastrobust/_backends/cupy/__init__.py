@@ -9,134 +9,32 @@ axes, weights that are not contiguous.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cupy
 import numpy as np
 
-from .. import _arguments as arguments
-from .._types import ArrayLike, DType, Options
-from ..kernels.arithmetic import scaling
-from ..kernels.loops import compiled, launch
-from ..kernels.losses.definition import Definition
+from ... import _arguments as arguments
+from ..._types import ArrayLike, DType, Options
+from ...kernels.arithmetic import scaling
+from ...kernels.loops import launch
+from ...kernels.losses.definition import Definition
+from .device import Run, converted, here, on
+from .device import stream_at as stream_at
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 xp = cupy  # the library's functions
 closed_forms = True
+row_kernels = "fastrobust._backends.cupy.rows"
 
-Kernel: TypeAlias = tuple[Any, ...]  # what `compiled.ptx` takes: the kind of kernel, then what that kind needs
-Loaded: TypeAlias = "dict[Kernel, cupy.cuda.function.Function]"  # the kernels on a device
-Known: TypeAlias = tuple[int, bool, Loaded]  # a device's multiprocessors, whether it is fast in doubles, its kernels
 Operands: TypeAlias = dict[str, Any]  # by name: data as arrays, parameters as arrays or floats
 Out: TypeAlias = Any  # memory for results as it was given: an array, a tuple of arrays and None, or None
 Entries: TypeAlias = "tuple[cupy.ndarray | None, ...]"  # the same, looked at: an entry for each result
 Outputs: TypeAlias = "cupy.ndarray | tuple[cupy.ndarray, ...]"  # a tuple for several names
-
-# --- the device
-
-
-@functools.cache
-def _device(number: int) -> Known:
-    """What is known of a device, and the kernels that were loaded there."""
-    runtime = cupy.cuda.runtime
-    asked = "MultiProcessorCount", "ComputeCapabilityMajor", "ComputeCapabilityMinor"
-    count, *capability = (runtime.deviceGetAttribute(getattr(runtime, f"cudaDevAttr{name}"), number) for name in asked)
-    return count, tuple(capability) in launch.DOUBLES, {}
-
-
-class _Stream:
-    """Another library's stream, as CuPy asks for one."""
-
-    def __init__(self, pointer: int) -> None:
-        self.pointer = pointer
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, self.pointer  # version of the protocol, and the stream
-
-
-def stream_at(pointer: int) -> cupy.cuda.Stream:
-    """The stream of another library that lies at that address."""
-    return cupy.cuda.Stream.from_external(_Stream(pointer))
-
-
-_captured: list[cupy.cuda.MemoryPointer] = []
-
-
-@contextlib.contextmanager
-def _on(number: int) -> Iterator[None]:
-    """The device of that number, made current.
-
-    Memory of a call that is captured in a graph is kept: every replay writes to it again.  Not that of
-    another library's allocator, as PyTorch's, which has memory for each graph and counts what lives in it.
-    """
-    with cupy.cuda.Device(number):
-        if not cupy.cuda.get_current_stream().is_capturing():
-            yield
-            return
-        allocate = cupy.cuda.get_allocator()
-        if isinstance(getattr(allocate, "__self__", None), cupy.cuda.PythonFunctionAllocator):
-            yield
-            return
-
-        def keep(size: int) -> cupy.cuda.MemoryPointer:
-            _captured.append(allocate(size))
-            return _captured[-1]
-
-        with cupy.cuda.using_allocator(keep):
-            yield
-
-
-def _start(number: int, loaded: Loaded, what: Kernel, blocks: int, words: Sequence[int]) -> None:
-    """Launch a kernel on the current stream, loaded first if it was not used on this device before."""
-    kernel = loaded.get(what)
-    if kernel is None:
-        module = cupy.cuda.function.Module()
-        module.load(compiled.ptx(*what).encode())
-        kernel = loaded[what] = module.get_function("kernel")
-    kernel((blocks,), (launch.THREADS,), tuple(map(np.int64, words)))
-
-
-class _Run:
-    """The device as one call needs it, with the scratch memory of that call."""
-
-    def __init__(self, number: int) -> None:
-        count, doubles, loaded = _device(number)
-        self.kept: list[cupy.ndarray] = []
-        self.device = launch.Device(count, doubles, functools.partial(_start, number, loaded), self._scratch)
-
-    def _scratch(self, count: int) -> int:
-        """The address of memory for so many doubles, which lives as long as the call."""
-        self.kept.append(cupy.empty(count, np.float64))
-        return int(self.kept[-1].data.ptr)
-
-
-# --- arguments
-
-
-def _array(name: str, value: object) -> cupy.ndarray:
-    """A CuPy array: itself, or a view of other CUDA memory."""
-    if isinstance(value, cupy.ndarray):
-        return value
-    if hasattr(value, "__dlpack__"):
-        return cupy.from_dlpack(value)
-    if hasattr(value, "__cuda_array_interface__"):
-        return cupy.asarray(value)
-    raise TypeError(f"{name} is a {type(value).__name__}: make it a CuPy array with cupy.asarray()")
-
-
-def _here(name: str, array: cupy.ndarray, leading: str, number: int) -> None:
-    """Refuse an array on another GPU than that of the call."""
-    if array.device.id != number:
-        raise ValueError(
-            f"{name} is on GPU {array.device.id} and {leading} on GPU {number}: move one, with cupy.asarray under "
-            f"cupy.cuda.Device({number})"
-        )
 
 
 def _arguments(
@@ -150,7 +48,7 @@ def _arguments(
     arguments.check_numbers(definition, operands)
     leading = definition.operands[0]
     named = {
-        name: value if isinstance(value, arguments.NUMBERS) and name != leading else _array(name, value)
+        name: value if isinstance(value, arguments.NUMBERS) and name != leading else converted(name, value)
         for name, value in zip(definition.operands, operands, strict=True)
     }
     arrays = {name: value for name, value in named.items() if isinstance(value, cupy.ndarray)}
@@ -160,8 +58,8 @@ def _arguments(
     compute = arguments.compute_type(storage)
     number = arrays[leading].device.id
     for name, array in arrays.items():
-        _here(name, array, leading, number)
-    with _on(number):
+        here(name, array, leading, number)
+    with on(number):
         for name, value in named.items():
             if isinstance(value, cupy.ndarray):
                 named[name] = value.astype(storage if name in definition.data else compute, copy=False)
@@ -188,7 +86,7 @@ def _view(array: cupy.ndarray) -> launch.Array:
 
 
 def _operands(
-    run: _Run, definition: Definition, named: Operands, shape: tuple[int, ...]
+    run: Run, definition: Definition, named: Operands, shape: tuple[int, ...]
 ) -> tuple[launch.Operands, list[cupy.ndarray | float]]:
     """The operands as the kernels take them, and the arrays to keep meanwhile: copies, if of too many axes."""
     count = len(definition.data)
@@ -201,7 +99,7 @@ def _operands(
     return seen, kept
 
 
-def _seen(run: _Run, arrays: Sequence[cupy.ndarray | float], data: int) -> launch.Operands:
+def _seen(run: Run, arrays: Sequence[cupy.ndarray | float], data: int) -> launch.Operands:
     """The operands, of which the first ``data`` are data, and how they lie in memory."""
     views: list[Any] = [_view(a) if isinstance(a, cupy.ndarray) else a for a in arrays]
     return launch.operands(run.device, views[:data], views[data:])
@@ -218,7 +116,7 @@ def _given(out: Out, names: tuple[str, ...], shapes: dict[str, tuple[int, ...]],
     given = arguments.given(out, names, shapes, cupy.ndarray)
     for name, array in zip(names, given, strict=True):
         if array is not None:
-            _here(f"out for {name}", array, "x", number)
+            here(f"out for {name}", array, "x", number)
             if not np.can_cast(dtype, array.dtype, "same_kind"):
                 raise TypeError(f"out of dtype {array.dtype} does not take {dtype}: pass a floating-point array")
     return given
@@ -286,7 +184,7 @@ def evaluate(
     """The named outputs for each element: an array, or a tuple of them."""
     _check_options(options)
     dtype, storage, named, number = _arguments(definition, options.get("dtype"), operands)
-    with _on(number):
+    with on(number):
         outputs = _evaluated(definition, names, storage, named, options.get("out"), number)
         return _chosen(outputs, dtype, options)
 
@@ -304,7 +202,7 @@ def _evaluated(
     """The named outputs for each element, in memory of that dtype or in what was given."""
     shape = _shape(named)
     given, memory = _results(out, names, dict.fromkeys(names, shape), dtype, list(named.values()), number)
-    run = _Run(number)
+    run = Run(number)
     seen, _kept = _operands(run, definition, named, shape)
     launch.elementwise(run.device, definition, names, dtype.name, seen, [m.data.ptr for m in memory])
     return _handed(given, memory)
@@ -321,7 +219,7 @@ def weighted(
     _check_options(options)
     dtype, storage, named, number = _arguments(definition, options.get("dtype"), operands)
     compute = np.dtype(arguments.compute_type(storage))
-    with _on(number):
+    with on(number):
         shape = _shape(named)
         given = _given(options.get("out"), names, dict.fromkeys(names, shape), compute, number)
         factors = _weights(weights, shape, compute, number)
@@ -344,8 +242,8 @@ def _weights(
     """
     if isinstance(weights, arguments.NUMBERS):
         return cupy.full(shape, weights, compute)
-    array = _array("weights", weights)
-    _here("weights", array, "x", number)
+    array = converted("weights", weights)
+    here("weights", array, "x", number)
     arguments.supported("weights", array.dtype)
     if relative and array.dtype == np.float64 != compute and array.size:
         exponent = cupy.clip(cupy.frexp(abs(array).max())[1], -1000, 1000)  # the largest about 1, as floats are
@@ -382,7 +280,7 @@ def reduce(
 ) -> Entries:
     """Sum or weighted mean, derivatives in data for each element, the other gradients in their parameters' shapes."""
     dtype, _, named, number = _arguments(definition, None, operands)
-    with _on(number):
+    with on(number):
         return _reduced(definition, wrt, dtype, named, reduction, weights, out, number)
 
 
@@ -407,7 +305,7 @@ def _reduced(
     slopes = {"d" + name for name in definition.data}
     shapes: dict[str, tuple[int, ...]] = {"value": ()}
     shapes |= {"d" + name: shape if name in definition.data else np.shape(value) for name, value in named.items()}
-    run = _Run(number)
+    run = Run(number)
     total = None
     if weights is not None:
         weights = _weights(weights, shape, compute, number, relative=reduction == "mean")
