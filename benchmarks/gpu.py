@@ -1,4 +1,4 @@
-"""CuPy arrays on a GPU, beside a device-to-device copy and the plain formula in CuPy, PyTorch and JAX.
+"""CuPy arrays on a GPU, beside a device-to-device copy and what is written in CuPy, PyTorch and JAX instead.
 
 From the root of a source checkout, nothing installed: ``PYTHONPATH=. python -m benchmarks.gpu``.  Values are checked
 before anything is timed; a rival that is not installed is left out.  Times are medians between CUDA events, over
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import statistics
 import sys
 import time
@@ -19,6 +20,7 @@ import numpy as np
 
 import fastrobust as fr
 
+from . import gpu_rows
 from .measure import RESULTS, environment, write_csv
 
 ALPHA, SCALE = 1.2, 0.8
@@ -55,7 +57,9 @@ def main() -> None:
     common = machine(cupy)
     copy = copy_speed(cupy, options.samples)
     print(f"{common['gpu']}: copy {copy / 1e9:.0f} GB/s")
-    for row in measurements(cupy, [int(s) for s in options.sizes.split(",")], options, end):
+    sizes = [int(s) for s in options.sizes.split(",")]
+    of_rows = gpu_rows.measurements(cupy, sizes, options.samples, seconds, not options.no_rivals)
+    for row in itertools.chain(of_rows, measurements(cupy, sizes, options, end)):
         row |= {
             "copy_gb_per_s": f"{copy / 1e9:.1f}",
             "percent_of_copy": f"{100 * row['bytes'] / row['median_s'] / copy:.1f}",
