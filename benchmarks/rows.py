@@ -28,9 +28,9 @@ COLUMNS = [
 DESCRIPTION = """\
 The mean of a loss with its gradient, float32, on all cores: ours on NumPy arrays and on tensors, PyTorch's own, or what
 a user writes where it has none, torch.compile of that, and jax.jit of value_and_grad of what a user writes.
-Cross-entropy of class indices, ours into memory that is used again; Dice's loss of the logits of an image and its mask;
-the triplet loss of embeddings of 256 numbers.  Beside each the time that a copy takes of the bytes that must move: data
-read, gradients written.
+Cross-entropy of class indices, and Dice's loss of the logits of an image and its mask, ours on arrays into memory that
+is used again; the triplet loss of embeddings of 256 numbers.  Beside each the time that a copy takes of the bytes that
+must move: data read, gradients written.
 """
 Call = Callable[[], Any]
 Made = tuple[Call, Callable[[Any], list[Any]]]  # a call, and the value and the gradients in what it returns
@@ -103,8 +103,11 @@ def _dice(size: int) -> Work:
 
         return by_hand(jax.nn.sigmoid, x, mask)
 
+    memory = np.zeros_like(x)
+
     def ours(x: Any, mask: Any) -> Any:
-        return losses.dice_logits.value_and_grad(x, mask, wrt=("x",))[:2]
+        out = memory if x.dtype == memory.dtype else None
+        return losses.dice_logits.value_and_grad(x, mask, wrt=("x",), out=out)[:2]
 
     return Work(f"Dice, {side} x {side}", (x, mask), 1, ours, losses.dice_logits, in_torch, in_jax)
 

@@ -66,18 +66,28 @@ def output_of(
 
 
 def slopes_of(
-    definition: Definition, operands: tuple[ArrayLike, ...], weights: ArrayLike | None, wrt: Sequence[str]
+    definition: Definition,
+    operands: tuple[ArrayLike, ...],
+    weights: ArrayLike | None,
+    wrt: Sequence[str],
+    out: Any = None,
 ) -> dict[str, Any]:
-    """The derivatives, by operand, of the sum of a value that is not asked for itself."""
+    """The derivatives, by operand, of the sum of a value that is not asked for itself.
+
+    ``out`` is memory for those in the first of the data, or None.
+    """
     target = common(definition.operands, operands, weights)
+    memory = {definition.data[0]: out}
     if set(wrt) <= set(definition.data):  # which need no sum
         names = tuple("d" + name for name in wrt)
+        options: Options = {} if out is None else {"out": tuple(memory.get(name) for name in wrt)}
         if weights is None:
-            outputs: Any = target.evaluate(definition, names, operands, {})
+            outputs: Any = target.evaluate(definition, names, operands, options)
         else:
-            outputs = target.weighted(definition, names, operands, weights, {})
+            outputs = target.weighted(definition, names, operands, weights, options)
         return dict(zip(wrt, outputs if len(names) > 1 else (outputs,), strict=True))
-    found = target.reduce(definition, tuple(wrt), operands, "sum", weights, None)[1:]
+    entries = None if out is None else (None, *(memory.get(name) for name in definition.operands))
+    found = target.reduce(definition, tuple(wrt), operands, "sum", weights, entries)[1:]
     return {name: part for name, part in zip(definition.operands, found, strict=True) if part is not None}
 
 

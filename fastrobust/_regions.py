@@ -112,6 +112,7 @@ class RegionLoss(SumsLoss):
         weights: ArrayLike | None = None,
         reduction: str = "none",
         wrt: Sequence[str] | None = None,
+        out: ArrayLike | None = None,
         empty: regions.Empty = "one",
         softmax_axis: int | None = None,
         ignore_index: int | None = None,
@@ -120,7 +121,7 @@ class RegionLoss(SumsLoss):
         """The loss and its derivatives in the operands; see `SumsLoss.value_and_grad` and a call of the loss."""
         wanted = self._wanted(wrt)
         given = self._looked_at(operands, named, axis, weights, empty, softmax_axis, ignore_index)
-        found = derivatives_of(given.split, given.rows, given.weights, reduction, wanted, given.counts)
+        found = derivatives_of(given.split, given.rows, given.weights, reduction, wanted, given.counts, out)
         return self.Grad(*found)
 
     def _looked_at(

@@ -126,6 +126,7 @@ class SumsLoss(Named):
         weights: ArrayLike | None = None,
         reduction: str = "none",
         wrt: Sequence[str] | None = None,
+        out: ArrayLike | None = None,
         **named: Any,
     ) -> Any:
         """The loss and its derivatives in the operands.
@@ -136,6 +137,9 @@ class SumsLoss(Named):
             As in a call of the loss.
         wrt : sequence of str, optional
             The operands to differentiate by; None stands for those in all others in the result. Default: all.
+        out : array, optional
+            Memory for the derivatives in the first of the data, of the data's broadcast shape: an array of NumPy or
+            CuPy, or a tensor.
 
         Returns
         -------
@@ -146,7 +150,7 @@ class SumsLoss(Named):
         given, options = self._bound(operands, named)
         self._refuse(options)
         wanted = self._wanted(wrt)
-        found = derivatives_of(self.split, self._rows(given, axis, weights), weights, reduction, wanted)
+        found = derivatives_of(self.split, self._rows(given, axis, weights), weights, reduction, wanted, out=out)
         return self.Grad(*found)
 
     def accuracy(self, points: int = 200, seed: int = 0) -> Accuracy:
@@ -270,10 +274,15 @@ def derivatives_of(
     reduction: str,
     wanted: Sequence[str],
     counts: Counts | None = None,
+    out: Any = None,
 ) -> list[Any]:
     """The losses, or their sum or mean, and the derivatives in all operands, None for those that are not wanted."""
     check_reduction(reduction)
     formula, each = split.formula, reduction == "none"
+    first = formula.data[0]
+    if out is not None and first not in wanted:
+        raise ValueError(f"out is memory for d{first}, and wrt has no {first}: leave it out, or add that")
+    copied = rows.pull is not None or rows.half is not None  # to the memory, of what is not the result yet
     data, parameters = rows.operands[: len(formula.data)], rows.operands[len(formula.data) :]
     sums = _summed(split, rows, weights)
     counted = None if counts is None or each else counts(sums)
@@ -286,15 +295,24 @@ def derivatives_of(
     results = dict(zip(formula.parameters, by_parameters, strict=True))
     names = tuple(name for name in wanted if name in formula.data or name in split.in_terms)
     if names:
-        by_terms = _evaluate.slopes_of(of_terms, (*data, *parameters, *slopes), weights, names)
+        memory = None if copied else out
+        by_terms = _evaluate.slopes_of(of_terms, (*data, *parameters, *slopes), weights, names, memory)
         for name, part in by_terms.items():
             results[name] = part if results.get(name) is None else results[name] + part
-    if rows.pull is not None and (first := formula.data[0]) in results:
+    if rows.pull is not None and first in results:
         results[first] = rows.pull(results[first])
+    if copied and out is not None:
+        shape = tuple(results[first].shape)
+        if np.shape(out) != shape or isinstance(out, tuple | list):
+            raise ValueError(f"out for d{first} must be an array of shape {shape}, got {_dispatch.shown(out)}")
+        out[...] = results[first]
     shaped = [value, *(results.get(name) for name in formula.parameters)] if each else []
     value, *by_parameters = [None if part is None else part.reshape(rows.shape) for part in shaped] or [value]
     results.update(zip(formula.parameters, by_parameters, strict=False))
-    return [narrowed(part, rows.half) for part in (value, *(results.get(name) for name in formula.operands))]
+    found = [narrowed(part, rows.half) for part in (value, *(results.get(name) for name in formula.operands))]
+    if copied and out is not None:
+        found[1] = out
+    return found
 
 
 def _summed(split: Split, rows: Rows, weights: ArrayLike | None) -> list[Any]:

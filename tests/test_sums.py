@@ -164,3 +164,34 @@ def test_accuracy_is_of_terms_and_of_sums() -> None:
     assert max(row.ulp for row in found) <= 8  # of points that "auto" has not tried
     assert "of sums: value" in str(found)
     assert np.isfinite(losses.uncertainty_weighted.accuracy(points=20)[0].ulp)
+
+
+def test_memory_for_derivatives_in_the_first_of_the_data() -> None:
+    rng = np.random.default_rng(3)
+    x, target = rng.standard_normal((3, 4, 50)).astype(np.float32), rng.random((3, 4, 50)) < 0.3
+    dice: Any = losses.dice_logits
+    for dtype in (np.float32, np.float16):
+        for options in ({}, {"wrt": ("x",)}, {"wrt": ("x",), "softmax_axis": 1}, {"weights": target + 0.5}):
+            memory = np.zeros(x.shape, dtype)
+            expected = dice.value_and_grad(x.astype(dtype), target, axis=2, **options)
+            found = dice.value_and_grad(x.astype(dtype), target, axis=2, out=memory, **options)
+            assert found.dx is memory and (memory == expected.dx).all() and memory.any()
+    in_place = x.copy()
+    dice.value_and_grad(in_place, target, axis=2, wrt=("x",), out=in_place)
+    np.testing.assert_array_equal(in_place, dice.value_and_grad(x, target, axis=2).dx)
+    for wrong in (np.zeros((3, 4), np.float32), [1.0]):
+        for options in ({}, {"softmax_axis": 1}):
+            with pytest.raises(ValueError, match=r"out for dx must be an array of shape \(3, 4, 50\), got"):
+                dice.value_and_grad(x, target, axis=2, wrt=("x",), out=wrong, **options)
+    with pytest.raises(ValueError, match="out is memory for dx, and wrt has no x"):
+        dice.value_and_grad(x, target, wrt=("target",), out=x)
+
+
+def test_memory_for_derivatives_on_tensors() -> None:
+    torch = pytest.importorskip("torch")
+    x, target = torch.randn(3, 40), torch.rand(3, 40) < 0.3
+    dice: Any = losses.dice_logits
+    for dtype in (torch.float32, torch.bfloat16):
+        memory = torch.zeros(3, 40, dtype=dtype)
+        found = dice.value_and_grad(x.to(dtype), target, axis=1, wrt=("x",), out=memory)
+        assert found.dx is memory and torch.equal(memory, dice.value_and_grad(x.to(dtype), target, axis=1).dx)

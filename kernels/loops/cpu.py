@@ -204,6 +204,12 @@ def elementwise(form: Form, outputs: tuple[int, ...], dtype: Floating, layout: s
             prepare(parameters, kept, first)
         while start < n:
             padded = (m + LANES - 1) & -LANES
+            if streaming and leading > 1:
+                for k in range(leading):
+                    if steps[k] == size:
+                        ahead = args[k] + start * size + AHEAD
+                        for line in range(0, m * size, 64):
+                            prefetch(ahead + line)
             data = fetch_data(args, steps, start, m, of_data)
             if not same:
                 parameters = fetch_parameters(args, steps, start, m, of_parameters)
