@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 
 import numpy as np
 import pytest
@@ -93,3 +96,35 @@ def test_dtypes() -> None:
     assert cross_entropy(jnp.ones((2, 3), int), target).dtype == jnp.float32
     with pytest.raises(TypeError, match="dtype bool"):
         cross_entropy(jnp.ones((2, 3)), jnp.array([True, False]))
+
+
+@pytest.mark.skipif(len(jax.devices()) < 2, reason="needs XLA_FLAGS=--xla_force_host_platform_device_count=4")
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_batches_on_several_devices_stay_there(reduction: str) -> None:
+    """Of rows and of sums by region: each device has its part of the batch, and only sums travel."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("batch",))
+    cut = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
+    rng = np.random.default_rng(2)
+    x, other = rng.standard_normal((2, 8, 6, 5)).astype(np.float32)
+    index, mask = rng.integers(0, 6, (8, 5)), (rng.random((8, 6, 5)) < 0.3).astype(np.float32)
+    cases: list[tuple[Any, Any, dict[str, Any]]] = [
+        (cross_entropy, index, {"axis": 1, "label_smoothing": 0.1}),
+        (losses.softmax_focal, index, {"axis": 1}),
+        (losses.multiclass_hinge, index, {"axis": 1}),
+        (losses.kl_logits, other, {"axis": 1}),
+        (losses.dice_logits, mask, {"axis": (1, 2)}),
+    ]
+    for loss, target, options in cases:
+
+        def total(x: Any, target: Any, loss: Any = loss, options: Any = options) -> Any:
+            return loss(x, target, reduction=reduction, **options).sum()
+
+        function = jax.jit(jax.value_and_grad(total))
+        placed = [jax.device_put(a, cut) for a in (x, target)]
+        program = function.lower(*placed).compile().as_text()
+        assert "all-gather" not in program and "all-to-all" not in program, loss
+        value, slope = function(*placed)
+        assert slope.sharding.is_equivalent_to(cut, slope.ndim), loss
+        expected = loss.value_and_grad(x, target, reduction=reduction, wrt=("x",), **options)
+        np.testing.assert_allclose(value, np.sum(expected.value), rtol=1e-5, err_msg=str(loss))
+        np.testing.assert_allclose(slope, expected.dx, rtol=1e-4, atol=1e-6, err_msg=str(loss))
