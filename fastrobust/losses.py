@@ -67,7 +67,7 @@ def _listed(subject: ModuleType, names: Sequence[str]) -> str:
 
 _ROWS = """Losses of rows, a value for several elements together.
 
-* `cross_entropy`: of logits, and indices or probabilities of classes; arrays of NumPy, PyTorch and JAX.
+* `cross_entropy`: of logits, and indices or probabilities of classes; arrays of NumPy, CuPy, PyTorch and JAX.
 * `softmax_focal`: the focal loss of several classes; likewise.
 * `kl_logits`: the Kullback-Leibler divergence by logits; likewise.
 * `multiclass_hinge`: of the scores of several classes; likewise.
