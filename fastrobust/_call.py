@@ -29,8 +29,9 @@ class Backend(Protocol):
     One with kernels of rows has ``row_kernels`` besides, the name of a module as `_backends.numpy.rows`.  One of a
     library that differentiates by itself may have ``cross_entropy``, a module with ``loss``, ``loss_and_grad``,
     ``transformed`` and ``by_class`` as in `torch._cross_entropy`, and ``row_losses``, with ``value_of`` and
-    ``derivatives_of`` as in `torch._rows`; and ``own_sums``, as `torch._sums`, for sums by which its own
-    differentiation goes faster.
+    ``derivatives_of`` as in `torch._rows`; ``own_sums``, as `torch._sums`, for sums by which its own differentiation
+    goes faster; ``lifted`` and ``constant``, as in `torch._transforms`, for transforms; and ``product``, of matrices,
+    where the usual one is not exact enough.
     """
 
     @property

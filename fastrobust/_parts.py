@@ -17,6 +17,7 @@ _LIBRARIES = {  # what each of them needs
     "math": "numpy",
     "optimize": "scipy",
     "stats": "scipy",
+    "transforms": "numpy",
     "torch": "torch",
     "jax": "jax",
 }

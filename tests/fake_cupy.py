@@ -80,7 +80,7 @@ def _made(name: str) -> Any:
 
 _CREATION = ("arange", "asarray", "empty", "eye", "full", "ones", "zeros")
 _LIKE = ("empty_like", "full_like", "ones_like", "zeros_like")
-_SHAPES = ("atleast_1d", "broadcast_to", "concatenate", "diag", "moveaxis", "stack")
+_SHAPES = ("atleast_1d", "broadcast_to", "concatenate", "diag", "moveaxis", "stack", "swapaxes")
 _OTHERS = ("amax", "argmax", "argsort", "matmul", "median", "searchsorted", "sort", "sum", "where")
 _EXPONENTS = ("cosh", "exp", "exp2", "expm1", "ldexp", "log", "log1p", "log2", "tanh")
 _ELEMENTWISE = ("abs", "clip", "floor", "isfinite", "isinf", "maximum", "minimum", "sqrt")

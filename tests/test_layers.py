@@ -574,10 +574,14 @@ def test_import_brings_no_framework_and_starts_no_thread() -> None:
     assert_light(fresh("import fastrobust\ndir(fastrobust)\nhasattr(fastrobust, 'nothing')"))
 
 
-PARTS = {"losses": "numpy", "math": "numpy", "optimize": "scipy", "stats": "scipy", "torch": "torch", "jax": "jax"}
+PARTS = {
+    **{"losses": "numpy", "math": "numpy", "transforms": "numpy", "optimize": "scipy", "stats": "scipy"},
+    **{"torch": "torch", "jax": "jax"},
+}
 USES = {  # of each of them, and of the library that it needs
     "losses": "losses.mse(1.0)",
     "math": "math.exp(1.0)",
+    "transforms": "transforms.DCT()([[1.0, 2.0]])",
     "optimize": "optimize.efficiency_scale(0.0)",
     "stats": "stats.barron(1.0)",
     "torch": "torch.AdaptiveLoss()",
@@ -677,6 +681,7 @@ def test_all_is_what_init_re_exports_under_its_own_name() -> None:
         "optimize",
         "stats",
         "torch",
+        "transforms",
     }, "submodules that something imported, and no more"
 
 

@@ -25,6 +25,7 @@ xp = jnp  # the library's functions
 closed_forms = True
 cross_entropy = _cross_entropy  # the loss of rows, see `fastrobust._cross_entropy`
 row_losses = _rows  # see `fastrobust._row_loss`
+product = functools.partial(jnp.matmul, precision="highest")  # of matrices, see `fastrobust.transforms`
 
 _Arrays: TypeAlias = tuple[jax.Array, ...]  # tangents among them may be symbolic zeros
 _Weighted: TypeAlias = tuple[_Arrays, Any]  # operands, and weights or None

@@ -33,6 +33,7 @@ from . import _divergence, _kernels, _routes  # noqa: F401  _divergence register
 from ._cross_entropy import CrossEntropyLoss
 from ._distribution import Barron
 from ._formula_module import Loss
+from ._image_loss import AdaptiveImageLoss
 from ._lists import for_tensors
 from ._modules import AdaptiveLoss, RobustLoss, StudentTLoss
 from ._usual_modules import (
@@ -61,6 +62,7 @@ loss_and_grad = for_tensors(_api.loss_and_grad, __name__)
 nll_and_grad = for_tensors(_api.nll_and_grad, __name__)
 
 __all__ = [
+    "AdaptiveImageLoss",
     "AdaptiveLoss",
     "BCELoss",
     "BCEWithLogitsLoss",

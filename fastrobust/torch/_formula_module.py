@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from .._call import check_reduction
 from .._loss import Loss as Function
 from .._sums import SumsLoss
-from ._modules import Reduction, _residual, _shown
+from ._modules import Reduction, _shown
+from ._scaled import residual_of
 
 
 class Loss(nn.Module):
@@ -76,7 +77,7 @@ class Loss(nn.Module):
         """
         data = (input, *others)
         if "target" not in self.loss.data and len(data) == len(self.loss.data) + 1:
-            data = (_residual(*data[:2]), *data[2:])
+            data = (residual_of(*data[:2]), *data[2:])
         if len(data) != len(self.loss.data):
             raise TypeError(f"{self.loss.__name__} takes {', '.join(self.loss.data)}; got {len(data)} tensors")
         parameters = [getattr(self, name) for name in self.loss.parameters]

@@ -252,7 +252,7 @@ def reduce(
 _library = torch.library.Library("fastrobust", "DEF")
 
 
-def register(schema: str, function: Callable[..., list[Tensor]]) -> None:
+def register(schema: str, function: Callable[..., Any]) -> None:
     """Make an operator of that schema for dense tensors on the CPU and on CUDA devices."""
     _library.define(schema)
     for key in ("CPU", "CUDA"):

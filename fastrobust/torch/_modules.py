@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,89 +15,14 @@ from .._call import check_reduction
 from ..kernels.losses import student_t
 from ..kernels.losses.catalogue import LOSS, NLL
 from . import _kernels
-from ._arguments import common_shape, difference, no_tensor, prepared, weights_for
+from ._arguments import common_shape, prepared, weights_for
 from ._reductions import fusible, pulled_back, watched, weighed
+from ._scaled import SHIFT, Axes, Scaled, check_dtype, residual_of
 
 if TYPE_CHECKING:
-    from ._types import Context, Device, Gradients, Operand
+    from ._types import Context, Gradients, Operand
 
 Reduction = Literal["none", "sum", "mean"]
-
-
-def _residual(input: Tensor, target: Tensor | None) -> Tensor:
-    """The difference of the two, or the first alone; warns where shapes differ, since that is rarely meant."""
-    for name, value in (("input", input), ("target", target)):
-        if not isinstance(value, Tensor) and (value is not None or name == "input"):
-            raise no_tensor(name, value)
-    if target is None:
-        return input
-    if input.shape != target.shape:
-        warnings.warn(
-            f"input of shape {tuple(input.shape)} and target of shape {tuple(target.shape)} broadcast: "
-            "make their shapes equal, lest every element meet every other",
-            stacklevel=3,
-        )
-    return difference(input, target)
-
-
-def _check_dtype(dtype: torch.dtype | None) -> None:
-    """Refuse a dtype of integers for parameters that learn."""
-    if dtype is not None and not dtype.is_floating_point:
-        raise TypeError(f"dtype must be torch.float16, bfloat16, float32 or float64, got {dtype}")
-
-
-SHIFT = arguments.SHIFT
-
-
-class _Axes:
-    """The place of parameters in the residuals."""
-
-    def __init__(self, shape: int | Sequence[int], dim: int) -> None:
-        try:
-            self.features = operator.index(shape) if hasattr(shape, "__index__") else None
-            lengths: Any = shape if self.features is None else (1, self.features)
-            self.shape, self.dim = tuple(operator.index(n) for n in lengths), operator.index(dim)
-        except TypeError:
-            raise TypeError(
-                f"shape must be a number of features or a tuple of integers, and dim an integer, got {shape!r}, {dim!r}"
-            ) from None
-        if any(n < 1 for n in self.shape):
-            raise ValueError(f"shape must be a positive number of features, or a shape without 0, got {shape!r}")
-
-    def placed(self, parameter: Tensor, x: Tensor) -> Tensor:
-        """A parameter along its axis of x."""
-        if self.features is None:
-            return parameter
-        if self.features == 1:
-            return parameter.reshape(())
-        if not -x.dim() <= self.dim < x.dim() or x.shape[self.dim] != self.features:
-            raise ValueError(
-                f"the residuals have shape {tuple(x.shape)}: axis dim={self.dim} must have {self.features} features"
-            )
-        return parameter.reshape(self.features, *[1] * (x.dim() - 1 - self.dim % x.dim()))
-
-    def __str__(self) -> str:
-        return f"{self.shape if self.features is None else self.features}, dim={self.dim}"
-
-
-class _Scales:
-    """A scale that is learned above a bound, or fixed where it starts there."""
-
-    def __init__(self, low: float, start: float) -> None:
-        self.low, self.start = arguments.scale_range(low, start)
-
-    def latent(self, shape: Sequence[int], dtype: torch.dtype | None, device: Device) -> nn.Parameter | None:
-        """The parameter that learns, 0 at the start, where the scale is ``scale_init``; None for a fixed scale."""
-        return None if self.low == self.start else nn.Parameter(torch.zeros(shape, dtype=dtype, device=device))
-
-    def scale(self, latent: Tensor | None, like: Tensor, shape: Sequence[int]) -> Tensor:
-        """The scale for a latent parameter; a fixed one has the dtype and device of ``like``."""
-        if latent is None:
-            return like.new_full(shape, self.start)
-        return self.low + (self.start - self.low) * nn.functional.softplus(latent + SHIFT)
-
-    def __str__(self) -> str:
-        return f"scale_min={self.low:g}, scale_init={self.start:g}"
 
 
 class RobustLoss(nn.Module):
@@ -143,7 +66,7 @@ class RobustLoss(nn.Module):
 
     def forward(self, input: Tensor, target: Tensor | None = None, *, weights: Tensor | None = None) -> Tensor:
         """The loss of the residuals ``input - target``; weights (or a mask) as in `fastrobust.loss`."""
-        residual = _residual(input, target)
+        residual = residual_of(input, target)
         return _api.loss(residual, self.alpha, self.scale, reduction=self.reduction, weights=weights)
 
     def extra_repr(self) -> str:
@@ -158,7 +81,7 @@ def _shown(value: float | Tensor) -> str:
     return f"{value:.4g}"
 
 
-class AdaptiveLoss(nn.Module):
+class AdaptiveLoss(Scaled):
     """Mean negative log-likelihood of residuals under Barron's density, whose shape and scale are learned.
 
     **Give its parameters to the optimizer**, together with the model's:
@@ -178,7 +101,8 @@ class AdaptiveLoss(nn.Module):
     alpha_init : float, optional
         Within the range; its middle unless given.
     scale_min, scale_init : float
-        The lower bound of the scale and where it starts; equal ones fix it.
+        The lower bound of the scale and where it starts; equal ones fix it. A tensor that broadcasts to the scales has
+        a start for each: see also `start_scale` and `init_from`.
     reduction : {"none", "sum", "mean"}
     dtype, device
         Of the parameters.
@@ -190,6 +114,8 @@ class AdaptiveLoss(nn.Module):
     latent_alpha, latent_scale : Parameter
         alpha = low + (high - low) sigmoid(latent_alpha), scale = scale_min + (scale_init - scale_min)
         softplus(latent_scale + log(e - 1)), as in Barron's package, whose checkpoints load. None where fixed.
+    scale_start : Tensor
+        A ``scale_init`` for each, where it was a tensor or is set; a buffer, and in the ``state_dict`` then.
 
     Raises
     ------
@@ -215,7 +141,6 @@ class AdaptiveLoss(nn.Module):
     """
 
     latent_alpha: nn.Parameter | None
-    latent_scale: nn.Parameter | None
     _like: Tensor
 
     def __init__(
@@ -226,23 +151,22 @@ class AdaptiveLoss(nn.Module):
         alpha_range: tuple[float, float] = arguments.ALPHA_RANGE,
         alpha_init: float | None = None,
         scale_min: float = 1e-5,
-        scale_init: float = 1.0,
+        scale_init: float | Tensor = 1.0,
         reduction: Reduction = "mean",
         dtype: torch.dtype | None = None,
         device: torch.device | str | int | None = None,
     ) -> None:
         super().__init__()
         check_reduction(reduction)
-        _check_dtype(dtype)
+        check_dtype(dtype)
         low, high, start = arguments.alpha_range(alpha_range, alpha_init)
-        self.axes, self.reduction, self.alpha_range = _Axes(shape, dim), reduction, (low, high)
-        self.scales = _Scales(scale_min, scale_init)
+        self.axes, self.reduction, self.alpha_range = Axes(shape, dim), reduction, (low, high)
         latent = None
         if low < high:
             first = math.log((start - low) / (high - start))
             latent = nn.Parameter(torch.full(self.axes.shape, first, dtype=dtype, device=device))
         self.register_parameter("latent_alpha", latent)
-        self.register_parameter("latent_scale", self.scales.latent(self.axes.shape, dtype, device))
+        self._with_scales(scale_min, scale_init, self.axes.shape, dtype, device)
         # Where what is fixed has its dtype and device from; not in the state.
         self.register_buffer("_like", torch.zeros((), dtype=dtype, device=device), persistent=False)
 
@@ -265,11 +189,11 @@ class AdaptiveLoss(nn.Module):
 
     def _scale(self) -> Tensor:
         """The scales; `compat`, whose ``scale`` is a method, calls this."""
-        return self.scales.scale(self.latent_scale, self._like, self.axes.shape)
+        return self._scale_of(self.latent_scale, self._like, self.axes.shape)
 
     def forward(self, input: Tensor, target: Tensor | None = None, *, weights: Tensor | None = None) -> Tensor:
         """The negative log-likelihood of ``input - target``; weights (or a mask) as in `fastrobust.nll`."""
-        x = _residual(input, target)
+        x = residual_of(input, target)
         if self.reduction in ("sum", "mean") and fusible(
             (x, self.latent_alpha, self.latent_scale, self._like, weights)
         ):
@@ -281,13 +205,13 @@ class AdaptiveLoss(nn.Module):
     ) -> Tensor:
         """The loss in terms of the latent parameters."""
         alpha = self.axes.placed(self._alpha(latent_alpha), x)
-        scale = self.axes.placed(self.scales.scale(latent_scale, self._like, self.axes.shape), x)
+        scale = self.axes.placed(self._scale_of(latent_scale, self._like, self.axes.shape), x)
         return _api.nll(x, alpha, scale, reduction=self.reduction, weights=weights)
 
     def extra_repr(self) -> str:
         """The arguments, for the module's repr."""
         low, high = self.alpha_range
-        return f"{self.axes}, alpha_range=({low:g}, {high:g}), {self.scales}, reduction={self.reduction!r}"
+        return f"{self.axes}, alpha_range=({low:g}, {high:g}), {self._scales_shown()}, reduction={self.reduction!r}"
 
 
 class _Fused(torch.autograd.Function):
@@ -306,21 +230,22 @@ class _Fused(torch.autograd.Function):
 
         With one alpha and one scale on the CPU these are Python's numbers, which cost less than tensors.
         """
-        axes, scales, (low, high) = module.axes, module.scales, module.alpha_range
+        axes, above, (low, high) = module.axes, module._above(), module.alpha_range
         wrt = tuple(n for n, need in zip(NLL.operands, ctx.needs_input_grad, strict=False) if need)
         mean = module.reduction == "mean"
         slopes: dict[str, Operand] = {}
         single = axes.features == 1 and x.is_cpu
+        above = above.item() if single and isinstance(above, Tensor) else above
         alpha: Operand = low
         if latent_alpha is not None:
             share = _sigmoid(latent_alpha.item()) if single else torch.sigmoid(latent_alpha)
             alpha, slopes["alpha"] = low + (high - low) * share, (high - low) * share * (1 - share)
-        scale: Operand = scales.start
+        scale: Operand = module._start
         if latent_scale is not None:
             y: Any = (latent_scale.item() if single else latent_scale) + SHIFT
             softplus = math.log1p(math.exp(-abs(y))) + max(y, 0.0) if single else nn.functional.softplus(y)
-            scale = scales.low + (scales.start - scales.low) * softplus
-            slopes["scale"] = (scales.start - scales.low) * (_sigmoid(y) if single else torch.sigmoid(y))
+            scale = module.scale_min + above * softplus
+            slopes["scale"] = above * (_sigmoid(y) if single else torch.sigmoid(y))
         alpha, scale = (axes.placed(p, x) if isinstance(p, Tensor) else p for p in (alpha, scale))
         reduced = _kernels.sums(NLL, wrt, (x, alpha, scale), weights, mean, x.dtype)
         latent: dict[str, Any] = {"alpha": latent_alpha, "scale": latent_scale}
@@ -363,7 +288,7 @@ def student_t_nll(x: Tensor, df: Operand, scale: Operand) -> tuple[Tensor, torch
     return tail + constant.to(wide), dtype
 
 
-class StudentTLoss(nn.Module):
+class StudentTLoss(Scaled):
     """Mean negative log-likelihood of residuals under Student's t, whose degrees of freedom and scale are learned.
 
     Give its parameters to the optimizer, as those of `AdaptiveLoss`.
@@ -388,26 +313,23 @@ class StudentTLoss(nn.Module):
     1.491303
     """
 
-    latent_scale: nn.Parameter | None
-
     def __init__(
         self,
         shape: int | Sequence[int] = 1,
         *,
         dim: int = -1,
         scale_min: float = 1e-5,
-        scale_init: float = 1.0,
+        scale_init: float | Tensor = 1.0,
         reduction: Reduction = "mean",
         dtype: torch.dtype | None = None,
         device: torch.device | str | int | None = None,
     ) -> None:
         super().__init__()
         check_reduction(reduction)
-        _check_dtype(dtype)
-        self.axes, self.reduction = _Axes(shape, dim), reduction
-        self.scales = _Scales(scale_min, scale_init)
+        check_dtype(dtype)
+        self.axes, self.reduction = Axes(shape, dim), reduction
         self.log_df = nn.Parameter(torch.zeros(self.axes.shape, dtype=dtype, device=device))
-        self.register_parameter("latent_scale", self.scales.latent(self.axes.shape, dtype, device))
+        self._with_scales(scale_min, scale_init, self.axes.shape, dtype, device)
 
     @property
     def df(self) -> Tensor:
@@ -425,11 +347,11 @@ class StudentTLoss(nn.Module):
 
     def _scale(self) -> Tensor:
         """The scales, likewise."""
-        return self.scales.scale(self.latent_scale, self.log_df, self.axes.shape)
+        return self._scale_of(self.latent_scale, self.log_df, self.axes.shape)
 
     def forward(self, input: Tensor, target: Tensor | None = None, *, weights: Tensor | None = None) -> Tensor:
         """The negative log-likelihood of ``input - target``; weights (or a mask) as in `fastrobust.nll`."""
-        x = _residual(input, target)
+        x = residual_of(input, target)
         df, scale = self.axes.placed(self._df(), x), self.axes.placed(self._scale(), x)
         if weights is not None:
             weights = weights_for(weights, "x", x, common_shape(("x", "df", "scale"), (x, df, scale)))
@@ -439,4 +361,4 @@ class StudentTLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The arguments, for the module's repr."""
-        return f"{self.axes}, {self.scales}, reduction={self.reduction!r}"
+        return f"{self.axes}, {self._scales_shown()}, reduction={self.reduction!r}"

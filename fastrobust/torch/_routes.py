@@ -26,7 +26,7 @@ from .._evaluate import definitions
 from .._shapes import NUMBERS, SHAPES
 from ..kernels.losses.catalogue import LOSS
 from ..kernels.losses.definition import Definition
-from . import _cross_entropy, _kernels, _rows, _sums
+from . import _cross_entropy, _kernels, _rows, _sums, _transforms
 from ._arguments import FLOATS, common_shape, prepared, tensors, weights_for
 from ._context import compiling, general, ordinary, plain, refuse_jit_trace, requires
 from ._reductions import _Reduced, _ReducedTraced, composed_gradients, masked, weighed
@@ -40,6 +40,7 @@ xp = torch  # the library's functions
 cross_entropy = _cross_entropy  # the loss of rows, see `fastrobust._cross_entropy`
 row_losses = _rows  # see `fastrobust._row_loss`
 own_sums = _sums  # those of losses of sums, see `fastrobust._sums`
+lifted, constant = _transforms.lifted, _transforms.constant  # see `fastrobust.transforms`
 closed_forms = False  # they are chosen here, see `_closed`: it depends on what is active
 
 

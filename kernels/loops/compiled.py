@@ -12,9 +12,10 @@ from ..compilers import ptx as ptx_compiler
 from ..compilers.lowering import lower
 from ..losses.definition import Definition
 from ..losses.rowwise import RowDefinition
+from ..losses.wavelets import Wavelet
 from .launch import REGISTERS, THREADS
 
-__all__ = ["LOOP", "handler", "kernel", "ptx", "rows", "whole"]
+__all__ = ["LOOP", "handler", "kernel", "lifting", "ptx", "rows", "whole"]
 
 # The entries call ``INNER`` by Numba's calling convention, which `Lowered.called_by` checks.
 
@@ -76,6 +77,20 @@ def rows(definition: RowDefinition, dtype: Any, slopes: bool) -> int:
         return native.compiled(name, lower(loops.loop(definition, dtype, slopes), cpu.SIGNATURE), LOOP)
 
     return native.addresses(name, _sources(("loops.rows",), what), (name,), compiled)[0]
+
+
+def lifting(wavelet: Wavelet, dtype: Any, analysis: bool, transposed: bool) -> int:
+    """The address of a loop of `loops.lifting`, compiled or read from the cache at the first call."""
+    what = wavelet, dtype, "analysis" if analysis else "synthesis", "transposed" if transposed else "plain"
+    name = cache.name_of("lifting", what)
+
+    def compiled() -> bytes:
+        from . import cpu
+        from . import lifting as loops
+
+        return native.compiled(name, lower(loops.loop(wavelet, dtype, analysis, transposed), cpu.SIGNATURE), LOOP)
+
+    return native.addresses(name, ("loops.lifting",), (name,), compiled)[0]
 
 
 def _addresses(kind: str, definition: Definition, outputs: tuple[str, ...], dtype: Any, layout: str) -> list[int]:

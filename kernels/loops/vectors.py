@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 from ..arithmetic.numba_private import get_or_insert_function
 from .panels import LANES
 
-__all__ = ["LANES", "adding", "fence", "highest", "prefetch", "store_line", "storing", "summing"]
+__all__ = ["LANES", "add_scaled", "adding", "fence", "highest", "prefetch", "store_line", "storing", "summing"]
 
 _I32 = ir.IntType(32)
 
@@ -99,6 +99,28 @@ def highest(typing: Any, top: Any, buffer: Any, first: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(top, buffer, first), lower
+
+
+@intrinsic
+def add_scaled(typing: Any, memory: Any, at: Any, first: Any, second: Any, factor: Any) -> Any:
+    """Add to `LANES` elements of memory[at:] the factor times the sum of those of memory[first:] and memory[second:].
+
+    The sum is rounded, and its product with what it is added to once.
+    """
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """Loads, a sum, and a fused product, in vectors."""
+        memory, at, first, second, factor = args
+        size = sig.args[0].dtype.bitwidth // 8
+        before, one, other = (_loaded(builder, memory, place, size) for place in (at, first, second))
+        kind = ir.FunctionType(before.type, [before.type] * 3)
+        fused = get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f{8 * size}")
+        after = builder.call(fused, [_repeated(builder, factor), builder.fadd(one, other), before])
+        place = builder.bitcast(builder.gep(memory, [at]), before.type.as_pointer())
+        builder.store(after, place).align = size
+        return context.get_dummy_value()
+
+    return types.void(memory, at, first, second, factor), lower
 
 
 def storing(past: bool) -> Any:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...torch._modules import SHIFT, student_t_nll
+from ...torch._modules import student_t_nll
+from ...torch._scaled import SHIFT
 from ._arguments import floating, parameter, positive, tensor
 
 if TYPE_CHECKING:
