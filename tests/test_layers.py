@@ -575,8 +575,13 @@ def test_import_brings_no_framework_and_starts_no_thread() -> None:
 
 
 PARTS = {
-    **{"losses": "numpy", "math": "numpy", "transforms": "numpy", "optimize": "scipy", "stats": "scipy"},
-    **{"torch": "torch", "jax": "jax"},
+    "losses": "numpy",
+    "math": "numpy",
+    "transforms": "numpy",
+    "optimize": "scipy",
+    "stats": "scipy",
+    "torch": "torch",
+    "jax": "jax",
 }
 USES = {  # of each of them, and of the library that it needs
     "losses": "losses.mse(1.0)",
