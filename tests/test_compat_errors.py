@@ -12,8 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import fastrobust as fr  # noqa: E402
-from fastrobust.compat import robust_loss_pytorch  # noqa: E402
-from fastrobust.compat.robust_loss_pytorch import adaptive, cubic_spline, distribution, general, util  # noqa: E402
+from fastrobust.compat.robust_loss_pytorch import adaptive, cubic_spline, distribution, general, util, wavelet  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:::torch")  # deprecations of its own
 X = torch.tensor([[0.5, -1.0], [2.0, 30.0]])
@@ -93,13 +92,15 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "log_safe": (lambda: util.log_safe("a"), TypeError, "x is 'a', of which PyTorch makes no tensor"),
     "rgb": (lambda: util.rgb_to_syuv(X), ValueError, r"rgb must have 3 channels as its last axis, got shape \(2, 2\)"),
     "dct": (lambda: util.image_dct(X[0]), ValueError, "image must have two axes at least"),
-    "images": (
-        lambda: adaptive.AdaptiveImageLossFunction,
-        AttributeError,
-        "AdaptiveImageLossFunction is not here yet: take",
+    "images": (lambda: adaptive.AdaptiveImageLossFunction((4, 4), "f4"), ValueError, r"\(width, height, channels\)"),
+    "levels": (
+        lambda: adaptive.AdaptiveImageLossFunction((16, 16, 3), "f4"),
+        ValueError,
+        "wavelet_num_levels must be from 0 to 4 for images of 16 by 16, got 5",
     ),
-    "wavelets": (lambda: robust_loss_pytorch.wavelet, AttributeError, "wavelet is not here yet"),
-    "other names": (lambda: adaptive.Loss, AttributeError, "has no attribute 'Loss'"),
+    "grey": (lambda: adaptive.AdaptiveImageLossFunction((32, 32, 1), "f4"), ValueError, "take color_space='RGB'"),
+    "wavelets": (lambda: wavelet.construct(torch.zeros(1, 4, 4), 1, "db2"), ValueError, "wavelet_type must be one of"),
+    "pyramid": (lambda: wavelet.construct(torch.zeros(1, 4, 4), 3, "CDF9/7"), ValueError, "num_levels must be from 0"),
 }
 
 

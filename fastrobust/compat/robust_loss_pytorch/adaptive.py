@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ...torch import AdaptiveLoss, StudentTLoss
+from ...transforms import DCT, Wavelet
 from . import _arguments as arguments
+from . import wavelet
+from .util import rgb_to_syuv
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import DTypeLike
 
     from ...torch._types import ArrayLike
-
-
-def __getattr__(name: str) -> NoReturn:
-    """Refuse what is not here, with what to take instead of the loss for images."""
-    if name == "AdaptiveImageLossFunction":
-        raise AttributeError(
-            f"{name} is not here yet: take AdaptiveLossFunction on features of the images' differences, or, on pixels, "
-            "fastrobust.torch.AdaptiveLoss(channels, dim=1)"
-        )
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class AdaptiveLossFunction(AdaptiveLoss):
@@ -109,3 +103,119 @@ class StudentsTLossFunction(StudentTLoss):
         return self._scale()
 
     lossfun = AdaptiveLossFunction.lossfun
+
+
+class AdaptiveImageLossFunction(nn.Module):
+    """The loss of images in Barron's package, of colours in wavelets, cosines or pixels.
+
+    `fastrobust.torch.AdaptiveImageLoss` takes channels first or last, grey, volumes, has parameters by band, and the
+    likelihood of pixels where sizes are odd, which this one has not.
+
+    Parameters
+    ----------
+    image_size : (int, int, int)
+        Width, height and channels, in the order of what `lossfun` takes.
+    float_dtype : dtype of NumPy or PyTorch
+    device : str, int or torch.device
+    color_space : {"RGB", "YUV"}
+    representation : {"CDF9/7", "LeGall5/3", "DCT", "PIXEL"}
+    wavelet_num_levels : int
+        At most as many as `wavelet.get_max_num_levels` says.
+    wavelet_scale_base : float
+        Level d, from 0, is multiplied by this to the power of d.
+    use_students_t : bool
+        Whether the density is Student's t.
+    **kwargs
+        Of `AdaptiveLossFunction`, or of `StudentsTLossFunction`.
+    """
+
+    def __init__(
+        self,
+        image_size: Sequence[int],
+        float_dtype: torch.dtype | DTypeLike,
+        device: torch.device | str | int | None = "cpu",
+        color_space: str = "YUV",
+        representation: str = "CDF9/7",
+        wavelet_num_levels: int = 5,
+        wavelet_scale_base: float = 1,
+        use_students_t: bool = False,
+        **kwargs: float,
+    ) -> None:
+        super().__init__()
+        if len(image_size) != 3:
+            raise ValueError(f"image_size must be (width, height, channels), got {tuple(image_size)!r}")
+        width, height, channels = (arguments.dimensions(n) for n in image_size)
+        for name, value, known in (
+            ("color_space", color_space, ("RGB", "YUV")),
+            ("representation", representation, ("CDF9/7", "LeGall5/3", "DCT", "PIXEL")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+        if color_space == "YUV" and channels != 3:
+            raise ValueError(f"color_space 'YUV' is for 3 channels, got {channels}: take color_space='RGB'")
+        self.image_size = width, height, channels
+        self.color_space, self.representation = color_space, representation
+        self.wavelet_num_levels, self.wavelet_scale_base = wavelet_num_levels, wavelet_scale_base
+        self.use_students_t = use_students_t
+        self._transform: DCT | Wavelet | None = DCT() if representation == "DCT" else None
+        if representation in ("CDF9/7", "LeGall5/3"):
+            most = wavelet.get_max_num_levels((channels, width, height))
+            if not 0 <= wavelet_num_levels <= most:
+                raise ValueError(
+                    f"wavelet_num_levels must be from 0 to {most} for images of {width} by {height}, got "
+                    f"{wavelet_num_levels!r}"
+                )
+            self._transform = Wavelet(representation, wavelet_num_levels)
+        dims = width * height * channels
+        self.adaptive_lossfun: AdaptiveLossFunction | StudentsTLossFunction
+        if use_students_t:
+            self.adaptive_lossfun = StudentsTLossFunction(dims, float_dtype, device, **kwargs)
+        else:
+            self.adaptive_lossfun = AdaptiveLossFunction(dims, float_dtype, device, **kwargs)
+
+    def lossfun(self, x: ArrayLike) -> Tensor:
+        """The negative log-likelihood of each coefficient of x, shape (batch, width, height, channels)."""
+        x = arguments.floating("x", x)
+        if x.dim() != 4 or tuple(x.shape[1:]) != self.image_size:
+            raise ValueError(f"x must have the shape (batch, *{self.image_size}), got {tuple(x.shape)}")
+        flat = self._coefficients(x).reshape(len(x), -1)
+        return self.adaptive_lossfun(flat).reshape(x.shape)
+
+    forward = lossfun
+
+    def alpha(self) -> Tensor:
+        """The shape parameters, (width, height, channels)."""
+        if isinstance(self.adaptive_lossfun, StudentsTLossFunction):
+            raise AttributeError("Student's t has no alpha: its degrees of freedom are df()")
+        return self.adaptive_lossfun.alpha().reshape(self.image_size)
+
+    def df(self) -> Tensor:
+        """Degrees of freedom, (width, height, channels)."""
+        if isinstance(self.adaptive_lossfun, AdaptiveLossFunction):
+            raise AttributeError("Barron's density has no degrees of freedom: its shape is alpha()")
+        return self.adaptive_lossfun.df().reshape(self.image_size)
+
+    def scale(self) -> Tensor:
+        """The scales, (width, height, channels)."""
+        return self.adaptive_lossfun.scale().reshape(self.image_size)
+
+    def _coefficients(self, x: Tensor) -> Tensor:
+        """What the loss is taken of, of the shape of x."""
+        if self.color_space == "YUV":
+            x = rgb_to_syuv(x)
+        if self._transform is None:
+            return x
+        found: Tensor = self._transform(x.permute(0, 3, 1, 2))
+        if isinstance(self._transform, Wavelet) and self.wavelet_scale_base != 1:
+            found = found * self._rescaling(found)
+        return found.permute(0, 2, 3, 1)
+
+    def _rescaling(self, like: Tensor) -> Tensor:
+        """The power of the base for each place of the flat pyramid."""
+        width, height, _ = self.image_size
+        found = like.new_ones(width, height)
+        for level in range(self.wavelet_num_levels):
+            found[:width, :height] = self.wavelet_scale_base**level
+            width, height = (width + 1) // 2, (height + 1) // 2
+        found[:width, :height] = self.wavelet_scale_base**self.wavelet_num_levels
+        return found
