@@ -153,7 +153,8 @@ def adapters_above_adapters(module: str, found: Import) -> bool:
         return False
     if module.startswith("fastrobust.compat"):
         allowed = {"fastrobust", *(f"fastrobust.{name}" for name in PUBLIC)}
-        return found.name not in allowed and not found.name.startswith(("fastrobust.compat.", "fastrobust.torch."))
+        below = ("fastrobust.compat.", "fastrobust.torch.", "fastrobust.transforms.")
+        return found.name not in allowed and not found.name.startswith(below)
     adapters = ("fastrobust.compat", "fastrobust.torch", "fastrobust.jax")
     others = tuple(a for a in adapters if not module.startswith(a))
     return module.startswith("fastrobust") and found.name.startswith(others)

@@ -178,8 +178,9 @@ class AdaptiveImageLossFunction(nn.Module):
         x = arguments.floating("x", x)
         if x.dim() != 4 or tuple(x.shape[1:]) != self.image_size:
             raise ValueError(f"x must have the shape (batch, *{self.image_size}), got {tuple(x.shape)}")
-        flat = self._coefficients(x).reshape(len(x), -1)
-        return self.adaptive_lossfun(flat).reshape(x.shape)
+        coefficients = self._coefficients(x)
+        found: Tensor = self.adaptive_lossfun(coefficients.reshape(len(x), -1))
+        return found.reshape(x.shape)
 
     forward = lossfun
 
