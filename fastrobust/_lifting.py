@@ -27,7 +27,7 @@ def by_kernels(
     """The transform of an array of NumPy's, on all cores if that pays."""
     lead, count = x.ndim - len(axes), math.prod(x.shape)
     moved = np.moveaxis(x, axes, range(lead, x.ndim))
-    batch = moved.reshape(-1, *moved.shape[lead:])
+    batch = moved.reshape(math.prod(moved.shape[:lead]), *moved.shape[lead:])
     result = np.empty_like(batch, order="C")
 
     def part(first: int, last: int) -> None:
@@ -44,14 +44,15 @@ def _lift(wavelet: Wavelet, x: NDArray, levels: int, analysis: bool, transposed:
     """The transform along all axes but the first, to ``out``."""
     from ._backends.numpy.lifting import lifted
 
-    out[...] = x
-    other = np.empty_like(out)
     blocks = _blocks(x.shape, levels)
-    for block in blocks if analysis else blocks[::-1]:
-        source, target = out[block], other[block]
+    if not analysis or not blocks:
+        out[...] = x
+    other = np.empty_like(out)
+    for level, block in enumerate(blocks if analysis else blocks[::-1]):
+        source, target = (x if analysis and level == 0 else out[block]), other[block]
         for axis in range(1, x.ndim)[:: -1 if analysis else 1]:
             lifted(wavelet, source, axis, analysis, transposed, target)
-            source, target = target, source
+            source, target = target, out[block] if target.base is other else other[block]
         if source.base is other:
             out[block] = source
 
@@ -72,7 +73,9 @@ def by_matrices(
     if levels == 0:
         return x
     way = wavelet.name, "analysis" if analysis else "synthesis", "transposed" if transposed else "plain"
-    low = tuple(slice(0, (x.shape[axis] + 1) // 2) if axis in axes else slice(None) for axis in range(x.ndim))
+    low = [slice(None)] * x.ndim
+    for axis in axes:  # PyTorch's compiler may take "axis in axes" for false where lengths vary
+        low[axis] = slice(0, (x.shape[axis] + 1) // 2)
 
     def level(x: Any) -> Any:
         for axis in axes:
@@ -81,7 +84,7 @@ def by_matrices(
 
     def deeper(x: Any) -> Any:
         """The array with its low bands transformed."""
-        inner = by_matrices(target, wavelet, x[low], levels - 1, axes, analysis, transposed)
+        inner = by_matrices(target, wavelet, x[tuple(low)], levels - 1, axes, analysis, transposed)
         return _with_corner(target.xp, x, inner, axes)
 
     return deeper(level(x)) if analysis else level(deeper(x))

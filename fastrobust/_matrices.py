@@ -15,17 +15,24 @@ from .kernels.losses.wavelets import WAVELETS
 if TYPE_CHECKING:
     from ._types import NDArray
 
-__all__ = ["along", "matrix"]
+__all__ = ["YUV_SCALE", "along", "matrix"]
 
 # The YUV of PAL, scaled to a determinant of 1: matrix and factor as in Barron's package, robust_loss_pytorch.
-_YUV = 1.580227820074 * np.array(
+YUV_SCALE = 1.580227820074
+_SMALL = 360  # elements of a line whose matrix takes a MiB
+_YUV = YUV_SCALE * np.array(
     [[0.299, 0.587, 0.114], [-0.14714119, -0.28886916, 0.43601035], [0.61497538, -0.51496512, -0.10001026]]
 )
 
 
-@functools.lru_cache(maxsize=256)
 def matrix(kind: str, length: int, *options: str) -> NDArray:
-    """The matrix of that kind for so many elements."""
+    """The matrix of that kind for so many elements; small ones are kept."""
+    return _kept(kind, length, *options) if length <= _SMALL else _KINDS[kind](length, *options)
+
+
+@functools.lru_cache(maxsize=256)
+def _kept(kind: str, length: int, *options: str) -> NDArray:
+    """`matrix` with a memory, of 256 MiB at most."""
     found = _KINDS[kind](length, *options)
     found.flags.writeable = False
     return found
@@ -42,6 +49,8 @@ def _wavelet(length: int, name: str, way: str, transposed: str) -> NDArray:
 
 def _cosines(length: int, way: str) -> NDArray:
     """The orthonormal cosine transform of type II, or its inverse."""
+    if length == 0:
+        return np.zeros((0, 0))
     places = np.arange(length)
     # Angles are reduced exactly, by integers, before they are multiplied by pi.
     turns = ((2 * places + 1) * places[:, None]) % (4 * length)

@@ -18,14 +18,14 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from . import _arguments as arguments
 from ._dispatch import backend, is_container, shown
 from ._lifting import by_kernels, by_matrices
-from ._matrices import along
+from ._matrices import YUV_SCALE, along
 from ._sums import narrow, narrowed, prepared
 from .kernels.losses.wavelets import WAVELETS
 
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["DCT", "YUV", "Wavelet"]
 
 Slices = tuple[slice, ...]
+
+
+def _as_tuple(axes: Any) -> tuple[int, ...]:
+    """The axes, or one axis, as a tuple."""
+    return (int(axes),) if isinstance(axes, int | np.integer) else tuple(axes)
 
 
 def _counted(axes: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
@@ -48,12 +53,17 @@ def _counted(axes: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
 def _taken(x: ArrayLike) -> tuple[Any, Any, Any]:
     """The backend of an array, the dtype of the result if it is a half, and the array as it is computed with."""
     target: Any = backend(x)
-    if is_container(target) or "complex" in str(getattr(x, "dtype", "")):
+    kind = str(getattr(x, "dtype", "")).removeprefix("torch.")
+    known = "float" not in kind or kind in ("float16", "bfloat16", "float32", "float64")
+    dense = str(getattr(x, "layout", "torch.strided")) == "torch.strided"
+    if is_container(target) or "complex" in kind or (target.xp is not np and not (known and dense)):
         raise TypeError(
-            f"x is a {shown(x)} of dtype {getattr(x, 'dtype', None)}: transforms take arrays of real numbers of NumPy, "
-            "CuPy, PyTorch and JAX; convert it"
+            f"x is a {shown(x)} of dtype {getattr(x, 'dtype', None)}: transforms take dense arrays of real numbers of "
+            "NumPy, CuPy, PyTorch and JAX; convert it"
         )
-    x = np.asarray(x) if target.xp is np else x
+    if target.xp is np:
+        x = np.asarray(x)
+        arguments.supported("x", x.dtype)
     return target, narrow([x]), prepared(x)
 
 
@@ -70,7 +80,7 @@ class Wavelet:
         The wavelet: that of lossy JPEG 2000, or that of lossless. Low bands have the gain sqrt 2 for each axis.
     levels : int, optional
         How often the low band is split; 0 leaves all as it is. Default: until one sample is left of the shortest axis.
-    axes : sequence of int
+    axes : int or sequence of int
         Along which axes. Default: the last two, height and width.
 
     Raises
@@ -101,12 +111,14 @@ class Wavelet:
     axes: tuple[int, ...] = (-2, -1)
 
     def __post_init__(self) -> None:
-        if self.kind not in WAVELETS:
+        if not isinstance(self.kind, str) or self.kind not in WAVELETS:
             raise ValueError(f"kind must be one of {', '.join(map(repr, WAVELETS))}, got {self.kind!r}")
         levels = self.levels
-        if levels is not None and (isinstance(levels, bool) or not isinstance(levels, int) or levels < 0):
-            raise ValueError(f"levels must be an integer of at least 0, or None, got {levels!r}")
-        object.__setattr__(self, "axes", tuple(self.axes))  # a list cannot be a key
+        if levels is not None:
+            if isinstance(levels, bool) or not isinstance(levels, int | np.integer) or levels < 0:
+                raise ValueError(f"levels must be an integer of at least 0, or None, got {levels!r}")
+            object.__setattr__(self, "levels", int(levels))
+        object.__setattr__(self, "axes", _as_tuple(self.axes))
 
     def __call__(self, x: ArrayLike) -> Any:
         """The coefficients."""
@@ -121,17 +133,17 @@ class Wavelet:
         return self._applied(y, analysis=False, transposed=True)
 
     def log_abs_det(self, shape: Sequence[int]) -> float:
-        """The logarithm of the absolute determinant for an array of that shape, one for all axes but the transform's.
+        """The logarithm of the absolute determinant of the transform of a whole array of that shape.
 
-        0 where all lengths of all levels are even; else the logarithm of how much denser coefficients lie than samples.
+        0 where all lengths of all levels are even; else how much less dense coefficients lie than samples.
         """
         wavelet, lengths = WAVELETS[self.kind], [shape[axis] for axis in _counted(self.axes, shape)]
-        total = 0.0
+        total, others = 0.0, math.prod(shape) // max(1, math.prod(lengths))
         for _ in range(self._levels(lengths)):
             size = math.prod(lengths)
             total += sum(size // length * wavelet.log_abs_det(length) for length in lengths)
             lengths = [(length + 1) // 2 for length in lengths]
-        return total
+        return others * total
 
     def bands(self, shape: Sequence[int]) -> list[Slices]:
         """Where the bands lie along the transform's axes: the residual low band first, then from coarse to fine."""
@@ -188,7 +200,9 @@ class DCT:
 
     Notes
     -----
-    By a matrix product for each axis, in the precision of the array; halves are computed in float32. It keeps volumes.
+    By a matrix product for each axis, in the precision of the array, whatever autocast says, as far as the library's
+    products of float32 have it (`torch.set_float32_matmul_precision`); halves are computed in float32. It keeps
+    volumes.
 
     Examples
     --------
@@ -202,7 +216,7 @@ class DCT:
     axes: tuple[int, ...] = (-2, -1)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "axes", tuple(self.axes))
+        object.__setattr__(self, "axes", _as_tuple(self.axes))
 
     def __call__(self, x: ArrayLike) -> Any:
         """The coefficients."""
@@ -240,6 +254,7 @@ class YUV:
     array([1.580228, 0.      , 0.      ])
     """
 
+    SCALE: ClassVar[float] = YUV_SCALE  # of PAL's matrix, to a determinant of 1
     axis: int = -1
 
     def __call__(self, x: ArrayLike) -> Any:

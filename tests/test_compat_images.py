@@ -12,7 +12,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from fastrobust.compat import robust_loss_pytorch  # noqa: E402
-from fastrobust.compat.robust_loss_pytorch import adaptive, util, wavelet  # noqa: E402
+from fastrobust.compat.robust_loss_pytorch import (  # noqa: E402
+    adaptive,
+    cubic_spline,
+    distribution,
+    util,
+    wavelet,
+)
 from fastrobust.transforms import DCT, Wavelet  # noqa: E402
 
 KINDS = wavelet.generate_filters()
@@ -171,3 +177,26 @@ def test_what_was_wrong_there_is_right() -> None:
         assert not torch.equal(other.lossfun(x), loss.lossfun(x))
     with pytest.raises(ValueError, match=r"x must have the shape \(batch, \*\(16, 16, 1\)\), got \(2, 1, 16, 16\)"):
         loss.lossfun(x.permute(0, 3, 1, 2))
+
+
+def test_colours_are_rounded_once() -> None:
+    """Also where they cancel: grey has no colour."""
+    rgb = torch.from_numpy(np.random.default_rng(3).random((1000, 3)).astype(np.float32))
+    exact = util.rgb_to_syuv(rgb.double())
+    assert torch.equal(util.rgb_to_syuv(rgb), exact.float())
+    assert torch.equal(util.syuv_to_rgb(exact.float()), util.syuv_to_rgb(exact.float().double()).float())
+    unscaled = exact / util._VOLUME_PRESERVING_YUV_SCALE
+    torch.testing.assert_close(unscaled[:, 0], rgb.double() @ torch.tensor([0.299, 0.587, 0.114]).double())
+
+
+def test_curves_and_splines_are_rounded_once() -> None:
+    alpha = torch.cat([torch.linspace(0, 12, 5001), torch.logspace(1, 6, 500)])
+    curve = distribution.partition_spline_curve(alpha)
+    assert torch.equal(curve, distribution.partition_spline_curve(alpha.double()).float())
+    wide = distribution.inv_partition_spline_curve(distribution.partition_spline_curve(alpha.double()))
+    torch.testing.assert_close(wide, alpha.double(), rtol=1e-13, atol=1e-15)
+    values, tangents = torch.randn(2, 32_768)
+    places = torch.arange(32_768.0)
+    assert torch.equal(cubic_spline.interpolate1d(places, values, tangents), values)
+    middle = cubic_spline.interpolate1d(places[:-1] + 0.5, values, torch.zeros(32_768))
+    assert torch.equal(middle, (0.5 * (values[:-1].double() + values[1:].double())).float())

@@ -113,6 +113,61 @@ def test_odd_sizes_have_the_likelihood_of_pixels(size: tuple[int, int]) -> None:
     assert criterion(torch.zeros(1, 1, *size)).item() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("density", ["barron", "student_t"])
+@pytest.mark.parametrize("share", ["coefficient", "band", "all"])
+def test_an_excluded_image_counts_for_nothing(share: str, density: str) -> None:
+    """Whatever it holds, in the derivatives, too."""
+    criterion = frt.AdaptiveImageLoss((17, 12), share=share, density=density)
+    x = images({})
+    x[0] = math.nan
+    x.requires_grad_()
+    wanted = [x, *criterion.parameters()]
+    slopes = torch.autograd.grad(criterion(x, weights=torch.tensor([0.0, 1.0, 2.0, 1.0])), wanted)
+    assert all(slope.isfinite().all() for slope in slopes) and (slopes[0][0] == 0).all()
+    for wrong in (torch.ones(4, 1, 17, 12), torch.ones(3), 2.0):
+        with pytest.raises(ValueError, match=r"weights must be a factor for each image, of shape \(4,\), got"):
+            criterion(x, weights=wrong)
+
+
+def test_halves_and_autocast_are_computed_in_single() -> None:
+    x = images({}).half()
+    criterion = frt.AdaptiveImageLoss((17, 12), share="band")
+    assert criterion(x).dtype is torch.float16
+    torch.testing.assert_close(criterion(x).float(), criterion(x.float()), rtol=1e-3, atol=1e-3)
+    large = torch.full((1, 3, 256, 256), 50.0, dtype=torch.float16)  # whose low band is beyond halves
+    assert frt.AdaptiveImageLoss((256, 256), share="all")(large).isfinite()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for transform in (DCT(), YUV(axis=1), Wavelet(axes=(1, 2, 3))):
+            assert transform(x.float()).dtype is torch.float32
+        torch.testing.assert_close(criterion(x.float()), frt.AdaptiveImageLoss((17, 12), share="band")(x.float()))
+
+
+def test_representations_of_the_users_own() -> None:
+    x = images({})
+    given = frt.AdaptiveImageLoss((17, 12), representation=Wavelet(axes=(2, 3)), share="band")
+    torch.testing.assert_close(given(x), frt.AdaptiveImageLoss((17, 12), share="band")(x))
+    for wrong, message in (
+        (Wavelet(axes=(-1, -2)), r"representation must have the axes \(-2, -1\) of images"),
+        (Wavelet(axes=(-1,)), "representation must have the axes"),
+        (Wavelet, "'pixels' or callable, got"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            frt.AdaptiveImageLoss((17, 12), representation=wrong)
+    for function in (lambda x: x[..., ::2], lambda x: x.mean((2, 3), keepdim=True), lambda x: None):
+        for share in ("band", "all", "coefficient"):
+            with pytest.raises(ValueError, match="representation must give a tensor of the shape of residuals"):
+                frt.AdaptiveImageLoss((17, 12), representation=function, share=share)(x)
+
+
+def test_made_without_memory() -> None:
+    """On the meta device, and filled from a state."""
+    whole = frt.AdaptiveImageLoss((17, 12), share="band")
+    with torch.device("meta"):
+        empty = frt.AdaptiveImageLoss((17, 12), share="band")
+    empty.load_state_dict(whole.state_dict(), assign=True)
+    assert torch.equal(empty.adaptive.scale, whole.adaptive.scale)
+
+
 def test_weights_of_images() -> None:
     x = images({})
     weights = torch.tensor([0.0, 1.0, 2.0, 0.0])
@@ -141,13 +196,26 @@ def test_scales_start_where_the_data_are() -> None:
     start = torch.tensor([1.0, 0.1, 0.01])
     features = frt.AdaptiveLoss(3, scale_init=start)
     torch.testing.assert_close(features.scale[0], start)
-    features.init_from(torch.tensor([[3.0, 0.0, math.inf], [3.0, 0.0, 1.0]]))
-    torch.testing.assert_close(features.scale[0], torch.tensor([3.0, 2e-5, 2e-5]))
+    features.init_from(torch.tensor([[3.0, 0.0, 1.0], [3.0, 0.0, 1.0]]))  # zeros: a thousandth of all
+    torch.testing.assert_close(features.scale[0], torch.tensor([3.0, 1e-3 * math.sqrt(10 / 3), 1.0]))
+    for wrong in (math.nan, math.inf, 0.0):
+        with pytest.raises(ValueError, match="residuals must be finite, and not all 0"):
+            features.init_from(torch.full((2, 3), wrong))
+        with pytest.raises(ValueError, match="residuals must be finite, and not all 0"):
+            bands.init_from(torch.full_like(x, wrong))
+    with pytest.raises(ValueError, match="residuals must be finite"):
+        whole.init_from(x[:0])
     state = features.state_dict()
     loaded = frt.AdaptiveLoss(3)
     loaded.load_state_dict(state)
     torch.testing.assert_close(loaded.scale, features.scale)
     assert list(frt.AdaptiveLoss(3).state_dict()) == ["latent_alpha", "latent_scale"]
+    loaded.load_state_dict(frt.AdaptiveLoss(3).state_dict())  # back to a number
+    torch.testing.assert_close(loaded.scale, torch.ones(1, 3))
+    with torch.inference_mode():
+        loaded.init_from(torch.ones(2, 3))
+    loaded.load_state_dict(state)
+    assert frt.AdaptiveLoss(2, scale_init=[0.1, 0.2]).scale.shape == (1, 2)
     residual = torch.randn(10, 3)
     torch.testing.assert_close(features(residual), fr.nll(residual, features.alpha, features.scale, reduction="mean"))
     for call, message in (
@@ -191,6 +259,11 @@ def test_volumes() -> None:
 def test_the_compiler_takes_it() -> None:
     criterion = frt.AdaptiveImageLoss((16, 16), share="band")
     x = torch.randn(2, 3, 16, 16, requires_grad=True)
+    for axes in ((-2, -1), (-3, -2)):  # two in one process, with lengths that vary
+        wavelet, volume = Wavelet(axes=axes), torch.randn(2, 4, 8, 8)
+        for dynamic in (None, True):
+            found = torch.compile(wavelet, backend="aot_eager", dynamic=dynamic)(volume)
+            torch.testing.assert_close(found, wavelet(volume), rtol=1e-5, atol=1e-5)
     compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), criterion(x))
     (found,) = torch.autograd.grad(compiled(x), x)

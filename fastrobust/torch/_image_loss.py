@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 from .. import _api
 from .. import _arguments as arguments
 from ..transforms import DCT, YUV, Wavelet
+from ._arguments import weights_for
 from ._context import compiling
+from ._cross_entropy import HALVES
 from ._modules import AdaptiveLoss, Reduction, StudentTLoss, student_t_nll
 from ._reductions import weighed
-from ._scaled import residual_of
+from ._scaled import residual_of, spread
 
 __all__ = ["AdaptiveImageLoss"]
 
@@ -43,7 +46,7 @@ class AdaptiveImageLoss(nn.Module):
         Whether RGB becomes brightness and two colours first. Default: with 3 channels.
     representation : {"wavelets", "dct", "pixels"} or callable
         Of what the loss is taken: `fastrobust.transforms.Wavelet`, `DCT`, pixels as they are, or what a function makes
-        of residuals of shape (batch, channels, *size), of the same shape.
+        of residuals of shape (batch, channels, *size), of the same shape; its determinant is not known.
     wavelet : {"CDF9/7", "LeGall5/3"}
     levels : int, optional
         Of the wavelet transform. Default: as many as there are.
@@ -55,7 +58,8 @@ class AdaptiveImageLoss(nn.Module):
     alpha_range, alpha_init
         As of `AdaptiveLoss`, for Barron's density.
     scale_min, scale_init : float
-        The lower bound of the scales and where they start; equal ones fix them. See also `init_from`.
+        The lower bound of the scales and where they start; equal ones fix them. A tensor that broadcasts to the scales
+        of ``adaptive`` has a start for each. See also `init_from`.
     reduction : {"none", "sum", "mean"}
         Over images and coefficients; "none" gives the losses of the coefficients, with an image's axes.
     dtype, device
@@ -90,8 +94,6 @@ class AdaptiveImageLoss(nn.Module):
     True
     """
 
-    _band_of: Tensor | None  # the number of the band of each coefficient, where bands have parameters
-
     def __init__(
         self,
         size: Sequence[int],
@@ -107,14 +109,14 @@ class AdaptiveImageLoss(nn.Module):
         alpha_range: tuple[float, float] = arguments.ALPHA_RANGE,
         alpha_init: float | None = None,
         scale_min: float = 1e-5,
-        scale_init: float = 1.0,
+        scale_init: float | Tensor = 1.0,
         reduction: Reduction = "mean",
         dtype: torch.dtype | None = None,
         device: torch.device | str | int | None = None,
     ) -> None:
         super().__init__()
         self.size, self.channels, self.channels_last = _sized(size), channels, channels_last
-        if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
+        if isinstance(channels, bool) or not hasattr(channels, "__index__") or channels < 1:
             raise ValueError(f"channels must be a positive integer, got {channels!r}")
         self.yuv = channels == 3 if yuv is None else yuv
         if self.yuv and channels != 3:
@@ -138,59 +140,71 @@ class AdaptiveImageLoss(nn.Module):
             )
         else:
             self.adaptive = StudentTLoss(shape, reduction=reduction, **common)
-        self.register_buffer("_band_of", _numbers(bands, self.size, device) if share == "band" else None, False)
 
     def forward(self, input: Tensor, target: Tensor | None = None, *, weights: Tensor | None = None) -> Tensor:
-        """The loss of ``input - target``.
+        """The loss of ``input - target``; weights, of shape (batch,), are a factor for each image.
 
-        Weights, a factor for each image, of shape (batch,), or what broadcasts with the images, are as in
-        `fastrobust.nll`.
+        A weight of 0 excludes an image, whatever it holds.  To exclude pixels, make their residuals 0, by
+        ``torch.where(mask, input - target, 0.0)``: coefficients are of many pixels.
         """
-        x = self.coefficients(residual_of(input, target))
+        residual = residual_of(input, target)
+        x = self.coefficients(residual)
         if weights is not None:
-            by_image = weights.dim() == 1
-            weights = weights.reshape(-1, *[1] * (x.dim() - 1)) if by_image else self._with_channels_first(weights)
+            weights = self._by_image(weights, x)
+            x = torch.where(weights == 0, 0.0, x)
         found = self._loss(x, weights)
         if not compiling() and found.requires_grad:
             node: Any = found.grad_fn
             # A derivative of second order needs the coefficients, which nobody else holds: see `_reductions.Watched`.
             node.metadata["coefficients"] = x
         found = found - self._constant(x, weights)
-        return self._restored(found) if self.reduction == "none" else found
+        found = self._restored(found) if self.reduction == "none" else found
+        return found.to(residual.dtype) if residual.dtype in HALVES else found
 
     def coefficients(self, x: Tensor) -> Tensor:
-        """What the loss is taken of, of shape (batch, channels, *size)."""
-        x = self._with_channels_first(x)
+        """What the loss is taken of, of shape (batch, channels, *size); of halves in float32."""
+        given = tuple(x.shape)
+        x = self._with_channels_first(x.float() if x.dtype in HALVES else x)
         if tuple(x.shape[1:]) != (self.channels, *self.size):
-            shape = (*self.size, self.channels) if self.channels_last else (self.channels, *self.size)
-            hint = "" if self.channels_last else "; where channels come last, say so by channels_last=True"
-            if len(self.size) == 3 and x.dim() == 4:
-                hint = f"; a size of three numbers is that of volumes: of images it is (height, width), got {self.size}"
-            given = self._restored(x)
-            raise ValueError(
-                f"residuals must have the shape (batch, {', '.join(map(str, shape))}), got {tuple(given.shape)}{hint}"
-            )
+            raise ValueError(self._other_shape(given))
         if self.yuv:
             x = YUV(axis=1)(x)
-        return x if self.transform is None else self.transform(x)
+        if self.transform is None:
+            return x
+        found = self.transform(x)
+        if not isinstance(found, Tensor) or found.shape != x.shape:
+            got = f"the shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            raise ValueError(
+                f"representation must give a tensor of the shape of residuals, {tuple(x.shape)}, and gave {got}"
+            )
+        return found
 
     @torch.no_grad()
     def init_from(self, input: Tensor, target: Tensor | None = None) -> AdaptiveImageLoss:
-        """Start the scales where residuals of a batch are: at the root of their mean square for each parameter.
+        """Start the scales where the residuals of a batch are: at the root of their mean square for each parameter.
+
+        Parameters
+        ----------
+        input, target
+            As of a call: a prediction and what it is to be, or their difference.
 
         Returns
         -------
         AdaptiveImageLoss
             Itself.
+
+        Raises
+        ------
+        ValueError
+            For residuals that are not finite, or all 0, and where the scale is fixed.
         """
         x = self.coefficients(residual_of(input, target))
-        if self._band_of is None:
+        if self.share != "band":
             self.adaptive.init_from(x)
             return self
-        squares = x.to(torch.float64).square().mean(0).reshape(self.channels, -1)
-        count = torch.bincount(self._band_of.reshape(-1))
-        means = squares.new_zeros(len(count), self.channels).index_add_(0, self._band_of.reshape(-1), squares.T)
-        self.adaptive.start_scale((means / count[:, None]).sqrt())
+        squares = x.to(torch.float64).square().mean(0)
+        means = [squares[(slice(None), *band)].flatten(1).mean(1) for band in self._bands()]
+        self.adaptive.start_scale(spread(torch.stack(means)))
         return self
 
     def _loss(self, x: Tensor, weights: Tensor | None) -> Tensor:
@@ -206,18 +220,46 @@ class AdaptiveImageLoss(nn.Module):
 
     def _placed(self, parameter: Tensor) -> Tensor:
         """A parameter by band and channel where its coefficients are."""
-        return parameter.reshape(()) if self._band_of is None else parameter[self._band_of].movedim(-1, 0)
+        if self.share != "band":
+            return parameter.reshape(())
+        found = parameter.new_empty(self.channels, *self.size)
+        for number, band in enumerate(self._bands()):
+            found[(slice(None), *band)] = parameter[number].reshape(-1, *[1] * len(self.size))
+        return found
+
+    def _by_image(self, weights: Any, x: Tensor) -> Tensor:
+        """The weights of the images as they broadcast with coefficients."""
+        weights = torch.as_tensor(weights, device=x.device)
+        if tuple(weights.shape) != (len(x),):
+            raise ValueError(
+                f"weights must be a factor for each image, of shape ({len(x)},), got {tuple(weights.shape)}: to leave "
+                "pixels out, make their residuals 0, by torch.where(mask, input - target, 0.0)"
+            )
+        return weights_for(weights.reshape(-1, *[1] * (x.dim() - 1)), "x", x, x.shape)
+
+    def _other_shape(self, given: tuple[int, ...]) -> str:
+        """The message for residuals of another shape."""
+        wanted = (*self.size, self.channels) if self.channels_last else (self.channels, *self.size)
+        hint, rest = "", given[1:]
+        if given == wanted:
+            hint = "; of one image give x[None]"
+        elif len(self.size) == 3 and len(given) == 4:
+            hint = f"; a size of three numbers is that of volumes: of images it is (height, width), got {self.size}"
+        elif rest == ((self.channels, *self.size) if self.channels_last else (*self.size, self.channels)):
+            hint = f"; where channels come {'first' if self.channels_last else 'last'}, say so by channels_last="
+            hint += str(not self.channels_last)
+        elif sorted(rest) == sorted(wanted):
+            hint = "; size is (height, width)"
+        return f"residuals must have the shape (batch, {', '.join(map(str, wanted))}), got {given}{hint}"
 
     def _constant(self, x: Tensor, weights: Tensor | None) -> Any:
         """What the determinant of the transform adds to the likelihood of pixels, of each coefficient or of all."""
         of_pixels = 0.0 if not isinstance(self.transform, Wavelet) else self.transform.log_abs_det(self.size)
         each = of_pixels / math.prod(self.size)
-        if each == 0.0:
-            return 0.0
+        if each == 0.0 or self.reduction == "mean":
+            return each
         counted = x.new_ones(()) if weights is None else weights
-        if self.reduction == "none":
-            return each * counted
-        return each if self.reduction == "mean" else each * counted.expand(x.shape).sum()
+        return each * counted if self.reduction == "none" else each * counted.expand(x.shape).sum()
 
     def _bands(self) -> list[tuple[slice, ...]]:
         """Where the bands are; without wavelets there is one."""
@@ -240,8 +282,11 @@ class AdaptiveImageLoss(nn.Module):
 
 def _sized(size: Sequence[int]) -> tuple[int, ...]:
     """The extents of an image or a volume."""
-    found = tuple(size) if isinstance(size, tuple | list | torch.Size) else ()
-    if len(found) not in (2, 3) or not all(isinstance(n, int) and n > 0 for n in found):
+    try:
+        found = tuple(operator.index(n) for n in size)
+    except TypeError:
+        found = ()
+    if len(found) not in (2, 3) or min(found) < 1:
         raise ValueError(
             f"size must be (height, width), or (depth, height, width), positive integers without batch and channels, "
             f"got {size!r}"
@@ -251,20 +296,13 @@ def _sized(size: Sequence[int]) -> tuple[int, ...]:
 
 def _transform(representation: Any, wavelet: str, levels: int | None, axes: tuple[int, ...]) -> Any:
     """What makes coefficients of residuals, or None for pixels."""
-    if representation == "wavelets":
-        return Wavelet(wavelet, levels, axes)
-    if representation == "dct":
-        return DCT(axes)
-    if representation == "pixels":
-        return None
-    if not callable(representation):
+    if isinstance(representation, str) and representation in ("wavelets", "dct", "pixels"):
+        return {"wavelets": Wavelet(wavelet, levels, axes), "dct": DCT(axes), "pixels": None}[representation]
+    if not callable(representation) or isinstance(representation, type):
         raise ValueError(f"representation must be 'wavelets', 'dct', 'pixels' or callable, got {representation!r}")
+    if isinstance(representation, Wavelet):
+        count = len(axes) + 2  # with batch and channels
+        if tuple(axis % count for axis in representation.axes) != tuple(axis % count for axis in axes):
+            raise ValueError(f"representation must have the axes {axes} of images, got {representation}")
+        return Wavelet(representation.kind, representation.levels, axes)
     return representation
-
-
-def _numbers(bands: Sequence[tuple[slice, ...]], size: tuple[int, ...], device: Any) -> Tensor:
-    """The number of the band of each coefficient."""
-    found = torch.zeros(size, dtype=torch.int64, device=device)
-    for number, band in enumerate(bands):
-        found[band] = number
-    return found

@@ -40,7 +40,7 @@ xp = torch  # the library's functions
 cross_entropy = _cross_entropy  # the loss of rows, see `fastrobust._cross_entropy`
 row_losses = _rows  # see `fastrobust._row_loss`
 own_sums = _sums  # those of losses of sums, see `fastrobust._sums`
-lifted, constant = _transforms.lifted, _transforms.constant  # see `fastrobust.transforms`
+lifted, constant, product = _transforms.lifted, _transforms.constant, _transforms.product  # of `transforms`
 closed_forms = False  # they are chosen here, see `_closed`: it depends on what is active
 
 

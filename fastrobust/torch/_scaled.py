@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from .. import _arguments as arguments
 from ._arguments import difference, no_tensor
+from ._context import visible
 
 if TYPE_CHECKING:
+    from .._types import ArrayLike
     from ._types import Device
 
-__all__ = ["SHIFT", "Axes", "Scaled", "check_dtype", "residual_of"]
+__all__ = ["SHIFT", "Axes", "Scaled", "check_dtype", "residual_of", "spread"]
 
 
 def residual_of(input: Tensor, target: Tensor | None) -> Tensor:
@@ -43,6 +45,25 @@ def check_dtype(dtype: torch.dtype | None) -> None:
 
 
 SHIFT = arguments.SHIFT
+
+
+def real(value: Any, name: str) -> Tensor:
+    """Numbers as a tensor."""
+    found = torch.as_tensor(value)
+    if found.is_complex():
+        raise TypeError(f"{name} is a tensor of {found.dtype}: make it real")
+    return found
+
+
+def spread(squares: Tensor) -> Tensor:
+    """The roots of mean squares, those of nothing but zeros a thousandth of that of all."""
+    whole = squares.mean()
+    if not bool((squares.isfinite().all()) & (whole > 0)):
+        raise ValueError(
+            "the residuals must be finite, and not all 0, for scales to start at their spread: leave out what is not, "
+            "or set the scales by start_scale"
+        )
+    return torch.where(squares > 1e-6 * whole, squares, 1e-6 * whole).sqrt()
 
 
 class Axes:
@@ -87,18 +108,23 @@ class Scaled(nn.Module):
         self, low: float, start: float | Tensor, shape: Sequence[int], dtype: torch.dtype | None, device: Device
     ) -> None:
         """Give it the latent parameter, 0 at the start, where scales are ``scale_init``; None for fixed ones."""
+        if not isinstance(start, float | int):
+            start = real(start, "scale_init")
         number = 2 * low if isinstance(start, Tensor) else start
         self.scale_min, self._start = arguments.scale_range(low, number)
         latent = None if low == number else nn.Parameter(torch.zeros(shape, dtype=dtype, device=device))
         self.register_parameter("latent_scale", latent)
         self.register_buffer("scale_start", None)
         if isinstance(start, Tensor):
-            if not bool(((start > low) & (start < math.inf)).all()):
-                raise ValueError(f"scale_init must lie above scale_min, {low:g}, and be finite everywhere")
+            if visible(start) and not bool(((start > low) & (start < math.inf)).all()):
+                raise ValueError(
+                    f"scale_init must lie above scale_min, {low:g}, and be finite everywhere, got one from "
+                    f"{start.min().item():g} to {start.max().item():g}"
+                )
             self.start_scale(start)
 
     @torch.no_grad()
-    def start_scale(self, scale: Tensor) -> None:
+    def start_scale(self, scale: ArrayLike) -> None:
         """Let the scales start anew at these, which broadcast to theirs; what is not above the bound at twice that.
 
         Raises
@@ -108,23 +134,34 @@ class Scaled(nn.Module):
         """
         if self.latent_scale is None:
             raise ValueError("the scale is fixed by scale_init equal to scale_min: leave one of them out")
+        scale = real(scale, "scale")
         try:
             wide = scale.to(self.latent_scale).expand(self.latent_scale.shape)
         except RuntimeError:
             raise ValueError(
                 f"the scales must broadcast to {tuple(self.latent_scale.shape)}, got {tuple(scale.shape)}"
             ) from None
-        self.scale_start = torch.where((wide > self.scale_min) & (wide < math.inf), wide, 2 * self.scale_min)
+        with torch.inference_mode(False):  # what is loaded later is copied to it
+            self.scale_start = torch.where(
+                (wide > self.scale_min) & (wide < math.inf), wide, 2 * self.scale_min
+            ).clone()
         self.latent_scale.zero_()
 
     @torch.no_grad()
     def init_from(self, input: Tensor, target: Tensor | None = None) -> Self:
         """Let the scales start where the residuals of a batch are, at the root of their mean square for each scale.
 
+        Scales that see zeros alone start at a thousandth of that of all residuals.
+
         Returns
         -------
         AdaptiveLoss or StudentTLoss
             Itself.
+
+        Raises
+        ------
+        ValueError
+            For residuals that are not finite, or all 0, and where the scale is fixed.
         """
         if self.latent_scale is None:
             raise ValueError("the scale is fixed by scale_init equal to scale_min: leave one of them out")
@@ -132,13 +169,15 @@ class Scaled(nn.Module):
         placed = self.axes.placed(self.latent_scale, x)
         squares = (x * x).expand(torch.broadcast_shapes(x.shape, placed.shape))
         means = squares.sum_to_size(placed.shape) * (placed.numel() / max(1, squares.numel()))
-        self.start_scale(means.sqrt().reshape(self.latent_scale.shape))
+        self.start_scale(spread(means).reshape(self.latent_scale.shape))
         return self
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
-        """Have room for scales that were set, if there are some."""
+        """Have room for scales that were set, if there are some, and only then."""
         if f"{prefix}scale_start" in state_dict and self.scale_start is None and self.latent_scale is not None:
             self.scale_start = torch.zeros_like(self.latent_scale, requires_grad=False)
+        elif f"{prefix}latent_scale" in state_dict and f"{prefix}scale_start" not in state_dict:
+            self.scale_start = None  # as in a module whose start is a number
         super()._load_from_state_dict(state_dict, prefix, *others)
 
     def _scale_of(self, latent: Tensor | None, like: Tensor, shape: Sequence[int]) -> Tensor:

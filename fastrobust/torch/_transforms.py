@@ -12,14 +12,14 @@ from torch import Tensor
 from .. import _lifting
 from .._matrices import matrix
 from . import _kernels
-from ._context import ordinary
+from ._context import ordinary, refuse_jit_trace
 from ._kernels import PLAIN
 
 if TYPE_CHECKING:
     from ..kernels.losses.wavelets import Wavelet
     from ._types import Context, Gradients
 
-__all__ = ["constant", "lifted", "xp"]
+__all__ = ["constant", "lifted", "product", "xp"]
 
 xp = torch
 _SELF = sys.modules[__name__]  # which has what `_lifting.along` asks of a backend
@@ -46,8 +46,15 @@ def constant(x: Tensor, kind: str, length: int, *options: str) -> Tensor:
     return found
 
 
+def product(one: Tensor, other: Tensor) -> Tensor:
+    """The product of matrices in their own precision, also under autocast."""
+    with torch.autocast(one.device.type, enabled=False):
+        return one @ other
+
+
 def lifted(wavelet: Wavelet, x: Tensor, levels: int, axes: Sequence[int], analysis: bool, transposed: bool) -> Tensor:
     """The transform of several levels: by kernels for plain tensors on the CPU."""
+    refuse_jit_trace()
     if not ordinary() or type(x) not in PLAIN or not x.is_cpu or x.layout is not torch.strided:
         return _lifting.by_matrices(_SELF, wavelet, x, levels, axes, analysis, transposed)
     if torch.is_grad_enabled() and x.requires_grad:

@@ -17,7 +17,7 @@ from .cpu import forget_flags
 from .memory import pointer
 from .panels import LANES
 from .row_parts import Inlined
-from .vectors import add_scaled
+from .vectors import add_scaled, load_lanes, storing, turn_in, turn_out
 
 __all__ = ["loop"]
 
@@ -33,49 +33,61 @@ def loop(wavelet: Wavelet, dtype: type[np.floating[Any]], analysis: bool, transp
     ordered = tuple(enumerate(wavelet.steps))[:: 1 if analysis else -1]
     parities = tuple(1 - k % 2 for k, _ in ordered)
     factors = tuple(dtype(-factor if inverse else factor) for _, factor in ordered)
-    count = len(ordered)
+    count, store_lanes = len(ordered), storing(False)
 
     @inlined
-    def place_of(j, n):
-        """Where sample j is among the bands."""
-        return j // 2 if j % 2 == 0 else (n + 1) // 2 + j // 2
+    def read_run(source, line_step, step, m, count, memory, row, apart, factor):
+        """Some elements of each line, times the factor, to rows of memory that are so far apart.
 
-    @inlined
-    def scale_of(j):
-        return low if j % 2 == 0 else high
-
-    @inlined
-    def read(source, line_step, step, m, n, memory):
-        """Each line's samples, ``LANES`` apart; those of the last line stand for lines that are not there."""
+        Those of the last line stand for lines that are not there.
+        """
+        done = 0
         if m == LANES and line_step == size:
-            for j in range(n):
-                there = pointer(source + (j if analysis else place_of(j, n)) * step, zero)
-                factor = one if analysis else scale_of(j)
-                for lane in range(LANES):
-                    memory[j * LANES + lane] = there[lane] * factor
-        else:
+            for k in range(count):
+                load_lanes(memory, (row + k * apart) * LANES, source + k * step, factor)
+            done = count
+        elif m == LANES and step == size:
+            while done + LANES <= count:
+                turn_in(memory, (row + done * apart) * LANES, apart * LANES, source + done * size, line_step, factor)
+                done += LANES
+        for k in range(done, count):
             for lane in range(LANES):
-                line = source + min(lane, m - 1) * line_step
-                for j in range(n):
-                    sample = pointer(line + (j if analysis else place_of(j, n)) * step, zero)[0]
-                    memory[j * LANES + lane] = sample if analysis else sample * scale_of(j)
+                element = pointer(source + min(lane, m - 1) * line_step + k * step, zero)[0]
+                memory[(row + k * apart) * LANES + lane] = element * factor
 
     @inlined
-    def write(target, line_step, step, m, n, memory):
+    def write_run(target, line_step, step, m, count, memory, row, apart, factor):
         """The same the other way round."""
+        done = 0
         if m == LANES and line_step == size:
-            for j in range(n):
-                there = pointer(target + (place_of(j, n) if analysis else j) * step, zero)
-                factor = scale_of(j) if analysis else one
-                for lane in range(LANES):
-                    there[lane] = memory[j * LANES + lane] * factor
-        else:
+            for k in range(count):
+                store_lanes(target + k * step, memory, (row + k * apart) * LANES, factor)
+            done = count
+        elif m == LANES and step == size:
+            while done + LANES <= count:
+                turn_out(memory, (row + done * apart) * LANES, apart * LANES, target + done * size, line_step, factor)
+                done += LANES
+        for k in range(done, count):
             for lane in range(m):
-                line = target + lane * line_step
-                for j in range(n):
-                    sample = memory[j * LANES + lane]
-                    place = line + (place_of(j, n) if analysis else j) * step
-                    pointer(place, zero)[0] = sample * scale_of(j) if analysis else sample
+                element = memory[(row + k * apart) * LANES + lane]
+                pointer(target + lane * line_step + k * step, zero)[0] = element * factor
+
+    def of_lines(run):
+        """run over samples, and over bands: the low one, of even rows, and the high one after it."""
+
+        @inlined
+        def samples(place, line_step, step, m, n, memory):
+            run(place, line_step, step, m, n, memory, 0, 1, one)
+
+        @inlined
+        def bands(place, line_step, step, m, n, memory):
+            half = (n + 1) // 2
+            run(place, line_step, step, m, half, memory, 0, 2, low)
+            run(place + half * step, line_step, step, m, n - half, memory, 1, 2, high)
+
+        return samples, bands
+
+    read, write = of_lines(read_run)[not analysis], of_lines(write_run)[analysis]
 
     @inlined
     def lift(memory, n, first, factor):

@@ -12,9 +12,22 @@ from numba.extending import intrinsic
 from ..arithmetic.numba_private import get_or_insert_function
 from .panels import LANES
 
-__all__ = ["LANES", "add_scaled", "adding", "fence", "highest", "prefetch", "store_line", "storing", "summing"]
+__all__ = [
+    "LANES",
+    "add_scaled",
+    "adding",
+    "fence",
+    "highest",
+    "load_lanes",
+    "prefetch",
+    "store_line",
+    "storing",
+    "summing",
+    "turn_in",
+    "turn_out",
+]
 
-_I32 = ir.IntType(32)
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 def adding(pairs: Sequence[tuple[int, int]]) -> Any:
@@ -116,11 +129,86 @@ def add_scaled(typing: Any, memory: Any, at: Any, first: Any, second: Any, facto
         kind = ir.FunctionType(before.type, [before.type] * 3)
         fused = get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f{8 * size}")
         after = builder.call(fused, [_repeated(builder, factor), builder.fadd(one, other), before])
-        place = builder.bitcast(builder.gep(memory, [at]), before.type.as_pointer())
-        builder.store(after, place).align = size
+        _stored(builder, after, memory, at, size)
         return context.get_dummy_value()
 
     return types.void(memory, at, first, second, factor), lower
+
+
+@intrinsic
+def load_lanes(typing: Any, memory: Any, at: Any, address: Any, factor: Any) -> Any:
+    """Put `LANES` elements from an address, times the factor, to memory[at:]."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """A load, a product, and a store."""
+        memory, at, address, factor = args
+        size = sig.args[0].dtype.bitwidth // 8
+        content = _loaded(builder, builder.inttoptr(address, memory.type), _I64(0), size)
+        _stored(builder, builder.fmul(content, _repeated(builder, factor)), memory, at, size)
+        return context.get_dummy_value()
+
+    return types.void(memory, at, address, factor), lower
+
+
+@intrinsic
+def turn_in(typing: Any, memory: Any, at: Any, apart: Any, address: Any, line_step: Any, factor: Any) -> Any:
+    """Put `LANES` elements of each of as many lines to memory, times the factor: of all lines those at one place.
+
+    The first go to memory[at:], the next ones so many elements apart.
+    """
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """Lines are loaded, turned, multiplied and stored."""
+        memory, at, apart, address, line_step, factor = args
+        size, by = sig.args[0].dtype.bitwidth // 8, _repeated(builder, factor)
+        places = [builder.add(address, builder.mul(line_step, _I64(k))) for k in range(LANES)]
+        lines = [_loaded(builder, builder.inttoptr(place, memory.type), _I64(0), size) for place in places]
+        for k, row in enumerate(_turned(builder, lines)):
+            place = builder.add(at, builder.mul(apart, _I64(k)))
+            _stored(builder, builder.fmul(row, by), memory, place, size)
+        return context.get_dummy_value()
+
+    return types.void(memory, at, apart, address, line_step, factor), lower
+
+
+@intrinsic
+def turn_out(typing: Any, memory: Any, at: Any, apart: Any, address: Any, line_step: Any, factor: Any) -> Any:
+    """The same the other way round, from memory to lines."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        """Rows are loaded, multiplied, turned and stored."""
+        memory, at, apart, address, line_step, factor = args
+        size, by = sig.args[0].dtype.bitwidth // 8, _repeated(builder, factor)
+        places = [builder.add(at, builder.mul(apart, _I64(k))) for k in range(LANES)]
+        rows = [builder.fmul(_loaded(builder, memory, place, size), by) for place in places]
+        for k, line in enumerate(_turned(builder, rows)):
+            place = builder.add(address, builder.mul(line_step, _I64(k)))
+            _stored(builder, line, builder.inttoptr(place, memory.type), _I64(0), size)
+        return context.get_dummy_value()
+
+    return types.void(memory, at, apart, address, line_step, factor), lower
+
+
+def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """A square of elements the other way round: element j of what is returned at i is element i of row j.
+
+    Blocks off the diagonal are exchanged, of one element, of two, and so on.
+    """
+    distance = 1
+    while distance < LANES:
+        kept, moved = [], []
+        for p in range(LANES):
+            kept.append(p if not p & distance else LANES + p - distance)
+            moved.append(p + distance if not p & distance else LANES + p)
+        for first in range(LANES):
+            if not first & distance:
+                one, other = rows[first], rows[first + distance]
+                rows[first], rows[first + distance] = (
+                    builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(_I32, LANES), mask))
+                    for mask in (kept, moved)
+                )
+        distance *= 2
+    return rows
 
 
 def storing(past: bool) -> Any:
@@ -196,6 +284,11 @@ def _loaded(builder: Any, buffer: Any, first: Any, size: int) -> Any:
     content = builder.load(builder.bitcast(builder.gep(buffer, [first]), lanes.as_pointer()))
     content.align = size
     return content
+
+
+def _stored(builder: Any, content: Any, buffer: Any, first: Any, size: int) -> None:
+    """Write a vector to buffer[first:], of so many bytes an element."""
+    builder.store(content, builder.bitcast(builder.gep(buffer, [first]), content.type.as_pointer())).align = size
 
 
 def _repeated(builder: Any, number: Any) -> Any:

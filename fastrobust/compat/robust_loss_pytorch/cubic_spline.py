@@ -24,7 +24,7 @@ def interpolate1d(x: ArrayLike, values: ArrayLike, tangents: ArrayLike) -> Tenso
     Returns
     -------
     Tensor
-        Of x's shape.
+        Of x's shape, computed in double.
     """
     x, values = arguments.floating("x", x), arguments.floating("values", values)
     tangents = arguments.floating("tangents", tangents)
@@ -33,6 +33,8 @@ def interpolate1d(x: ArrayLike, values: ArrayLike, tangents: ArrayLike) -> Tenso
             "values and tangents must have one axis of the same length, at least 2, "
             f"got {tuple(values.shape)} and {tuple(tangents.shape)}"
         )
+    dtype = torch.promote_types(x.dtype, values.dtype)
+    x, values, tangents = x.double(), values.double(), tangents.double()
     last = len(values) - 1
     knot = torch.clamp(torch.floor(x.detach()), 0, last - 1).nan_to_num().long()
     t = torch.clamp(x, 0, last) - knot
@@ -42,4 +44,4 @@ def interpolate1d(x: ArrayLike, values: ArrayLike, tangents: ArrayLike) -> Tenso
     below, above = (
         values[i] + torch.where(tangents[i] == 0, 0.0, tangents[i] * (x - knot)) for i, knot in ((0, 0), (-1, last))
     )  # a level end stays level up to infinity
-    return torch.where(x < 0, below, torch.where(x > last, above, inside))
+    return torch.where(x < 0, below, torch.where(x > last, above, inside)).to(dtype)

@@ -27,21 +27,26 @@ def analytical_base_partition_function(numer: int, denom: int) -> float:
 
 def partition_spline_curve(alpha: ArrayLike) -> Tensor:
     """A curve that is steep where log Z bends most; linear in log(alpha) far out. For alpha >= 0."""
-    alpha = arguments.floating("alpha", alpha)
+    given = arguments.floating("alpha", alpha)
+    alpha = given.double()
     y = alpha - 2
     near = 2.25 * y / (y.abs() + 0.25) + alpha + 2
-    return torch.where(alpha < 4, near, 5 / 18 * torch.log(4 * torch.clamp(alpha, min=4) - 15) + 8)
+    found = torch.where(alpha < 4, near, 5 / 18 * torch.log(4 * torch.clamp(alpha, min=4) - 15) + 8)
+    return found.to(given.dtype)
 
 
 def inv_partition_spline_curve(x: ArrayLike) -> Tensor:
     """The alpha at which `partition_spline_curve` is x, x >= 0."""
-    x = arguments.floating("x", x)
+    given = arguments.floating("x", x)
+    x = given.double()
     below = x < 4
     distance = torch.clamp(x, max=8) - 4
     height = torch.where(below, -distance, distance)  # not abs(), whose derivative at 0 would be 0
-    y = 0.5 * (height - 2.5 + torch.sqrt((2.5 - height) ** 2 + height))  # y^2 + (2.5 - height) y = height/4
+    half = 2.5 - height
+    root = torch.sqrt(half**2 + height)
+    y = torch.where(half > 0, 0.5 * height / (half + root), 0.5 * (root - half))  # y^2 + half y = height/4
     far = (torch.exp(3.6 * (torch.clamp(x, min=8) - 8)) + 15) / 4
-    return torch.where(x < 8, 2 + torch.where(below, -y, y), far)
+    return torch.where(x < 8, 2 + torch.where(below, -y, y), far).to(given.dtype)
 
 
 class Distribution:

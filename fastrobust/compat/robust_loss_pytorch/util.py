@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from ...torch._modules import student_t_nll
 from ...torch._scaled import SHIFT
+from ...transforms import DCT, YUV
 from ._arguments import floating, parameter, positive, tensor
 
 if TYPE_CHECKING:
@@ -89,41 +89,25 @@ def students_t_nll(x: ArrayLike, df: ArrayLike, scale: ArrayLike) -> Tensor:
     return value.to(dtype)
 
 
-# The YUV of PAL, scaled so that it keeps volumes: distributions of pixels are densities in either space.
-_MATRIX = 1.580227820074 * torch.tensor(
-    [
-        [0.299, 0.587, 0.114],
-        [-0.14714119, -0.28886916, 0.43601035],
-        [0.61497538, -0.51496512, -0.10001026],
-    ],
-    dtype=torch.float64,
-)
+_VOLUME_PRESERVING_YUV_SCALE = YUV.SCALE
 
 
-def _transformed(name: str, image: ArrayLike, matrix: Tensor) -> Tensor:
-    """The image with its channels, the last axis, multiplied by the matrix."""
+def _transformed(name: str, image: ArrayLike, transform: Callable[[Tensor], Tensor]) -> Tensor:
+    """The image with its channels, the last axis, transformed, in double."""
     image = floating(name, image)
     if not image.dim() or image.shape[-1] != 3:
         raise ValueError(f"{name} must have 3 channels as its last axis, got shape {tuple(image.shape)}")
-    return image @ matrix.to(image).T
+    return transform(image.double()).to(image.dtype)
 
 
 def rgb_to_syuv(rgb: ArrayLike) -> Tensor:
     """RGB, shape (..., 3), to a volume-preserving YUV."""
-    return _transformed("rgb", rgb, _MATRIX)
+    return _transformed("rgb", rgb, YUV())
 
 
 def syuv_to_rgb(yuv: ArrayLike) -> Tensor:
     """The inverse of `rgb_to_syuv`."""
-    return _transformed("yuv", yuv, torch.linalg.inv(_MATRIX))
-
-
-def _dct(n: int, like: Tensor) -> Tensor:
-    """The orthonormal matrix of the DCT-II."""
-    k, i = (torch.arange(n, dtype=torch.float64, device=like.device).reshape(s) for s in ((-1, 1), (1, -1)))
-    matrix = math.sqrt(2 / n) * torch.cos(math.pi * k * (2 * i + 1) / (2 * n))
-    matrix[0] /= math.sqrt(2)
-    return matrix.to(like.dtype)
+    return _transformed("yuv", yuv, YUV().inverse)
 
 
 def _planes(name: str, image: ArrayLike) -> Tensor:
@@ -136,14 +120,14 @@ def _planes(name: str, image: ArrayLike) -> Tensor:
 
 def image_dct(image: ArrayLike) -> Tensor:
     """Orthonormal DCT-II over the last two axes."""
-    image = _planes("image", image)
-    return _dct(image.shape[-2], image) @ image @ _dct(image.shape[-1], image).T
+    found: Tensor = DCT()(_planes("image", image))
+    return found
 
 
 def image_idct(dct_image: ArrayLike) -> Tensor:
     """The inverse of `image_dct`."""
-    image = _planes("dct_image", dct_image)
-    return _dct(image.shape[-2], image).T @ image @ _dct(image.shape[-1], image)
+    found: Tensor = DCT().inverse(_planes("dct_image", dct_image))
+    return found
 
 
 def compute_jacobian(f: Callable[[Tensor], Tensor], x: ArrayLike) -> NDArray:
