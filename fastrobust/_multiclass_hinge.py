@@ -181,17 +181,17 @@ def _evaluated(
         z = xp.where((samples.weights == 0)[..., None], 0.0, z)
         places = xp.arange(z.shape[-1])
         right = places == samples.chosen[..., None]
-        z = xp.where(right.any(-1)[..., None], z, np.nan)  # of an index that is no class
-        values = _loss(xp, z, right, places, float(margin), kind, power)
+        strange = (samples.weights != 0) & ~right.any(-1)  # of an index that is no class
+        values = xp.where(strange, np.nan, _loss(xp, z, right, places, float(margin), kind, power))
         total = of_classes.divisor(samples, given)
         dx = dmargin = None
         if wrt:
             slopes = _slopes(xp, z, right, places, float(margin), kind, power)
-            together = slopes.sum(-1)
+            together = xp.where(strange, np.nan, slopes.sum(-1))
             if "margin" in wrt:
                 dmargin = of_classes.combined(together, samples, given.reduction, total)
             if "x" in wrt:
                 factors = of_classes.factors(samples, total)
-                each = xp.where(right, -together[..., None], slopes) * factors[..., None]
+                each = xp.where(right | strange[..., None], -together[..., None], slopes) * factors[..., None]
                 dx = of_classes.like_x(samples, xp.moveaxis(each, -1, 1))
         return MulticlassHingeGrad(of_classes.combined(values, samples, given.reduction, total), dx, dmargin)

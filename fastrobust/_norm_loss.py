@@ -190,6 +190,8 @@ def _mask(weights: Any) -> Any:
     """1 for what counts and 0 for what does not, so that the length of that is not looked at."""
     if weights is None:
         return None
+    if isinstance(weights, int | float):
+        return float(weights != 0)
     if not hasattr(weights, "shape"):
         weights = np.asarray(weights)
     return backend(weights, "weights").xp.where(weights == 0, 0.0, 1.0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _arguments as arguments
 from ._call import check_reduction
-from ._dispatch import backend, joined, shown
+from ._dispatch import backend, is_container, joined, shown
 from ._row_operations import Operations
 from .kernels.compilers.alone import imported
 
@@ -99,14 +99,16 @@ def checked(axis: object, shape: tuple[int, ...]) -> int:
 def kernels_for(loss: str, names: Sequence[str], operands: Sequence[object], weights: object = None) -> Any:
     """The kernels for arrays of the first operand's library, which all others are of: see `_backends.numpy.rows`."""
     target = backend(operands[0], names[0])
-    for name, value in zip((*names[1:], "weights"), (*operands[1:], weights), strict=True):
-        if value is not None:
-            joined(name, value, target, names[0], operands[0])
+    others = [*zip(names[1:], operands[1:], strict=True), *([] if weights is None else [("weights", weights)])]
+    plain = not is_container(target)
+    refused = names[0], operands[0]
+    for name, value in others:
+        if is_container(joined(name, value, target, *refused[:2])) and plain:
+            plain, refused = False, (name, value)
     module = getattr(target, "row_kernels", None)
-    if module is None:
-        raise TypeError(
-            f"{names[0]} is a {shown(operands[0])}: {loss} takes arrays of NumPy, CuPy, PyTorch and JAX; convert it"
-        )
+    if module is None or not plain:
+        name, value = refused
+        raise TypeError(f"{name} is a {shown(value)}: {loss} takes arrays of NumPy, CuPy, PyTorch and JAX; convert it")
     return imported(module)
 
 
@@ -198,11 +200,13 @@ def divisor(xp: Any, weights: Any, count: int, reduction: str, empty: str = "nan
     if weights is None:
         return float(count) or nothing
     total = weights.sum()
-    return xp.where(total == 0, nothing, total)
+    return (float(total) or nothing) if xp is np else xp.where(total == 0, nothing, total)
 
 
 def over(xp: Any, weights: Any, total: Any) -> Any:
     """The factors of derivatives: weights over what sums are divided by, if that is there."""
-    if weights is None:
-        return 1.0 / total if total == total else 1.0
-    return weights / (total if isinstance(total, float) else xp.where(total == total, total, 1.0))
+    if not isinstance(total, float):
+        total = xp.where(total == total, total, 1.0)
+    elif total != total or total == 1.0:
+        return 1.0 if weights is None else weights
+    return (1.0 if weights is None else weights) / total

@@ -66,8 +66,9 @@ def _of_samples(xp: Any, zero: Any, shape: tuple[int, ...], places: Any, given: 
     if by_index:
         target = given.target
         if given.class_weights is not None:
-            of_class = xp.where(places == target[..., None], given.class_weights, zero)
-            weights = weights * of_class.sum(-1)
+            own = places == target[..., None]
+            of_class = xp.where(own.any(-1), xp.where(own, given.class_weights, zero).sum(-1), math.nan)
+            weights = xp.where(weights == 0, zero, weights * of_class)  # NaN of an index that is no class
         if given.ignore_index is not None:
             weights = xp.where(target != given.ignore_index, weights, zero)
     return xp.broadcast_to(weights, shape)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OPTIONS",
     "Samples",
+    "check_ignored",
     "checked_axis",
     "checked_index",
     "checked_options",
@@ -93,8 +94,10 @@ def checked_axis(shape: tuple[int, ...], target_shape: tuple[int, ...], kind: st
 
 def kernels_for(x: object, given: Given) -> Any:
     """The kernels for the library of x, of which all arguments are."""
-    named = {"x": x, "target": given.target, "weights": given.weights, "class_weights": given.class_weights}
-    named = {name: value for name, value in named.items() if value is not None}
+    named = {"x": x, "target": given.target}
+    for name, value in (("weights", given.weights), ("class_weights", given.class_weights)):
+        if value is not None:
+            named[name] = value
     return rows.kernels_for("a loss of classes", tuple(named), tuple(named.values()))
 
 
@@ -113,10 +116,17 @@ def looked_at(kernels: Any, x: object, given: Given, options: tuple[float, ...],
     if classes.dtype.kind in "iu":
         if xp is np:  # without waiting for a device; there the kernels make NaN of what is no class
             checked_index(classes, count, given.ignore_index)
+        check_ignored(given.ignore_index)
         chosen = True if given.ignore_index is None else classes != given.ignore_index
         index = (classes if chosen is True else xp.where(chosen, classes, 0)).astype(np.int64, copy=False)
         if given.class_weights is not None:
-            counted = counted * _class_weights(kernels, given.class_weights, count)[index]
+            of_class = _class_weights(kernels, given.class_weights, count)
+            if xp is np:
+                of_class = of_class[index]
+            else:  # where an index that is no class would be that of another
+                inside = (index >= 0) & (index < count)
+                of_class = xp.where(inside, of_class[xp.where(inside, index, 0)], np.nan)
+            counted = counted * of_class if xp is np else xp.where(counted == 0, 0.0, counted * of_class)
         if chosen is not True:
             counted = xp.where(chosen, counted, 0.0)
         index = xp.ascontiguousarray(index).reshape(ways[0], ways[2])
@@ -170,12 +180,17 @@ def _broadcast(kernels: Any, name: str, value: object, shape: tuple[int, ...]) -
         raise ValueError(f"{name} must broadcast to the samples, of shape {shape}; got shape {array.shape}") from None
 
 
+def check_ignored(ignore_index: object) -> None:
+    """Refuse what is no index."""
+    if ignore_index is not None and (isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer)):
+        raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}")
+
+
 def checked_index(classes: NDArray, count: int, ignore_index: int | None) -> None:
     """Refuse indices that are neither a class nor ignored."""
     wrong = (classes < 0) | (classes >= count)
+    check_ignored(ignore_index)
     if ignore_index is not None:
-        if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
-            raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}")
         wrong &= classes != ignore_index
     if wrong.any():
         place = tuple(map(int, np.argwhere(wrong)[0]))

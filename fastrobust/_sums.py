@@ -302,10 +302,7 @@ def derivatives_of(
     if rows.pull is not None and first in results:
         results[first] = rows.pull(results[first])
     if copied and out is not None:
-        shape = tuple(results[first].shape)
-        if np.shape(out) != shape or isinstance(out, tuple | list):
-            raise ValueError(f"out for d{first} must be an array of shape {shape}, got {_dispatch.shown(out)}")
-        out[...] = results[first]
+        _fill(out, f"d{first}", results[first])
     shaped = [value, *(results.get(name) for name in formula.parameters)] if each else []
     value, *by_parameters = [None if part is None else part.reshape(rows.shape) for part in shaped] or [value]
     results.update(zip(formula.parameters, by_parameters, strict=False))
@@ -313,6 +310,19 @@ def derivatives_of(
     if copied and out is not None:
         found[1] = out
     return found
+
+
+def _fill(out: Any, name: str, found: Any) -> None:
+    """Write results to memory that is of their kind."""
+    shape, kind = tuple(found.shape), str(getattr(out, "dtype", ""))
+    if type(out).__module__.startswith("jax") or not isinstance(out, type(found)) or tuple(out.shape) != shape:
+        got = f"shape {tuple(out.shape)}" if isinstance(out, type(found)) else f"a {_dispatch.shown(out)}"
+        raise ValueError(f"out for {name} must be an array of shape {shape}, got {got}")
+    if "float" not in kind:
+        raise TypeError(f"out of dtype {kind} does not take {found.dtype}: pass a floating-point array")
+    if getattr(out, "requires_grad", False) or not getattr(getattr(out, "flags", None), "writeable", True):
+        raise ValueError(f"out for {name} is read-only, or has gradients of its own: pass other memory")
+    out[...] = found.detach() if hasattr(found, "detach") else found
 
 
 def _summed(split: Split, rows: Rows, weights: ArrayLike | None) -> list[Any]:

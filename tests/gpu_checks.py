@@ -396,6 +396,17 @@ def losses_of_rows(cp: Any) -> None:
     found = losses.cross_entropy.value_and_grad(cp.asarray(anchors), cp.asarray(np.array([0, 16, -1, 3, 1, 2])))
     wrong = np.array([False, True, True, False, False, False])
     assert (np.isnan(found.value.get()) == wrong).all() and (np.isnan(found.dx.get()).all(-1) == wrong).all()
+    index, of_class = cp.asarray(np.array([0, 16, -1, 3, 17, 2])), cp.asarray(np.r_[0.0, np.ones(14), 0.0])
+    kept = cp.asarray(np.array([1.0, 1, 1, 1, 0, 1]))
+    for loss in (losses.cross_entropy, losses.softmax_focal, losses.multiclass_hinge):
+        found = loss.value_and_grad(cp.asarray(anchors), index, class_weights=of_class, weights=kept)
+        assert np.isnan(found.value.get()).tolist() == [False, True, True, False, False, False]
+        assert np.isnan(found.dx.get()).all(-1).tolist() == [False, True, True, False, False, False]
+        assert not found.dx.get()[[0, 4]].any()
+    assert losses.cross_entropy(cp.asarray(anchors[0]), 3).shape == ()
+    assert losses.norm(losses.huber)(cp.asarray(anchors), 1.0, weights=2.0).shape == (6,)
+    with pytest.raises(TypeError, match=r"ignore_index must be an integer, got 1\.5"):
+        losses.cross_entropy(cp.asarray(anchors), index, ignore_index=1.5)
     with pytest.raises(TypeError, match=r"target is a numpy.ndarray and x a .*cupy"):
         losses.cross_entropy(cp.asarray(anchors), np.zeros(6, np.int64))
     with pytest.raises(ValueError, match="x has no classes"):

@@ -201,3 +201,44 @@ CASES: list[tuple[Callable[[], Any], type, str]] = [
 def test_what_does_not_fit_is_refused_by_name(call: Any, kind: Any, words: str) -> None:
     with pytest.raises(kind, match=words):
         call()
+
+
+def test_meanings_of_arrays_are_refused_wherever_they_come() -> None:
+    """A mask or an index, in any argument but the first, too."""
+    pandas = pytest.importorskip("pandas")
+    masked, series = np.ma.array([1.0, 1.0, 1e9], mask=[0, 0, 1]), pandas.Series([0, 1, 2], index=[2, 1, 0])
+    labels = np.ma.array([0, 1, 2], mask=[0, 0, 1])
+    calls: list[tuple[str, Any]] = [
+        ("weights", lambda: losses.kl_logits(X, 2 * X, weights=masked)),
+        ("target", lambda: losses.cross_entropy(X, labels)),
+        ("target", lambda: losses.cross_entropy(X, series)),
+        ("class_weights", lambda: losses.cross_entropy(X, np.arange(3), class_weights=np.ma.ones(4))),
+        ("margin", lambda: losses.triplet(X, X, X, masked)),
+        ("positive", lambda: losses.info_nce(X, pandas.DataFrame(X))),
+        ("target", lambda: losses.multiclass_hinge(X, series)),
+    ]
+    for name, call in calls:
+        with pytest.raises(TypeError, match=f"{name} is a .* convert"):
+            call()
+    for call in (lambda: losses.kl_logits(X, None), lambda: losses.cross_entropy(X, None)):
+        with pytest.raises(TypeError, match=r"target is a builtins\.NoneType"):
+            call()
+
+
+def test_an_index_that_is_no_class_is_nan_with_class_weights() -> None:
+    """Where values cannot be looked at; an error elsewhere."""
+    given, of_class = (J(X.astype("f")), J(np.array([0, 5, 2]))), J(np.ones(4))
+    for loss in (losses.cross_entropy, losses.softmax_focal, losses.multiclass_hinge):
+
+        def found(loss: Any = loss, **options: Any) -> Any:
+            return jax.jit(lambda x, index: loss(x, index, class_weights=of_class, **options))(*given)
+
+        assert np.isnan(found()).tolist() == [False, True, False], loss
+        for options in ({"ignore_index": 5}, {"weights": J([1.0, 0.0, 1.0])}):
+            assert found(**options)[1] == 0 and np.isfinite(found(**options)).all(), loss
+
+
+def test_a_loss_that_is_nan_has_nan_in_all_derivatives() -> None:
+    x = np.array([[NAN, 1.0, 2.0], [0.0, 1.0, 2.0]])
+    found = losses.softmax_focal.value_and_grad(x, np.array([1, 1]))
+    assert np.isnan(found.value).tolist() == np.isnan(found.dgamma).tolist() == [True, False]

@@ -183,6 +183,12 @@ def test_memory_for_derivatives_in_the_first_of_the_data() -> None:
         for options in ({}, {"softmax_axis": 1}):
             with pytest.raises(ValueError, match=r"out for dx must be an array of shape \(3, 4, 50\), got"):
                 dice.value_and_grad(x, target, axis=2, wrt=("x",), out=wrong, **options)
+    for dtype, options in ((np.float16, {}), (np.float32, {"softmax_axis": 1})):
+        with pytest.raises(TypeError, match="out of dtype int64 does not take"):
+            dice.value_and_grad(x.astype(dtype), target, wrt=("x",), out=np.zeros(x.shape, int), **options)
+        fixed = np.broadcast_to(dtype(0), x.shape)
+        with pytest.raises(ValueError, match="out for dx is read-only"):
+            dice.value_and_grad(x.astype(dtype), target, wrt=("x",), out=fixed, **options)
     with pytest.raises(ValueError, match="out is memory for dx, and wrt has no x"):
         dice.value_and_grad(x, target, wrt=("target",), out=x)
 

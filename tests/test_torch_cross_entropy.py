@@ -206,6 +206,7 @@ def test_cuda_tensors_go_through_cupy(fake_cupy: Any, monkeypatch: pytest.Monkey
         lambda x, y, t: losses.softmax_focal(x, index, axis=1),
         lambda x, y, t: losses.kl_logits(x, y, axis=1, weights=torch.arange(3.0)),
         lambda x, y, t: losses.triplet(x, y, y.flip(0), t, distance="cosine", axis=1, reduction="mean"),
+        lambda x, y, t: losses.norm(losses.huber)(x, 1.0, axis=1, weights=2.0),
     ]
     results: list[list[Any]] = [[], []]
     before = len(launched)
@@ -217,7 +218,7 @@ def test_cuda_tensors_go_through_cupy(fake_cupy: Any, monkeypatch: pytest.Monkey
             found += [value.detach(), *(slope for slope in slopes if slope is not None)]
         # The second time.
         monkeypatch.setattr(_kernels, "array_of", lambda tensor: fake_cupy.from_dlpack(tensor.detach()))
-    assert len(launched) > before and len(results[0]) == len(results[1]) == 17
+    assert len(launched) > before and len(results[0]) == len(results[1]) == 19
     for one, other in zip(*results, strict=True):
         assert one.dtype is other.dtype
         torch.testing.assert_close(one, other, rtol=2e-6 if one.dtype is not torch.bfloat16 else 1e-2, atol=1e-7)

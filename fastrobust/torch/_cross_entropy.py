@@ -53,7 +53,8 @@ def loss(x: Tensor, call: Given, options: tuple[Option, ...]) -> Tensor:
     if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in given):
         value: Tensor = _CrossEntropy.apply(call, options, *given)
         return value
-    return tensor_over(_evaluated(x, call, options, ()).value, x.dtype)
+    found: Tensor = _evaluated(x, call, options, ()).value
+    return found
 
 
 def transformed(x: Tensor, call: Given, function: Callable[[Tensor], Tensor]) -> Tensor:
@@ -98,18 +99,22 @@ def loss_and_grad(x: Tensor, call: Given, options: tuple[Option, ...], wrt: tupl
         raise TypeError("value_and_grad takes plain tensors on one device; let autograd differentiate others")
     found = _evaluated(wide, call, options, wrt)
     dtype = x.dtype if x.is_floating_point() else torch.float64
-    return rows.CrossEntropyGrad(*[None if part is None else tensor_over(part, dtype) for part in found])
+    return rows.CrossEntropyGrad(*[None if part is None else part.to(dtype) for part in found])
 
 
 def _usable(x: Tensor, call: Given, options: tuple[Option, ...]) -> bool:
     """Tell whether the kernels take this, constant but for x and the options."""
     constant = [v for v in (call.target, call.weights, call.class_weights) if isinstance(v, Tensor)]
-    return not any(v.requires_grad for v in constant) and plain([x, *options, *constant])
+    single = all(o.is_cpu and o.numel() == 1 for o in options if isinstance(o, Tensor))  # read without waiting
+    given = [x, *options, call.target, call.weights, call.class_weights]
+    return single and not any(v.requires_grad for v in constant) and plain(given)
 
 
 def plain(values: Sequence[Any]) -> bool:
     """Tell whether the kernels take these tensors, which are ordinary ones on one device, or numbers."""
     tensors = [value for value in values if isinstance(value, Tensor)]
+    if not tensors[0].is_cpu and any(not isinstance(v, Tensor | float | int | None) for v in values):
+        return False  # arrays of NumPy and lists
     return ordinary() and all(
         type(v) in _kernels.PLAIN
         and (v.is_cpu or v.is_cuda)
@@ -135,13 +140,13 @@ def tensor_over(part: Any, dtype: torch.dtype) -> Tensor:
 
 
 def _evaluated(x: Tensor, call: Given, options: tuple[Option, ...], wrt: tuple[str, ...]) -> rows.CrossEntropyGrad:
-    """What the kernels give."""
+    """What the kernels give, as tensors like x."""
     numbers = tuple(float(option) for option in options)
-    given = Given(
-        array_over(call.target), call.axis, array_over(call.weights), array_over(call.class_weights), *call[4:]
-    )
-    with _kernels.on(x, "x"):
-        return rows.evaluated(array_over(x), given, numbers, wrt)
+    with _kernels.on(x, "x"):  # arrays are made of tensors, and tensors of arrays, on PyTorch's stream
+        target, weights, class_weights = map(array_over, (call.target, call.weights, call.class_weights))
+        given = Given(target, call.axis, weights, class_weights, *call[4:])
+        found = rows.evaluated(array_over(x), given, numbers, wrt)
+        return rows.CrossEntropyGrad(*[None if part is None else tensor_over(part, x.dtype) for part in found])
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -155,7 +160,8 @@ class _CrossEntropy(torch.autograd.Function):
         ctx.call, ctx.options = call, options
         ctx.save_for_backward(x, *tensors)
         value, *ctx.slopes = _evaluated(x, call, options, ctx.wrt)
-        return tensor_over(value, x.dtype)
+        made: Tensor = value
+        return made
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
@@ -170,7 +176,7 @@ class _CrossEntropy(torch.autograd.Function):
         # Handed over, and computed again if this is called again, so that the large one need not be copied.
         slopes = ctx.slopes or _evaluated(x, ctx.call, ctx.options, ctx.wrt)[1:]
         ctx.slopes = None
-        dx, *others = [None if slope is None else tensor_over(slope, x.dtype) for slope in slopes]
+        dx, *others = slopes
         each = ctx.call.reduction == "none"
         if dx is not None and (each or gradient.is_cuda or float(gradient) != 1.0):  # without waiting for a GPU
             dx.mul_(gradient.unsqueeze(ctx.call.axis) if each else gradient)

@@ -31,7 +31,8 @@ def value_of(task: Task, data: list[Any], numbers: list[Any], call: Call) -> Ten
             task, call, [None if isinstance(v, Tensor) else v for v in numbers], *data, *numbers
         )
         return value.to(dtype)
-    return tensor_over(_evaluated(task, data, numbers, call, ())[0], dtype)
+    found: Tensor = _evaluated(task, data, numbers, call, ())[0]
+    return found.to(dtype)
 
 
 def derivatives_of(task: Task, data: list[Any], numbers: list[Any], call: Call, wrt: tuple[str, ...]) -> list[Any]:
@@ -40,7 +41,7 @@ def derivatives_of(task: Task, data: list[Any], numbers: list[Any], call: Call, 
     if not _usable([*data, *numbers], call.weights):
         raise TypeError("value_and_grad takes plain tensors on one device; let autograd differentiate others")
     found = _evaluated(task, data, numbers, call, wrt)
-    return [None if part is None else tensor_over(part, dtype) for part in found]
+    return [None if part is None else part.to(dtype) for part in found]
 
 
 def _prepared(task: Task, data: Sequence[Any]) -> tuple[list[Tensor], torch.dtype]:
@@ -62,10 +63,11 @@ def _usable(values: Sequence[Any], weights: Any) -> bool:
 
 
 def _evaluated(task: Task, data: Sequence[Any], numbers: Sequence[Any], call: Call, wrt: tuple[str, ...]) -> list[Any]:
-    """What the kernels give."""
-    with _kernels.on(data[0], task.data[0]):
+    """What the kernels give, as tensors like the data."""
+    with _kernels.on(data[0], task.data[0]):  # arrays are made of tensors, and tensors of arrays, on PyTorch's stream
         given = Call(call.axis, array_over(call.weights), call.reduction)
-        return rows.evaluated(task, [array_over(v) for v in data], [array_over(v) for v in numbers], given, wrt)
+        found = rows.evaluated(task, [array_over(v) for v in data], [array_over(v) for v in numbers], given, wrt)
+        return [None if part is None else tensor_over(part, data[0].dtype) for part in found]
 
 
 def _composed(task: Task, data: list[Any], numbers: list[Any], call: Call) -> Tensor:
@@ -99,7 +101,8 @@ class _Rows(torch.autograd.Function):
         ctx.task, ctx.call, ctx.constants = task, call, constants
         ctx.save_for_backward(*[value for value in operands if isinstance(value, Tensor)])
         value, *ctx.slopes = _evaluated(task, operands[:count], operands[count:], call, ctx.wrt)
-        return tensor_over(value, operands[0].dtype)
+        made: Tensor = value
+        return made
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
@@ -124,11 +127,11 @@ class _Rows(torch.autograd.Function):
             if not need:
                 results.append(None)
             elif place < count:
-                part = tensor_over(slope, operand.dtype)
+                part = slope.to(operand.dtype)
                 if each or gradient.is_cuda or float(gradient) != 1.0:  # without waiting for a GPU
                     part.mul_(gradient.unsqueeze(axis) if each else gradient)
                 results.append(part)
             else:
-                part = tensor_over(slope, operand.dtype) * gradient
+                part = slope.to(operand.dtype) * gradient
                 results.append(part.sum_to_size(operand.shape))
         return None, None, None, *results

@@ -27,7 +27,8 @@ def _by_gamma(x: Any, gamma: Any) -> Any:
     """The derivative in gamma, q^gamma x log q, with log q = log1p(-exp(-x)) where q is nearly 1."""
     q = -expm1(-x)
     log_q = where(x > 0.7, log1p(-exp(-x)), log(q))
-    return where(x < _CERTAIN, where(x > 0, q**gamma * x * log_q, 0.0 * x), 0.0 * gamma)
+    certain = where(x >= _CERTAIN, 0.0 * gamma, x)  # NaN of NaN
+    return where(x < _CERTAIN, where(x > 0, q**gamma * x * log_q, 0.0 * x), certain)
 
 
 FOCAL_OF_LOSS = Formula(

@@ -21,7 +21,9 @@ xp = cupy
 
 def array(name: str, value: Any) -> cupy.ndarray:
     """The value as an array of CuPy's; an array of another library is an error."""
-    return cupy.asarray(value, np.float64) if isinstance(value, float | int) else converted(name, value)
+    if isinstance(value, float | int):
+        return cupy.asarray(value, np.int64 if isinstance(value, int) else np.float64)
+    return converted(name, value)
 
 
 def place(value: Any) -> AbstractContextManager[None]:
