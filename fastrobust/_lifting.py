@@ -42,8 +42,9 @@ def by_kernels(
 
 def _lift(wavelet: Wavelet, x: NDArray, levels: int, analysis: bool, transposed: bool, out: NDArray) -> None:
     """The transform along all axes but the first, to ``out``."""
-    from ._backends.numpy.lifting import lifted
+    from ._backends.numpy.lifting import LANES, lifted
 
+    memory = np.empty(LANES * max(x.shape[1:]), x.dtype)
     blocks = _blocks(x.shape, levels)
     if not analysis or not blocks:
         out[...] = x
@@ -51,7 +52,7 @@ def _lift(wavelet: Wavelet, x: NDArray, levels: int, analysis: bool, transposed:
     for level, block in enumerate(blocks if analysis else blocks[::-1]):
         source, target = (x if analysis and level == 0 else out[block]), other[block]
         for axis in range(1, x.ndim)[:: -1 if analysis else 1]:
-            lifted(wavelet, source, axis, analysis, transposed, target)
+            lifted(wavelet, source, axis, analysis, transposed, target, memory)
             source, target = target, out[block] if target.base is other else other[block]
         if source.base is other:
             out[block] = source
