@@ -42,9 +42,9 @@ def by_kernels(
 
 def _lift(wavelet: Wavelet, x: NDArray, levels: int, analysis: bool, transposed: bool, out: NDArray) -> None:
     """The transform along all axes but the first, to ``out``."""
-    from ._backends.numpy.lifting import LANES, lifted
+    from ._backends.numpy.lifting import lifted, memory_for
 
-    memory = np.empty(LANES * max(x.shape[1:]), x.dtype)
+    memory = memory_for(max(x.shape[1:]), x.dtype)
     blocks = _blocks(x.shape, levels)
     if not analysis or not blocks:
         out[...] = x

@@ -40,10 +40,10 @@ def _kept(kind: str, length: int, *options: str) -> NDArray:
 
 def _wavelet(length: int, name: str, way: str, transposed: str) -> NDArray:
     """One level of a line, of which each column is what a unit vector becomes."""
-    from ._backends.numpy.lifting import lifted
+    from ._backends.numpy.lifting import lifted, memory_for
 
-    found = np.empty((length, length))
-    lifted(WAVELETS[name], np.eye(length), 0, way == "analysis", transposed == "transposed", found)
+    found, memory = np.empty((length, length)), memory_for(length, np.dtype(np.float64))
+    lifted(WAVELETS[name], np.eye(length), 0, way == "analysis", transposed == "transposed", found, memory)
     return found
 
 

@@ -6,13 +6,13 @@ import functools
 
 import numpy as np
 
-from ..._types import NDArray
+from ..._types import DType, NDArray
 from ...kernels.compilers.alone import alone
 from ...kernels.loops.panels import LANES
 from ...kernels.losses.wavelets import Wavelet
 from .c_api import ufunc_over
 
-__all__ = ["lifted"]
+__all__ = ["lifted", "memory_for"]
 
 
 @functools.cache
@@ -29,20 +29,15 @@ def _made(wavelet: Wavelet, dtype: type, analysis: bool, transposed: bool) -> np
     return ufunc_over(address, wavelet.__name__, [dtype] * 2, [dtype], "(n),(s)->(n)")
 
 
-def lifted(
-    wavelet: Wavelet,
-    x: NDArray,
-    axis: int,
-    analysis: bool,
-    transposed: bool,
-    out: NDArray,
-    memory: NDArray | None = None,
-) -> None:
-    """One level along an axis of float32 or float64, written to other memory.
+def memory_for(length: int, dtype: DType) -> NDArray:
+    """The memory that lines of up to that length go through."""
+    return np.empty(length * LANES, dtype)
 
-    ``memory``, for `LANES` numbers for each of a line's, is written to.
-    """
+
+def lifted(
+    wavelet: Wavelet, x: NDArray, axis: int, analysis: bool, transposed: bool, out: NDArray, memory: NDArray
+) -> None:
+    """One level along an axis of float32 or float64, written to other memory."""
     dtype: type = x.dtype.type
-    memory = np.empty(x.shape[axis] * LANES, dtype) if memory is None else memory
     # Which other axis a line lies along does not matter: swapping takes a tenth of the time of moving.
     _ufunc(wavelet, dtype, analysis, transposed)(x.swapaxes(axis, -1), memory, out.swapaxes(axis, -1))
