@@ -13,6 +13,7 @@ from ._dispatch import INSTALL, NAMES, install
 from .kernels.compilers.alone import imported
 
 _LIBRARIES = {  # what each of them needs
+    "activations": "numpy",
     "losses": "numpy",
     "math": "numpy",
     "optimize": "scipy",

@@ -576,6 +576,7 @@ def test_import_brings_no_framework_and_starts_no_thread() -> None:
 
 
 PARTS = {
+    "activations": "numpy",
     "losses": "numpy",
     "math": "numpy",
     "transforms": "numpy",
@@ -585,6 +586,7 @@ PARTS = {
     "jax": "jax",
 }
 USES = {  # of each of them, and of the library that it needs
+    "activations": "activations.elu(1.0, 1.0)",
     "losses": "losses.mse(1.0)",
     "math": "math.exp(1.0)",
     "transforms": "transforms.DCT()([[1.0, 2.0]])",
@@ -678,6 +680,7 @@ def test_all_is_what_init_re_exports_under_its_own_name() -> None:
         fr.nothing  # noqa: B018
     visible = {name for name in vars(fr) if not name.startswith("_")}
     assert visible - set(PUBLIC) <= {
+        "activations",
         "kernels",
         "cli",
         "compat",

@@ -30,6 +30,7 @@ from .._dispatch import remember
 from .._evaluate import definitions
 from .._shapes import SHAPES
 from . import _divergence, _kernels, _routes  # noqa: F401  _divergence registers itself
+from ._activation import ShapeActivation
 from ._cross_entropy import CrossEntropyLoss
 from ._distribution import Barron
 from ._formula_module import Loss
@@ -76,6 +77,7 @@ __all__ = [
     "MSELoss",
     "PartitionGrad",
     "RobustLoss",
+    "ShapeActivation",
     "SmoothL1Loss",
     "StudentTLoss",
     "curvature",
