@@ -54,9 +54,10 @@ def test_errors_in_units_of_the_last_place(dtype: Any, units: float) -> None:
         signs = (sign, 1, sign)
         for k in range(len(y)):
             truth = exact(float(y[k]), float(alpha[k]))
-            for part, true, s, factor in zip(found, truth, signs, (1, 1, 2), strict=True):
+            bend = 2 - float(alpha[k])  # the slope goes with this power of the root, which is rounded
+            for part, true, s, more in zip(found, truth, signs, (0, bend, 4 + bend), strict=True):
                 unit = float(np.spacing(dtype(abs(float(true)))))
-                assert abs(mpmath.mpf(float(part[k])) - s * true) <= factor * units * unit, (y[k], alpha[k])
+                assert abs(mpmath.mpf(float(part[k])) - s * true) <= (units + more) * unit, (y[k], alpha[k])
 
 
 def test_special_values() -> None:
@@ -70,7 +71,7 @@ def test_special_values() -> None:
         np.testing.assert_array_equal(symmetric(x[1:5], alpha), x[1:5])
         for grad in (elu_and_grad(x, alpha), symmetric_and_grad(x, alpha)):
             assert (grad.dx[1:5] == 1).all() and np.isnan(grad.value[6]) and (grad.dalpha[1:5] == 0).all()
-    np.testing.assert_array_equal(elu(x[:6], 2.0), x[:6])
+    np.testing.assert_allclose(elu(x[:6], 2.0), x[:6], rtol=5e-16)
 
 
 def test_other_dtypes_and_shapes() -> None:

@@ -51,7 +51,7 @@ class ShapeActivation(nn.Module):
         if isinstance(alpha, AdaptiveLoss):
             if alpha.axes.features != 1:
                 raise ValueError(f"the criterion must have one alpha, got {alpha.axes.shape}: give its alpha yourself")
-            self._of = (alpha,)  # in a tuple, lest its parameters become those of the model
+            self.held = (alpha,)  # in a tuple, lest its parameters become those of the model
         elif isinstance(alpha, nn.Parameter):
             self.alpha = alpha
         elif isinstance(alpha, Tensor):
@@ -63,7 +63,7 @@ class ShapeActivation(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """The activation of each element."""
-        alpha = self._of[0].alpha.reshape(()) if hasattr(self, "_of") else self.alpha
+        alpha = self.held[0].alpha.reshape(()) if hasattr(self, "held") else self.alpha
         if self.kind == "influence":
             found: Tensor = _api.influence(input, alpha, 1.0)
             return found
@@ -72,7 +72,7 @@ class ShapeActivation(nn.Module):
 
     def extra_repr(self) -> str:
         """The arguments, for the module's repr."""
-        if hasattr(self, "_of"):
+        if hasattr(self, "held"):
             return f"the criterion's alpha, kind={self.kind!r}"
         shown = tuple(self.alpha.shape) if isinstance(self.alpha, torch.Tensor) else self.alpha
         return f"{shown}, kind={self.kind!r}"
