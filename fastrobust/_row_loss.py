@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _arguments as arguments
 from ._call import check_reduction
-from ._dispatch import backend, is_container, joined, shown
+from ._dispatch import backend, joined, shown
 from ._row_operations import Operations
 from .kernels.compilers.alone import imported
 
@@ -98,18 +98,14 @@ def checked(axis: object, shape: tuple[int, ...]) -> int:
 
 def kernels_for(loss: str, names: Sequence[str], operands: Sequence[object], weights: object = None) -> Any:
     """The kernels for arrays of the first operand's library, which all others are of: see `_backends.numpy.rows`."""
-    target = backend(operands[0], names[0])
-    others = [*zip(names[1:], operands[1:], strict=True), *([] if weights is None else [("weights", weights)])]
-    plain = not is_container(target)
-    refused = names[0], operands[0]
-    for name, value in others:
-        if is_container(joined(name, value, target, *refused[:2])) and plain:
-            plain, refused = False, (name, value)
-    module = getattr(target, "row_kernels", None)
-    if module is None or not plain:
-        name, value = refused
-        raise TypeError(f"{name} is a {shown(value)}: {loss} takes arrays of NumPy, CuPy, PyTorch and JAX; convert it")
-    return imported(module)
+    target: Any = backend(operands[0], names[0])
+    given = [*zip(names, operands, strict=True), *([] if weights is None else [("weights", weights)])]
+    for name, value in given:
+        if not hasattr(joined(name, value, target, names[0], operands[0]), "row_kernels"):  # as containers have none
+            raise TypeError(
+                f"{name} is a {shown(value)}: {loss} takes arrays of NumPy, CuPy, PyTorch and JAX; convert it"
+            )
+    return imported(target.row_kernels)
 
 
 def real(kernels: Any, name: str, value: object) -> Any:

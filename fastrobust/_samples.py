@@ -122,11 +122,11 @@ def looked_at(kernels: Any, x: object, given: Given, options: tuple[float, ...],
         if given.class_weights is not None:
             of_class = _class_weights(kernels, given.class_weights, count)
             if xp is np:
-                of_class = of_class[index]
+                counted = counted * of_class[index]
             else:  # where an index that is no class would be that of another
                 inside = (index >= 0) & (index < count)
                 of_class = xp.where(inside, of_class[xp.where(inside, index, 0)], np.nan)
-            counted = counted * of_class if xp is np else xp.where(counted == 0, 0.0, counted * of_class)
+                counted = xp.where(counted == 0, 0.0, counted * of_class)
         if chosen is not True:
             counted = xp.where(chosen, counted, 0.0)
         index = xp.ascontiguousarray(index).reshape(ways[0], ways[2])

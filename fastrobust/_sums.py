@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ._accuracy import Accuracy
     from ._types import ArrayLike
 
-__all__ = ["Axes", "Rows", "SumsLoss", "derivatives_of", "narrow", "narrowed", "prepared", "value_of"]
+__all__ = ["Axes", "Rows", "SumsLoss", "derivatives_of", "narrow", "narrowed", "prepared", "taken", "value_of"]
 
 _OPTIONS = {"axis": None, "reduction": "none", "weights": None}
 
@@ -362,6 +362,26 @@ def narrowed(part: Any, half: Any) -> Any:
     if half is None or part is None:
         return part
     return part.to(half) if hasattr(part, "to") else part.astype(half)
+
+
+def taken(x: ArrayLike, what: str) -> tuple[Any, Any, Any]:
+    """The backend of an array, the dtype of the result if it is a half, and the array as it is computed with.
+
+    ``what`` takes it, for the message.
+    """
+    target: Any = _dispatch.backend(x)
+    kind = str(getattr(x, "dtype", "")).removeprefix("torch.")
+    known = "float" not in kind or kind in ("float16", "bfloat16", "float32", "float64")
+    dense = str(getattr(x, "layout", "torch.strided")) == "torch.strided"
+    if _dispatch.is_container(target) or "complex" in kind or (target.xp is not np and not (known and dense)):
+        raise TypeError(
+            f"x is a {_dispatch.shown(x)} of dtype {getattr(x, 'dtype', None)}: {what} take arrays of NumPy, CuPy, "
+            "PyTorch and JAX, dense and of real numbers; convert it"
+        )
+    if target.xp is np:
+        x = np.asarray(x)
+        arguments.supported("x", x.dtype)
+    return target, narrow([x]), prepared(x)
 
 
 def prepared(x: Any) -> Any:

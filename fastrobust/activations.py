@@ -14,11 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from . import _api
-from ._dispatch import backend, is_container, shown
-from ._sums import narrow, narrowed, prepared
+from ._sums import narrowed, taken
 
 if TYPE_CHECKING:
     from ._types import ArrayLike
@@ -69,7 +66,8 @@ def elu(x: ArrayLike, alpha: ArrayLike) -> Any:
     >>> elu(np.array([-1.0]), -np.inf).round(6)
     array([-0.632121])
     """
-    xp, half, given = _taken(x)
+    target, half, given = taken(x, "activations")
+    xp = target.xp
     bent = given < 0
     value = _api.loss(xp.sqrt(2 * xp.where(bent, -given, 0.5)), alpha, 1.0)
     return narrowed(xp.where(bent, -value, given), half)
@@ -85,7 +83,8 @@ def elu_and_grad(x: ArrayLike, alpha: ArrayLike) -> ActivationGrad:
     >>> elu_and_grad(np.array([-3.0, 1.0]), 0.0).dx
     array([0.25, 1.  ])
     """
-    xp, half, given = _taken(x)
+    target, half, given = taken(x, "activations")
+    xp = target.xp
     bent = given < 0
     one = xp.ones_like(given)
     found, slope = _bent(xp, xp.where(bent, -given, 0.5 * one), alpha)
@@ -105,7 +104,8 @@ def symmetric(x: ArrayLike, alpha: ArrayLike) -> Any:
     >>> symmetric(np.array([-3.0, 0.0, 3.0]), 0.0).round(6)
     array([-1.386294,  0.      ,  1.386294])
     """
-    xp, half, given = _taken(x)
+    target, half, given = taken(x, "activations")
+    xp = target.xp
     is_usual = abs(given) > _TINY
     value = _api.loss(xp.sqrt(2 * xp.where(is_usual, abs(given), 0.5)), alpha, 1.0)
     return narrowed(xp.where(is_usual, xp.where(given < 0, -value, value), given), half)
@@ -121,7 +121,8 @@ def symmetric_and_grad(x: ArrayLike, alpha: ArrayLike) -> ActivationGrad:
     >>> symmetric_and_grad(np.array([-3.0, 0.0]), 0.0).dx
     array([0.25, 1.  ])
     """
-    xp, half, given = _taken(x)
+    target, half, given = taken(x, "activations")
+    xp = target.xp
     is_usual = abs(given) > _TINY
     one = xp.ones_like(given)
     found, slope = _bent(xp, xp.where(is_usual, abs(given), 0.5 * one), alpha)
@@ -132,15 +133,6 @@ def symmetric_and_grad(x: ArrayLike, alpha: ArrayLike) -> ActivationGrad:
         xp.where(is_usual, sign * found.dalpha, 0 * one),
     )
     return ActivationGrad(*(narrowed(part, half) for part in parts))
-
-
-def _taken(x: Any) -> tuple[Any, Any, Any]:
-    """The library's functions, the dtype of the result if it is a half, and the array as it is computed with."""
-    target: Any = backend(x)
-    if is_container(target):
-        raise TypeError(f"x is a {shown(x)}: activations take arrays of NumPy, CuPy, PyTorch and JAX; convert it")
-    x = np.asarray(x) if target.xp is np else x
-    return target.xp, narrow([x]), prepared(x)
 
 
 def _bent(xp: Any, y: Any, alpha: Any) -> tuple[Any, Any]:

@@ -14,7 +14,6 @@ array([1., 2., 3., 4., 6.])
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +22,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from . import _arguments as arguments
-from ._dispatch import backend, is_container, shown
 from ._lifting import by_kernels, by_matrices
 from ._matrices import YUV_SCALE, along
-from ._sums import narrow, narrowed, prepared
+from ._sums import narrowed, taken
 from .kernels.losses.wavelets import WAVELETS
 
 if TYPE_CHECKING:
@@ -48,23 +46,6 @@ def _counted(axes: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
     if len(set(found)) < len(found) or not found:
         raise ValueError(f"axes must name at least one axis, each once, got {tuple(axes)!r}")
     return found
-
-
-def _taken(x: ArrayLike) -> tuple[Any, Any, Any]:
-    """The backend of an array, the dtype of the result if it is a half, and the array as it is computed with."""
-    target: Any = backend(x)
-    kind = str(getattr(x, "dtype", "")).removeprefix("torch.")
-    known = "float" not in kind or kind in ("float16", "bfloat16", "float32", "float64")
-    dense = str(getattr(x, "layout", "torch.strided")) == "torch.strided"
-    if is_container(target) or "complex" in kind or (target.xp is not np and not (known and dense)):
-        raise TypeError(
-            f"x is a {shown(x)} of dtype {getattr(x, 'dtype', None)}: transforms take dense arrays of real numbers of "
-            "NumPy, CuPy, PyTorch and JAX; convert it"
-        )
-    if target.xp is np:
-        x = np.asarray(x)
-        arguments.supported("x", x.dtype)
-    return target, narrow([x]), prepared(x)
 
 
 @dataclass(frozen=True)
@@ -172,18 +153,18 @@ class Wavelet:
 
     def _applied(self, x: ArrayLike, analysis: bool, transposed: bool) -> Any:
         """The transform or one of its kin, of arrays of any library."""
-        target, half, given = _taken(x)
+        target, half, given = taken(x, "transforms")
         axes = _counted(self.axes, given.shape)
         levels, wavelet = self._levels([given.shape[axis] for axis in axes]), WAVELETS[self.kind]
-        own = getattr(target, "lifted", by_kernels if target.xp is np else None)
-        if own is None:
-            own = functools.partial(by_matrices, target)
-        return narrowed(own(wavelet, given, levels, axes, analysis, transposed), half)
+        given = (wavelet, given, levels, axes, analysis, transposed)
+        if target.xp is np:
+            return narrowed(by_kernels(*given), half)
+        return narrowed(getattr(target, "lifted", by_matrices)(target, *given), half)
 
 
 def _multiplied(x: ArrayLike, axes: Sequence[int], kind: str, option: str) -> Any:
     """The array multiplied by the matrices of that kind along some axes."""
-    target, half, given = _taken(x)
+    target, half, given = taken(x, "transforms")
     for axis in axes:
         given = along(target, given, axis, kind, given.shape[axis], option)
     return narrowed(given, half)

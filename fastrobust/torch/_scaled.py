@@ -132,20 +132,16 @@ class Scaled(nn.Module):
         ValueError
             For scales of another shape, and where the scale is fixed.
         """
-        if self.latent_scale is None:
-            raise ValueError("the scale is fixed by scale_init equal to scale_min: leave one of them out")
-        scale = real(scale, "scale")
+        latent, scale = self._learned(), real(scale, "scale")
         try:
-            wide = scale.to(self.latent_scale).expand(self.latent_scale.shape)
+            wide = scale.to(latent).expand(latent.shape)
         except RuntimeError:
-            raise ValueError(
-                f"the scales must broadcast to {tuple(self.latent_scale.shape)}, got {tuple(scale.shape)}"
-            ) from None
+            raise ValueError(f"the scales must broadcast to {tuple(latent.shape)}, got {tuple(scale.shape)}") from None
         with torch.inference_mode(False):  # what is loaded later is copied to it
             self.scale_start = torch.where(
                 (wide > self.scale_min) & (wide < math.inf), wide, 2 * self.scale_min
             ).clone()
-        self.latent_scale.zero_()
+        latent.zero_()
 
     @torch.no_grad()
     def init_from(self, input: Tensor, target: Tensor | None = None) -> Self:
@@ -163,14 +159,18 @@ class Scaled(nn.Module):
         ValueError
             For residuals that are not finite, or all 0, and where the scale is fixed.
         """
-        if self.latent_scale is None:
-            raise ValueError("the scale is fixed by scale_init equal to scale_min: leave one of them out")
-        x = residual_of(input, target).to(torch.float64)
-        placed = self.axes.placed(self.latent_scale, x)
+        latent, x = self._learned(), residual_of(input, target).to(torch.float64)
+        placed = self.axes.placed(latent, x)
         squares = (x * x).expand(torch.broadcast_shapes(x.shape, placed.shape))
         means = squares.sum_to_size(placed.shape) * (placed.numel() / max(1, squares.numel()))
-        self.start_scale(spread(means).reshape(self.latent_scale.shape))
+        self.start_scale(spread(means).reshape(latent.shape))
         return self
+
+    def _learned(self) -> Tensor:
+        """The latent parameter of a scale that is not fixed."""
+        if self.latent_scale is None:
+            raise ValueError("the scale is fixed by scale_init equal to scale_min: leave one of them out")
+        return self.latent_scale
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
         """Have room for scales that were set, if there are some, and only then."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +18,7 @@ if TYPE_CHECKING:
     from ..kernels.losses.wavelets import Wavelet
     from ._types import Context, Gradients
 
-__all__ = ["constant", "lifted", "product", "xp"]
-
-xp = torch
-_SELF = sys.modules[__name__]  # which has what `_lifting.along` asks of a backend
+__all__ = ["constant", "lifted", "product"]
 
 
 def _matrix(like: Tensor, kind: str, length: int, options: list[str]) -> Tensor:
@@ -52,13 +48,15 @@ def product(one: Tensor, other: Tensor) -> Tensor:
         return one @ other
 
 
-def lifted(wavelet: Wavelet, x: Tensor, levels: int, axes: Sequence[int], analysis: bool, transposed: bool) -> Tensor:
-    """The transform of several levels: by kernels for plain tensors on the CPU."""
+def lifted(
+    target: Any, wavelet: Wavelet, x: Tensor, levels: int, axes: Sequence[int], analysis: bool, transposed: bool
+) -> Tensor:
+    """The transform of several levels: by kernels for plain tensors on the CPU; ``target`` is PyTorch's backend."""
     refuse_jit_trace()
     if not ordinary() or type(x) not in PLAIN or not x.is_cpu or x.layout is not torch.strided:
-        return _lifting.by_matrices(_SELF, wavelet, x, levels, axes, analysis, transposed)
+        return _lifting.by_matrices(target, wavelet, x, levels, axes, analysis, transposed)
     if torch.is_grad_enabled() and x.requires_grad:
-        found: Tensor = _Lifted.apply(x, wavelet, levels, axes, analysis, transposed)
+        found: Tensor = _Lifted.apply(x, target, wavelet, levels, axes, analysis, transposed)
         return found
     array = x.detach().resolve_neg().numpy()
     return torch.from_numpy(_lifting.by_kernels(wavelet, array, levels, axes, analysis, transposed))
@@ -71,11 +69,12 @@ class _Lifted(torch.autograd.Function):
     def forward(ctx: Context, x: Tensor, *options: Any) -> Tensor:
         """Without a graph here."""
         ctx.options = options
-        return lifted(options[0], x.detach(), *options[1:])
+        target, wavelet, *others = options
+        return lifted(target, wavelet, x.detach(), *others)
 
     @staticmethod
     def backward(ctx: Context, *gradients: Tensor) -> Gradients:
         """The other direction, the other way round."""
-        wavelet, levels, axes, analysis, transposed = ctx.options
-        found = lifted(wavelet, gradients[0], levels, axes, not analysis, not transposed)
-        return found, None, None, None, None, None
+        target, wavelet, levels, axes, analysis, transposed = ctx.options
+        found = lifted(target, wavelet, gradients[0], levels, axes, not analysis, not transposed)
+        return found, None, None, None, None, None, None
